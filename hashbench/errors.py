@@ -1,0 +1,16 @@
+"""What the user did wrong, said in one sentence; the command line prints it and exits with code 2."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class HashbenchError(ValueError):
+    """A mistake in what was asked for: its message names the thing, the reason and the way out."""
+
+
+def unknown(kind: str, name: object, known: Iterable[str], *, hint: str = "") -> HashbenchError:
+    """Return the error for a `name` that is not among the `known` ones, with the nearest of them as a suggestion."""
+    known = sorted(known)
+    near = get_close_matches(str(name), known, n=1, cutoff=0.5)
+    guess = f" Did you mean '{near[0]}'?" if near else f" Known: {', '.join(known)}." if known else ""
+    return HashbenchError(f"Unknown {kind} '{name}'.{guess}{' ' + hint if hint else ''}")

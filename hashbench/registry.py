@@ -1,0 +1,174 @@
+"""The registries: names for methods, data sets, backbones and executors, found without importing what they name.
+
+A name comes from one of three places: hashbench itself (a lazy `module:attribute` target), an installed distribution's
+entry point (group `hashbench.<kind>s`), or a decorator that ran in this process. Built-in names win every clash; the
+entry points of hashbench's own distribution count as built in.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Generic, TypeVar
+
+from hashbench import __version__
+from hashbench.errors import HashbenchError, unknown
+
+T = TypeVar("T")
+OWN_DISTRIBUTION = "hashbench"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a name comes from: a distribution and its version, or this process."""
+
+    distribution: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"{self.distribution} {self.version}".strip()
+
+
+THIS_PROCESS = Origin("this process", "")
+
+
+@dataclass
+class Entry(Generic[T]):
+    """One registered name: its origin, and how to load what it names."""
+
+    name: str
+    origin: Origin
+    home: str  # the module that defines it
+    load: Callable[[], Any]
+    builtin: bool = False
+    shadows: list[Origin] = field(default_factory=list)  # origins that lost a clash over this name
+
+
+class Registry(Generic[T]):
+    """Names of one kind of thing; looks behind a name only when that name is asked for."""
+
+    def __init__(
+        self,
+        kind: str,
+        *,
+        builtin: Mapping[str, str] | None = None,
+        accepts: Callable[[str, Any], str | None] | None = None,
+    ):
+        """`builtin` maps names to `module:attribute`; `accepts(name, thing)` returns why a thing cannot have that name."""
+        self.kind = kind
+        self.group = f"hashbench.{kind.replace(' ', '_')}s"
+        self._builtin = dict(builtin or {})
+        self._accepts = accepts
+        self._local: dict[str, Entry[T]] = {}
+        self._loaded: dict[str, T] = {}
+
+    def register(self, name: str, thing: T, *, origin: Origin = THIS_PROCESS) -> T:
+        """Give `thing` a name in this process; raises HashbenchError when another module holds the name already."""
+        home = getattr(thing, "__module__", "")
+        taken = self.entries().get(name)
+        if taken is not None and taken.home != home:
+            raise HashbenchError(
+                f"The {self.kind} name '{name}' is taken by {taken.home} ({taken.origin}); choose another name for "
+                f"the one in {home}."
+            )
+        if taken is None or name in self._local:
+            self._local[name] = Entry(name, origin, home, lambda: thing)
+            self._loaded.pop(name, None)  # defined again, in a notebook say: the newer one counts
+        return thing
+
+    def get(self, name: str) -> T:
+        """Return what `name` stands for; raises HashbenchError for unknown names and plug-ins that do not load."""
+        if name not in self._loaded:
+            entries = self.entries()
+            if name not in entries:
+                raise unknown(
+                    self.kind, name, entries, hint=f"`hashbench list {self.kind.replace(' ', '')}s` shows all."
+                )
+            entry = entries[name]
+            try:
+                thing = entry.load()
+            except (Exception, SystemExit) as error:  # a plug-in may do anything while it is imported, even leave
+                raise HashbenchError(
+                    f"The {self.kind} '{name}' from {entry.origin} does not load: {type(error).__name__}: {error}"
+                ) from error
+            reason = self._accepts(name, thing) if self._accepts else None
+            if reason:
+                raise HashbenchError(f"The {self.kind} '{name}' from {entry.origin} cannot be used: {reason}")
+            self._loaded[name] = thing
+        return self._loaded[name]
+
+    def entries(self) -> dict[str, Entry[T]]:
+        """Return every name with its origin, sorted; imports nothing of what they name."""
+        found: dict[str, Entry[T]] = {}
+        own = Origin(OWN_DISTRIBUTION, __version__)
+        for name, target in self._builtin.items():
+            found[name] = Entry(name, own, target.partition(":")[0], _loader(target), builtin=True)
+        for point in sorted(entry_points(group=self.group), key=_own_first):
+            origin = _origin(point)
+            entry: Entry[T] = Entry(
+                point.name,
+                origin,
+                point.value.partition(":")[0],  # `point.module` raises for a value that is no `module:attribute`
+                point.load,
+                builtin=origin.distribution == OWN_DISTRIBUTION,
+            )
+            winner = found.setdefault(point.name, entry)
+            if winner is not entry and winner.home != entry.home:
+                winner.shadows.append(origin)
+        for name, local in self._local.items():
+            found.setdefault(name, local)
+        return dict(sorted(found.items()))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.entries()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries())
+
+
+def _loader(target: str) -> Callable[[], Any]:
+    module, _, attribute = target.partition(":")
+    return lambda: getattr(importlib.import_module(module), attribute)
+
+
+def _not_a_method(name: str, thing: Any) -> str | None:
+    if not hasattr(thing, "info"):
+        return f"{thing!r} lacks the decorator @hashbench.method(name, ...)."
+    if thing.info.name != name:
+        return f"{thing!r} calls itself '{thing.info.name}'; its entry point must have the same name."
+    return None
+
+
+def _own_first(point: EntryPoint) -> tuple[bool, str, str]:
+    origin = _origin(point)
+    return origin.distribution != OWN_DISTRIBUTION, origin.distribution, point.value
+
+
+def _origin(point: EntryPoint) -> Origin:
+    return Origin(point.dist.name, point.dist.version) if point.dist else Origin("an unnamed distribution", "")
+
+
+METHODS: Registry[Any] = Registry("method", builtin={"crh": "hashbench.methods.crh:CRH"}, accepts=_not_a_method)
+DATASETS: Registry[Any] = Registry(
+    "dataset",
+    builtin={
+        "cifar10": "hashbench.datasets.cifar:cifar10",
+        "cifar100": "hashbench.datasets.cifar:cifar100",
+        "fashion-mnist": "hashbench.datasets.fashion_mnist:fashion_mnist",
+        "fashion-mnist-10k": "hashbench.datasets.fashion_mnist:fashion_mnist_10k",
+        "fashion-mosaic": "hashbench.datasets.fashion_mnist:fashion_mosaic",
+    },
+)
+BACKBONES: Registry[Any] = Registry(
+    "backbone",
+    builtin={
+        "identity": "hashbench.backbones:identity",
+        "resnet-small": "hashbench.backbones:resnet_small",
+        **{
+            name: f"hashbench.backbones:{name}"
+            for name in ("alexnet", "mobilenet_v2", "resnet18", "resnet34", "resnet50", "vgg16", "vit_b_16")
+        },
+    },
+)

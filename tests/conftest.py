@@ -1,0 +1,19 @@
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)  # the toys are small: two threads would mostly wait for each other
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import toy_dataset  # noqa: E402, F401  (registers the toy data set and backbone)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+    """Keep every test away from the user's cache, data and each other."""
+    monkeypatch.setenv("HASHBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.delenv("HASHBENCH_DATA", raising=False)  # tests/datasets gives it back to those marked `real`
+    monkeypatch.delenv("HASHBENCH_ACCEPT_UNOFFICIAL", raising=False)
