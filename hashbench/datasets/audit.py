@@ -1,0 +1,120 @@
+"""The audit of a split: what it holds, what overlaps, and what is wrong with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hashbench.datasets.base import Split, Store
+from hashbench.datasets.protocol import Protocol, Sizes
+from hashbench.errors import HashbenchError
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What a split holds; plain numbers, so that `dataclasses.asdict` can stand in a result."""
+
+    sizes: Sizes
+    train_per_class: tuple[int, ...]
+    query_per_class: tuple[int, ...]
+    database_per_class: tuple[int, ...]
+    train_in_query: int  # images that are in both
+    train_in_database: int
+    query_in_database: int
+    unlabelled: int  # images of any part without a label
+    queries_without_relevant: int  # queries that share no label with any database image
+    queries_copied_in_train: int  # queries whose very pixels are also a train image
+    queries_copied_in_database: int  # queries whose very pixels are also a database image
+    queries_copied_with_other_labels: int  # those whose database copies include one that shares no label
+
+    def __str__(self) -> str:
+        balance = ", ".join(
+            f"{size:,} {part} ({min(counts)} to {max(counts)} a class)"
+            for part, size, counts in zip(
+                self.sizes._fields,
+                self.sizes,
+                (self.train_per_class, self.query_per_class, self.database_per_class),
+                strict=True,
+            )
+        )
+        return (
+            f"{balance}; {self.train_in_database:,} train images in the database, {self.unlabelled} unlabelled, "
+            f"{self.queries_without_relevant} queries without a relevant item, {self.queries_copied_in_database} "
+            f"with a pixel-identical copy in the database ({self.queries_copied_with_other_labels} of them under "
+            f"other labels), {self.queries_copied_in_train} with one in train"
+        )
+
+
+def audit(store: Store, parts: Split) -> Audit:
+    """Return what the split `parts` of `store` holds."""
+    train, query, database = parts.train, parts.query, parts.database
+    counts = {part: store.labels[index].sum(axis=0, dtype=np.int64) for part, index in _named(parts)}
+    in_database = counts["database"] > 0
+    used = np.unique(np.concatenate([train, query, database]))
+    copied_in_database, copied_with_other_labels = _copies(store, query, database)
+    return Audit(
+        sizes=Sizes(len(train), len(query), len(database)),
+        train_per_class=tuple(counts["train"].tolist()),
+        query_per_class=tuple(counts["query"].tolist()),
+        database_per_class=tuple(counts["database"].tolist()),
+        train_in_query=len(np.intersect1d(train, query)),
+        train_in_database=len(np.intersect1d(train, database)),
+        query_in_database=len(np.intersect1d(query, database)),
+        unlabelled=int((~store.labels[used].any(axis=1)).sum()),
+        queries_without_relevant=int((~(store.labels[query] & in_database).any(axis=1)).sum()),
+        queries_copied_in_train=_copies(store, query, train)[0],
+        queries_copied_in_database=copied_in_database,
+        queries_copied_with_other_labels=copied_with_other_labels,
+    )
+
+
+def require(found: Audit, store: Store, protocol: Protocol) -> None:
+    """Raise HashbenchError where `found` breaks a promise of `protocol`: its sizes, or that parts are disjoint."""
+    name = protocol.full_name
+    if len(store.classes) != protocol.num_classes:
+        raise HashbenchError(
+            f"{name} is about {protocol.num_classes} classes, but {store.name} has {len(store.classes)}."
+        )
+    if store.multi_label and not protocol.multi_label:
+        raise HashbenchError(f"{name} is a single-label protocol, but {store.name} has images of several classes.")
+    if found.query_in_database or found.train_in_query:
+        raise HashbenchError(
+            f"{name} promises unseen queries, but {found.query_in_database} of them are in the database and "
+            f"{found.train_in_query} in train; the split is not usable."
+        )
+    if found.train_in_database != (found.sizes.train if protocol.train_in_database else 0):
+        raise HashbenchError(
+            f"{name} promises {'all' if protocol.train_in_database else 'no'} train images in the database, but "
+            f"{found.train_in_database} of {found.sizes.train} are; the split is not usable."
+        )
+    if found.sizes != protocol.sizes:
+        raise HashbenchError(
+            f"{name} promises {_say(protocol.sizes)}, but {store.name} gives {_say(found.sizes)}; "
+            f"is the data set complete?"
+        )
+
+
+def _named(parts: Split) -> list[tuple[str, np.ndarray]]:
+    return [("train", parts.train), ("query", parts.query), ("database", parts.database)]
+
+
+def _copies(store: Store, query: np.ndarray, others: np.ndarray) -> tuple[int, int]:
+    """Count the queries with a pixel-identical picture among `others`, and those where one shares no label with it."""
+    hashes = store.input_hashes
+    asked = {hashes[image] for image in query.tolist()}
+    same: dict[bytes, list[int]] = {}
+    for image in others.tolist():
+        if hashes[image] in asked:
+            same.setdefault(hashes[image], []).append(image)
+    copied = [image for image in query.tolist() if hashes[image] in same]
+    conflicting = [image for image in copied if not _share_labels(store, image, same[hashes[image]])]
+    return len(copied), len(conflicting)
+
+
+def _share_labels(store: Store, image: int, others: list[int]) -> bool:
+    return bool((store.labels[others] & store.labels[image]).any(axis=1).all())
+
+
+def _say(sizes: Sizes) -> str:
+    return f"{sizes.train:,} train, {sizes.query:,} query and {sizes.database:,} database images"

@@ -1,0 +1,254 @@
+"""Data sets by name: how one is registered, what it holds, and `load`, which turns a name into a `Dataset`.
+
+Registering and finding protocols imports neither numpy nor torch, so that listing them costs nothing; what needs numpy
+is imported where data are read.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from hashbench.datasets.protocol import Protocol, read_protocols
+from hashbench.datasets.store import SourceFile
+from hashbench.errors import HashbenchError, unknown
+from hashbench.registry import DATASETS
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from hashbench.datasets.audit import Audit
+
+ACCEPT_UNOFFICIAL = "HASHBENCH_ACCEPT_UNOFFICIAL"
+EVALUATED_PARTS = ("test", "validation")
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """A registered data set: its protocols, and the function that reads it, `read(data_dir) -> Store`."""
+
+    name: str
+    read: Callable[[Path | None], Store]
+    protocols: tuple[Protocol, ...]
+
+    def __post_init__(self) -> None:
+        # The registry tells two things of one name apart by the module that defines them.
+        object.__setattr__(self, "__module__", self.read.__module__)
+
+
+@dataclass(frozen=True, eq=False)
+class Store:
+    """A whole data set in memory or mapped: inputs, multi-hot labels, and the source's own split where it has one."""
+
+    name: str
+    inputs: np.ndarray  # (N, channels, height, width) uint8, or (N, width) float32
+    labels: np.ndarray  # (N, C) uint8, multi-hot
+    classes: tuple[str, ...]
+    part: np.ndarray | None = None  # (N,) str: "train", "test" or "database", the source's own split
+    sources: tuple[SourceFile, ...] = ()  # the files it was read from
+
+    def __post_init__(self) -> None:
+        form = (self.inputs.ndim, self.inputs.dtype.name)
+        if form not in ((4, "uint8"), (2, "float32")):
+            raise HashbenchError(
+                f"The inputs of {self.name} are {form[1]} of shape {self.inputs.shape}; give images as uint8 "
+                f"(N, channels, height, width) or vectors as float32 (N, width)."
+            )
+        wanted = (len(self.inputs), len(self.classes))
+        if self.labels.shape != wanted or self.labels.dtype.name != "uint8" or self.labels.max(initial=0) > 1:
+            raise HashbenchError(
+                f"The labels of {self.name} are {self.labels.dtype.name} of shape {self.labels.shape}; give uint8 "
+                f"zeros and ones of shape {wanted}, one row for each input and one column for each class."
+            )
+        if self.part is not None and self.part.shape != (len(self.inputs),):
+            raise HashbenchError(
+                f"The part of {self.name} has shape {self.part.shape} instead of ({len(self.inputs)},)."
+            )
+
+    @property
+    def kind(self) -> Literal["images", "vectors"]:
+        """What the inputs are."""
+        return "images" if self.inputs.ndim == 4 else "vectors"
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether any input has more than one label."""
+        return bool((self.labels.sum(axis=1) > 1).any())
+
+    @property
+    def official(self) -> bool | None:
+        """Whether every file is the official release's; None where the release's checksums are not known."""
+        verdicts = [file.official for file in self.sources]
+        return None if not verdicts or None in verdicts else all(verdicts)
+
+    @cached_property
+    def input_hashes(self) -> list[bytes]:
+        """The sha256 of each input's bytes: equal for equal pictures, whatever their labels."""
+        return [sha256(row.tobytes()).digest() for row in self.inputs]
+
+    @cached_property
+    def content_hashes(self) -> list[bytes]:
+        """The sha256 of each input with its labels, which names it whatever its place in the files."""
+        pairs = zip(self.input_hashes, self.labels, strict=True)
+        return [sha256(digest + labels.tobytes()).digest() for digest, labels in pairs]
+
+    @cached_property
+    def integrity(self) -> str:
+        """The sha256 over the sorted content hashes: one name for the data in any order."""
+        return sha256(b"".join(sorted(self.content_hashes))).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Which inputs of a store train, ask and answer: int64 positions, in an order that no file order changes."""
+
+    train: np.ndarray
+    query: np.ndarray
+    database: np.ndarray
+    sha256: str  # over the sorted content hashes of the three parts: equal for any copy of the data
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A data set ready for training and evaluation: store, protocol, split, and what the audit found."""
+
+    store: Store
+    protocol: Protocol
+    split: Split
+    part: str  # what is evaluated on: "test" or "validation"
+    audit: Audit
+
+    @property
+    def name(self) -> str:
+        """The name `dataset@protocol`."""
+        return self.protocol.full_name
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes, C."""
+        return len(self.store.classes)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether the protocol treats images as having several labels."""
+        return self.protocol.multi_label
+
+    @property
+    def kind(self) -> Literal["images", "vectors"]:
+        """What the inputs are."""
+        return self.store.kind
+
+
+def dataset(name: str, *, protocols: str) -> Callable[[Callable[[Path | None], Store]], DataSource]:
+    """Register `read(data_dir) -> Store` as data set `name`, its protocols in the TOML file `protocols`.
+
+    The file's path is relative to the module of the function. Raises HashbenchError for a protocol file that is missing
+    or not in order, and for a name that is taken.
+    """
+
+    def register(read: Callable[[Path | None], Store]) -> DataSource:
+        home = Path(getattr(sys.modules.get(read.__module__), "__file__", None) or ".").parent
+        source = DataSource(name, read, read_protocols(name, home / protocols))
+        return DATASETS.register(name, source)
+
+    return register
+
+
+def one_hot(numbers: np.ndarray, classes: tuple[str, ...], *, name: str) -> np.ndarray:
+    """Return labels (N, C) uint8 for class `numbers` (N,); raises HashbenchError naming set `name` for others."""
+    import numpy as np
+
+    if len(numbers) and not 0 <= int(numbers.min()) <= int(numbers.max()) < len(classes):
+        raise HashbenchError(
+            f"{name} has labels from {numbers.min()} to {numbers.max()}, but its {len(classes)} classes are numbered "
+            f"from 0; are its files damaged?"
+        )
+    return np.eye(len(classes), dtype=np.uint8)[numbers]
+
+
+def data_source(name: str) -> DataSource:
+    """Return the data set registered as `name`; raises HashbenchError for unknown names."""
+    source = DATASETS.get(name)
+    if not isinstance(source, DataSource):
+        raise HashbenchError(
+            f"The data set '{name}' cannot be used: {source!r} lacks the decorator @hashbench.dataset."
+        )
+    return source
+
+
+def find_protocol(name: str) -> Protocol:
+    """Return the protocol that `dataset`, `dataset@protocol` or an alias names, without reading any data.
+
+    A bare data set means its first protocol. Raises HashbenchError with the nearest known name.
+    """
+    set_name, at, wanted = name.partition("@")
+    if set_name not in DATASETS:
+        aliases = _aliases()
+        if name in aliases:
+            return aliases[name]
+        known = [*DATASETS, *aliases]
+        raise unknown("data set", set_name or name, known, hint="`hashbench list datasets` shows all.")
+    found = {protocol.full_name: protocol for protocol in data_source(set_name).protocols}
+    if not at:
+        return next(iter(found.values()))
+    if name not in found:
+        raise unknown("protocol", f"{set_name}@{wanted}", found, hint="`hashbench list datasets` shows all.")
+    return found[name]
+
+
+def load(
+    name: str, *, data_dir: str | Path | None = None, evaluate_on: str = "test", accept_unofficial: bool = False
+) -> Dataset:
+    """Read the data set that `name` means, split it by its protocol's rule and audit the split.
+
+    On `validation`, a fifth of the train images asks and the other train images are both train and database; the
+    protocol's own query and database images are not used. Raises HashbenchError for unknown names, for missing or
+    damaged files, for files that are not the official ones (unless accepted, here or by HASHBENCH_ACCEPT_UNOFFICIAL=1),
+    and for a split that breaks its protocol's promises.
+    """
+    # Imported here because they need numpy, which listing protocols must not wait for.
+    from hashbench.datasets.audit import audit, require
+    from hashbench.datasets.splits import hold_out, split
+
+    if evaluate_on not in EVALUATED_PARTS:
+        raise unknown("part to evaluate on", evaluate_on, EVALUATED_PARTS)
+    protocol = find_protocol(name)
+    store = data_source(protocol.dataset).read(Path(data_dir).expanduser() if data_dir is not None else None)
+    if not (accept_unofficial or os.environ.get(ACCEPT_UNOFFICIAL, "") not in ("", "0")):
+        _require_official(store)
+    parts = split(store, protocol)
+    found = audit(store, parts)
+    require(found, store, protocol)
+    if evaluate_on == "validation":
+        parts = hold_out(store, parts)
+        found = audit(store, parts)
+    return Dataset(store, protocol, parts, evaluate_on, found)
+
+
+def _aliases() -> dict[str, Protocol]:
+    found: dict[str, Protocol] = {}
+    for name in DATASETS:
+        try:
+            protocols = data_source(name).protocols
+        except HashbenchError:
+            continue  # a broken plug-in must not hide the names of the others
+        for protocol in protocols:
+            for alias in protocol.aliases:
+                found.setdefault(alias, protocol)
+    return found
+
+
+def _require_official(store: Store) -> None:
+    for file in store.sources:
+        if file.official is False:
+            raise HashbenchError(
+                f"{file.path} is not the official file of {store.name}: its checksum is {file.digest} instead of "
+                f"{file.expected}; fetch the official one, or accept it with --accept-unofficial "
+                f"({ACCEPT_UNOFFICIAL}=1), which the results will say."
+            )

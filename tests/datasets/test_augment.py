@@ -1,0 +1,137 @@
+"""Every augmentation against a slow reference, sample by sample, for the parameters that were drawn."""
+
+import pytest
+import torch
+from torchvision.transforms.v2 import functional as reference
+
+from hashbench.datasets.augment import AUGMENTATIONS, Geometry, augmentation, resample, resize, shift
+from hashbench.errors import HashbenchError
+from hashbench.seeds import generator
+
+SHAPES = [(3, 32, 32), (1, 28, 28), (3, 24, 40)]
+MOVING = ["flip", "pad-crop", "pad-crop-flip"]
+
+
+def pictures(shape, count=12):
+    return torch.randint(0, 256, (count, *shape), dtype=torch.uint8, generator=generator(0, "pictures"))
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("name", MOVING)
+@pytest.mark.parametrize("size", [0, 20, 56])
+def test_crops_and_flips_equal_torchvision_sample_by_sample(name, shape, size):
+    images = pictures(shape)
+    geometry = augmentation(name).draw(generator(1), len(images), height=shape[1], width=shape[2])
+    views = augmentation(name).apply(images, geometry, size=size)
+    for image, box, flip, view in zip(images, geometry.boxes.tolist(), geometry.flips, views, strict=True):
+        pad = max(shape[1:])
+        expected = reference.crop(reference.pad(image, [pad] * 4), box[0] + pad, box[1] + pad, box[2], box[3])
+        expected = reference.horizontal_flip(expected) if flip else expected
+        expected = expected.float() / 255
+        if size:
+            expected = reference.resize(expected, [size, size], antialias=True)
+        torch.testing.assert_close(view, expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("size", [0, 7, 24, 64])
+def test_resized_crops_equal_torchvision_sample_by_sample(shape, size):
+    images = pictures(shape)
+    chosen = augmentation("resized-crop-flip")
+    geometry = chosen.draw(generator(1), len(images), height=shape[1], width=shape[2])
+    views = chosen.apply(images, geometry, size=size)
+    assert geometry.flips.any()
+    for image, box, flip, view in zip(images, geometry.boxes.tolist(), geometry.flips, views, strict=True):
+        target = [size, size] if size else list(shape[1:])
+        expected = reference.resized_crop(image.float() / 255, *box, target, antialias=True)
+        torch.testing.assert_close(view, reference.horizontal_flip(expected) if flip else expected, atol=1e-5, rtol=0)
+
+
+def test_a_crop_over_the_edge_is_zero_there():
+    image = torch.arange(1, 10, dtype=torch.uint8).reshape(1, 1, 3, 3)
+    moved = shift(image, Geometry(torch.tensor([[1, -1, 3, 3]]), torch.tensor([False])))
+    assert moved[0, 0].tolist() == [[0, 4, 5], [0, 7, 8], [0, 0, 0]]
+    moved = shift(image, Geometry(torch.tensor([[1, -1, 3, 3]]), torch.tensor([True])))
+    assert moved[0, 0].tolist() == [[5, 4, 0], [8, 7, 0], [0, 0, 0]]
+
+
+def test_pad_crop_reaches_every_offset_evenly_and_no_other():
+    boxes = augmentation("pad-crop").draw(generator(0), 9_000, height=32, width=16).boxes
+    for column, pad in ((0, 4), (1, 2)):
+        offsets, counts = boxes[:, column].unique(return_counts=True)
+        assert offsets.tolist() == list(range(-pad, pad + 1))
+        assert counts.min() > 0.8 * 9_000 / (2 * pad + 1)
+    assert boxes[:, 2:].unique(dim=0).tolist() == [[32, 16]]
+
+
+def test_half_of_the_views_are_flipped():
+    for name in ("flip", "pad-crop-flip", "resized-crop-flip"):
+        share = augmentation(name).draw(generator(0), 4_000, height=8, width=8).flips.float().mean()
+        assert 0.45 < share < 0.55
+    for name in ("none", "pad-crop"):
+        assert not augmentation(name).draw(generator(0), 100, height=8, width=8).flips.any()
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (224, 160), (8, 80), (90, 9), (1, 1)])
+def test_resized_crop_boxes_lie_inside_and_have_the_allowed_shapes(height, width):
+    boxes = augmentation("resized-crop-flip").draw(generator(0), 3_000, height=height, width=width).boxes
+    tops, lefts, heights, widths = boxes.unbind(1)
+    assert (boxes[:, :2] >= 0).all()
+    assert (boxes[:, 2:] > 0).all()
+    assert (tops + heights <= height).all()
+    assert (lefts + widths <= width).all()
+    ratio = widths / heights
+    slack = 1 / heights + 1 / widths  # boxes are whole pixels
+    assert ((ratio <= 4 / 3 * (1 + slack)) & (ratio >= 3 / 4 * (1 - slack))).all()
+
+
+def test_resized_crop_areas_are_distributed_as_torchvisions():
+    from torchvision.transforms.v2 import RandomResizedCrop
+
+    ours = augmentation("resized-crop-flip").draw(generator(0), 2_000, height=64, width=64).boxes
+    torch.manual_seed(0)
+    transform, image = RandomResizedCrop(64), torch.zeros(1, 64, 64)
+    theirs = torch.tensor([list(transform.make_params([image]).values())[:4] for _ in range(2_000)])
+    for pick in (lambda b: (b[:, 2] * b[:, 3]).float(), lambda b: b[:, 2] / b[:, 3], lambda b: b[:, 0].float()):
+        a, b = pick(ours).sort().values, pick(theirs).sort().values
+        assert (a - b).abs().mean() < 0.05 * b.std() + 0.02 * b.mean()
+
+
+def test_resampling_ignores_reduced_precision_around_it():
+    images, box = pictures((3, 32, 32), 2).float() / 255, torch.tensor([[2, 3, 20, 25]]).expand(2, 4)
+    geometry = Geometry(box, torch.tensor([False, True]))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = resample(images, geometry, height=16, width=16)
+    torch.testing.assert_close(inside, resample(images, geometry, height=16, width=16))
+
+
+def test_resize_is_torchvisions_antialiased_one_within_a_level():
+    images = pictures((3, 64, 48))
+    for size in (17, 32, 224):
+        expected = reference.resize(images, [size, size], antialias=True).float()
+        assert (resize(images.float(), size).round() - expected).abs().max() <= 1
+    kept = images.float()
+    assert resize(kept, 0) is kept
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_views_are_float_images_in_the_unit_interval(name):
+    images = pictures((3, 32, 32))
+    geometry = augmentation(name).draw(generator(0), len(images), height=32, width=32)
+    for size in (0, 24):
+        views = augmentation(name).apply(images, geometry, size=size)
+        assert views.shape == (len(images), 3, size or 32, size or 32)
+        assert views.dtype == torch.float32
+        assert views.min() >= 0
+        assert views.max() <= 1 + 1e-5
+
+
+def test_no_augmentation_leaves_the_pixels_alone():
+    images = pictures((1, 28, 28))
+    geometry = augmentation("none").draw(generator(0), len(images), height=28, width=28)
+    torch.testing.assert_close(augmentation("none").apply(images, geometry) * 255, images.float())
+
+
+def test_unknown_augmentations_get_a_suggestion():
+    with pytest.raises(HashbenchError, match=r"Unknown augmentation 'padcrop'\. Did you mean 'pad-crop'\?"):
+        augmentation("padcrop")

@@ -1,0 +1,155 @@
+import dataclasses
+from hashlib import sha256
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hashbench.datasets.protocol import RULES, Protocol, Sizes
+from hashbench.datasets.splits import _RULES, hold_out, split
+from hashbench.errors import HashbenchError
+
+GIVEN = np.array(["train"] * 20 + ["test"] * 8 + ["database"] * 12)
+
+
+def protocol(rule="per-class-v1", sizes=(8, 4, 28), *, train_in_database=False, multi_label=False):
+    return Protocol(
+        dataset="toy", name="p", sizes=Sizes(*sizes), train_in_database=train_in_database, rule=rule,
+        measures=("mAP@all",), summary="", num_classes=4, about="", citation="", licence="", source="",
+        multi_label=multi_label,
+    )  # fmt: skip
+
+
+def shuffled(store, seed):
+    order = np.random.default_rng(seed).permutation(len(store.inputs))
+    part = None if store.part is None else store.part[order]
+    return dataclasses.replace(store, inputs=store.inputs[order], labels=store.labels[order], part=part)
+
+
+def test_every_rule_a_protocol_may_name_is_implemented():
+    assert set(_RULES) == set(RULES)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("train_in_database", [False, True])
+def test_the_same_images_in_the_same_order_come_out_of_any_order_of_the_files(make_store, rule, train_in_database):
+    store = make_store(part=GIVEN)
+    asked = protocol(rule, (20, 4, 16), train_in_database=train_in_database)
+    first = split(store, asked)
+    for seed in range(3):
+        again = split(shuffled(store, seed), asked)
+        other = shuffled(store, seed)
+        for part in ("train", "query", "database"):
+            np.testing.assert_array_equal(
+                store.inputs[getattr(first, part)], other.inputs[getattr(again, part)], err_msg=part
+            )
+        assert again.sha256 == first.sha256
+        assert other.integrity == store.integrity
+        assert hold_out(other, again).sha256 == hold_out(store, first).sha256
+
+
+def test_per_class_takes_the_same_number_of_each_class_by_hash(make_store):
+    store = make_store()
+    parts = split(store, protocol())
+    for name, count in (("train", 2), ("query", 1), ("database", 7)):
+        assert store.labels[getattr(parts, name)].sum(axis=0).tolist() == [count] * 4
+    # the documented rule, restated
+    members = np.flatnonzero(store.labels[:, 3])
+    ranked = sorted(members, key=lambda i: sha256(b"per-class-v1\0" + store.inputs[i].tobytes()).digest())
+    in_class = {name: set(members) & set(getattr(parts, name).tolist()) for name in ("query", "train")}
+    assert in_class == {"query": set(ranked[:1]), "train": set(ranked[1:3])}
+
+
+def test_the_parts_cover_the_set_without_overlap_unless_train_is_in_the_database(make_store):
+    store = make_store()
+    apart = split(store, protocol())
+    assert sorted([*apart.train, *apart.query, *apart.database]) == list(range(40))
+    within = split(store, protocol(sizes=(8, 4, 36), train_in_database=True))
+    assert set(within.train) < set(within.database)
+    assert sorted([*within.query, *within.database]) == list(range(40))
+    np.testing.assert_array_equal(apart.query, within.query)
+    np.testing.assert_array_equal(apart.train, within.train)
+    assert apart.sha256 != within.sha256
+
+
+def test_given_follows_the_source_and_overall_ranks_multi_label_images(make_store):
+    parts = split(make_store(part=GIVEN), protocol("given-v1", (20, 8, 12)))
+    assert [sorted(part.tolist()) for part in (parts.train, parts.query, parts.database)] == [
+        list(range(20)), list(range(20, 28)), list(range(28, 40)),
+    ]  # fmt: skip
+    labels = np.random.default_rng(0).integers(0, 2, (40, 4))
+    overall = split(make_store(labels=labels), protocol("overall-v1", (10, 5, 25), multi_label=True))
+    assert (len(overall.train), len(overall.query), len(overall.database)) == (10, 5, 25)
+    assert sorted([*overall.train, *overall.query, *overall.database]) == list(range(40))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_equal_pictures_never_make_the_split_depend_on_the_order(make_store_of_copies, seed):
+    store = make_store_of_copies
+    for asked in (protocol(sizes=(8, 4, 28)), protocol("overall-v1", (8, 4, 28))):
+        assert split(shuffled(store, seed), asked).sha256 == split(store, asked).sha256
+
+
+def test_the_hash_names_the_images_of_each_part_whatever_rule_picked_them(make_store):
+    store = make_store()
+    picked = split(store, protocol())
+    part = np.full(40, "database")
+    part[picked.train], part[picked.query] = "train", "test"
+    store = dataclasses.replace(store, part=part)
+    assert split(store, protocol("given-v1")).sha256 == picked.sha256
+    part[picked.train[0]], part[picked.query[0]] = "test", "train"
+    assert split(store, protocol("given-v1")).sha256 != picked.sha256
+
+
+@pytest.fixture(scope="module")
+def make_store_of_copies():
+    from hashbench.datasets.base import Store
+
+    pictures = np.random.default_rng(0).integers(0, 256, (6, 1, 4, 4), dtype=np.uint8)
+    chance = np.random.default_rng(1)
+    labels = np.eye(4, dtype=np.uint8)[np.tile(np.arange(4), 10)]
+    return Store("toy", pictures[chance.integers(0, 6, 40)], labels, ("a", "b", "c", "d"))
+
+
+def test_validation_takes_a_fifth_of_each_class_of_train_and_nothing_else(make_store):
+    store = make_store(each=20)
+    parts = split(store, protocol(sizes=(40, 4, 36)))
+    held = hold_out(store, parts)
+    assert store.labels[held.query].sum(axis=0).tolist() == [2] * 4
+    assert store.labels[held.train].sum(axis=0).tolist() == [8] * 4
+    assert sorted([*held.query, *held.train]) == sorted(parts.train)
+    np.testing.assert_array_equal(held.train, held.database)
+    assert held.sha256 != parts.sha256
+
+
+def test_validation_of_a_multi_label_set_takes_a_fifth_of_train(make_store):
+    store = make_store(labels=np.random.default_rng(0).integers(0, 2, (40, 4)))
+    held = hold_out(store, split(store, protocol("overall-v1", (20, 5, 15), multi_label=True)))
+    assert (len(held.query), len(held.train), len(held.database)) == (4, 16, 16)
+
+
+def test_validation_needs_five_train_images_of_a_class(make_store):
+    store = make_store()
+    with pytest.raises(HashbenchError, match="too few train images"):
+        hold_out(store, split(store, protocol(sizes=(16, 4, 20))))
+
+
+@pytest.mark.parametrize(
+    ("rule", "sizes", "reason"),
+    [
+        ("per-class-v1", (36, 8, 0), "needs 11 images of class 'class 0', but toy has 10"),
+        ("per-class-v1", (8, 5, 27), "evenly among the 4 classes"),
+        ("overall-v1", (40, 8, 0), "needs 48 images, but toy has 40"),
+        ("given-v1", (8, 4, 28), "comes without one"),
+    ],
+)
+def test_a_store_that_does_not_fit_is_refused(make_store, rule, sizes, reason):
+    with pytest.raises(HashbenchError, match=reason):
+        split(make_store(), protocol(rule, sizes))
+
+
+def test_per_class_refuses_images_of_several_classes(make_store):
+    with pytest.raises(HashbenchError, match="several classes"):
+        split(make_store(labels=np.ones((40, 4))), protocol())
