@@ -1,0 +1,208 @@
+"""The contract of a method: what it may know, what it is given, and the hooks the trainer calls.
+
+A *deep method* is a loss on the real-valued outputs of a network plus optional hooks (`DeepMethod`). Anything else
+(random hyperplanes, PCA and a rotation) learns from fixed features in one call (`Method`). Both are one class in one
+file under `@method`; their typed fields are the configuration, the `--set` flags and part of a run's identity.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar, dataclass_transform
+
+import torch
+from torch import Tensor, nn
+
+from hashbench import seeds
+from hashbench.datasets.loader import Batch
+from hashbench.registry import METHODS
+
+if TYPE_CHECKING:
+    from hashbench.recipes import Recipe
+
+
+@dataclass(frozen=True)
+class Task:
+    """All that a method may know of the job: shapes, length of training, device, and its seed's streams."""
+
+    num_classes: int
+    bits: int
+    multi_label: bool
+    inputs: str  # "images" | "features" (of a fixed backbone) | "pixels" (flattened) | "vectors"
+    num_train: int
+    epochs: int
+    steps_per_epoch: int
+    device: torch.device
+    seed: int
+    dataset: str = ""  # its name, for losses from elsewhere that ask for it; no reason to act differently
+
+    def generator(self, *purpose: str | int) -> torch.Generator:
+        """Return a fresh CPU generator for the stream (seed, purpose), for example `generator("centers")`."""
+        return seeds.generator(self.seed, *purpose)
+
+
+class TrainingData(Protocol):
+    """The training set as `fit` and `prepare` see it; never a query, never the database."""
+
+    @property
+    def labels(self) -> Tensor | None:
+        """The labels (num_train, num_classes), float multi-hot; None for unsupervised methods."""
+
+    def batches(self, epoch: int = 0) -> Iterator[Batch]:
+        """Yield the batches of one epoch, in the order and with the augmentation that training would use."""
+
+    def features(self) -> Tensor:
+        """Return (num_train, width) float features of the fixed backbone, or flattened pixels where there is none."""
+
+
+class Tools(Protocol):
+    """What `DeepMethod.prepare` may use to train a network of its own by the experiment's recipe."""
+
+    def train(self, outputs: int, loss: Callable[[Tensor, Batch], dict[str, Tensor]]) -> nn.Module:
+        """Return the recipe's network with a linear head of `outputs`, trained with `loss` on the training set."""
+
+    def outputs(self, network: nn.Module) -> Tensor:
+        """Return the network's outputs (num_train, outputs), float32, on the training set in order, not augmented."""
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """What the registry shows of a method."""
+
+    name: str
+    paper: str  # "arXiv:1908.00347", a DOI, or empty
+    version: int  # raised whenever the method's numbers may change
+
+
+class Method(nn.Module):
+    """A method that learns from fixed inputs in one `fit`; its state lives in buffers, which are saved with the run."""
+
+    info: ClassVar[MethodInfo]
+    supervised: ClassVar[bool] = True
+    #: Settings of the paper, laid over the recipe's defaults by `--recipe paper`; empty where none are published.
+    paper_recipe: ClassVar[dict[str, Any]] = {}
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Make the module ready to hold buffers before the generated `__init__` sets the fields."""
+        self = super().__new__(cls)
+        nn.Module.__init__(self)
+        return self
+
+    def supports(self, task: Task) -> str | None:
+        """Return why this method cannot do `task`, as a sentence, or None when it can."""
+        return None
+
+    def fit(self, task: Task, data: TrainingData) -> None:
+        """Learn from the training set."""
+        raise TypeError(f"{type(self).__name__} must define fit(task, data), or derive from hashbench.DeepMethod.")
+
+    def encode(self, inputs: Tensor) -> Tensor:
+        """Return the codes, bool (n, bits), of `inputs` (n, width); each row's code depends on that row alone."""
+        raise TypeError(f"{type(self).__name__} must define encode(inputs), or derive from hashbench.DeepMethod.")
+
+
+class DeepMethod(Method):
+    """A loss on the network's outputs z (n, bits) plus optional hooks; the trainer does the fitting and the encoding.
+
+    Override `loss`, and of the rest only what the method needs.
+    """
+
+    #: Fields that `prepare` depends on; its result is cached on these, the data, the recipe and the seed.
+    prepared_by: ClassVar[tuple[str, ...]] = ()
+
+    def prepare(self, task: Task, data: TrainingData, tools: Tools) -> dict[str, Tensor]:
+        """Return what is computed before training and shared by all bit lengths; must not look at `task.bits`."""
+        return {}
+
+    def setup(self, task: Task, prepared: dict[str, Tensor]) -> None:
+        """Create buffers (centers, memories) and own parameters; `prepared` is what `prepare` returned."""
+
+    def head(self, width: int, task: Task) -> nn.Module:
+        """Return the layers from the backbone's features (n, width) to the outputs; default: linear to (n, bits)."""
+        return nn.Linear(width, task.bits)
+
+    def loss(self, out: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Return the named scalar terms of the loss; they are summed, and logged one by one."""
+        raise TypeError(f"{type(self).__name__} must define loss(out, batch).")
+
+    def training_step(self, network: nn.Module, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the loss terms of one step, and the outputs that `epoch_sums` gets to see."""
+        out = network(batch.inputs)
+        return self.loss(out, batch), out
+
+    def after_step(self, network: nn.Module, batch: Batch) -> None:
+        """Do what follows each optimiser step: momentum twins, memories."""
+
+    def epoch_sums(self, out: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Return this step's share of the epoch's sums, float64; they are added up over steps (and ranks)."""
+        return {}
+
+    def wants_fresh_pass(self, epoch: int) -> bool:
+        """Tell whether `epoch_sums` should see a pass of its own, unaugmented, after this epoch's training."""
+        return False
+
+    def end_epoch(self, epoch: int, sums: dict[str, Tensor]) -> dict[str, float]:
+        """Change buffers after an epoch (0-based); returns diagnostics for the log."""
+        return {}
+
+    def resumes(self) -> str | None:
+        """Return why a checkpoint cannot hold this method's state, as a sentence, or None when it can."""
+        return None
+
+    def codes(self, out: Tensor) -> Tensor:
+        """Return the codes, bool (n, bits), of the network's outputs; default: `out >= 0`."""
+        return out >= 0
+
+    def parameter_groups(self, network: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+        """Return the optimiser's groups; default: the backbone at its scaled rate, all else at the recipe's."""
+        backbone = list(network.get_submodule("backbone").parameters())
+        rest = [*network.get_submodule("head").parameters(), *self.parameters()]
+        scaled = recipe.learning_rate * recipe.backbone_learning_rate_scale
+        groups = [{"params": backbone, "lr": scaled}, {"params": rest, "lr": recipe.learning_rate}]
+        return [group for group in groups if group["params"]]
+
+    def fit(self, task: Task, data: TrainingData) -> None:
+        """Refuse: a deep method is trained by the runner."""
+        raise TypeError("A deep method is trained by hashbench.run, not by fit.")
+
+    def encode(self, inputs: Tensor) -> Tensor:
+        """Refuse: a deep method's network encodes; hashbench.load(run) gives it."""
+        raise TypeError("A deep method encodes through its network: hashbench.load(run).encode(images).")
+
+
+def option(default: Any, help: str) -> Any:
+    """Return a field of a method with a help text that `hashbench list methods` and the docs show."""
+    return field(default=default, metadata={"help": help})
+
+
+M = TypeVar("M", bound=type[Method])
+
+
+@dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(field, option))
+def method(name: str, *, paper: str = "", version: int = 1) -> Callable[[M], M]:
+    """Register a class as a method: annotated attributes with a default become its fields.
+
+    An annotation without a default (`centers: Tensor`) declares a buffer, not a field. `version` must be raised
+    whenever the numbers of the method may change: runs of different versions are never mixed.
+    """
+
+    def decorate(cls: M) -> M:
+        for attribute in inspect.get_annotations(cls):
+            if attribute not in cls.__dict__:
+                setattr(cls, attribute, field(init=False))
+        dataclass(kw_only=True, eq=False, repr=False)(cls)  # changes the class itself
+        cls.info = MethodInfo(name, paper, version)
+        METHODS.register(name, cls)
+        return cls
+
+    return decorate
+
+
+def options(cls: type[Method]) -> dict[str, dataclasses.Field[Any]]:
+    """Return a method class's fields by name, in the order of their definition."""
+    if not dataclasses.is_dataclass(cls):
+        return {}
+    return {f.name: f for f in dataclasses.fields(cls) if f.init}
