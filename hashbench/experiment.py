@@ -1,0 +1,243 @@
+"""An experiment: everything that can change a number, as plain data; its identity; and the grid of a sweep."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal, Union, get_args, get_origin
+
+from hashbench import recipes
+from hashbench.errors import HashbenchError, unknown
+from hashbench.recipes import Recipe
+from hashbench.results.plain import digest
+
+ENGINE = 1  # raised only when the numbers of unchanged experiments move
+MAX_BITS = 1024
+_TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+@dataclass(frozen=True)
+class Data:
+    """What an experiment says of its data set: names, contents by hash, and shapes."""
+
+    dataset: str
+    protocol: str
+    integrity: str  # sha256 of the images and labels
+    split_sha256: str
+    evaluated: str  # "test" or "validation"
+    shape: tuple[int, ...]  # (channels, height, width), or (width,) of vectors
+    num_classes: int
+    multi_label: bool
+    num_train: int
+
+    @property
+    def name(self) -> str:
+        """The data set and protocol as they are typed: `cifar10@54k`."""
+        return f"{self.dataset}@{self.protocol}"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One run, fully resolved: the same identity gives the same numbers."""
+
+    method: str
+    method_version: int
+    fields: Mapping[str, Any]  # every field of the method
+    data: Data
+    recipe: Recipe
+    weights: str | None  # file name of the pretrained weights, which carries the start of their sha256
+    inputs: Literal["images", "features", "pixels", "vectors"]  # what the method learns from
+    bits: int
+    seed: int
+
+    @property
+    def network_size(self) -> int:
+        """Pixels to which the loader resizes what the network sees; 0 where it sees the inputs as they are."""
+        return self.recipe.size if self.inputs == "images" else 0
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Everything that can change a number, as plain data; its sha256 is the run's id."""
+        recipe = dataclasses.asdict(self.recipe)
+        del recipe["name"], recipe["summary"]
+        return {
+            "engine": ENGINE,
+            "method": {"name": self.method, "version": self.method_version, "fields": dict(self.fields)},
+            "data": dataclasses.asdict(self.data),
+            "recipe": recipe,
+            "weights": self.weights,
+            "inputs": self.inputs,
+            "bits": self.bits,
+            "seed": self.seed,
+        }
+
+    @property
+    def id(self) -> str:
+        """The sha256 of the identity's canonical JSON, hex."""
+        return digest(self.identity)
+
+    @classmethod
+    def from_identity(cls, identity: Mapping[str, Any], *, recipe_name: str) -> Experiment:
+        """Return the experiment that a run's spec.json describes."""
+        recipe = {**identity["recipe"], "betas": tuple(identity["recipe"]["betas"])}
+        return cls(
+            method=identity["method"]["name"],
+            method_version=identity["method"]["version"],
+            fields=identity["method"]["fields"],
+            data=Data(**{**identity["data"], "shape": tuple(identity["data"]["shape"])}),
+            recipe=Recipe(name=recipe_name, summary="", **recipe),
+            weights=identity["weights"],
+            inputs=identity["inputs"],
+            bits=identity["bits"],
+            seed=identity["seed"],
+        )
+
+
+def resolve_fields(
+    method: str, options: Mapping[str, dataclasses.Field[Any]], given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return every field of a method: what was given, else its default; raises HashbenchError for unknown fields."""
+    for name in given:
+        if name not in options:
+            if not options:
+                raise HashbenchError(f"The method '{method}' has no fields, so '{method}.{name}' cannot be set.")
+            raise unknown(f"field of {method}", name, options, hint="`hashbench list methods` shows all.")
+    return {name: given.get(name, field.default) for name, field in options.items()}
+
+
+def parse_value(owner: type, field: str, text: str) -> Any:
+    """Return `text` as the type that `owner.field` is annotated with; raises HashbenchError when it is not one."""
+    annotation = typing.get_type_hints(owner)[field]
+    try:
+        return _parse(annotation, text.strip())
+    except ValueError as error:
+        raise HashbenchError(f"'{text}' is not a value for {field}, which takes {_describe(annotation)}.") from error
+
+
+def parse_settings(settings: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return `owner.field=value` settings as {owner: {field: value}}; raises HashbenchError for other forms."""
+    parsed: dict[str, dict[str, str]] = {}
+    for setting in settings:
+        target, equals, value = setting.partition("=")
+        owner, dot, field = target.strip().partition(".")
+        if not (equals and dot and owner and field):
+            raise HashbenchError(f"--set '{setting}' is not of the form method.field=value or recipe.field=value.")
+        parsed.setdefault(owner, {})[field] = value
+    return parsed
+
+
+def parse_bits(text: str) -> list[int]:
+    """Return the code lengths of a list like `16,32,64`; raises HashbenchError naming the part that is not one."""
+    lengths = []
+    for part in text.split(","):
+        try:
+            bits = int(part)
+        except ValueError:
+            what = f"'{part.strip()}'" if part.strip() else "an empty place"
+            raise HashbenchError(
+                f"--bits '{text}': {what} is not a number of bits; write for example 16,32,64."
+            ) from None
+        if not 1 <= bits <= MAX_BITS:
+            raise HashbenchError(f"--bits '{text}': {bits} is not possible; a code has 1 to {MAX_BITS:,} bits.")
+        lengths.append(bits)
+    return list(dict.fromkeys(lengths))
+
+
+def resolve_recipe(
+    name: str | None,
+    *,
+    data: Data,
+    paper: Mapping[str, Any],
+    settings: Mapping[str, str],
+    backbone: str | None,
+    epochs: int | None,
+) -> Recipe:
+    """Return the recipe by name (default: by the images' size) with what the command line overrides."""
+    known = {field.name for field in dataclasses.fields(Recipe)} - {"name", "summary"}
+    for field in settings:
+        if field not in known:
+            raise unknown("recipe field", field, known, hint="`hashbench list recipes` shows the recipes.")
+    overrides = {field: parse_value(Recipe, field, text) for field, text in settings.items()}
+    if backbone is not None:
+        overrides["backbone"] = backbone
+    if epochs is not None:
+        overrides["epochs"] = epochs
+    if len(data.shape) == 1:  # vectors pass through to the head
+        overrides |= {"backbone": "identity", "pretrained": False, "augment": "none", "size": 0}
+    return recipes.load(name or default_recipe(data), paper=paper, overrides=overrides, multi_label=data.multi_label)
+
+
+def default_recipe(data: Data) -> str:
+    """Return the recipe of a data set that names none: `scratch` for small images and vectors, else `finetune`."""
+    return "scratch" if len(data.shape) == 1 or max(data.shape[1:]) <= 64 else "finetune"
+
+
+def recipe_label(recipe: Recipe, *, paper: Mapping[str, Any], multi_label: bool) -> str:
+    """Return a recipe's name with what differs from it, `scratch(epochs=5)`; the backbone is told apart by itself."""
+    plain = recipes.load(recipe.name, paper=paper, multi_label=multi_label)
+    changed = [
+        f"{field.name}={getattr(recipe, field.name)}"
+        for field in dataclasses.fields(Recipe)
+        if field.name != "backbone" and getattr(recipe, field.name) != getattr(plain, field.name)
+    ]
+    return f"{recipe.name}({', '.join(changed)})" if changed else recipe.name
+
+
+def changed_fields(options: Mapping[str, dataclasses.Field[Any]], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of a method's fields that differ from their defaults."""
+    return {name: value for name, value in fields.items() if name not in options or options[name].default != value}
+
+
+def grid(
+    methods: Sequence[str], datasets: Sequence[str], bits: Sequence[int], seeds: int
+) -> list[tuple[str, str, int, int]]:
+    """Return the cells (dataset, method, bits, seed) of a sweep in the order in which they are run."""
+    if seeds < 1:
+        raise HashbenchError(f"--seeds {seeds} is not possible; give 1 or more.")
+    return [(d, m, b, s) for d in datasets for m in methods for b in bits for s in range(seeds)]
+
+
+def _parse(annotation: Any, text: str) -> Any:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin in (Union, types.UnionType):
+        if type(None) in arguments and text.lower() in ("none", "null"):
+            return None
+        for argument in arguments:
+            with suppress(ValueError):
+                return _parse(argument, text)
+        raise ValueError(text)
+    if origin is Literal:
+        if text not in arguments:
+            raise ValueError(text)
+        return text
+    if origin is tuple:
+        parts = text.split(",")
+        if len(parts) != len(arguments):
+            raise ValueError(text)
+        return tuple(_parse(a, part) for a, part in zip(arguments, parts, strict=True))
+    if annotation is bool:
+        if text.lower() not in _TRUTH:
+            raise ValueError(text)
+        return _TRUTH[text.lower()]
+    if annotation in (int, float, str):
+        value = annotation(text)
+        if value != value or value in (float("inf"), float("-inf")):
+            raise ValueError(text)
+        return value
+    raise ValueError(f"{annotation} cannot be given on the command line")
+
+
+def _describe(annotation: Any) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin in (Union, types.UnionType):
+        return " or ".join("none" if a is type(None) else _describe(a) for a in arguments)
+    if origin is Literal:
+        return " or ".join(map(str, arguments))
+    if origin is tuple:
+        return f"{len(arguments)} values with commas between them"
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+    return names.get(annotation, str(annotation))

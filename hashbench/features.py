@@ -1,0 +1,128 @@
+"""Features of a data set through a fixed backbone: computed once, cached, shared by every run that needs them."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from hashbench.datasets.base import Store
+from hashbench.datasets.loader import inference_batches
+from hashbench.datasets.store import cache_root
+from hashbench.recipes import Recipe
+from hashbench.registry import BACKBONES
+from hashbench.results.files import make_folder, reported
+from hashbench.results.plain import digest
+
+ROWS_AT_A_TIME = 2048  # what a killed computation loses at most
+
+
+class Flatten(nn.Module):
+    """Images (n, c, h, w) in [0, 1] as vectors of their pixels, for methods that learn from features."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.width = width
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return (n, c h w)."""
+        return images.flatten(1)
+
+
+class FixedBackbone(nn.Module):
+    """A pretrained backbone in evaluation mode under a recipe's precision; returns float32."""
+
+    def __init__(self, shape: tuple[int, ...], recipe: Recipe):
+        super().__init__()
+        self.backbone = BACKBONES.get(recipe.backbone)(input_shape(shape, recipe.size), recipe.pretrained)
+        self.width = self.backbone.width
+        self.precision = recipe.precision
+        self.requires_grad_(False).eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the features (n, width) of images (n, c, h, w) in [0, 1]."""
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            return self.backbone(images).float()
+
+
+def input_shape(shape: tuple[int, ...], size: int) -> tuple[int, ...]:
+    """Return the shape that reaches the network when inputs of `shape` are resized to `size` pixels (0: not)."""
+    return (shape[0], size, size) if size and len(shape) == 3 else shape
+
+
+def features(
+    store: Store,
+    recipe: Recipe,
+    *,
+    weights: str | None,
+    device: torch.device,
+    batch_size: int = 64,
+    progress: bool = True,
+) -> np.ndarray:
+    """Return the features (N, width), float32, of all inputs of `store` through the recipe's fixed backbone.
+
+    They are memory-mapped from the cache, where they lie under the hash of the data in their order, backbone, weights
+    and preprocessing. A computation that was killed goes on where it was; of two processes one computes, one waits.
+    """
+    key = digest(
+        {
+            "rows": hashlib.sha256(b"".join(store.content_hashes)).hexdigest(),
+            "backbone": recipe.backbone,
+            "weights": weights,
+            "size": recipe.size,
+            "precision": recipe.precision,
+        }
+    )
+    folder = cache_root() / "features"
+    path = folder / f"{store.name}-{recipe.backbone}-{recipe.size or 'native'}-{key[:16]}.npy"
+    if not path.is_file():
+        make_folder(folder)
+        with _only_one(path.with_suffix(".lock")):
+            if not path.is_file():
+                _compute(path, store, FixedBackbone(store.inputs.shape[1:], recipe).to(device), recipe.size, device,
+                         batch_size, progress)  # fmt: skip
+    return np.load(path, mmap_mode="r")
+
+
+def _compute(
+    path: Path, store: Store, backbone: FixedBackbone, size: int, device: torch.device, batch_size: int, progress: bool
+) -> None:
+    """Fill a part file chunk by chunk, noting how many rows are done, and give it its name when it is whole."""
+    part, note = path.with_suffix(".part"), path.with_suffix(".rows")
+    shape = (len(store.inputs), backbone.width)
+    with reported(part):
+        done = int(note.read_text()) if part.is_file() and note.is_file() else 0
+        mode = "r+" if done else "w+"
+        array = np.lib.format.open_memmap(part, mode=mode, dtype=np.float32, shape=None if done else shape)
+        title = f"features of {store.name}"
+        with tqdm(total=shape[0], initial=done, unit="img", desc=title, disable=not progress, leave=False) as bar:
+            for start in range(done, shape[0], ROWS_AT_A_TIME):
+                rows = store.inputs[start : start + ROWS_AT_A_TIME]
+                at = start
+                for images in inference_batches(
+                    rows, batch_size=batch_size, device=device, size=size, channels_last=True
+                ):
+                    with torch.inference_mode():
+                        array[at : at + len(images)] = backbone(images).cpu().numpy()
+                    at += len(images)
+                    bar.update(len(images))
+                array.flush()
+                note.write_text(str(at))
+        del array
+        part.replace(path)
+        note.unlink(missing_ok=True)
+
+
+@contextmanager
+def _only_one(lock: Path) -> Iterator[None]:
+    """Wait until no other process holds `lock`, and hold it; the kernel releases it at the latest when we end."""
+    with reported(lock), lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

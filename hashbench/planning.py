@@ -1,0 +1,182 @@
+"""A sweep before it runs: what was asked for, resolved into experiments, each with its place on disk or why not."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from hashbench.datasets import base as datasets
+from hashbench.datasets.base import Dataset
+from hashbench.errors import HashbenchError, unknown
+from hashbench.experiment import Data, Experiment, grid, parse_value, resolve_fields, resolve_recipe
+from hashbench.methods.base import DeepMethod, Method, options
+from hashbench.model import task_of
+from hashbench.recipes import Recipe
+from hashbench.registry import BACKBONES, METHODS
+from hashbench.results.store import RunDirectory
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the runs of a sweep share: recipe and its overrides, where things lie, and on what they run."""
+
+    recipe: str | None = None
+    backbone: str | None = None
+    epochs: int | None = None
+    overrides: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # {"crh": {"reassign": "false"}, ...}
+    evaluate_on: str = "test"
+    device: str = "auto"
+    runs_dir: Path = Path("runs")
+    data_dir: Path | None = None
+    accept_unofficial: bool = False
+    progress: bool = True
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One place in a sweep's grid: an experiment and its run directory, or the reason why there is none."""
+
+    dataset: str
+    method: str
+    bits: int
+    seed: int
+    experiment: Experiment | None = None
+    directory: RunDirectory | None = None
+    skipped: str | None = None
+
+    @property
+    def state(self) -> Literal["skipped", "finished", "to do"]:
+        """Where the cell stands."""
+        if self.directory is None:
+            return "skipped"
+        return "finished" if self.directory.finished else "to do"
+
+    def __str__(self) -> str:
+        return f"{self.method} on {self.dataset}, {self.bits} bits, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A resolved sweep: its cells in order, the data sets they need, and the device."""
+
+    cells: Sequence[Cell]
+    datasets: Mapping[str, Dataset]
+    settings: Settings
+    device: torch.device
+
+
+def plan(
+    methods: Sequence[str], dataset_names: Sequence[str], bits: Sequence[int], *, seeds: int = 1, settings: Settings
+) -> Plan:
+    """Resolve the grid of a sweep: reads the data sets, trains nothing, writes nothing.
+
+    Raises HashbenchError for anything unknown or impossible in what was asked; a single cell that its method does not
+    support is skipped with the reason, not an error.
+    """
+    cells = grid(methods, dataset_names, bits, seeds)
+    classes = {name: METHODS.get(name) for name in methods}
+    for owner in settings.overrides:
+        if owner != "recipe" and owner not in classes:
+            raise unknown("owner of a --set", owner, [*classes, "recipe"])
+    if settings.backbone is not None:
+        BACKBONES.get(settings.backbone)
+    device = resolve_device(settings.device)
+    protocols = {name: datasets.find_protocol(name) for name in dataset_names}  # refuse all wrong names before reading
+    loaded = {
+        name: datasets.load(
+            protocol.full_name,
+            data_dir=settings.data_dir,
+            evaluate_on=settings.evaluate_on,
+            accept_unofficial=settings.accept_unofficial,
+        )
+        for name, protocol in protocols.items()
+    }
+    resolved = [_resolve(loaded[d], classes[m], m, b, s, settings, device) for d, m, b, s in cells]
+    return Plan(resolved, {dataset.name: dataset for dataset in loaded.values()}, settings, device)
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device called auto, cpu, cuda or cuda:N; raises HashbenchError where it is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise HashbenchError(f"There is no device '{name}'; choose auto, cpu, cuda or cuda:0.") from None
+    if device.type not in ("cpu", "cuda"):
+        raise HashbenchError(f"The device '{name}' is not supported; choose auto, cpu, cuda or cuda:0.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        found = torch.cuda.device_count()
+        raise HashbenchError(f"The device '{name}' is not there (CUDA devices: {found}); choose --device cpu or auto.")
+    return device
+
+
+def _resolve(
+    dataset: Dataset, cls: type[Method], method: str, bits: int, seed: int, settings: Settings, device: torch.device
+) -> Cell:
+    """Return the cell with its experiment, or with the reason why its method cannot do it."""
+    cell = Cell(dataset.name, method, bits, seed)
+    data = _data(dataset)
+    texts = settings.overrides.get(method, {})
+    resolve_fields(method, options(cls), texts)  # unknown names are refused before any value is parsed
+    fields = {name: parse_value(cls, name, text) for name, text in texts.items()}
+    recipe = resolve_recipe(
+        settings.recipe,
+        data=data,
+        paper=cls.paper_recipe,
+        settings=settings.overrides.get("recipe", {}),
+        backbone=settings.backbone,
+        epochs=settings.epochs,
+    )
+    weights = getattr(BACKBONES.get(recipe.backbone), "weights_file", None) if recipe.pretrained else None
+    experiment = Experiment(
+        method=method,
+        method_version=cls.info.version,
+        fields=resolve_fields(method, options(cls), fields),
+        data=data,
+        recipe=recipe,
+        weights=weights and weights.name,
+        inputs=_learns_from(cls, data, recipe),
+        bits=bits,
+        seed=seed,
+    )
+    reason = cls(**experiment.fields).supports(task_of(experiment, device))
+    if reason is not None:
+        return dataclasses.replace(cell, skipped=reason)
+    directory = RunDirectory.at(
+        settings.runs_dir, dataset=data.name, method=method, bits=bits, seed=seed, id=experiment.id
+    )
+    return dataclasses.replace(cell, experiment=experiment, directory=directory)
+
+
+def _data(dataset: Dataset) -> Data:
+    return Data(
+        dataset=dataset.protocol.dataset,
+        protocol=dataset.protocol.name,
+        integrity=dataset.store.integrity,
+        split_sha256=dataset.split.sha256,
+        evaluated=dataset.part,
+        shape=tuple(dataset.store.inputs.shape[1:]),
+        num_classes=dataset.num_classes,
+        multi_label=dataset.multi_label,
+        num_train=len(dataset.split.train),
+    )
+
+
+def _learns_from(cls: type[Method], data: Data, recipe: Recipe) -> Literal["images", "features", "pixels", "vectors"]:
+    if len(data.shape) == 1:
+        return "vectors"
+    deep = issubclass(cls, DeepMethod)
+    if deep and recipe.train_backbone:
+        return "images"
+    if deep and (recipe.augment != "none" or recipe.views > 1):
+        raise HashbenchError(
+            "A frozen backbone's features are computed once, so they cannot be augmented; "
+            "say --set recipe.augment=none --set recipe.views=1, or train the backbone."
+        )
+    return "features" if recipe.pretrained else "pixels"

@@ -1,0 +1,100 @@
+"""The preparation stage of deep methods: run once per data, recipe and seed, cached, shared by all bit lengths."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from hashbench import seeds
+from hashbench.datasets.loader import Batch
+from hashbench.datasets.store import cache_root
+from hashbench.experiment import Experiment
+from hashbench.methods.base import DeepMethod, Task, TrainingData
+from hashbench.model import make_backbone, make_method, make_network
+from hashbench.results.files import make_folder, replacing
+from hashbench.results.plain import digest
+from hashbench.training import Hooks, train
+from hashbench.trainset import TrainSet
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What `DeepMethod.prepare` returned, what it cost in seconds, and whether it came from the cache."""
+
+    tensors: dict[str, Tensor]
+    seconds: float
+    cached: bool
+
+
+class RecipeTools:
+    """The tools of `DeepMethod.prepare`: networks trained on the training set by the experiment's recipe."""
+
+    def __init__(self, experiment: Experiment, task: Task, data: TrainSet, *, bar: str | None):
+        self._experiment, self._task, self._data, self._bar = experiment, task, data, bar
+
+    def train(self, outputs: int, loss: Callable[[Tensor, Batch], dict[str, Tensor]]) -> nn.Module:
+        """Return the recipe's network with a linear head of `outputs`, trained with `loss` on the training set."""
+        backbone = make_backbone(self._experiment, self._data.width, purpose="prepare")
+        torch.manual_seed(seeds.derive(self._task.seed, "prepare", "head"))
+        head = nn.Linear(int(backbone.width), outputs)  # type: ignore[arg-type]
+        network = make_network(backbone, head, self._experiment.recipe, self._task.device)
+        train(_LossOnly(loss), network, task=self._task, recipe=self._experiment.recipe, data=self._data,
+              fresh=self._data.fresh, hooks=Hooks(bar=self._bar))  # fmt: skip
+        return network
+
+    @torch.inference_mode()
+    def outputs(self, network: nn.Module) -> Tensor:
+        """Return the network's outputs (num_train, outputs), float32, on the training set in order, not augmented."""
+        network.eval()
+        return torch.cat([network(batch.inputs) for batch in self._data.fresh()])
+
+
+class _LossOnly(DeepMethod):
+    """A method that is nothing but a loss."""
+
+    def __init__(self, loss: Callable[[Tensor, Batch], dict[str, Tensor]]):
+        self._loss = loss
+
+    def loss(self, out: Tensor, batch: Batch) -> dict[str, Tensor]:
+        return self._loss(out, batch)
+
+
+def prepare(experiment: Experiment, task: Task, data: TrainSet, *, bar: str | None) -> Prepared:
+    """Return what the experiment's method prepares, from the cache where the same was prepared before."""
+    method = make_method(experiment)
+    if not isinstance(method, DeepMethod) or type(method).prepare is DeepMethod.prepare:
+        return Prepared({}, 0.0, cached=False)
+    path = _cache_file(experiment, type(method))
+    if path.is_file():
+        state = torch.load(path, map_location=task.device, weights_only=True)
+        return Prepared(state["tensors"], state["seconds"], cached=True)
+    started = time.perf_counter()
+    data_seen: TrainingData = data
+    tensors = method.prepare(task, data_seen, RecipeTools(experiment, task, data, bar=bar))
+    seconds = time.perf_counter() - started
+    make_folder(path.parent)
+    with replacing(path) as file:
+        torch.save({"tensors": tensors, "seconds": seconds}, file)
+    return Prepared(tensors, seconds, cached=False)
+
+
+def _cache_file(experiment: Experiment, cls: type[DeepMethod]) -> Path:
+    """Return where the preparation is kept: under method, source, data, recipe, seed and the fields it depends on."""
+    identity = experiment.identity
+    source = inspect.getsource(inspect.getmodule(cls) or cls)
+    key = digest(
+        {
+            **{part: identity[part] for part in ("engine", "data", "recipe", "weights", "inputs", "seed")},
+            "method": [experiment.method, experiment.method_version],
+            "source": hashlib.sha256(source.encode()).hexdigest(),
+            "fields": {name: experiment.fields[name] for name in cls.prepared_by},
+        }
+    )
+    return cache_root() / "prepared" / f"{experiment.method}-{key[:16]}.pt"

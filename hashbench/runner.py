@@ -1,0 +1,292 @@
+"""One experiment to one result, and a sweep of them: prepare, train, encode, evaluate, store."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hashbench import preparation
+from hashbench.backbones import file_sha256
+from hashbench.datasets.base import Dataset
+from hashbench.datasets.loader import TrainLoader, inference_batches
+from hashbench.errors import HashbenchError
+from hashbench.experiment import ENGINE, Experiment, changed_fields, recipe_label
+from hashbench.features import features
+from hashbench.methods.base import DeepMethod, Method, options
+from hashbench.metrics import code_statistics, evaluate_histograms, histograms, pack
+from hashbench.model import ENCODE_BATCH, Model, restored, task_of
+from hashbench.planning import Cell, Plan, Settings, plan, resolve_device
+from hashbench.provenance import peak_memory_mb, provenance
+from hashbench.registry import BACKBONES, METHODS
+from hashbench.results.store import Result, RunDirectory
+from hashbench.training import Hooks, Progress, train
+from hashbench.trainset import TrainSet
+
+MEASURES = ("mAP@all", "mAP@1000/hits", "mAP@1000/R", "mAP@1000/min", "P@100", "P@1000", "R@1000")
+BALLS_AND_CURVES = ("P@H<=2", "R@H<=2", "PR", "PR@k")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a plan: results in its order, and the cells that failed with what went wrong."""
+
+    results: Sequence[Result]
+    failures: Sequence[tuple[Cell, Exception]]
+
+    def raise_first_failure(self) -> None:
+        """Raise HashbenchError about the first failure, if there is one, and say how many there were."""
+        if self.failures:
+            cell, error = self.failures[0]
+            reason = str(error) if isinstance(error, HashbenchError) else f"{type(error).__name__}: {error}"
+            others = f" ({len(self.failures)} cells failed; FAILED.json in a run directory says more.)"
+            raise HashbenchError(f"{cell}: {reason}{others if len(self.failures) > 1 else ''}") from error
+
+
+def execute(plan: Plan, *, on_cell: Callable[[Cell, int, int], None] = lambda cell, at, of: None) -> Outcome:
+    """Run what is to do and load what is finished; `on_cell` hears of each cell before its turn.
+
+    A cell that fails leaves FAILED.json behind, and the others go on.
+    """
+    results: list[Result] = []
+    failures: list[tuple[Cell, Exception]] = []
+    for at, cell in enumerate(plan.cells, start=1):
+        on_cell(cell, at, len(plan.cells))
+        if cell.experiment is None or cell.directory is None:
+            continue
+        dataset = plan.datasets[cell.dataset]
+        try:
+            results.append(
+                run_experiment(cell.experiment, dataset, cell.directory, plan.device, progress=plan.settings.progress)
+            )
+        except Exception as error:  # whatever a plug-in does, the other cells are worth finishing
+            failures.append((cell, error))
+    return Outcome(results, failures)
+
+
+def sweep(
+    methods: Sequence[str], datasets: Sequence[str], bits: Sequence[int], *, seeds: int = 1, **settings: Any
+) -> list[Result]:
+    """Run every method on every data set at every code length with seeds 0..seeds-1; returns the results.
+
+    `settings` are the fields of `Settings`, for example `recipe="frozen", runs_dir=Path("runs")`. Raises HashbenchError
+    at the end when a cell failed; the others are kept.
+    """
+    outcome = execute(plan(methods, datasets, bits, seeds=seeds, settings=Settings(**settings)))
+    outcome.raise_first_failure()
+    return list(outcome.results)
+
+
+def run(method: str, dataset: str, *, bits: int, seed: int = 0, **settings: Any) -> Result:
+    """Run one experiment and return its result; raises HashbenchError with the reason where it is not possible."""
+    made = plan([method], [dataset], [bits], seeds=seed + 1, settings=Settings(**settings))
+    cell = made.cells[-1]
+    if cell.skipped is not None:
+        raise HashbenchError(f"{cell}: {cell.skipped}")
+    outcome = execute(dataclasses.replace(made, cells=[cell]))
+    outcome.raise_first_failure()
+    return outcome.results[0]
+
+
+def load(run: str | Path, *, device: str = "auto") -> Model:
+    """Return the trained model of a finished run: `load("runs/.../s0-3f9a2c71").encode(images)`."""
+    directory = RunDirectory(Path(run))
+    result, spec = directory.read_result(), directory.read_spec()
+    experiment = Experiment.from_identity(spec["identity"], recipe_name=result.coords["recipe"])
+    if not directory.model.is_file():
+        raise HashbenchError(f"There is no {directory.model}; run again to have the weights, or copy them along.")
+    return restored(experiment, directory.model, resolve_device(device))
+
+
+def run_experiment(
+    experiment: Experiment, dataset: Dataset, directory: RunDirectory, device: torch.device, *, progress: bool
+) -> Result:
+    """Return the result of one experiment: loaded where the run is finished, else computed and stored.
+
+    Raises HashbenchError when another process is at it; any other error leaves FAILED.json behind and goes on.
+    """
+    if directory.finished:
+        return directory.read_result()
+    with directory.lock():
+        if directory.finished:  # by another process, between the first look and the lock
+            return directory.read_result()
+        how = {"device": str(device), "started": datetime.now(UTC).isoformat(timespec="seconds")}
+        directory.write_spec({"identity": experiment.identity, "how": how})
+        try:
+            result = _compute(experiment, dataset, directory, device, progress=progress)
+        except Exception as error:
+            directory.write_failure(error)
+            raise
+        directory.write_result(result)
+        return dataclasses.replace(result, path=directory.path)
+
+
+def _compute(
+    experiment: Experiment, dataset: Dataset, directory: RunDirectory, device: torch.device, *, progress: bool
+) -> Result:
+    """Take an experiment through its phases and return what it found; all but the result is stored on the way."""
+    started, clock = datetime.now(UTC), _Clock()
+    title = f"{experiment.method} {experiment.bits}b s{experiment.seed}" if progress else None
+    task, split = task_of(experiment, device), dataset.split
+    with clock("data"):
+        fixed = partial(_fixed_inputs, experiment, dataset, device, progress)
+        inputs = dataset.store.inputs if experiment.inputs == "images" else fixed()
+        data = _train_set(experiment, dataset, inputs, fixed, device)
+    with clock("prepare"):
+        prepared = preparation.prepare(experiment, task, data, bar=title and f"{title} prepare")
+    with clock("train"):
+        model = Model(experiment, task, data.width, prepared.tensors)
+        trained = _fit(model, data, directory, title)
+    with clock("encode"):
+        query, database = (_encode(model, inputs, part) for part in (split.query, split.database))
+    with clock("evaluate"):
+        labels = (dataset.store.labels[split.query], dataset.store.labels[split.database])
+        counted = histograms(query, database, *labels, bits=task.bits, gains=dataset.multi_label)
+        measured = evaluate_histograms(counted, _measures(dataset))
+        statistics = code_statistics(database, counted)
+    with clock("store"):
+        directory.write_arrays("histograms", **counted.arrays())
+        directory.write_arrays("codes", query=query, database=database)
+        model.save(directory.model)
+    return Result(
+        id=experiment.id,
+        coords=_coords(experiment, dataset),
+        metrics=measured.metrics,
+        bounds=measured.bounds,
+        ties=measured.ties,
+        curves=measured.curves,
+        counts={"train": len(split.train), **measured.counts},
+        code_stats=statistics,
+        diagnostics=trained.diagnostics,
+        epoch={"kept": "last", "of": experiment.recipe.epochs if model.network is not None else 0},
+        # What was prepared for another bit length, or trained before an interruption, was paid for all the same.
+        time={**clock.summary(), "prepare": prepared.seconds, "train": trained.seconds},
+        images_per_s=trained.images_per_s,
+        peak_memory_mb=peak_memory_mb(device),
+        provenance={
+            **provenance(experiment.method, device=device, started=started),
+            "split_sha256": experiment.data.split_sha256,
+            "data_integrity": experiment.data.integrity,
+            "data_official": dataset.store.official,
+            "weights": experiment.weights,
+            "weights_sha256": _weights_sha256(experiment),
+            "prepared_from_cache": prepared.cached,
+        },
+    )
+
+
+def _fit(model: Model, data: TrainSet, directory: RunDirectory, title: str | None) -> Progress:
+    if model.network is None:
+        started = time.perf_counter()
+        model.method.fit(model.task, data)
+        return Progress(seconds=time.perf_counter() - started)
+    assert isinstance(model.method, DeepMethod)
+    hooks = Hooks(log=directory.append_log, checkpoint=directory.checkpoint, bar=title)
+    recipe = model.experiment.recipe
+    return train(model.method, model.network, task=model.task, recipe=recipe, data=data, fresh=data.fresh, hooks=hooks)
+
+
+def _train_set(
+    experiment: Experiment,
+    dataset: Dataset,
+    inputs: np.ndarray,
+    fixed: Callable[[], np.ndarray],
+    device: torch.device,
+) -> TrainSet:
+    """Return the training set, its labels withheld from unsupervised methods."""
+    recipe, index = experiment.recipe, dataset.split.train
+    supervised = METHODS.get(experiment.method).supervised
+    loader = TrainLoader(
+        inputs[index],
+        dataset.store.labels[index] if supervised else None,
+        batch_size=recipe.batch_size,
+        seed=experiment.seed,
+        device=device,
+        augment=recipe.augment if experiment.inputs == "images" else "none",
+        size=experiment.network_size,
+        views=recipe.views,
+        channels_last=True,
+    )
+    return TrainSet(loader, inputs, index, size=experiment.network_size, device=device, features=fixed)
+
+
+def _fixed_inputs(experiment: Experiment, dataset: Dataset, device: torch.device, progress: bool) -> np.ndarray:
+    """Return all inputs as what no training changes: the backbone's features, pixels where it has none, or vectors."""
+    store = dataset.store
+    if store.kind == "vectors":
+        return store.inputs
+    if experiment.recipe.pretrained:
+        return features(store, experiment.recipe, weights=experiment.weights, device=device, progress=progress)
+    return store.inputs.reshape(len(store.inputs), -1).astype(np.float32) / 255
+
+
+def _encode(model: Model, inputs: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Return the packed codes (n, ceil(bits / 8)), uint8, of the inputs at `index`."""
+    batches = inference_batches(
+        inputs,
+        batch_size=ENCODE_BATCH,
+        device=model.task.device,
+        index=index,
+        size=model.experiment.network_size,
+        channels_last=True,
+    )
+    return np.concatenate([pack(model.codes(batch).cpu().numpy()) for batch in batches])
+
+
+def _coords(experiment: Experiment, dataset: Dataset) -> dict[str, Any]:
+    cls: type[Method] = METHODS.get(experiment.method)
+    data, recipe = experiment.data, experiment.recipe
+    return {
+        "method": experiment.method,
+        "method_version": experiment.method_version,
+        "fields": changed_fields(options(cls), experiment.fields),
+        "dataset": data.dataset,
+        "protocol": data.protocol,
+        "evaluated": data.evaluated,
+        "measure": dataset.protocol.measures[0],
+        "backbone": recipe.backbone,
+        "recipe": recipe_label(recipe, paper=cls.paper_recipe, multi_label=data.multi_label),
+        "inputs": experiment.inputs,
+        "bits": experiment.bits,
+        "seed": experiment.seed,
+        "engine": ENGINE,
+    }
+
+
+def _measures(dataset: Dataset) -> list[str]:
+    graded = ["nDCG@100"] if dataset.multi_label else []
+    return list(dict.fromkeys([*dataset.protocol.measures, *MEASURES, *graded, *BALLS_AND_CURVES]))
+
+
+def _weights_sha256(experiment: Experiment) -> str | None:
+    if experiment.weights is None:
+        return None
+    return file_sha256(BACKBONES.get(experiment.recipe.backbone).weights_file)
+
+
+class _Clock:
+    """Seconds by phase."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+        self._phases: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, phase: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self._phases[phase] = time.perf_counter() - started
+
+    def summary(self) -> dict[str, float]:
+        """Return the seconds of each phase, of all, and of what lies between the phases."""
+        total = time.perf_counter() - self._started
+        return {**self._phases, "total": total, "untracked": total - sum(self._phases.values())}

@@ -1,0 +1,261 @@
+"""The epoch loop for gradient-trained methods: schedule, precision, clipping, the method's hooks, checkpoints."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from hashbench import seeds
+from hashbench.datasets.loader import Batch
+from hashbench.errors import HashbenchError
+from hashbench.methods.base import DeepMethod, Task, TrainingData
+from hashbench.recipes import Recipe
+from hashbench.results.files import replacing
+
+_LOG = logging.getLogger(__name__)
+CHECK_SECONDS = 1.0  # how often the losses are brought to the host: for the progress bar, and to stop when not finite
+
+
+class HashNetwork(nn.Module):
+    """A backbone and a head; under `bf16` it computes in bfloat16 and returns float32, so that losses need no care."""
+
+    def __init__(self, backbone: nn.Module, head: nn.Module, precision: str):
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.precision = precision
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the outputs (n, width of the head), float32, of a batch of inputs."""
+        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            return self.head(self.backbone(inputs)).float()
+
+
+@dataclass
+class Progress:
+    """How far a training has come: what its checkpoint holds beside weights, and what the runner reports."""
+
+    epochs_done: int = 0
+    seconds: float = 0.0
+    images: int = 0
+    diagnostics: dict[str, float] = field(default_factory=dict)  # of the last epoch
+
+    @property
+    def images_per_s(self) -> float | None:
+        """Images trained on per second of training, or None before the first."""
+        return self.images / self.seconds if self.seconds else None
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Where a training reports to: a line per epoch, a checkpoint after each, a progress bar."""
+
+    log: Callable[[dict[str, Any]], None] = lambda line: None
+    checkpoint: Path | None = None
+    bar: str | None = None  # the progress bar's title; None: no bar
+
+
+def train(
+    method: DeepMethod,
+    network: HashNetwork,
+    *,
+    task: Task,
+    recipe: Recipe,
+    data: TrainingData,
+    fresh: Callable[[], Iterator[Batch]],
+    hooks: Hooks,
+) -> Progress:
+    """Train `network` and `method` by `recipe`, going on from the checkpoint where there is one.
+
+    `fresh` yields the training set in order without augmentation, for methods that ask for such a pass. Everything
+    random in an epoch follows from (seed, epoch), so a resumed training equals an uninterrupted one. Raises
+    HashbenchError naming epoch, step and term when a loss is not finite.
+    """
+    optimizer = _optimizer(method.parameter_groups(network, recipe), recipe)
+    progress = _resume(hooks.checkpoint, method, network, optimizer)
+    warned = False
+    bar = tqdm(total=recipe.epochs * task.num_train, initial=progress.images, unit="img", unit_scale=True,
+               desc=hooks.bar, disable=hooks.bar is None, leave=False, dynamic_ncols=True)  # fmt: skip
+    with bar:
+        for epoch in range(progress.epochs_done, recipe.epochs):
+            started = time.perf_counter()
+            _seed_everything(task.seed, epoch)
+            losses = _Losses(epoch, bar)
+            sums = _train_epoch(method, network, optimizer, data.batches(epoch), task, recipe, losses)
+            means = losses.means()
+            with torch.no_grad():
+                if method.wants_fresh_pass(epoch):
+                    network.eval()
+                    sums = _Sums()
+                    for batch in fresh():
+                        sums.add(method.epoch_sums(network(batch.inputs), batch))
+                progress.diagnostics = method.end_epoch(epoch, sums.total)
+            progress.epochs_done = epoch + 1
+            progress.images += task.num_train
+            progress.seconds += time.perf_counter() - started
+            hooks.log(
+                {
+                    "epoch": epoch,
+                    "loss": means,
+                    "diagnostics": progress.diagnostics,
+                    "learning_rate": optimizer.param_groups[-1]["lr"],
+                    "seconds": progress.seconds,
+                }
+            )
+            if hooks.checkpoint is None or progress.epochs_done == recipe.epochs:
+                continue
+            reason = method.resumes()
+            if reason is None:
+                _save(hooks.checkpoint, progress, method, network, optimizer)
+            elif not warned:
+                warned = True
+                _warn(f"{method.info.name} cannot resume, an interrupted run starts over: {reason}", hooks)
+    return progress
+
+
+def _warn(sentence: str, hooks: Hooks) -> None:
+    """Say something to whoever watches, and leave it in the run's log."""
+    _LOG.warning(sentence)
+    hooks.log({"warning": sentence})
+
+
+def _train_epoch(
+    method: DeepMethod,
+    network: HashNetwork,
+    optimizer: torch.optim.Optimizer,
+    batches: Iterator[Batch],
+    task: Task,
+    recipe: Recipe,
+    losses: _Losses,
+) -> _Sums:
+    """Take one optimiser step for each batch; nothing in here waits for the device but the bar, once a second."""
+    network.train()
+    method.train()
+    sums = _Sums()
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for batch in batches:
+        factor = recipe.learning_rate_factor(batch.step, task.steps_per_epoch)
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+        terms, out = method.training_step(network, batch)
+        torch.stack(list(terms.values())).sum().backward()
+        if recipe.gradient_clip:
+            nn.utils.clip_grad_norm_(parameters, recipe.gradient_clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            method.after_step(network, batch)
+            sums.add(method.epoch_sums(out.detach(), batch))
+        losses.add(batch, terms)
+    return sums
+
+
+class _Sums:
+    """The sums that a method collects over an epoch, by name, on the device."""
+
+    def __init__(self) -> None:
+        self.total: dict[str, Tensor] = {}
+
+    def add(self, more: dict[str, Tensor]) -> None:
+        for name, value in more.items():
+            self.total[name] = self.total[name] + value if name in self.total else value
+
+
+class _Losses:
+    """The loss terms of an epoch, kept on the device and brought to the host about once a second."""
+
+    def __init__(self, epoch: int, bar: tqdm):
+        self._epoch, self._bar = epoch, bar
+        self._names: list[str] = []
+        self._pending: list[Tensor] = []
+        self._known: list[np.ndarray] = []
+        self._sizes: list[int] = []
+        self._checked = time.monotonic()
+
+    def add(self, batch: Batch, terms: dict[str, Tensor]) -> None:
+        """Take the terms of one step, and show and check what is there when it is time."""
+        self._names = list(terms)
+        self._pending.append(torch.stack([term.detach() for term in terms.values()]))
+        self._sizes.append(len(batch.index))
+        if time.monotonic() - self._checked > CHECK_SECONDS:
+            self._bring()
+
+    def means(self) -> dict[str, float]:
+        """Return each term's mean over the epoch's samples; raises HashbenchError when one was not finite."""
+        self._bring()
+        mean = np.average(np.stack(self._known), axis=0, weights=self._sizes)
+        return dict(zip(self._names, map(float, mean), strict=True))
+
+    def _bring(self) -> None:
+        first = len(self._known)
+        self._known += list(torch.stack(self._pending).double().cpu().numpy()) if self._pending else []
+        self._pending.clear()
+        for step in range(first, len(self._known)):
+            for name, value in zip(self._names, self._known[step], strict=True):
+                if not np.isfinite(value):
+                    raise HashbenchError(
+                        f"The loss term '{name}' became {value} in epoch {self._epoch + 1}, step {step + 1}; "
+                        f"a lower --set recipe.learning_rate or a recipe.gradient_clip usually helps."
+                    )
+        self._bar.update(sum(self._sizes[first:]))
+        self._bar.set_postfix({n: f"{v:.4f}" for n, v in zip(self._names, self._known[-1], strict=True)}, refresh=False)
+        self._checked = time.monotonic()
+
+
+def _optimizer(groups: list[dict[str, Any]], recipe: Recipe) -> torch.optim.Optimizer:
+    common: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
+    optimizer: torch.optim.Optimizer
+    if recipe.optimizer == "sgd":
+        optimizer = torch.optim.SGD(groups, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=True, **common)
+    elif recipe.optimizer == "rmsprop":
+        optimizer = torch.optim.RMSprop(groups, momentum=recipe.momentum, **common)
+    elif recipe.optimizer == "adamw":
+        optimizer = torch.optim.AdamW(groups, betas=recipe.betas, fused=True, **common)
+    else:
+        optimizer = torch.optim.Adam(groups, betas=recipe.betas, fused=True, **common)
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]
+    return optimizer
+
+
+def _seed_everything(seed: int, epoch: int) -> None:
+    """Start the global generators (dropout, and whatever a plug-in uses) anew, so that no state need be saved."""
+    torch.manual_seed(seeds.derive(seed, "epoch", epoch))
+    random.seed(seeds.derive(seed, "epoch", epoch, "python"))
+    np.random.seed(seeds.derive(seed, "epoch", epoch, "numpy") % 2**32)
+
+
+def _save(path: Path, progress: Progress, method: nn.Module, network: nn.Module, optimizer: Any) -> None:
+    state = {
+        "progress": vars(progress),
+        "method": method.state_dict(),
+        "network": network.state_dict(),
+        "optimizer": optimizer.state_dict(),
+    }
+    with replacing(path) as file:
+        torch.save(state, file)
+
+
+def _resume(path: Path | None, method: nn.Module, network: nn.Module, optimizer: Any) -> Progress:
+    if path is None or not path.is_file():
+        return Progress()
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        network.load_state_dict(state["network"])
+        method.load_state_dict(state["method"])
+        optimizer.load_state_dict(state["optimizer"])
+        return Progress(**state["progress"])
+    except Exception as error:
+        raise HashbenchError(
+            f"The checkpoint {path} cannot be read ({type(error).__name__}); delete it to train from the start."
+        ) from error

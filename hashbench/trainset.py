@@ -1,0 +1,58 @@
+"""The training set of a run as methods and the trainer see it: batches on the device, labels, features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hashbench.datasets.loader import Batch, TrainLoader, inference_batches
+
+
+class TrainSet:
+    """The training inputs and labels on the device; never a query, never the rest of the database."""
+
+    def __init__(
+        self,
+        loader: TrainLoader,
+        inputs: np.ndarray,
+        index: np.ndarray,
+        *,
+        size: int,
+        device: torch.device,
+        features: Callable[[], np.ndarray],
+    ):
+        """`loader` serves the inputs at `index`; `features` gives the fixed features of all inputs when asked."""
+        self._loader, self._inputs, self._index = loader, inputs, index
+        self._size, self._device, self._features = size, device, features
+
+    @property
+    def labels(self) -> Tensor | None:
+        """The labels (num_train, num_classes), float multi-hot; None for unsupervised methods."""
+        return self._loader.labels
+
+    @property
+    def width(self) -> int:
+        """The length of one input as a vector."""
+        return int(np.prod(self._inputs.shape[1:]))
+
+    def batches(self, epoch: int = 0) -> Iterator[Batch]:
+        """Yield the batches of one epoch, shuffled and augmented by (seed, epoch)."""
+        return self._loader.epoch(epoch)
+
+    def fresh(self) -> Iterator[Batch]:
+        """Yield the training set in order, without augmentation."""
+        start = 0
+        for inputs in inference_batches(
+            self._inputs, batch_size=512, device=self._device, index=self._index, size=self._size, channels_last=True
+        ):
+            index = torch.arange(start, start + len(inputs), device=self._device)
+            labels = None if self.labels is None else self.labels[index]
+            yield Batch(views=(inputs,), labels=labels, index=index, epoch=0, step=0)
+            start += len(inputs)
+
+    def features(self) -> Tensor:
+        """Return (num_train, width) float features of the fixed backbone, or flattened pixels where there is none."""
+        return torch.from_numpy(self._features()[self._index]).to(self._device)

@@ -1,0 +1,125 @@
+import dataclasses
+import json
+
+import pytest
+
+from hashbench import recipes
+from hashbench.errors import HashbenchError
+from hashbench.experiment import (
+    Data,
+    Experiment,
+    grid,
+    parse_bits,
+    parse_settings,
+    parse_value,
+    recipe_label,
+    resolve_recipe,
+)
+from hashbench.methods.crh import CRH
+from hashbench.recipes import Recipe
+
+DATA = Data("toy", "small", "a" * 64, "b" * 64, "test", (1, 12, 12), 3, False, 60)
+EXPERIMENT = Experiment(
+    "crh", 1, {"margin": 0.2}, DATA, recipes.load("scratch", multi_label=False), None, "images", 32, 0
+)
+
+
+def test_identity_is_plain_and_comes_back():
+    stored = json.loads(json.dumps(EXPERIMENT.identity))
+    again = Experiment.from_identity(stored, recipe_name="scratch")
+    assert again.id == EXPERIMENT.id
+    assert again.data == DATA
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"method_version": 2},
+        {"fields": {"margin": 0.3}},
+        {"data": dataclasses.replace(DATA, split_sha256="c" * 64)},
+        {"data": dataclasses.replace(DATA, evaluated="validation")},
+        {"recipe": dataclasses.replace(EXPERIMENT.recipe, precision="bf16")},
+        {"weights": "resnet34-b627a593.pth"},
+        {"inputs": "features"},
+        {"bits": 16},
+        {"seed": 1},
+    ],
+)
+def test_whatever_changes_a_number_changes_the_id(change):
+    assert dataclasses.replace(EXPERIMENT, **change).id != EXPERIMENT.id
+
+
+def test_a_recipes_name_is_no_part_of_the_identity():
+    renamed = dataclasses.replace(EXPERIMENT.recipe, name="mine", summary="other words")
+    assert dataclasses.replace(EXPERIMENT, recipe=renamed).id == EXPERIMENT.id
+
+
+@pytest.mark.parametrize("text", ["0", "-8", "1e9", "abc", "", "16,,32", "16,", "2000", "16.0"])
+def test_bad_bits_are_refused_naming_the_text(text):
+    with pytest.raises(HashbenchError, match="--bits"):
+        parse_bits(text)
+
+
+def test_bits_keep_their_order_once_each():
+    assert parse_bits("64, 16,64,12") == [64, 16, 12]
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "value"),
+    [
+        ("reassign", "false", False),
+        ("reassign", "True", True),
+        ("heads", "4", 4),
+        ("heads", "none", None),
+        ("margin", "1e-1", 0.1),
+        ("solver", "hungarian", "hungarian"),
+    ],
+)
+def test_values_take_the_type_of_their_field(field, text, value):
+    parsed = parse_value(CRH, field, text)
+    assert parsed == value
+    assert type(parsed) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("field", "text"), [("reassign", "maybe"), ("heads", "2.5"), ("margin", "nan"), ("solver", "magic")]
+)
+def test_values_of_another_type_are_refused(field, text):
+    with pytest.raises(HashbenchError, match=f"'{text}' is not a value for {field}"):
+        parse_value(CRH, field, text)
+
+
+def test_pairs_are_parsed():
+    assert parse_value(Recipe, "betas", "0.5,0.999") == (0.5, 0.999)
+
+
+@pytest.mark.parametrize("text", ["crh", "crh.margin", "margin=1", ".margin=1", "crh.=1"])
+def test_settings_of_another_form_are_refused(text):
+    with pytest.raises(HashbenchError, match="not of the form"):
+        parse_settings([text])
+
+
+def resolved(**changes):
+    arguments = {"data": DATA, "paper": {}, "settings": {}, "backbone": None, "epochs": None}
+    return resolve_recipe(None, **{**arguments, **changes})
+
+
+def test_default_recipe_goes_by_size():
+    assert resolved().name == "scratch"
+    assert resolved(data=dataclasses.replace(DATA, shape=(3, 256, 256))).name == "finetune"
+    assert resolved(data=dataclasses.replace(DATA, shape=(512,))).backbone == "identity"
+
+
+def test_label_tells_what_differs_from_the_recipe():
+    plain, changed = resolved(), resolved(epochs=5, settings={"learning_rate": "0.01"}, backbone="resnet18")
+    assert recipe_label(plain, paper={}, multi_label=False) == "scratch"
+    assert recipe_label(changed, paper={}, multi_label=False) == "scratch(epochs=5, learning_rate=0.01)"
+
+
+def test_grid_is_complete_and_ordered():
+    cells = grid(["a", "b"], ["d"], [16, 32], 2)
+    assert len(cells) == 8
+    assert cells[0] == ("d", "a", 16, 0)
+    assert cells[-1] == ("d", "b", 32, 1)
+    with pytest.raises(HashbenchError, match="--seeds 0"):
+        grid(["a"], ["d"], [16], 0)

@@ -1,0 +1,247 @@
+"""From an experiment to a run directory: what is stored, what is reused, what survives."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from toy_dataset import ToyBackbone, toy
+
+import hashbench
+from hashbench import preparation, runner
+from hashbench.datasets import base as datasets
+from hashbench.errors import HashbenchError
+from hashbench.methods.base import DeepMethod, Method, method
+from hashbench.metrics import evaluate_histograms, histograms
+from hashbench.metrics.hamming import Histograms
+from hashbench.planning import Settings, plan
+from hashbench.results.store import RunDirectory
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return {"runs_dir": tmp_path / "runs", "epochs": 8, "progress": False}
+
+
+def test_a_run_leaves_what_the_docs_say(settings):
+    result = hashbench.run("crh", "toy", bits=16, **settings)
+    assert result.path.relative_to(settings["runs_dir"]).parts[:3] == ("toy@small", "crh", "16b")
+    assert result.path.name == f"s0-{result.id[:8]}"
+    found = {path.name for path in result.path.iterdir()}
+    assert found == {"spec.json", "result.json", "histograms.npz", "codes.npz", "model.pt", "log.jsonl"}
+    assert result.metrics["mAP@all"] > 0.8  # chance is 1/3: the toy is easy
+    low, high = result.bounds["mAP@all"]
+    assert low <= result.metrics["mAP@all"] <= high
+    assert result.epoch == {"kept": "last", "of": 8}
+    assert result.counts["queries"] == 15
+    assert result.counts["database"] == 75
+    assert {"source_sha256", "split_sha256", "git", "libraries", "argv", "device"} <= set(result.provenance)
+    spec = json.loads((result.path / "spec.json").read_text())
+    assert spec["identity"]["method"]["fields"]["margin"] == 0.2
+
+
+def test_measures_can_be_recomputed_from_what_is_kept(settings):
+    result = hashbench.run("crh", "toy", bits=16, **settings)
+    directory, data = RunDirectory(result.path), datasets.load("toy")
+    stored = Histograms.from_arrays(directory.read_arrays("histograms"))
+    assert evaluate_histograms(stored, ["mAP@all"]).metrics["mAP@all"] == result.metrics["mAP@all"]
+    codes = directory.read_arrays("codes")
+    labels = data.store.labels
+    again = histograms(
+        codes["query"], codes["database"], labels[data.split.query], labels[data.split.database], bits=16
+    )
+    assert np.array_equal(again.n, stored.n)
+    assert np.array_equal(again.r, stored.r)
+
+
+def test_a_finished_run_is_loaded_not_repeated(settings, monkeypatch):
+    first = hashbench.run("crh", "toy", bits=16, **settings)
+    monkeypatch.setattr(runner, "_compute", lambda *a, **k: pytest.fail("computed again"))
+    assert hashbench.run("crh", "toy", bits=16, **settings) == first
+
+
+def test_seeds_repeat_and_differ(settings, tmp_path):
+    def weights(seed, runs_dir):
+        result = hashbench.run("crh", "toy", bits=16, seed=seed, **{**settings, "runs_dir": runs_dir})
+        state = torch.load(result.path / "model.pt", weights_only=True)
+        return state["network"]["head.weight"], result.metrics
+
+    first, again = weights(0, tmp_path / "a"), weights(0, tmp_path / "b")
+    other = weights(1, tmp_path / "a")
+    assert torch.equal(first[0], again[0])
+    assert first[1] == again[1]
+    assert not torch.equal(first[0], other[0])
+
+
+def test_whatever_is_set_has_its_own_run(settings):
+    ids = {
+        hashbench.run("crh", "toy", bits=16, **settings, overrides=overrides).id
+        for overrides in ({}, {"crh": {"reassign": "false"}}, {"recipe": {"learning_rate": "0.01"}})
+    }
+    assert len(ids) == 3
+
+
+def test_a_loaded_model_encodes_as_the_run_did(settings):
+    result = hashbench.run("crh", "toy", bits=12, **settings)
+    data = datasets.load("toy")
+    codes = hashbench.load(result.path).encode(data.store.inputs[data.split.query])
+    assert codes.dtype == bool
+    assert np.array_equal(np.packbits(codes, axis=1), RunDirectory(result.path).read_arrays("codes")["query"])
+
+
+@pytest.fixture
+def frozen(settings):
+    return {**settings, "recipe": "frozen", "backbone": "toy-backbone", "overrides": {"recipe": {"size": "0"}}}
+
+
+def test_frozen_features_are_computed_once_for_all_runs(frozen):
+    before = ToyBackbone.built
+    results = hashbench.sweep(["crh"], ["toy"], [16, 32], seeds=2, **frozen)
+    assert ToyBackbone.built == before + 1
+    assert {r.coords["inputs"] for r in results} == {"features"}
+    assert all(r.metrics["mAP@all"] > 0.6 for r in results)
+    data = datasets.load("toy")
+    codes = hashbench.load(results[0].path).encode(data.store.inputs[data.split.query])  # images, through the backbone
+    assert np.array_equal(np.packbits(codes, axis=1), RunDirectory(results[0].path).read_arrays("codes")["query"])
+
+
+def test_killed_feature_computation_goes_on(frozen, monkeypatch):
+    from hashbench import features
+
+    monkeypatch.setattr(features, "ROWS_AT_A_TIME", 40)
+    seen = []
+    original = features.FixedBackbone.forward
+
+    def dies_once(self, images):
+        seen.append(len(images))
+        if sum(seen) == 120 and len(seen) == 3:
+            raise KeyboardInterrupt
+        return original(self, images)
+
+    monkeypatch.setattr(features.FixedBackbone, "forward", dies_once)
+    with pytest.raises(KeyboardInterrupt):
+        hashbench.run("crh", "toy", bits=16, **frozen)
+    assert seen == [40, 40, 40]
+    resumed = hashbench.run("crh", "toy", bits=16, **frozen)
+    assert seen[3:] == [40, 30]  # the first 80 of 150 were kept
+    monkeypatch.setattr(features.FixedBackbone, "forward", original)
+    monkeypatch.setenv("HASHBENCH_CACHE", str(frozen["runs_dir"] / "cache"))
+    whole = hashbench.run("crh", "toy", bits=16, **{**frozen, "runs_dir": frozen["runs_dir"] / "whole"})
+    assert resumed.metrics == whole.metrics
+
+
+def test_validation_uses_train_alone(settings):
+    result = hashbench.run("crh", "toy", bits=16, **settings, evaluate_on="validation")
+    test = hashbench.run("crh", "toy", bits=16, **settings)
+    assert result.coords["evaluated"] == "validation"
+    assert result.counts["queries"] == 12  # a fifth of each class's 20
+    assert result.counts["database"] == result.counts["train"] == 48
+    assert result.id != test.id
+
+
+def test_one_failing_cell_leaves_the_others_alone(settings):
+    @method("breaks-at-16")
+    class Breaks(DeepMethod):
+        def loss(self, out, batch):
+            return {"all": out.mean() * (float("inf") if out.shape[1] == 16 else 1.0)}
+
+    made = plan(["breaks-at-16"], ["toy"], [16, 24], settings=Settings(**settings))
+    outcome = runner.execute(made)
+    assert [result.coords["bits"] for result in outcome.results] == [24]
+    failed = RunDirectory(made.cells[0].directory.path)
+    assert not failed.finished
+    assert "epoch 1, step 1" in json.loads(failed.failure.read_text())["error"]
+    with pytest.raises(HashbenchError, match="'all' became"):
+        outcome.raise_first_failure()
+
+
+def test_what_a_method_does_not_support_is_skipped_in_a_grid_and_refused_alone(settings):
+    made = plan(["crh"], ["toy"], [1, 16], settings=Settings(**settings))
+    assert [cell.state for cell in made.cells] == ["skipped", "to do"]
+    assert "cannot hold 3 classes" in made.cells[0].skipped
+    with pytest.raises(HashbenchError, match="cannot hold 3 classes"):
+        hashbench.run("crh", "toy", bits=1, **settings)
+    assert not settings["runs_dir"].exists()
+
+
+def test_methods_that_only_fit_see_features_and_no_labels_they_must_not(settings):
+    seen = {}
+
+    @method("mean-threshold")
+    class MeanThreshold(Method):
+        supervised = False
+
+        def fit(self, task, data):
+            seen["labels"], seen["inputs"] = data.labels, task.inputs
+            self.register_buffer("mean", data.features().mean(dim=0)[: task.bits])
+
+        def encode(self, inputs):
+            return inputs[:, : len(self.mean)] >= self.mean
+
+    result = hashbench.run("mean-threshold", "toy", bits=16, **settings)
+    assert seen == {"labels": None, "inputs": "pixels"}
+    assert result.epoch["of"] == 0
+    data = datasets.load("toy")
+    codes = hashbench.load(result.path).encode(data.store.inputs[data.split.query])
+    assert np.array_equal(np.packbits(codes, axis=1), RunDirectory(result.path).read_arrays("codes")["query"])
+
+
+def test_a_preparation_is_done_once_for_all_bit_lengths(settings, monkeypatch):
+    calls = []
+
+    @method("prepares")
+    class Prepares(DeepMethod):
+        temperature: float = 1.0
+        prepared_by = ("temperature",)
+
+        def prepare(self, task, data, tools):
+            calls.append(task.bits)
+            network = tools.train(task.num_classes, lambda out, batch: {"ce": (out - batch.labels).square().mean()})
+            return {"scores": tools.outputs(network) / self.temperature}
+
+        def setup(self, task, prepared):
+            self.register_buffer("scores", prepared["scores"])
+
+        def loss(self, out, batch):
+            return {"all": out.square().mean()}
+
+    results = hashbench.sweep(["prepares"], ["toy"], [16, 32], **settings)
+    assert len(calls) == 1
+    assert [r.provenance["prepared_from_cache"] for r in results] == [False, True]
+    assert results[0].time["prepare"] == results[1].time["prepare"] > 0
+    hashbench.run("prepares", "toy", bits=16, **settings, overrides={"prepares": {"temperature": "2"}})
+    assert len(calls) == 2
+    assert hashbench.load(results[0].path).encode(toy.read(None).inputs[:2]).shape == (2, 16)
+    assert preparation.cache_root().joinpath("prepared").is_dir()
+
+
+KILLED = """
+import sys
+sys.path.insert(0, {tests!r})
+import toy_dataset, hashbench
+hashbench.run("crh", "toy", bits=16, runs_dir={runs!r}, epochs=40, progress=False)
+"""
+
+
+def test_a_killed_run_goes_on_and_ends_as_if_it_never_died(tmp_path, settings):
+    runs = tmp_path / "killed"
+    code = KILLED.format(tests=str(Path(__file__).parent), runs=str(runs))
+    process = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"OMP_NUM_THREADS": "1"})
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not list(runs.rglob("checkpoint.pt")) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
+    assert not list(runs.rglob("result.json"))
+    resumed = hashbench.run("crh", "toy", bits=16, runs_dir=runs, epochs=40, progress=False)
+    whole = hashbench.run("crh", "toy", bits=16, runs_dir=tmp_path / "whole", epochs=40, progress=False)
+    assert [line["epoch"] for line in RunDirectory(resumed.path).read_log()] == list(range(40))
+    assert resumed.metrics == whole.metrics
+    stored, expected = (RunDirectory(r.path).read_arrays("codes") for r in (resumed, whole))
+    assert all(np.array_equal(stored[name], expected[name]) for name in expected)
