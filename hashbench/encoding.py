@@ -1,0 +1,59 @@
+"""Encoding a folder of images with a trained run."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+from tqdm import tqdm
+
+from hashbench.datasets.augment import to_unit
+from hashbench.errors import HashbenchError
+from hashbench.metrics.hamming import pack
+from hashbench.model import Model
+from hashbench.results.files import replacing
+
+ENDINGS = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"))
+BATCH = 256
+
+
+def encode_folder(model: Model, folder: Path, output: Path, *, progress: bool) -> int:
+    """Write packed codes, file names and the number of bits of all images below `folder` to `output` (.npz).
+
+    Returns how many there were. Raises HashbenchError where the folder holds none, or one cannot be decoded.
+    """
+    if not folder.is_dir():
+        raise HashbenchError(f"There is no folder {folder}; name one with images ({', '.join(sorted(ENDINGS))}).")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
+    if not paths:
+        raise HashbenchError(f"{folder} holds no images; it may hold {', '.join(sorted(ENDINGS))} files.")
+    if len(model.experiment.data.shape) != 3:
+        raise HashbenchError("This run takes vectors, not images; use hashbench.load(run).encode(vectors).")
+    channels, height, width = model.experiment.data.shape
+    codes = []
+    with ThreadPoolExecutor() as pool, tqdm(total=len(paths), unit="img", disable=not progress, leave=False) as bar:
+        for start in range(0, len(paths), BATCH):
+            some = paths[start : start + BATCH]
+            images = pool.map(lambda path: _read(path, channels, (height, width)), some)
+            codes.append(pack(model.encode(torch.stack([*images]))))
+            bar.update(len(some))
+    names = np.array([path.relative_to(folder).as_posix() for path in paths])
+    with replacing(output) as file:
+        np.savez_compressed(file, codes=np.concatenate(codes), files=names, bits=np.array(model.task.bits))
+    return len(paths)
+
+
+def _read(path: Path, channels: int, size: tuple[int, int]) -> Tensor:
+    """Return one image (channels, height, width), float in [0, 1], resized bilinear and antialiased."""
+    try:
+        with Image.open(path) as opened:
+            pixels = np.array(opened.convert("L" if channels == 1 else "RGB"))
+    except (OSError, ValueError) as error:
+        raise HashbenchError(f"{path} cannot be decoded as an image ({error}); remove it from the folder.") from error
+    unit = to_unit(torch.from_numpy(pixels).reshape(1, *pixels.shape[:2], channels).permute(0, 3, 1, 2))
+    return functional.interpolate(unit, size, mode="bilinear", antialias=True, align_corners=False)[0]

@@ -1,0 +1,84 @@
+"""What `hashbench list` prints: the registered names with where they come from."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable
+from typing import Any
+
+from tabulate import tabulate
+
+from hashbench import recipes
+from hashbench.errors import HashbenchError
+from hashbench.registry import BACKBONES, DATASETS, METHODS, Entry, Registry
+
+
+def methods() -> str:
+    """Return the table of methods: version, origin, paper and fields, or why one is unavailable."""
+    from hashbench.methods.base import options
+
+    def columns(cls: Any) -> list[Any]:
+        fields = ", ".join(f"{name}={field.default}".lower() for name, field in options(cls).items())
+        return [cls.info.version, cls.info.paper, fields]
+
+    return _table(METHODS, ["version", "paper", "fields and defaults"], columns)
+
+
+def datasets() -> str:
+    """Return the table of data sets: a line for each protocol."""
+    rows = []
+    for entry in DATASETS.entries().values():
+        try:
+            protocols = DATASETS.get(entry.name).protocols
+        except HashbenchError as error:
+            rows.append([entry.name, str(entry.origin), "", "", "", "", _wrapped(f"unavailable: {error}")])
+            continue
+        for protocol in protocols:
+            sizes = (f"{size:,}" for size in protocol.sizes)
+            rows.append(
+                [protocol.full_name, str(entry.origin), *sizes, protocol.measures[0], _wrapped(protocol.summary)]
+            )
+    headers = ["data set@protocol", "from", "train", "query", "database", "measure", "what it is"]
+    return tabulate(rows, headers=headers, colalign=("left", "left", "right", "right", "right", "left", "left"))
+
+
+def backbones() -> str:
+    """Return the table of backbones: their pretrained weights, or that there are none."""
+
+    def columns(factory: Any) -> list[Any]:
+        path = getattr(factory, "weights_file", None)
+        if path is None:
+            return ["no pretrained weights", ""]
+        return [path.name, "there" if path.is_file() else "downloaded when needed"]
+
+    return _table(BACKBONES, ["weights", "state"], columns)
+
+
+def recipe_names() -> str:
+    """Return the table of recipes."""
+    return tabulate(
+        [[name, _wrapped(recipes.summary(name))] for name in recipes.names()], headers=["recipe", "what it is"]
+    )
+
+
+def _table(registry: Registry[Any], headers: list[str], columns: Callable[[Any], list[Any]]) -> str:
+    rows = []
+    for entry in registry.entries().values():
+        try:
+            found = [_wrapped(str(value)) for value in columns(registry.get(entry.name))]
+        except HashbenchError as error:
+            found = [_wrapped(f"unavailable: {error}")]
+        rows.append([entry.name, _origin(entry), *found])
+    return tabulate(rows, headers=[registry.kind, "from", *headers])
+
+
+def _origin(entry: Entry[Any]) -> str:
+    losers = "".join(f"; not the one from {loser}" for loser in entry.shadows)
+    return f"{entry.origin}{losers}"
+
+
+def _wrapped(text: str) -> str:
+    return "\n".join(textwrap.wrap(text, 60)) or text
+
+
+TABLES = {"methods": methods, "datasets": datasets, "backbones": backbones, "recipes": recipe_names}

@@ -1,0 +1,184 @@
+"""The command line: what users type, and one sentence with exit code 2 for what cannot be."""
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from hashbench.cli import main
+from hashbench.results.store import RunDirectory
+
+
+@pytest.fixture
+def hashbench(tmp_path, monkeypatch):
+    """Run the command in an empty folder; returns its result."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str, code: int = 0):
+        result = CliRunner().invoke(main, [*map(str, arguments)], catch_exceptions=False)
+        assert result.exit_code == code, result.output
+        return result
+
+    return call
+
+
+TOY = ("run", "--method", "crh", "--dataset", "toy", "--epochs", "2")
+
+
+def test_run_prints_a_table_and_compare_prints_it_again(hashbench):
+    ran = hashbench(*TOY, "--bits", "16,24", "--seeds", "2")
+    assert re.search(r"crh +0\.\d+ ± 0\.\d+ \(2\) +0\.\d+ ± 0\.\d+ \(2\)", ran.stdout)
+    compared = hashbench("compare")
+    assert compared.stdout.strip() in ran.stdout
+    for form, sign in (("markdown", "| crh"), ("latex", r"\toprule"), ("csv", "toy,small")):
+        assert sign in hashbench("compare", "runs", "--format", form).stdout
+    assert "P@H<=2" in hashbench("compare", "--measure", "P@H2").stdout
+
+
+def test_dry_run_writes_nothing(hashbench, tmp_path):
+    shown = hashbench(*TOY, "--bits", "1,16", "--dry-run").stdout
+    assert "to do" in shown
+    assert "cannot hold 3 classes" in shown
+    assert not (tmp_path / "runs").exists()
+    hashbench(*TOY, "--bits", "16")
+    assert "finished" in hashbench(*TOY, "--bits", "16", "--dry-run").stdout
+
+
+def test_a_cell_that_is_not_supported_is_skipped_in_a_grid(hashbench):
+    ran = hashbench(*TOY, "--bits", "1,16")
+    assert "skipped: crh on toy@small, 1 bits, seed 0" in ran.stderr
+
+
+def test_show_tells_measures_and_provenance(hashbench, tmp_path):
+    hashbench(*TOY, "--bits", "16")
+    (run,) = (path.parent for path in tmp_path.rglob("result.json"))
+    shown = hashbench("show", run).stdout
+    for part in ("crh on toy@small, 16 bits, seed 0", "mAP@all", "source_sha256"):
+        assert part in shown
+
+
+def test_encode_writes_packed_codes_and_names(hashbench, tmp_path):
+    hashbench(*TOY, "--bits", "12")
+    (run,) = (path.parent for path in tmp_path.rglob("result.json"))
+    photos = tmp_path / "photos" / "inner"
+    photos.mkdir(parents=True)
+    for name in ("b.png", "a.png"):
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)).save(photos / name)
+    (photos / "notes.txt").write_text("no image")
+    hashbench("encode", run, photos.parent, "--output", "codes.npz")
+    with np.load("codes.npz", allow_pickle=False) as stored:
+        assert stored["files"].tolist() == ["inner/a.png", "inner/b.png"]
+        assert stored["codes"].shape == (2, 2)
+        assert stored["bits"] == 12
+    (photos / "broken.png").write_bytes(b"no png")
+    refused = hashbench("encode", run, photos.parent, "--output", "other.npz", code=2)
+    assert "broken.png" in refused.stderr
+    assert not Path("other.npz").exists()
+
+
+@pytest.mark.parametrize("kind", ["methods", "datasets", "backbones", "recipes"])
+def test_list_shows_what_there_is(hashbench, kind):
+    known = {"methods": "arXiv:2511.12162", "datasets": "cifar10@54k", "backbones": "resnet34", "recipes": "frozen"}
+    assert known[kind] in hashbench("list", kind).stdout
+
+
+BAD = {
+    "method": (("--method", "chr"), "Did you mean 'crh'"),
+    "empty method": (("--method", "crh,,crh"), "--method 'crh,,crh' has an empty place"),
+    "data set": (("--dataset", "cifar1O"), "Did you mean 'cifar10'"),
+    "protocol": (("--dataset", "cifar10@54"), "Did you mean 'cifar10@54k'"),
+    "backbone": (("--backbone", "resnet43"), "Did you mean 'resnet34'"),
+    "recipe": (("--recipe", "scrach"), "Did you mean 'scratch'"),
+    "field": (("--set", "crh.marign=1"), "Did you mean 'margin'"),
+    "field's value": (("--set", "crh.margin=wide"), "'wide' is not a value for margin"),
+    "setting": (("--set", "margin=1"), "not of the form"),
+    "owner": (("--set", "csq.margin=1"), "owner of a --set"),
+    "recipe field": (("--set", "recipe.lr=1"), "Unknown recipe field 'lr'"),
+    "bits 0": (("--bits", "0"), "0 is not possible"),
+    "bits -8": (("--bits", "-8"), "-8 is not possible"),
+    "bits 1e9": (("--bits", "1e9"), "'1e9' is not a number of bits"),
+    "bits abc": (("--bits", "abc"), "'abc' is not a number of bits"),
+    "bits empty": (("--bits", ""), "an empty place is not a number of bits"),
+    "bits gap": (("--bits", "16,,32"), "an empty place is not a number of bits"),
+    "few bits": (
+        ("--dataset", "fashion-mnist-10k", "--bits", "2"),
+        "2 bits give 4 words, which cannot hold 10 classes",
+    ),
+    "epochs": (("--epochs", "-1"), "epochs=-1 is not possible"),
+    "seeds": (("--seeds", "0"), "--seeds 0 is not possible"),
+    "device": (("--device", "gpu"), "There is no device 'gpu'"),
+    "missing data": (("--dataset", "cifar10", "--data-dir", "."), "cifar-10"),
+    "no data folder": (("--dataset", "cifar10", "--data-dir", "nowhere"), "nowhere does not exist"),
+    "vit at 32": (("--backbone", "identity"), "takes vectors, not images"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_sentence_and_leaves_nothing(hashbench, tmp_path, case, monkeypatch):
+    monkeypatch.setattr("urllib.request.urlopen", _no_network)
+    changes, sentence = BAD[case]
+    arguments = dict(zip(TOY[1::2], TOY[2::2], strict=True)) | {"--bits": "16"} | dict([changes[:2], changes[-2:]])
+    refused = hashbench("run", *(part for pair in arguments.items() for part in pair), code=2)
+    lines = refused.stderr.strip().splitlines()
+    assert lines[-1].startswith("Error: ")
+    assert sentence in lines[-1]
+    assert not list(tmp_path.rglob("result.json"))
+
+
+def _no_network(*args, **kwargs):
+    raise OSError("no network")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_cuda_where_there_is_none(hashbench):
+    refused = hashbench(*TOY, "--bits", "16", "--device", "cuda", code=2)
+    assert "CUDA devices: 0" in refused.stderr
+
+
+def test_a_file_in_place_of_the_runs_directory(hashbench):
+    Path("taken").write_text("")
+    refused = hashbench(*TOY, "--bits", "16", "--runs-dir", "taken", code=2)
+    assert "Cannot write taken" in refused.stderr
+    assert Path("taken").read_text() == ""
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write anywhere")
+def test_a_runs_directory_that_is_not_ours(hashbench):
+    Path("theirs").mkdir(mode=0o555)
+    refused = hashbench(*TOY, "--bits", "16", "--runs-dir", "theirs", code=2)
+    assert "choose a folder you may write to" in refused.stderr
+
+
+def test_two_processes_do_not_write_one_run(hashbench):
+    dry = hashbench(*TOY, "--bits", "16", "--dry-run").stdout
+    directory = RunDirectory(Path(re.search(r"runs/\S+", dry).group()))
+    with directory.lock():
+        refused = hashbench(*TOY, "--bits", "16", code=2)
+    assert f"is being written by process {os.getpid()}" in refused.stderr
+    hashbench(*TOY, "--bits", "16")
+
+
+@pytest.mark.parametrize("what", ["compare", "show"])
+def test_results_that_are_not_there(hashbench, what):
+    assert "nowhere" in hashbench(what, "nowhere", code=2).stderr
+
+
+def test_an_unknown_measure(hashbench):
+    hashbench(*TOY, "--bits", "16")
+    assert "mAP@1000/hits" in hashbench("compare", "--measure", "mAP@1000", code=2).stderr
+
+
+def test_debug_keeps_the_traceback(hashbench):
+    result = CliRunner().invoke(main, ["--debug", "run", "--method", "chr", "--dataset", "toy"])
+    assert "Unknown method" in str(result.exception)
+
+
+def test_every_commands_help_ends_with_examples():
+    for name, command in main.commands.items():
+        text = CliRunner().invoke(main, [name, "--help"]).stdout
+        assert f"hashbench {name}" in text.rpartition("Examples:")[2], command
