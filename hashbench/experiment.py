@@ -80,16 +80,21 @@ class Experiment:
         """The sha256 of the identity's canonical JSON, hex."""
         return digest(self.identity)
 
+    @property
+    def cell(self) -> str:
+        """What runs that differ in nothing but the seed have in common, 64 hex digits."""
+        return digest({name: value for name, value in self.identity.items() if name != "seed"})
+
     @classmethod
-    def from_identity(cls, identity: Mapping[str, Any], *, recipe_name: str) -> Experiment:
-        """Return the experiment that a run's spec.json describes."""
+    def from_identity(cls, identity: Mapping[str, Any]) -> Experiment:
+        """Return the experiment that a run's spec.json describes; its recipe has values but no name."""
         recipe = {**identity["recipe"], "betas": tuple(identity["recipe"]["betas"])}
         return cls(
             method=identity["method"]["name"],
             method_version=identity["method"]["version"],
             fields=identity["method"]["fields"],
             data=Data(**{**identity["data"], "shape": tuple(identity["data"]["shape"])}),
-            recipe=Recipe(name=recipe_name, summary="", **recipe),
+            recipe=Recipe(name="", summary="", **recipe),
             weights=identity["weights"],
             inputs=identity["inputs"],
             bits=identity["bits"],

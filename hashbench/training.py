@@ -52,8 +52,8 @@ class Progress:
 
     @property
     def images_per_s(self) -> float | None:
-        """Images trained on per second of training, or None before the first."""
-        return self.images / self.seconds if self.seconds else None
+        """Images trained on per second of training; None where there was no training in epochs."""
+        return self.images / self.seconds if self.images else None
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ EXPERIMENT = Experiment(
 
 def test_identity_is_plain_and_comes_back():
     stored = json.loads(json.dumps(EXPERIMENT.identity))
-    again = Experiment.from_identity(stored, recipe_name="scratch")
+    again = Experiment.from_identity(stored)
     assert again.id == EXPERIMENT.id
     assert again.data == DATA
 
@@ -47,6 +47,11 @@ def test_identity_is_plain_and_comes_back():
 )
 def test_whatever_changes_a_number_changes_the_id(change):
     assert dataclasses.replace(EXPERIMENT, **change).id != EXPERIMENT.id
+
+
+def test_runs_of_one_cell_differ_in_the_seed_alone():
+    assert dataclasses.replace(EXPERIMENT, seed=1).cell == EXPERIMENT.cell
+    assert dataclasses.replace(EXPERIMENT, bits=16).cell != EXPERIMENT.cell
 
 
 def test_a_recipes_name_is_no_part_of_the_identity():

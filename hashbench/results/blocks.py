@@ -1,0 +1,140 @@
+"""What may stand side by side: results share a block when they differ in method, code length and seed only.
+
+Tables and figures, and whatever compares results later, group them here, so that nothing is averaged by accident.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hashbench.results.plain import canonical, dumps
+from hashbench.results.result import Result
+
+# The coordinates that a block spreads out. Every other one keeps runs apart, also one that a later hashbench adds.
+_ROW = ("method", "method_version", "fields")
+_SPREAD = {*_ROW, "bits", "seed", "inputs", "measure", "cell"}
+_PROVENANCE = ("split_sha256", "data_integrity", "weights_sha256")  # equal names, other contents
+
+_BY_TRAINING = ("images", "features", "vectors", "pixels")  # from what the rows of a block mostly learn, first found
+
+
+@dataclass(frozen=True)
+class Block:
+    """Results that may share a table or a panel."""
+
+    conditions: dict[str, Any]  # what they share
+    epoch: dict[str, Any] | None  # {"kept", "of"} of those trained in epochs; None where none is
+    results: tuple[Result, ...]
+
+    @property
+    def name(self) -> str:
+        """The data set and protocol: `cifar10@54k`."""
+        return f"{self.conditions['dataset']}@{self.conditions['protocol']}"
+
+    @property
+    def bits(self) -> list[int]:
+        """The code lengths that occur, ascending."""
+        return sorted({result.coords["bits"] for result in self.results})
+
+    @property
+    def inputs(self) -> str:
+        """From what the block's deep methods learn; a row that learns from something else needs a mark."""
+        found = {result.coords["inputs"] for result in self.results}
+        return next((inputs for inputs in _BY_TRAINING if inputs in found), min(found))
+
+    def rows(self) -> dict[str, list[Result]]:
+        """Return the results by row label, `crh (reassign=false)`, in the order in which the rows first occur."""
+        seen: dict[tuple[str, str], set[Any]] = {}  # (method, coordinate) -> its values
+        for result in self.results:
+            for key in ("method_version", "inputs"):
+                seen.setdefault((result.coords["method"], key), set()).add(result.coords[key])
+        rows: dict[str, list[Result]] = {}
+        for result in self.results:
+            told = [key for key in ("method_version", "inputs") if len(seen[result.coords["method"], key]) > 1]
+            rows.setdefault(_label(result, told), []).append(result)
+        return rows
+
+    def describe(self) -> str:
+        """Return the conditions that every caption names, as a part of a sentence."""
+        return ", ".join(
+            [
+                f"backbone {self.conditions['backbone'] or 'none'}",
+                f"recipe {self.conditions['recipe']}",
+                _epoch_words(self.epoch),
+                f"{self.conditions['evaluated']} queries",
+                f"ties {self.conditions['ties']}",
+            ]
+        )
+
+
+def blocks(results: Iterable[Result]) -> list[Block]:
+    """Return the blocks of `results` in the order in which they first occur."""
+    groups: dict[str, list[Result]] = {}
+    for result in results:
+        groups.setdefault(canonical(_conditions(result)), []).append(result)
+    return [
+        Block(_conditions(group[0]), epoch, tuple(member for member in group if _epoch(member) in (epoch, None)))
+        for group in groups.values()
+        for epoch in _epochs(group)
+    ]
+
+
+def differences(found: Sequence[Block]) -> list[str]:
+    """Return for each block what tells it from those that `describe` the same, "" where nothing needs telling."""
+    described = [(block.name, block.describe()) for block in found]
+    told = []
+    for block, words in zip(found, described, strict=True):
+        alike = [other for other, theirs in zip(found, described, strict=True) if theirs == words]
+        keys = dict.fromkeys(key for other in alike for key in other.conditions)
+        differing = [key for key in keys if len({canonical(other.conditions.get(key)) for other in alike}) > 1]
+        told.append(", ".join(f"{_words(key)} {_short(block.conditions.get(key))}" for key in differing))
+    return told
+
+
+def _conditions(result: Result) -> dict[str, Any]:
+    coords = {key: value for key, value in result.coords.items() if key not in _SPREAD}
+    return coords | {"ties": result.ties} | {key: result.provenance.get(key) for key in _PROVENANCE}
+
+
+def _epoch(result: Result) -> dict[str, Any] | None:
+    return {"kept": result.epoch["kept"], "of": result.epoch["of"]} if result.epoch["of"] else None
+
+
+def _epochs(group: Sequence[Result]) -> list[dict[str, Any] | None]:
+    """Return the different epochs of a group; None, for methods that know no epochs, only where all are such."""
+    found: list[dict[str, Any] | None] = []
+    for epoch in map(_epoch, group):
+        if epoch is not None and epoch not in found:
+            found.append(epoch)
+    return found or [None]
+
+
+def _label(result: Result, told: Sequence[str]) -> str:
+    """Return the method's name with its changed fields, and those of version and inputs in which its rows differ."""
+    coords = result.coords
+    name = coords["method"] + (f" v{coords['method_version']}" if "method_version" in told else "")
+    fields = [f"{key}={_value(value)}" for key, value in sorted(coords["fields"].items())]
+    fields += [f"from {coords['inputs']}"] if "inputs" in told else []
+    return f"{name} ({', '.join(fields)})" if fields else name
+
+
+def _value(value: Any) -> str:
+    return value if isinstance(value, str) else dumps(value)
+
+
+def _epoch_words(epoch: dict[str, Any] | None) -> str:
+    if epoch is None:
+        return "no epochs"
+    kept = epoch["kept"]
+    return f"{f'epoch {kept}' if isinstance(kept, int) else f'{kept} epoch'} of {epoch['of']}"
+
+
+def _words(key: str) -> str:
+    return key.removesuffix("_sha256").replace("_", " ")
+
+
+def _short(value: Any) -> str:
+    text = _value(value)
+    return text[:8] if len(text) == 64 else text  # a sha256 by its start

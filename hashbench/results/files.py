@@ -1,0 +1,79 @@
+"""How anything reaches the disk: whole or not at all, and a refusal of the operating system becomes one sentence."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from hashbench.errors import HashbenchError
+
+_PART = ".{name}.{pid}.part"  # hidden, so that a reader's glob for *.json never meets half a file
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that takes the place of `path` when the block ends, and vanishes when it fails (HashbenchError)."""
+    part = path.with_name(_PART.format(name=path.name, pid=os.getpid()))
+    try:
+        with reported(path):
+            with open(part, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())  # before the rename: a power cut must not leave a name without its content
+            os.replace(part, path)
+            _sync_folder(path.parent)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Put `text` at `path` in one step; raises HashbenchError where the file cannot be written."""
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder `path` and those above it; raises HashbenchError where that is impossible."""
+    with reported(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what killed processes left half-written in `folder`; only for the holder of its lock."""
+    with reported(folder):
+        for part in folder.glob(_PART.format(name="*", pid="*")):
+            part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def reported(path: Path) -> Iterator[None]:
+    """Turn an OSError of the block into a HashbenchError that names `path`, the reason and the way out."""
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise HashbenchError(f"Cannot write {path}: {reason}; {_way_out(error)}.") from error
+
+
+def _way_out(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "make room there or choose another folder with --runs-dir"
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        return "a file stands where a folder is needed, so move it away or choose another folder with --runs-dir"
+    return "choose a folder you may write to with --runs-dir"
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename last through a power cut; some file systems cannot, and their renames are as good as they get."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

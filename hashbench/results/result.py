@@ -1,0 +1,135 @@
+"""The result of one run: typed, versioned, and the same on disk, in tables and in other people's scripts.
+
+Its keys are described in docs/results-on-disk.md; a change that a reader of the old form would trip over raises SCHEMA.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hashbench.errors import HashbenchError
+from hashbench.results.plain import loads
+
+SCHEMA = 1
+
+_NUMBER = (int, float, type(None))
+_TYPES: dict[str, Any] = {
+    "id": str,
+    "status": str,
+    "coords": dict,
+    "metrics": dict,
+    "bounds": dict,
+    "ties": str,
+    "curves": dict,
+    "counts": dict,
+    "code_stats": dict,
+    "diagnostics": dict,
+    "epoch": dict,
+    "time": dict,
+    "images_per_s": _NUMBER,
+    "peak_memory_mb": _NUMBER,
+    "provenance": dict,
+}
+_COORDS: dict[str, Any] = {
+    "method": str,
+    "method_version": int,
+    "fields": dict,
+    "dataset": str,
+    "protocol": str,
+    "backbone": (str, type(None)),
+    "recipe": str,
+    "bits": int,
+    "seed": int,
+    "inputs": str,
+    "evaluated": str,
+    "measure": str,
+    "cell": str,
+}
+_EPOCH: dict[str, Any] = {"kept": (str, int, type(None)), "of": (int, type(None))}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What one finished run found: its coordinates, its numbers and where they come from."""
+
+    id: str  # sha256 of the experiment's identity, 64 hex digits
+    coords: Mapping[str, Any]  # what was run; what is not among the axes of a table keeps runs apart in it
+    metrics: Mapping[str, float | None]  # measure name -> mean over the queries, in [0, 1]
+    bounds: Mapping[str, Sequence[float | None]]  # measure name -> [pessimistic, optimistic] order of ties
+    ties: str  # the tie rule of `metrics` and `curves`
+    curves: Mapping[str, Mapping[str, Sequence[float | None]]]  # curve name -> {"x", "y", and more of its points}
+    counts: Mapping[str, Any]
+    code_stats: Mapping[str, Any]
+    diagnostics: Mapping[str, Any]
+    epoch: Mapping[str, Any]  # {"kept": "last", "of": 30}; of is null or 0 where nothing is trained in epochs
+    time: Mapping[str, float | None]  # phase -> seconds
+    images_per_s: float | None
+    peak_memory_mb: float | None
+    provenance: Mapping[str, Any]
+    status: str = "done"
+    path: Path | None = field(default=None, compare=False)  # the run directory it was read from; not stored
+
+    @classmethod
+    def from_json(cls, source: str | bytes | dict[str, Any], *, path: Path | None = None) -> Result:
+        """Return the result in `source`, the run directory `path`'s; raises HashbenchError saying what is wrong."""
+        try:
+            data = source if isinstance(source, dict) else loads(source)
+            wrong = _complaint(data)
+        except ValueError as error:
+            wrong = f"it is torn or no JSON ({error})"
+        if wrong:
+            where = path / "result.json" if path else "This result"
+            raise HashbenchError(f"{where} cannot be read: {wrong}; delete the file and run again to have it anew.")
+        return cls(**{key: value for key, value in data.items() if key != "schema"}, path=path)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plain data that is stored, in the order of docs/results-on-disk.md."""
+        return {"schema": SCHEMA, **{key: getattr(self, key) for key in _TYPES}}
+
+
+def _complaint(data: Any) -> str | None:
+    """Return the first thing that keeps `data` from being a result, as the end of a sentence."""
+    if not isinstance(data, dict):
+        return f"it holds a {type(data).__name__} instead of an object"
+    if data.get("schema") != SCHEMA:
+        return f"its schema is {data.get('schema')!r} and this hashbench reads schema {SCHEMA}"
+    unexpected = sorted(set(data) - set(_TYPES) - {"schema"})
+    if unexpected:
+        return f"it has the unknown key '{unexpected[0]}'"
+    return (
+        _mistyped(data, _TYPES, "")
+        or _mistyped(data["coords"], _COORDS, "coords.")
+        or _mistyped(data["epoch"], _EPOCH, "epoch.")
+        or _mistyped(data["metrics"], dict.fromkeys(data["metrics"], _NUMBER), "metrics.")
+        or _mistyped(data["time"], dict.fromkeys(data["time"], _NUMBER), "time.")
+        or _bad_bounds(data["bounds"])
+        or _bad_curves(data["curves"])
+    )
+
+
+def _mistyped(data: dict[str, Any], types: dict[str, Any], prefix: str) -> str | None:
+    for key, wanted in types.items():
+        if key not in data:
+            return f"the key '{prefix}{key}' is missing"
+        if not isinstance(data[key], wanted) or isinstance(data[key], bool):  # bool is an int to Python, not to us
+            return f"the key '{prefix}{key}' holds {data[key]!r:.60}"
+    return None
+
+
+def _bad_bounds(bounds: dict[str, Any]) -> str | None:
+    for name, pair in bounds.items():
+        if not (isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(end, _NUMBER) for end in pair)):
+            return f"the key 'bounds.{name}' holds {pair!r:.60} instead of [lower, upper]"
+    return None
+
+
+def _bad_curves(curves: dict[str, Any]) -> str | None:
+    for name, curve in curves.items():
+        axes = [curve.get(axis) for axis in "xy"] if isinstance(curve, dict) else []
+        lengths = [len(axis) for axis in axes if isinstance(axis, list | tuple)]
+        if len(lengths) != 2 or lengths[0] != lengths[1]:
+            return f"the key 'curves.{name}' is not a pair of lists of one length"
+    return None

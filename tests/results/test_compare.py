@@ -1,0 +1,300 @@
+"""What may share a cell, a row, a table, and what the cells say."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from hashbench.errors import HashbenchError
+from hashbench.metrics.hamming import Histograms
+from hashbench.metrics.measures import parse
+from hashbench.results.table import Comparison, compare, describe
+
+
+def cells(comparison):
+    """Return {(title and caption, row label, bits): values}."""
+    return {
+        (f"{table.title}, {table.caption}", row.label, bits): cell.values
+        for table in comparison.tables
+        for row in table.rows
+        for bits, cell in zip(table.bits, row.cells, strict=True)
+    }
+
+
+def test_a_cell_is_mean_and_sample_deviation_over_seeds(make):
+    (table,) = Comparison.of([make(value, seed=seed) for seed, value in enumerate([0.1, 0.2, 0.6])]).tables
+    ((cell,),) = [row.cells for row in table.rows]
+    assert cell.values == (0.1, 0.2, 0.6)
+    assert cell.mean == pytest.approx(0.3)
+    assert cell.std == pytest.approx(np.std([0.1, 0.2, 0.6], ddof=1))
+
+
+def test_one_seed_has_no_deviation_and_none_no_mean(make):
+    (table,) = Comparison.of([make(bits=8), make(bits=16, method="csq")]).tables
+    crh, csq = table.rows
+    assert crh.cells[0].std is None
+    assert crh.cells[1].values == ()
+    assert np.isnan(crh.cells[1].mean)
+    assert csq.cells[0].values == ()
+
+
+def test_rows_are_methods_and_columns_ascending_bits(make):
+    results = [make(method=method, bits=bits) for method in ("shc", "crh") for bits in (64, 8, 16)]
+    (table,) = Comparison.of(results).tables
+    assert table.bits == (8, 16, 64)
+    assert [row.label for row in table.rows] == ["shc", "crh"]
+
+
+# What keeps runs apart
+
+
+APART = [
+    {"recipe": "scratch(epochs=5)"},
+    {"backbone": "resnet34"},
+    {"dataset": "other"},
+    {"protocol": "b"},
+    {"evaluated": "validation"},
+    {"engine": 2},
+    {"epochs": 5},
+    {"ties": "optimistic"},
+    {"provenance": {"split_sha256": "f" * 64}},
+    {"provenance": {"data_integrity": "f" * 64}},
+    {"provenance": {"weights_sha256": "f" * 64}},
+]
+
+
+@pytest.mark.parametrize("change", APART, ids=str)
+def test_runs_that_differ_never_share_a_table(make, change):
+    comparison = Comparison.of([make(0.1), make(0.9, seed=1), make(0.5, seed=2, **change)])
+    assert [[row.cells[0].values for row in table.rows] for table in comparison.tables] == [[(0.1, 0.9)], [(0.5,)]]
+    first, second = (f"{table.title}, {table.caption}" for table in comparison.tables)
+    assert first.split("mean ±")[0] != second.split("one seed")[0]  # and the captions say why
+    assert comparison.problems == ()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"fields": {"reassign": False}}, {"method_version": 2}, {"method": "csq"}, {"inputs": "features"}],
+    ids=str,
+)
+def test_variants_of_a_method_share_a_table_but_no_row(make, change):
+    (table,) = Comparison.of([make(0.1), make(0.9, seed=1), make(0.5, seed=2, **change)]).tables
+    assert [row.cells[0].values for row in table.rows] == [(0.1, 0.9), (0.5,)]
+    assert len({row.label for row in table.rows}) == 2
+
+
+def test_a_row_names_the_fields_that_differ_from_the_defaults(make):
+    fields = {"solver": "hungarian", "reassign": False, "scale": None, "margin": 0.3}
+    (table,) = Comparison.of([make(fields=fields), make(method_version=2)]).tables
+    assert [row.label for row in table.rows] == [
+        "crh v1 (margin=0.3, reassign=false, scale=null, solver=hungarian)",
+        "crh v2",
+    ]
+
+
+def test_a_coordinate_that_a_later_version_adds_keeps_runs_apart_too(make):
+    later = make(0.9, seed=1)
+    later.coords["crops"] = 10
+    comparison = Comparison.of([make(0.1), later])
+    assert [table.rows[0].cells[0].values for table in comparison.tables] == [(0.1,), (0.9,)]
+    assert "crops 10" in comparison.tables[1].caption
+
+
+def test_the_caption_names_what_the_numbers_depend_on(make):
+    (table,) = Comparison.of([make(seed=seed, evaluated="validation", epochs=7) for seed in range(3)]).tables
+    assert table.title == "toy@a: mAP@all"
+    assert table.caption == (
+        "backbone resnet-small, recipe scratch, last epoch of 7, validation queries, ties expected, "
+        "mean ± std (n) over 3 seeds."
+    )
+
+
+def test_reference_rows_share_the_table_with_a_mark(make):
+    results = [
+        make(0.5),
+        make(0.2, method="itq", inputs="pixels", epochs=0),
+        make(0.3, method="lsh", inputs="features", epochs=0),
+    ]
+    (table,) = Comparison.of(results).tables
+    assert [(row.label, row.mark) for row in table.rows] == [("crh", ""), ("itq", "†"), ("lsh", "‡")]
+    assert table.notes == (
+        ("†", "learned from raw pixels, the others from images."),
+        ("‡", "learned from fixed features, the others from images."),
+    )
+
+
+def test_a_row_without_epochs_stands_beside_every_number_of_epochs(make):
+    results = [make(0.5, epochs=5), make(0.6, epochs=20), make(0.2, method="itq", inputs="pixels", epochs=0)]
+    first, second = Comparison.of(results).tables
+    assert [row.cells[0].values for row in first.rows] == [(0.5,), (0.2,)]
+    assert [row.cells[0].values for row in second.rows] == [(0.6,), (0.2,)]
+    (alone,) = Comparison.of(results[2:]).tables
+    assert "no epochs" in alone.caption
+    assert "learned from raw pixels" in alone.caption
+
+
+# Doubtful runs
+
+
+def test_a_run_found_twice_counts_once(make):
+    result = make(0.5)
+    comparison = Comparison.of([result, result, make(0.7, seed=1)])
+    assert comparison.tables[0].rows[0].cells[0].values == (0.5, 0.7)
+    assert comparison.problems == ()
+    assert len(comparison.records) == 2
+
+
+def test_a_copy_with_other_numbers_is_a_problem(make):
+    comparison = Comparison.of([make(0.5, id="ab"), make(0.6, id="ab")])
+    assert comparison.tables[0].rows[0].cells[0].values == (0.5,)
+    assert "different numbers" in comparison.problems[0]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_runs_of_another_identity_are_not_averaged(make, seed):
+    old = make(0.5, cell="old", seed=seed, provenance={"started": "2026-01-01"})
+    new = make(0.6, cell="new", provenance={"started": "2026-02-01"})
+    for order in ([old, new], [new, old]):
+        comparison = Comparison.of(order)
+        assert comparison.tables[0].rows[0].cells[0].values == (0.6,)
+        assert "which differ in something" in comparison.problems[0]
+
+
+def test_seeds_from_two_states_of_the_source_are_a_problem(make):
+    comparison = Comparison.of([make(), make(seed=1, provenance={"source_sha256": "1" * 64})])
+    assert "different source code" in comparison.problems[0]
+
+
+# Best of a column
+
+
+def best(comparison):
+    return [[cell.best for cell in row.cells] for table in comparison.tables for row in table.rows]
+
+
+def test_the_best_of_each_column_is_marked(make):
+    results = [make(0.3, bits=8), make(0.5, bits=16), make(0.4, bits=8, method="csq"), make(0.4, bits=16, method="csq")]
+    assert best(Comparison.of(results)) == [[False, True], [True, False]]
+
+
+def test_cells_that_print_the_same_are_both_best(make):
+    assert best(Comparison.of([make(0.50001), make(0.50002, method="csq")])) == [[True], [True]]
+
+
+def test_alone_in_a_column_is_not_best(make):
+    assert best(Comparison.of([make()])) == [[False]]
+    assert best(Comparison.of([make(bits=8), make(bits=16, method="csq")])) == [[False, False], [False, False]]
+
+
+# Measures
+
+
+@pytest.fixture
+def histograms():
+    rng = np.random.default_rng(0)
+    n = rng.integers(0, 9, (5, 33))
+    return Histograms(n, rng.binomial(n, 0.4))
+
+
+def test_the_default_measure_is_the_data_set_s(make):
+    metrics = {"mAP@all": 0.1, "P@100": 0.2}
+    tables = Comparison.of([make(metrics=metrics), make(metrics=metrics, dataset="b", measure="P@100")]).tables
+    assert [(table.title, table.rows[0].cells[0].values) for table in tables] == [
+        ("toy@a: mAP@all", (0.1,)),
+        ("b@a: P@100", (0.2,)),
+    ]
+
+
+def test_the_default_measure_keeps_nothing_apart_when_another_is_asked_for(make):
+    metrics = {"mAP@all": 0.1, "P@100": 0.2}
+    results = [make(metrics=metrics), make(metrics=metrics, seed=1, measure="P@100")]
+    (table,) = Comparison.of(results, measures=["mAP@all"]).tables
+    assert table.rows[0].cells[0].values == (0.1, 0.1)
+    assert [table.title for table in Comparison.of(results).tables] == ["toy@a: mAP@all", "toy@a: P@100"]
+
+
+def test_measures_are_recomputed_from_the_histograms_where_they_are_not_stored(make, stored, histograms):
+    result = stored(make(0.5), **histograms.arrays())
+    comparison = Comparison.of([result], measures=["mAP@all", "mAP@7/hits", "P@H2"])
+    assert [table.title for table in comparison.tables] == ["toy@a: mAP@all", "toy@a: mAP@7/hits", "toy@a: P@H<=2"]
+    values = [table.rows[0].cells[0].values for table in comparison.tables]
+    assert values[0] == (0.5,)  # as stored
+    assert values[1] == (parse("mAP@7/hits").value(histograms),)
+    assert values[2] == (parse("P@H<=2").value(histograms),)
+    record = comparison.records[1]
+    assert (record["lower"], record["upper"]) == parse("mAP@7/hits").bounds(histograms)
+    assert comparison.records[2]["lower"] is None
+
+
+def test_recomputed_measures_follow_the_tie_rule_of_the_run(make, stored, histograms):
+    result = stored(make(ties="pessimistic"), **histograms.arrays())
+    comparison = Comparison.of([result], measures=["mAP@7/hits"])
+    assert comparison.records[0]["value"] == parse("mAP@7/hits").value(histograms, ties="pessimistic")
+    assert comparison.records[0]["value"] != parse("mAP@7/hits").value(histograms)
+
+
+def test_a_measure_that_cannot_be_had_is_missing_and_told_once(make, stored, histograms):
+    whole = stored(make(), **histograms.arrays())
+    bare = [stored(make(seed=seed)) for seed in (1, 2)]
+    corrupt = stored(make(seed=3), **histograms.arrays())
+    (corrupt.path / "histograms.npz").write_bytes(b"torn")
+    comparison = Comparison.of([*bare, corrupt, whole], measures=["P@10"])
+    assert comparison.tables[0].rows[0].cells[0].values == (parse("P@10").value(histograms),)
+    (problem,) = comparison.problems
+    assert problem.startswith(f"P@10 is unknown for 3 of 4 runs; the first: There is no {bare[0].path}")
+
+
+def test_a_null_measure_without_histograms_is_missing(make):
+    comparison = Comparison.of([make(metrics={"mAP@all": None})])
+    assert comparison.tables[0].rows[0].cells[0].values == ()
+    assert "mAP@all is unknown for 1 of 1 runs" in comparison.problems[0]
+
+
+@pytest.mark.parametrize(("name", "message"), [("mAP@1000/hit", "'mAP@1000/hit'"), ("PR", "is a curve")])
+def test_what_is_no_measure_is_refused(make, name, message):
+    with pytest.raises(HashbenchError, match=message):
+        Comparison.of([make()], measures=[name])
+
+
+# Folders
+
+
+def test_compare_reads_folders(tmp_path, make, stored):
+    stored(make(0.25))
+    broken = stored(make(seed=1)).path / "result.json"
+    broken.write_text("")
+    comparison = compare(tmp_path / "runs")
+    assert comparison.tables[0].rows[0].cells[0].values == (0.25,)
+    assert str(broken) in comparison.problems[0]
+
+
+def test_compare_without_a_finished_run(tmp_path, monkeypatch):
+    with pytest.raises(HashbenchError, match=r"no readable finished run below .*; start one with `hashbench run`"):
+        compare(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(HashbenchError, match="There is no folder runs"):
+        compare()
+
+
+def test_an_empty_comparison_renders_to_nothing():
+    comparison = Comparison.of([])
+    assert comparison.tables == ()
+    assert comparison.render("text") == ""
+
+
+def test_comparing_imports_neither_torch_nor_scipy_nor_matplotlib():
+    code = (
+        "import sys, hashbench.results.table; print([m for m in ('torch', 'scipy', 'matplotlib') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_one_result_is_described(make):
+    text = describe(make(0.5, fields={"reassign": False}, provenance={"git": {"dirty": True}, "weights": None}))
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert lines[0] == "crh (reassign=false) on toy@a, 32 bits, seed 0"
+    assert lines[1] == "backbone resnet-small, recipe scratch, last epoch of 20, test queries, ties expected"
+    assert "mAP@all 0.5000 0.4900 0.5100" in lines
+    for line in ("counts queries 10", "database 90", "seconds train 12.5000", 'git {"dirty": true}', "weights —"):
+        assert line in lines

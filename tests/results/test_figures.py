@@ -1,0 +1,62 @@
+import pytest
+
+from hashbench.errors import HashbenchError
+from hashbench.results.figures import pr_curves, save
+
+
+def lines(figure):
+    """Return {(panel, label): line}."""
+    return {(axes.get_title(), line.get_label()): line for axes in figure.axes for line in axes.get_lines()}
+
+
+def test_one_panel_for_each_code_length_and_one_line_for_each_method(make):
+    figure = pr_curves([make(bits=bits, method=method) for method in ("crh", "csq") for bits in (64, 16)])
+    assert [axes.get_title() for axes in figure.axes] == ["16 bits", "64 bits"]
+    assert set(lines(figure)) == {(f"{bits} bits", method) for bits in (16, 64) for method in ("crh", "csq")}
+
+
+def test_a_curve_is_the_mean_over_seeds(make):
+    ((_, line),) = lines(pr_curves([make(0.2, seed=0), make(0.6, seed=1)])).items()
+    assert line.get_xdata().tolist() == [0, 0.5, 1]
+    assert line.get_ydata().tolist() == pytest.approx([1, 0.4, 0.1])
+
+
+@pytest.mark.parametrize("method", ["crh", "somebodys-method"])
+def test_a_method_keeps_its_look_in_every_company(make, method):
+    def look(others):
+        line = lines(pr_curves([*(make(method=other) for other in others), make(method=method)]))["32 bits", method]
+        return line.get_color(), line.get_marker(), line.get_linestyle()
+
+    assert look([]) == look(["csq", "dpn"]) == look(["zzz"])
+
+
+def test_variants_share_the_colour_and_differ_in_the_dashes(make):
+    figure = pr_curves([make(fields={"reassign": False}), make()])
+    plain, variant = (lines(figure)["32 bits", label] for label in ("crh", "crh (reassign=false)"))
+    assert plain.get_color() == variant.get_color()
+    assert (plain.get_linestyle(), variant.get_linestyle()) == ("-", "--")
+
+
+def test_what_may_not_share_a_table_may_not_share_a_figure(make):
+    with pytest.raises(HashbenchError, match=r"recipe scratch,.* against .*recipe finetune,.*plot them apart"):
+        pr_curves([make(), make(recipe="finetune")])
+
+
+def test_without_a_curve_there_is_no_figure(make):
+    with pytest.raises(HashbenchError, match="None of these results"):
+        pr_curves([])
+
+
+@pytest.mark.parametrize(("name", "start"), [("a.png", b"\x89PNG"), ("new/b.PDF", b"%PDF"), ("c.svg", b"<?xml")])
+def test_figures_are_saved_by_their_ending_and_reproducibly(tmp_path, make, name, start):
+    figure = pr_curves([make(method="$x^^$")])
+    save(figure, tmp_path / name)
+    content = (tmp_path / name).read_bytes()
+    assert content.startswith(start)
+    save(figure, tmp_path / name)
+    assert (tmp_path / name).read_bytes() == content
+
+
+def test_other_endings_are_refused(tmp_path, make):
+    with pytest.raises(HashbenchError, match=r"'a.jpg'; end the name in .png, .svg or .pdf"):
+        save(pr_curves([make()]), tmp_path / "a.jpg")
