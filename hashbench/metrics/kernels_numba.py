@@ -1,0 +1,325 @@
+"""The CPU kernel: XOR, popcount and count in one compiled pass, several threads, no sort.
+
+What makes it fast: a block of distances is computed by vector instructions into a buffer that stays in the first-level
+cache, and the distances of two items are counted with one increment, in a table of all pairs of distances whose
+margins are the histogram (half the increments, and far fewer that wait for the one before). With one label per item a
+tile is grouped by label first, so that the relevant items of a query are a range and relevance costs nothing.
+
+The threads are Python's: the kernels hold no lock on the interpreter, and no threading layer is left behind that would
+break a later fork.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numba
+import numpy as np
+from numba.core import types
+from numba.extending import intrinsic
+
+from hashbench.metrics.hamming import Histograms
+
+BLOCK = 2048  # distances computed at a time: 8 KB, well inside the first-level cache
+SLOT = np.uint32  # unsigned: a signed index would be checked for counting from the end
+TILE_ITEMS = 65_536  # at most 32,768 pairs are counted between two settlements: 16-bit cells cannot overflow
+TILE_BYTES = 1 << 20  # a tile's codes stay in the second-level cache while the queries pass over them
+QUERIES_PER_TASK = 32
+
+
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile without the interpreter lock, and keep the machine code on disk where a folder for it can be written."""
+    try:
+        return numba.njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # numba found no folder to cache in
+        return numba.njit(nogil=True)(function)
+
+
+def _popcount_instruction(typing: Any, word: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ctpop(arguments[0])
+
+    return types.int64(types.uint64), generate
+
+
+_popcount: Any = intrinsic(_popcount_instruction)
+
+
+@_compiled
+def _distances(query: np.ndarray, database: np.ndarray, start: int, size: int, out: np.ndarray) -> None:
+    words = database[0, start : start + size]
+    for j in range(size):
+        out[j] = _popcount(query[0] ^ words[j])
+    for w in range(1, database.shape[0]):
+        words = database[w, start : start + size]
+        for j in range(size):
+            out[j] += _popcount(query[w] ^ words[j])
+
+
+@_compiled
+def _shared_labels(query: np.ndarray, labels: np.ndarray, start: int, size: int, out: np.ndarray) -> None:
+    words = labels[0, start : start + size]
+    for j in range(size):
+        out[j] = _popcount(query[0] & words[j])
+    for w in range(1, labels.shape[0]):
+        words = labels[w, start : start + size]
+        for j in range(size):
+            out[j] += _popcount(query[w] & words[j])
+
+
+@_compiled
+def _pairs(slots: int, items: int) -> np.ndarray:
+    """Return the table of pairs, or none where fewer items than cells make settling cost more than it saves."""
+    side = slots if items >= slots * slots else 0
+    return np.zeros((side, side), np.uint16)
+
+
+@_compiled
+def _tally(slots: np.ndarray, size: int, pairs: np.ndarray, histogram: np.ndarray, in_pairs: bool) -> None:
+    """Count `slots[:size]`, two at a time into `pairs` or one at a time into `histogram`."""
+    half = size // 2 if in_pairs else 0
+    first, second, rest = slots[:half], slots[half : 2 * half], slots[2 * half : size]
+    for j in range(half):
+        pairs[first[j], second[j]] += np.uint16(1)
+    for j in range(len(rest)):
+        histogram[rest[j]] += 1
+
+
+@_compiled
+def _settle(pairs: np.ndarray, histogram: np.ndarray) -> None:
+    """Add both margins of `pairs` to `histogram` and clear it."""
+    for i in range(pairs.shape[0]):
+        row = np.int64(0)
+        for j in range(pairs.shape[1]):
+            row += pairs[i, j]
+            histogram[j] += pairs[i, j]
+            pairs[i, j] = 0
+        histogram[i] += row
+
+
+@_compiled
+def _count_range(
+    query: np.ndarray,
+    database: np.ndarray,
+    start: int,
+    stop: int,
+    slots: np.ndarray,
+    pairs: np.ndarray,
+    histogram: np.ndarray,
+    in_pairs: bool,
+) -> None:
+    for block in range(start, stop, BLOCK):
+        size = min(BLOCK, stop - block)
+        _distances(query, database, block, size, slots)
+        _tally(slots, size, pairs, histogram, in_pairs)
+
+
+@_compiled
+def _count_grouped(
+    queries: np.ndarray, classes: np.ndarray, database: np.ndarray, starts: np.ndarray, counts: np.ndarray
+) -> None:
+    """Count one label per item: `database (words, n)` is grouped, class c lies at starts[c]:starts[c + 1]."""
+    width = counts.shape[2]
+    slots = np.empty(BLOCK, SLOT)
+    n = database.shape[1]
+    pairs = _pairs(width, n)
+    for q in range(queries.shape[0]):
+        query, first, last = queries[q], starts[classes[q]], starts[classes[q] + 1]
+        in_pairs = n - (last - first) >= width * width
+        _count_range(query, database, 0, first, slots, pairs, counts[q, 0], in_pairs)
+        _count_range(query, database, last, n, slots, pairs, counts[q, 0], in_pairs)
+        if in_pairs:
+            _settle(pairs, counts[q, 0])
+        in_pairs = last - first >= width * width
+        _count_range(query, database, first, last, slots, pairs, counts[q, 1], in_pairs)
+        if in_pairs:
+            _settle(pairs, counts[q, 1])
+
+
+@_compiled
+def _count_masked(
+    queries: np.ndarray,
+    query_labels: np.ndarray,
+    database: np.ndarray,
+    labels: np.ndarray,
+    width: int,
+    counts: np.ndarray,
+) -> None:
+    """Count several labels per item: slot = distance + width * shared labels, the latter at most levels - 1."""
+    slots, shared = np.empty(BLOCK, SLOT), np.empty(BLOCK, SLOT)
+    n, cells = database.shape[1], counts.shape[1]
+    pairs = _pairs(cells, n)
+    in_pairs = n >= cells * cells
+    highest = SLOT(cells // width - 1)
+    for q in range(queries.shape[0]):
+        for block in range(0, n, BLOCK):
+            size = min(BLOCK, n - block)
+            _distances(queries[q], database, block, size, slots)
+            _shared_labels(query_labels[q], labels, block, size, shared)
+            for j in range(size):
+                slots[j] += min(shared[j], highest) * SLOT(width)
+            _tally(slots, size, pairs, counts[q], in_pairs)
+        if in_pairs:
+            _settle(pairs, counts[q])
+
+
+@_compiled
+def _group(database: np.ndarray, labels: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the codes ordered by their label's place among the sorted `classes`, and where each class starts."""
+    words, n = database.shape
+    places = np.searchsorted(classes, labels)
+    starts = np.zeros(len(classes) + 2, np.int64)
+    for i in range(n):
+        if places[i] == len(classes) or classes[places[i]] != labels[i]:
+            places[i] = len(classes)  # no query has this label
+        starts[places[i] + 1] += 1
+    starts = np.cumsum(starts)
+    free = starts.copy()
+    grouped = np.empty_like(database)
+    for i in range(n):
+        for w in range(words):
+            grouped[w, free[places[i]]] = database[w, i]
+        free[places[i]] += 1
+    return grouped, starts
+
+
+@_compiled
+def _rank_in_order(
+    queries: np.ndarray,
+    query_labels: np.ndarray,
+    database: np.ndarray,
+    labels: np.ndarray,
+    several_labels: bool,
+    nearer: np.ndarray,
+    hits: np.ndarray,
+    last_rank: np.ndarray,
+    last_hit: np.ndarray,
+    total: np.ndarray,
+    found: np.ndarray,
+) -> None:
+    """Add the precision at every relevant item up to `last_rank` and `last_hit`, taking ties in database order."""
+    slots, shared = np.empty(BLOCK, SLOT), np.empty(BLOCK, SLOT)
+    n = database.shape[1]
+    for q in range(queries.shape[0]):
+        for block in range(0, n, BLOCK):
+            size = min(BLOCK, n - block)
+            _distances(queries[q], database, block, size, slots)
+            if several_labels:
+                _shared_labels(query_labels[q], labels, block, size, shared)
+            else:
+                for j in range(size):
+                    shared[j] = query_labels[q, 0] == labels[0, block + j]
+            for j in range(size):
+                nearer[q, slots[j]] += 1
+                if shared[j] > 0:
+                    hits[q, slots[j]] += 1
+                    rank, hit = nearer[q, slots[j]], hits[q, slots[j]]
+                    if rank <= last_rank[q] and hit <= last_hit[q]:
+                        total[q] += hit / rank
+                        found[q] += 1
+
+
+def _words(rows: np.ndarray) -> np.ndarray:
+    """Return the bytes of each row, zero-padded, as 64-bit words: (n, bytes) uint8 -> (words, n) uint64."""
+    padding = -rows.shape[1] % 8
+    if padding:
+        rows = np.pad(rows, ((0, 0), (0, padding)))
+    return np.ascontiguousarray(np.ascontiguousarray(rows).view(np.uint64).T)
+
+
+def _masks(labels: np.ndarray) -> np.ndarray:
+    """Return multi-hot labels as bit masks: (n, C) bool -> (words, n) uint64."""
+    return _words(np.packbits(labels, axis=1))
+
+
+def _tile(words: int) -> int:
+    return min(TILE_ITEMS, TILE_BYTES // (8 * words))
+
+
+def _over_queries(queries: int, work: Callable[[slice], None]) -> None:
+    """Do `work` for all queries, a few at a time on each CPU core that this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with ThreadPoolExecutor(cores) as pool:
+        list(pool.map(work, [slice(q, q + QUERIES_PER_TASK) for q in range(0, queries, QUERIES_PER_TASK)]))
+
+
+class NumbaCounter:
+    """Counts a streamed database for fixed queries on the CPU (see `hamming.Counter`)."""
+
+    def __init__(self, queries: np.ndarray, labels: np.ndarray, *, bits: int, levels: int):
+        """`queries (Q, bytes)` packed; `labels (Q,)` int64 or `(Q, C)` bool; `levels` of relevance, 0 among them."""
+        self._queries = np.ascontiguousarray(_words(queries).T)
+        self._several_labels = labels.ndim == 2
+        if self._several_labels:
+            self._labels = np.ascontiguousarray(_masks(labels).T)
+        else:
+            self._classes, self._labels = np.unique(labels, return_inverse=True)
+        self._counts = np.zeros((len(queries), levels, bits + 1), np.int64)
+        self.tile = _tile(self._queries.shape[1])
+
+    def add(self, database: np.ndarray, labels: np.ndarray) -> None:
+        """Count one tile of the database: packed codes (n, bytes) and their labels, n at most `tile`."""
+        codes = _words(database)
+        width = self._counts.shape[2]
+        if self._several_labels:
+            masks, flat = _masks(labels), self._counts.reshape(len(self._counts), -1)
+
+            def count(part: slice) -> None:
+                _count_masked(self._queries[part], self._labels[part], codes, masks, width, flat[part])
+        else:
+            grouped, starts = _group(codes, labels, self._classes)
+
+            def count(part: slice) -> None:
+                _count_grouped(self._queries[part], self._labels[part], grouped, starts, self._counts[part])
+
+        _over_queries(len(self._queries), count)
+
+    def counts(self) -> np.ndarray:
+        """Return the counts so far, (Q, levels, bits + 1) int64: by level of relevance, then by distance."""
+        return self._counts
+
+
+class NumbaRanker:
+    """Ranks a streamed database for fixed queries, ties in its order, and sums the precisions at the relevant items.
+
+    `total (Q,)` float64 and `hits (Q,)` int64 cover the relevant items that rank at most `last_rank (Q,)` and are among
+    the first `last_hit (Q,)` relevant ones.
+    """
+
+    def __init__(
+        self,
+        queries: np.ndarray,
+        labels: np.ndarray,
+        hist: Histograms,
+        *,
+        last_rank: np.ndarray,
+        last_hit: np.ndarray,
+    ):
+        """`queries (Q, bytes)` packed; `labels (Q,)` int64 or `(Q, C)` bool; `hist` of the whole database."""
+        self._queries = np.ascontiguousarray(_words(queries).T)
+        self._several_labels = labels.ndim == 2
+        self._labels = np.ascontiguousarray(self._label_words(labels).T)
+        self._nearer = np.cumsum(hist.n, axis=1) - hist.n
+        self._hits = np.cumsum(hist.r, axis=1) - hist.r
+        self._last_rank, self._last_hit = last_rank, last_hit
+        self.total, self.hits = np.zeros(len(queries)), np.zeros(len(queries), np.int64)
+        self.tile = _tile(self._queries.shape[1])
+
+    def add(self, database: np.ndarray, labels: np.ndarray) -> None:
+        """Rank the next tile of the database: packed codes (n, bytes) and their labels, n at most `tile`."""
+        codes, theirs = _words(database), self._label_words(labels)
+
+        def rank(part: slice) -> None:
+            _rank_in_order(
+                *(self._queries[part], self._labels[part], codes, theirs, self._several_labels),
+                *(self._nearer[part], self._hits[part], self._last_rank[part], self._last_hit[part]),
+                *(self.total[part], self.hits[part]),
+            )
+
+        _over_queries(len(self._queries), rank)
+
+    def _label_words(self, labels: np.ndarray) -> np.ndarray:
+        return _masks(labels) if self._several_labels else labels.astype(np.int64).view(np.uint64)[None]

@@ -1,0 +1,69 @@
+"""Statistics of the codes themselves: how evenly bits are used, how alike they are, how near classes lie."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hashbench.metrics.hamming import Histograms, unpack
+
+TILE = 65_536  # items unpacked at a time; sums of as many products of {-1, +1} are exact in float32
+
+
+def code_statistics(database: np.ndarray, hist: Histograms) -> dict[str, float | int | None]:
+    """Describe the packed database codes (N, ceil(bits / 8)) uint8 and their histograms by plain numbers.
+
+    bit_balance: mean over bits of min(p, 1 - p) * 2, p the share of ones (1 = every bit splits the database in halves);
+    bit_correlation: mean absolute Pearson correlation of two different bits, 0 for a bit that never changes, None for
+    one bit; distinct_codes; intra_distance and inter_distance: mean Hamming distance in bits from a query to the items
+    that share a label and that share none, over all pairs, None without any; tied_share: of all pairs of a relevant
+    and an irrelevant item, the share that lies at one distance from the query, whose order the codes leave open.
+    Raises ValueError when the codes do not belong to the histograms.
+    """
+    if len(database) != hist.database or len(database) == 0:
+        raise ValueError(f"{len(database)} database codes do not belong to histograms of {hist.database} items.")
+    ones, products = _bit_sums(database, hist.bits)
+    share = ones / len(database)
+    distance = np.arange(hist.bits + 1)
+    irrelevant = hist.n - hist.r
+    mixed = (hist.r.astype(float) * irrelevant).sum()
+    pairs = (hist.relevant.astype(float) * irrelevant.sum(axis=1)).sum()
+    return {
+        "bit_balance": float(2 * np.minimum(share, 1 - share).mean()),
+        "bit_correlation": _mean_correlation(share, products / len(database)),
+        "distinct_codes": _distinct(database),
+        "intra_distance": _mean(distance, hist.r),
+        "inter_distance": _mean(distance, irrelevant),
+        "tied_share": float(mixed / pairs) if pairs else None,
+    }
+
+
+def _bit_sums(database: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return how often each bit is one, (bits,), and the sum of products of every two bits as -1 and +1."""
+    ones, products = np.zeros(bits), np.zeros((bits, bits))
+    for start in range(0, len(database), TILE):
+        codes = unpack(np.asarray(database[start : start + TILE]), bits)
+        ones += codes.sum(axis=0)
+        signs = np.where(codes, np.float32(1), np.float32(-1))
+        products += signs.T @ signs
+    return ones, products
+
+
+def _mean_correlation(share: np.ndarray, mean_product: np.ndarray) -> float | None:
+    if len(share) < 2:
+        return None
+    mean = 2 * share - 1
+    spread = np.sqrt(1 - mean**2)
+    scale = np.outer(spread, spread)
+    correlation = np.zeros_like(scale)
+    np.divide(mean_product - np.outer(mean, mean), scale, out=correlation, where=scale > 0)
+    return float(np.abs(correlation[np.triu_indices(len(share), k=1)]).mean())
+
+
+def _distinct(database: np.ndarray) -> int:
+    rows = np.ascontiguousarray(database)
+    return len(np.unique(rows.view(f"V{rows.shape[1]}")))
+
+
+def _mean(distance: np.ndarray, counts: np.ndarray) -> float | None:
+    total = counts.sum()
+    return float((counts.sum(axis=0) * distance).sum() / total) if total else None
