@@ -17,10 +17,12 @@ _PUBLIC = {
     "Method": "hashbench.methods.base",
     "Task": "hashbench.methods.base",
     "TrainingData": "hashbench.methods.base",
-    "as_loss": "hashbench.lending",
+    "as_loss": "hashbench.plugging.lending",
     "backbone": "hashbench.backbones",
+    "check": "hashbench.plugging.checking",
     "compare": "hashbench.results.table",
     "dataset": "hashbench.datasets.base",
+    "evaluate": "hashbench.metrics.evaluation",
     "load": "hashbench.runner",
     "method": "hashbench.methods.base",
     "option": "hashbench.methods.base",
@@ -34,13 +36,15 @@ if TYPE_CHECKING:
     from hashbench.datasets.base import dataset as dataset
     from hashbench.datasets.loader import Batch as Batch
     from hashbench.errors import HashbenchError as HashbenchError
-    from hashbench.lending import as_loss as as_loss
     from hashbench.methods.base import DeepMethod as DeepMethod
     from hashbench.methods.base import Method as Method
     from hashbench.methods.base import Task as Task
     from hashbench.methods.base import TrainingData as TrainingData
     from hashbench.methods.base import method as method
     from hashbench.methods.base import option as option
+    from hashbench.metrics.evaluation import evaluate as evaluate
+    from hashbench.plugging.checking import check as check
+    from hashbench.plugging.lending import as_loss as as_loss
     from hashbench.results.table import compare as compare
     from hashbench.runner import load as load
     from hashbench.runner import run as run

@@ -81,6 +81,51 @@ def test_encode_writes_packed_codes_and_names(hashbench, tmp_path):
     assert not Path("other.npz").exists()
 
 
+@pytest.fixture
+def arrays(tmp_path):
+    """Codes and labels as scripts save them, in the folder that the command runs in."""
+    random = np.random.default_rng(0)
+    for part, count in (("tst", 20), ("trn", 200)):
+        labels = random.integers(0, 4, count)
+        np.save(tmp_path / f"{part}_label.npy", np.eye(4, dtype=np.float32)[labels])
+        real = random.normal(size=(count, 24)) + np.sign(np.random.default_rng(1).normal(size=(4, 24)))[labels]
+        np.save(tmp_path / f"{part}_binary.npy", np.sign(real).astype(np.float32))
+    return "tst_binary.npy", "trn_binary.npy", "tst_label.npy", "trn_label.npy"
+
+
+def test_evaluate_measures_the_arrays_of_other_suites(hashbench, arrays):
+    ran = hashbench("evaluate", *arrays, "--measure", "mAP@all", "--measure", "PR", "--per-query", "each.npz")
+    assert "taken as {-1, +1}" in ran.stderr
+    value = float(re.search(r"mAP@all +(0\.\d+)", ran.stdout).group(1))
+    with np.load("each.npz", allow_pickle=False) as stored:
+        assert stored["mAP@all"].shape == (20,)
+        assert stored["mAP@all"].mean() == pytest.approx(value, abs=1e-4)
+    np.savez("all.npz", q=np.load("tst_binary.npy") > 0, d=np.load("trn_binary.npy") > 0)
+    again = hashbench("evaluate", "all.npz:q", "all.npz:d", *arrays[2:], "--measure", "mAP@all")
+    assert f"{value:.4f}" in again.stdout
+    assert "mAP@all/deephash-pytorch" in hashbench("evaluate", *arrays, "--mode", "deephash-pytorch").stdout
+
+
+BAD_ARRAYS = {
+    "missing": lambda: Path("tst_binary.npy").unlink(),
+    "empty": lambda: Path("tst_binary.npy").write_bytes(b""),
+    "no array": lambda: Path("tst_binary.npy").write_bytes(b"text"),
+    "nan": lambda: np.save("tst_binary.npy", np.full((20, 24), np.nan)),
+    "three values": lambda: np.save("tst_binary.npy", np.tile([-1, 0, 1], (20, 8))),
+    "other bits": lambda: np.save("tst_binary.npy", np.ones((20, 16), bool)),
+    "other count": lambda: np.save("tst_binary.npy", np.ones((19, 24), bool)),
+    "flat": lambda: np.save("tst_binary.npy", np.ones(20, bool)),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ARRAYS)
+def test_evaluate_refuses_what_is_ambiguous_or_broken(hashbench, arrays, case):
+    BAD_ARRAYS[case]()
+    refused = hashbench("evaluate", *arrays, code=2)
+    assert refused.stderr.startswith("Error: ")
+    assert len(refused.stderr.strip().splitlines()) == 1
+
+
 @pytest.mark.parametrize("kind", ["methods", "datasets", "backbones", "recipes"])
 def test_list_shows_what_there_is(hashbench, kind):
     known = {"methods": "arXiv:2511.12162", "datasets": "cifar10@54k", "backbones": "resnet34", "recipes": "frozen"}
