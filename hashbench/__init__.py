@@ -16,6 +16,7 @@ _PUBLIC = {
     "HashbenchError": "hashbench.errors",
     "Method": "hashbench.methods.base",
     "Task": "hashbench.methods.base",
+    "Tools": "hashbench.methods.base",
     "TrainingData": "hashbench.methods.base",
     "as_loss": "hashbench.plugging.lending",
     "backbone": "hashbench.backbones",
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from hashbench.methods.base import DeepMethod as DeepMethod
     from hashbench.methods.base import Method as Method
     from hashbench.methods.base import Task as Task
+    from hashbench.methods.base import Tools as Tools
     from hashbench.methods.base import TrainingData as TrainingData
     from hashbench.methods.base import method as method
     from hashbench.methods.base import option as option

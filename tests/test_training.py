@@ -1,4 +1,4 @@
-"""The trainer: every hook is called, schedule and clipping are applied, a resumed training equals an uninterrupted one."""
+"""The trainer: hooks are called, schedule and clipping applied, a resumed training equals an uninterrupted one."""
 
 import dataclasses
 import io
@@ -167,7 +167,8 @@ def test_a_loss_that_is_not_finite_names_epoch_step_and_term():
 
 def test_gradients_are_clipped():
     def distance(clip):
-        recipe = dataclasses.replace(RECIPE, optimizer="sgd", momentum=0.0, gradient_clip=clip, epochs=1, warmup_epochs=0)
+        plain = dataclasses.replace(RECIPE, optimizer="sgd", momentum=0.0, epochs=1, warmup_epochs=0)
+        recipe = dataclasses.replace(plain, gradient_clip=clip)
         spy, network, arguments = made(recipe)
         before = [p.detach().clone() for p in network.parameters()]
         train(spy, network, **arguments, hooks=Hooks())

@@ -1,0 +1,107 @@
+"""CSQ: Central Similarity Quantization (Yuan et al., CVPR 2020, arXiv:1908.00347).
+
+Every class has a fixed hash center, far from all others; each bit of an image is pulled to its center's.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import hashbench
+from hashbench.methods.codebooks import balanced_words, hadamard_words, majority, random_words, spread
+
+
+@hashbench.method("csq", paper="arXiv:1908.00347", version=1)
+class CSQ(hashbench.DeepMethod):
+    """Central Similarity Quantization: cross-entropy of every bit to the class's fixed hash center.
+
+    Centers are rows of the Hadamard matrix where the bits are a power of two and at least half the classes, else
+    balanced random words. An image of several classes is pulled to the majority of their centers. All that is the
+    paper's; the quantization term and its weight are by default those of the code in common use. Unverified: how the
+    paper keeps balanced words apart (here the widest of `center_draws` codebooks, no word twice), and the width of the
+    official head's hidden layers (here that of the features).
+    """
+
+    quantization: float = hashbench.option(
+        1e-4, "lambda, weight of the quantization term; official code: 0.05 with ResNet-50, 0.001 or 1e-4 with AlexNet"
+    )
+    quantization_term: Literal["squared", "log-cosh"] = hashbench.option(
+        "squared", "mean of (|tanh v| - 1)^2, or the paper's log cosh(|tanh v| - 1)"
+    )
+    center_draws: int = hashbench.option(20, "balanced codebooks drawn, of which the widest is kept")
+    head_layers: int = hashbench.option(1, "linear layers of the head, with ReLU between; official ResNet-50 code: 3")
+
+    #: The official ResNet-50 code, which also has quantization=0.05 and head_layers=3.
+    paper_recipe: ClassVar[dict[str, Any]] = {
+        "backbone": "resnet50",
+        "pretrained": True,
+        "train_backbone": True,
+        "size": 224,
+        "optimizer": "adam",
+        "learning_rate": 1e-3,
+        "backbone_learning_rate_scale": {"single-label": 0.01, "multi-label": 0.05},
+        "schedule": "step",
+        "step_epochs": 10,
+        "step_factor": 0.7,
+        "warmup_epochs": 0.0,
+        "weight_decay": 0.0,
+        "gradient_clip": 0.0,
+        "batch_size": 64,
+        "epochs": 90,
+        "precision": "fp32",
+    }
+
+    centers: Tensor  # (C, K) in {-1, +1}
+    ties: Tensor  # (K,): the word that decides where an image's centers are evenly split
+
+    def supports(self, task: hashbench.Task) -> str | None:
+        """Refuse more classes than there are balanced words, and settings without a meaning."""
+        classes, bits = task.num_classes, task.bits
+        words = math.comb(bits, bits // 2)
+        if not _has_hadamard(task) and words < classes:
+            return f"{bits} bits give {words} balanced words, too few for {classes} classes; use more bits."
+        if min(self.center_draws, self.head_layers) < 1:
+            return "center_draws and head_layers must be at least 1."
+        return None
+
+    def setup(self, task: hashbench.Task, prepared: dict[str, Tensor]) -> None:
+        """Draw the centers, and the word that decides ties."""
+        classes, bits, generator = task.num_classes, task.bits, task.generator("centers")
+        if _has_hadamard(task):
+            self.register_buffer("centers", hadamard_words(classes, bits, generator))
+        else:
+            self.register_buffer("centers", balanced_words(classes, bits, generator, draws=self.center_draws))
+        self.register_buffer("ties", random_words(1, bits, generator)[0])
+
+    def head(self, width: int, task: hashbench.Task) -> nn.Module:
+        """Return `head_layers` linear layers; the tanh that follows the last in the paper is part of the loss."""
+        hidden = [layer for _ in range(self.head_layers - 1) for layer in (nn.Linear(width, width), nn.ReLU())]
+        return nn.Sequential(*hidden, nn.Linear(width, task.bits))
+
+    def loss(self, out: Tensor, batch: hashbench.Batch) -> dict[str, Tensor]:
+        """Return mean BCE((tanh v + 1) / 2, (c + 1) / 2) and lambda times the quantization, over labelled samples."""
+        assert batch.labels is not None, "CSQ is supervised"
+        labelled = batch.labels.any(dim=1)
+        share = labelled / labelled.sum().clamp(min=1)
+        target = majority(batch.labels, self.centers, self.ties)
+        # (tanh v + 1) / 2 = sigmoid(2 v), which the loss on logits takes without overflow.
+        to_center = F.binary_cross_entropy_with_logits(2 * out, (target + 1) / 2, reduction="none")
+        terms = {"center": (share * to_center.mean(dim=1)).sum()}
+        if self.quantization:
+            gap = out.tanh().abs() - 1
+            off_corner = gap**2 if self.quantization_term == "squared" else gap.cosh().log()
+            terms["quantization"] = self.quantization * (share * off_corner.mean(dim=1)).sum()
+        return terms
+
+    def end_epoch(self, epoch: int, sums: dict[str, Tensor]) -> dict[str, float]:
+        """Return how far apart the centers are, the same after every epoch."""
+        smallest, mean = spread(self.centers)
+        return {"center_distance_min": smallest, "center_distance_mean": mean}
+
+
+def _has_hadamard(task: hashbench.Task) -> bool:
+    return task.bits & (task.bits - 1) == 0 and task.num_classes <= 2 * task.bits

@@ -1,0 +1,40 @@
+"""The methods that come with hashbench use what a stranger's method may use, and nothing else."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import hashbench
+
+FILES = sorted((Path(__file__).parents[2] / "baselines").glob("*.py"))
+ALLOWED = {"hashbench", "hashbench.methods.codebooks"}
+OUTSIDE = {"__future__", "collections", "math", "typing", "numpy", "scipy", "torch"}
+
+
+def test_there_are_baselines():
+    assert {path.stem for path in FILES} >= {"csq", "dpn", "shc", "itq", "lsh", "classifier"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_only_the_public_api_is_imported(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        modules = []
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative"
+            modules = [node.module]
+            if node.module == "hashbench":
+                assert {alias.name for alias in node.names} <= set(hashbench.__all__)
+            elif node.module in ALLOWED:
+                assert not any(alias.name.startswith("_") for alias in node.names)
+        for module in modules:
+            assert module in ALLOWED or module.split(".")[0] in OUTSIDE, module
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_only_public_names_are_used(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "hashbench":
+            assert node.attr in hashbench.__all__
