@@ -35,7 +35,7 @@ class CSQ(hashbench.DeepMethod):
     center_draws: int = hashbench.option(20, "balanced codebooks drawn, of which the widest is kept")
     head_layers: int = hashbench.option(1, "linear layers of the head, with ReLU between; official ResNet-50 code: 3")
 
-    #: The official ResNet-50 code, which also has quantization=0.05 and head_layers=3.
+    #: The official ResNet-50 code's, which also has quantization=0.05 and head_layers=3; weight decay unverified.
     paper_recipe: ClassVar[dict[str, Any]] = {
         "backbone": "resnet50",
         "pretrained": True,

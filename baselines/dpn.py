@@ -34,6 +34,7 @@ class DPN(hashbench.DeepMethod):
         "sum", "samples of several classes: the sum of the hinges to all their targets, or one to the targets' majority"
     )
 
+    #: Published, but for the backbone's learning rate (here the head's), which is unverified.
     paper_recipe: ClassVar[dict[str, Any]] = {
         "backbone": "alexnet",
         "pretrained": True,

@@ -53,9 +53,8 @@ def main(debug: bool) -> None:
     "hashbench run --method crh --dataset fashion-mnist-10k --bits 32 --set crh.reassign=false",
     "hashbench run --method crh --dataset fashion-mnist-10k --bits 16,32 --epochs 5 --dry-run",
 )
-@click.option(
-    "--method", "methods", required=True, metavar="NAME[,NAME]", help="Methods; see `hashbench list methods`."
-)
+@click.option("--method", "methods", required=True, metavar="NAME[,NAME]",
+              help="Methods; see `hashbench list methods`. Or classes in files: path/file.py:Class.")  # fmt: skip
 @click.option("--dataset", "datasets", required=True, metavar="NAME[@PROTOCOL][,...]", help="Data sets and protocols.")
 @click.option("--bits", default="16,32,64", metavar="K[,K]", help="Code lengths.")
 @click.option("--seeds", default=1, metavar="N", help="Run seeds 0 to N-1.")

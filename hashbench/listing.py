@@ -67,7 +67,7 @@ def _table(registry: Registry[Any], headers: list[str], columns: Callable[[Any],
         try:
             found = [_wrapped(str(value)) for value in columns(registry.get(entry.name))]
         except HashbenchError as error:
-            found = [_wrapped(f"unavailable: {error}")]
+            found = [*[""] * (len(headers) - 1), _wrapped(f"unavailable: {error}")]
         rows.append([entry.name, _origin(entry), *found])
     return tabulate(rows, headers=[registry.kind, "from", *headers])
 

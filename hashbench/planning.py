@@ -16,8 +16,9 @@ from hashbench.errors import HashbenchError, unknown
 from hashbench.experiment import Data, Experiment, grid, parse_value, resolve_fields, resolve_recipe
 from hashbench.methods.base import DeepMethod, Method, options
 from hashbench.model import task_of
+from hashbench.plugging.loading import resolve_method
 from hashbench.recipes import Recipe
-from hashbench.registry import BACKBONES, METHODS
+from hashbench.registry import BACKBONES
 from hashbench.results.store import RunDirectory
 
 
@@ -75,11 +76,12 @@ def plan(
 ) -> Plan:
     """Resolve the grid of a sweep: reads the data sets, trains nothing, writes nothing.
 
+    `methods` are targets as `resolve_method` takes: names, or classes in modules and files, whose code is then run.
     Raises HashbenchError for anything unknown or impossible in what was asked; a single cell that its method does not
     support is skipped with the reason, not an error.
     """
-    cells = grid(methods, dataset_names, bits, seeds)
-    classes = {name: METHODS.get(name) for name in methods}
+    classes = {cls.info.name: cls for cls in map(resolve_method, methods)}
+    cells = grid([*classes], dataset_names, bits, seeds)
     for owner in settings.overrides:
         if owner != "recipe" and owner not in classes:
             raise unknown("owner of a --set", owner, [*classes, "recipe"])

@@ -56,7 +56,7 @@ class Registry(Generic[T]):
         builtin: Mapping[str, str] | None = None,
         accepts: Callable[[str, Any], str | None] | None = None,
     ):
-        """`builtin` maps names to `module:attribute`; `accepts(name, thing)` returns why a thing cannot have that name."""
+        """`builtin` maps names to `module:attribute`; `accepts(name, thing)` returns why they do not go together."""
         self.kind = kind
         self.group = f"hashbench.{kind.replace(' ', '_')}s"
         self._builtin = dict(builtin or {})

@@ -26,6 +26,7 @@ from hashbench.methods.base import DeepMethod, Method, options
 from hashbench.metrics import code_statistics, evaluate_histograms, histograms, pack
 from hashbench.model import ENCODE_BATCH, Model, restored, task_of
 from hashbench.planning import Cell, Plan, Settings, plan, resolve_device
+from hashbench.plugging.loading import resolve_method
 from hashbench.provenance import peak_memory_mb, provenance
 from hashbench.registry import BACKBONES, METHODS
 from hashbench.results.store import Result, RunDirectory
@@ -97,11 +98,22 @@ def run(method: str, dataset: str, *, bits: int, seed: int = 0, **settings: Any)
     return outcome.results[0]
 
 
-def load(run: str | Path, *, device: str = "auto") -> Model:
-    """Return the trained model of a finished run: `load("runs/.../s0-3f9a2c71").encode(images)`."""
+def load(run: str | Path, *, method: str | None = None, device: str = "auto") -> Model:
+    """Return the trained model of a finished run: `load("runs/.../s0-3f9a2c71").encode(images)`.
+
+    Where the method's class came from a module or file, `method` names it again: no code runs because a run says so.
+    """
     directory = RunDirectory(Path(run))
-    result, spec = directory.read_result(), directory.read_spec()
-    experiment = Experiment.from_identity(spec["identity"], recipe_name=result.coords["recipe"])
+    directory.read_result()  # an unfinished run has no model
+    spec = directory.read_spec()
+    experiment = Experiment.from_identity(spec["identity"])
+    found = resolve_method(method).info.name if method is not None else experiment.method
+    if found != experiment.method or found not in METHODS:
+        which = "there" if method is None else method
+        raise HashbenchError(
+            f"{run} was trained by '{experiment.method}', which is not {which}; name its class as it was named then, "
+            f"for example --method path/file.py:{experiment.method}."
+        )
     if not directory.model.is_file():
         raise HashbenchError(f"There is no {directory.model}; run again to have the weights, or copy them along.")
     return restored(experiment, directory.model, resolve_device(device))
@@ -258,6 +270,7 @@ def _coords(experiment: Experiment, dataset: Dataset) -> dict[str, Any]:
         "inputs": experiment.inputs,
         "bits": experiment.bits,
         "seed": experiment.seed,
+        "cell": experiment.cell,
         "engine": ENGINE,
     }
 

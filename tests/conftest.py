@@ -10,6 +10,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import toy_dataset  # noqa: E402, F401  (registers the toy data set and backbone)
 
+from hashbench.registry import METHODS  # noqa: E402
+
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory, monkeypatch):
@@ -17,3 +19,10 @@ def _own_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("HASHBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.delenv("HASHBENCH_DATA", raising=False)  # tests/datasets gives it back to those marked `real`
     monkeypatch.delenv("HASHBENCH_ACCEPT_UNOFFICIAL", raising=False)
+
+
+@pytest.fixture
+def fresh_methods(monkeypatch):
+    """Forget after the test what methods it registered."""
+    monkeypatch.setattr(METHODS, "_local", dict(METHODS._local))
+    monkeypatch.setattr(METHODS, "_loaded", dict(METHODS._loaded))

@@ -1,0 +1,1 @@
+"""Methods: the contract, hash centers, and CRH."""

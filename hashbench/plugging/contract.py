@@ -1,0 +1,236 @@
+"""The contract of methods as checks on toy data; checking.py runs them and says what they found.
+
+Each check is a function of a `Case` (a code length, one label or several) and returns what is wrong, or None.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from hashbench.experiment import parse_value
+from hashbench.methods.base import DeepMethod, Method, options
+from hashbench.model import Model, restored
+from hashbench.plugging.trials import CLASSES, CPU, EPOCHS, NUM_QUERIES, Case, Interrupted
+from hashbench.results.plain import canonical
+
+BITS = (12, 16, 48, 64)
+ROUNDING = 0.01  # share of bits that may differ between batch sizes: an output next to zero may round to either side
+
+
+class NotApplicable(Exception):
+    """Raised by a check that has nothing to look at; the message says why."""
+
+
+def wrong_form(cls: type[Method]) -> str | None:
+    """Return what is wrong with a method's name, version or fields."""
+    info = cls.info
+    if not re.fullmatch(r"[\w+-]+", info.name):
+        return f"the name '{info.name}' cannot be typed in --set {info.name}.field=value; use letters, digits, - + _."
+    if type(info.version) is not int or info.version < 1:
+        return f"version is {info.version!r}; give a whole number from 1."
+    for name, found in options(cls).items():
+        text = ",".join(map(str, found.default)) if isinstance(found.default, tuple) else str(found.default)
+        try:
+            canonical(found.default)
+            parse_value(cls, name, text)
+        except (TypeError, ValueError) as error:
+            return f"the field '{name}' with its default {found.default!r} cannot be a setting: {error}"
+    cls()
+    return None
+
+
+def overrides_prepare(cls: type[Method]) -> bool:
+    """Tell whether a method has a preparation stage."""
+    return issubclass(cls, DeepMethod) and cls.prepare is not DeepMethod.prepare
+
+
+def trains(case: Case) -> str | None:
+    """Train, and look at what the epochs reported."""
+    if not case.deep:
+        return None if case.trained.model.method.state_dict() else "fit left no buffer, so nothing could be saved."
+    logged = [line["epoch"] for line in case.trained.epochs if "epoch" in line]
+    return None if logged == [*range(EPOCHS)] else f"the log tells of the epochs {logged} instead of {EPOCHS}."
+
+
+def terms_are_named_scalars(case: Case) -> str | None:
+    """Look at the terms of one step."""
+    terms = _step(case.new_model(), case)
+    if not (isinstance(terms, dict) and terms and all(isinstance(name, str) for name in terms)):
+        return f"the loss is {terms!r:.60}, not a dict of named terms."
+    for name, term in terms.items():
+        if not isinstance(term, Tensor) or term.ndim:
+            shape = tuple(term.shape) if isinstance(term, Tensor) else type(term).__name__
+            return f"the term '{name}' is of shape or type {shape}, not a scalar tensor."
+    return None
+
+
+def gradients_are_finite(case: Case) -> str | None:
+    """Take the gradients of one step."""
+    model = case.new_model()
+    terms = _step(model, case)
+    torch.stack(list(terms.values())).sum().backward()
+    assert model.network is not None
+    found = [(name, p.grad) for name, p in [*model.network.named_parameters(), *model.method.named_parameters()]]
+    if not any(gradient is not None and gradient.any() for _, gradient in found):
+        return "the loss has no gradient at all."
+    wrong = [name for name, gradient in found if gradient is not None and not gradient.isfinite().all()]
+    return f"the gradient of '{wrong[0]}' is not finite." if wrong else None
+
+
+def parameters_are_optimised(case: Case) -> str | None:
+    """Look for parameters that no group of the optimiser holds."""
+    model = case.new_model()
+    assert isinstance(model.method, DeepMethod)
+    assert model.network is not None
+    groups = model.method.parameter_groups(model.network, case.experiment.recipe)
+    held = {id(parameter) for group in groups for parameter in group["params"]}
+    named = [*model.network.named_parameters(), *model.method.named_parameters()]
+    missing = [name for name, parameter in named if parameter.requires_grad and id(parameter) not in held]
+    return f"'{missing[0]}' is in no group of parameter_groups; freeze it or add it." if missing else None
+
+
+def hooks_run(case: Case) -> str | None:
+    """Look at what end_epoch was given and returned."""
+    epochs = [epoch for epoch, _, _ in case.trained.hooks]
+    if epochs != [*range(EPOCHS)]:
+        return f"end_epoch ran after the epochs {epochs} instead of each of {EPOCHS}."
+    for _, sums, returned in case.trained.hooks:
+        for name, value in sums.items():
+            if value.dtype != torch.float64:
+                return f"epoch_sums gives '{name}' as {value.dtype}; sums are torch.float64."
+        if not isinstance(returned, dict) or not all(type(value) in (int, float) for value in returned.values()):
+            return f"end_epoch returned {returned!r:.60}, not a dict of numbers."
+    return None
+
+
+def codes_are_bool(case: Case) -> str | None:
+    """Encode the queries."""
+    codes, wanted = case.trained.model.codes(case.queries), (NUM_QUERIES, case.bits)
+    if codes.dtype == torch.bool and tuple(codes.shape) == wanted:
+        return None
+    return f"the codes are {codes.dtype} of shape {tuple(codes.shape)}, not torch.bool of shape {wanted}."
+
+
+def codes_stand_alone(case: Case) -> str | None:
+    """Encode the queries together, one by one and in another order."""
+    model, queries = case.trained.model, case.queries
+    together = model.codes(queries)
+    alone = torch.cat([model.codes(query) for query in queries.split(1)])
+    backwards = model.codes(queries.flip(0)).flip(0)
+    for other, how in ((alone, "encoded alone"), (backwards, "encoded in another order")):
+        share = float((together != other).double().mean())
+        if share > ROUNDING:
+            return f"{share:.0%} of the bits change when an input is {how}; a code may depend on its own input alone."
+    return None
+
+
+def seed_decides(case: Case) -> str | None:
+    """Train again with the same seed."""
+    same = _same(case.train().state, case.trained.state)
+    return None if same else "two trainings with one seed differ; draw chance from task.generator(purpose)."
+
+
+def survives_a_missing_class(case: Case) -> str | None:
+    """Train on a set in which the last class has no sample."""
+    model = case.train(classes=CLASSES - 1).model
+    model.codes(case.queries)
+    network = [] if model.network is None else [*model.network.state_dict().items()]
+    for name, value in [*model.method.named_parameters(), *model.method.named_buffers(), *network]:
+        if not value.isfinite().all():
+            return f"'{name}' is no longer finite after a training without a sample of one class."
+    return None
+
+
+def resumes(case: Case) -> str | None:
+    """Interrupt a training in its second epoch, go on from its checkpoint, and compare all state bit for bit."""
+    method = case.trained.model.method
+    assert isinstance(method, DeepMethod)
+    reason = method.resumes()
+    if reason is not None:
+        raise NotApplicable(f"it cannot resume: {reason}")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "checkpoint.pt"
+        try:
+            case.train(checkpoint=path, stop_in=1)
+        except Interrupted:
+            resumed = case.train(checkpoint=path)
+    if len(resumed.epochs) != EPOCHS - 1:
+        return f"after one finished epoch, {len(resumed.epochs)} were trained instead of {EPOCHS - 1}."
+    same = _same(resumed.state, case.trained.state)
+    return None if same else "a resumed training ends elsewhere than an uninterrupted one; keep all state in buffers."
+
+
+def state_survives(case: Case) -> str | None:
+    """Save the model, load it, and encode again."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.pt"
+        case.trained.model.save(path)
+        loaded = restored(case.experiment, path, CPU)
+    if torch.equal(loaded.codes(case.queries), case.trained.model.codes(case.queries)):
+        return None
+    return "the loaded model gives other codes; keep what encoding needs in buffers."
+
+
+def prepares_for_all_bits(case: Case) -> str | None:
+    """Compare what is prepared for the longest codes with what was prepared for the shortest."""
+    if not overrides_prepare(case.cls):
+        raise NotApplicable("it prepares nothing.")
+    if case.bits != max(BITS):
+        return None
+    return None if _same(case.prepare(), case.prepared) else "prepare gives something else at another code length."
+
+
+def _step(model: Model, case: Case) -> Any:
+    """Return the loss terms of the first training step of a model, with their gradients to be taken."""
+    assert isinstance(model.method, DeepMethod)
+    assert model.network is not None
+    model.network.train()
+    model.method.train()
+    terms, _ = model.method.training_step(model.network, next(iter(case.data().batches())))
+    return terms
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Tell whether two states, tensors in nested dicts and lists, are equal bit for bit."""
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return one.dtype == other.dtype and torch.equal(one, other)
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return bool(one == other)
+
+
+class Check(NamedTuple):
+    """What a verdict's line says, and the function behind it."""
+
+    what: str
+    look: Callable[[Case], str | None]
+    decides: bool = False  # whether a case that fails here is looked at no further
+
+
+COMMON_CHECKS = (
+    Check("codes are bool (n, bits)", codes_are_bool),
+    Check("a code depends on its own input alone", codes_stand_alone),
+    Check("one seed gives one result", seed_decides),
+    Check("a class without samples does no harm", survives_a_missing_class),
+    Check("a saved model gives the same codes", state_survives),
+)
+FITTED_CHECKS = (Check("it fits, and keeps its state in buffers", trains, decides=True), *COMMON_CHECKS)
+DEEP_CHECKS = (
+    Check("loss terms are named scalars", terms_are_named_scalars, decides=True),
+    Check("gradients are finite", gradients_are_finite, decides=True),
+    Check("every parameter is optimised", parameters_are_optimised),
+    Check("it trains with finite losses", trains, decides=True),
+    Check("epoch hooks run, with sums in float64", hooks_run),
+    *COMMON_CHECKS,
+    Check("a resumed training equals an uninterrupted one", resumes),
+    Check("what is prepared does not depend on the code length", prepares_for_all_bits),
+)

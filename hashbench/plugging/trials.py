@@ -1,0 +1,187 @@
+"""A method on toy data: what the contract's checks train, interrupt, save and encode with.
+
+All of it goes through the code that trains, saves and loads a run; only data and backbone are made here.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hashbench import recipes
+from hashbench.backbones import backbone
+from hashbench.datasets.loader import TrainLoader
+from hashbench.experiment import Data, Experiment, resolve_fields
+from hashbench.methods.base import DeepMethod, Method, options
+from hashbench.model import Model, task_of
+from hashbench.preparation import RecipeTools
+from hashbench.training import Hooks, train
+from hashbench.trainset import TrainSet
+
+CLASSES = 5
+SHAPE = (3, 8, 8)  # as vectors longer than the longest code, which PCA needs
+NUM_TRAIN, NUM_QUERIES = 80, 24
+EPOCHS, BATCH_SIZE = 3, 32
+CPU = torch.device("cpu")
+
+
+class ToyBackbone(nn.Sequential):
+    """One convolution with batch norm: a network that trains in a millisecond a step."""
+
+    width = 64
+
+    def __init__(self, channels: int):
+        super().__init__(nn.Conv2d(channels, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten())
+
+
+@backbone("toy")
+def toy_backbone(shape: tuple[int, ...], pretrained: bool) -> nn.Module:
+    """Return the backbone of the checks, for images of 8 x 8 pixels."""
+    return ToyBackbone(shape[0])
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model after its training, and what its epochs reported."""
+
+    model: Model
+    epochs: list[dict[str, Any]]  # the lines of the run's log
+    hooks: list[tuple[int, dict[str, Tensor], Any]]  # of each end_epoch: epoch, sums, what it returned
+
+    @property
+    def state(self) -> Any:
+        """All weights, buffers and extra state."""
+        network = self.model.network
+        return [self.model.method.state_dict(), network.state_dict() if network is not None else None]
+
+
+class Interrupted(Exception):
+    """The kill that a resumed training comes back from."""
+
+
+@dataclass(eq=False)
+class Case:
+    """A method at one code length on toy data of one label kind."""
+
+    cls: type[Method]
+    bits: int
+    multi_label: bool
+    prepared: dict[str, Tensor] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.labels} at {self.bits} bits"
+
+    @property
+    def labels(self) -> str:
+        """The label kind in words."""
+        return "multi-label" if self.multi_label else "single-label"
+
+    @property
+    def deep(self) -> bool:
+        """Whether the method is trained by gradients."""
+        return issubclass(self.cls, DeepMethod)
+
+    @cached_property
+    def experiment(self) -> Experiment:
+        """The experiment, seed 0, with the method's default fields."""
+        overrides = {"epochs": EPOCHS, "batch_size": BATCH_SIZE, "augment": "none", "backbone": "toy",
+                     "views": self.cls.paper_recipe.get("views", 1)}  # fmt: skip
+        return Experiment(
+            method=self.cls.info.name,
+            method_version=self.cls.info.version,
+            fields=resolve_fields(self.cls.info.name, options(self.cls), {}),
+            data=Data("toy", "check", "", "", "validation", SHAPE, CLASSES, self.multi_label, NUM_TRAIN),
+            recipe=recipes.load("scratch", overrides=overrides, multi_label=self.multi_label),
+            weights=None,
+            inputs="images" if self.deep else "pixels",
+            bits=self.bits,
+            seed=0,
+        )
+
+    @cached_property
+    def queries(self) -> Tensor:
+        """What the method encodes: images, or pixels as vectors."""
+        images, _ = toy(NUM_QUERIES, multi_label=self.multi_label, seed=1)
+        unit = torch.from_numpy(images).float() / 255
+        return unit if self.deep else unit.flatten(1)
+
+    @cached_property
+    def trained(self) -> Trained:
+        """The model after an uninterrupted training."""
+        return self.train()
+
+    def new_model(self) -> Model:
+        """Return the method and its network before training."""
+        return Model(self.experiment, task_of(self.experiment, CPU), math.prod(SHAPE), self.prepared)
+
+    def data(self, *, classes: int = CLASSES) -> TrainSet:
+        """Return the training set, with samples of the first `classes` classes only."""
+        images, labels = toy(NUM_TRAIN, multi_label=self.multi_label, seed=0, present=classes)
+        pixels = images.reshape(NUM_TRAIN, -1).astype(np.float32) / 255
+        inputs = images if self.deep else pixels
+        loader = TrainLoader(
+            inputs,
+            labels if self.cls.supervised else None,
+            batch_size=BATCH_SIZE,
+            seed=0,
+            device=CPU,
+            views=self.experiment.recipe.views,
+            channels_last=True,
+        )
+        return TrainSet(loader, inputs, np.arange(NUM_TRAIN), size=0, device=CPU, features=lambda: pixels)
+
+    def train(self, *, classes: int = CLASSES, checkpoint: Path | None = None, stop_in: int | None = None) -> Trained:
+        """Return a model trained from the start, or from `checkpoint`; raises Interrupted in epoch `stop_in`."""
+        done = Trained(self.new_model(), [], [])
+        model, data = done.model, self.data(classes=classes)
+        if model.network is None:
+            model.method.fit(model.task, data)
+            return done
+        method = model.method
+        assert isinstance(method, DeepMethod)
+        end_epoch = method.end_epoch
+
+        def spied(epoch: int, sums: dict[str, Tensor]) -> dict[str, float]:
+            returned = end_epoch(epoch, sums)
+            done.hooks.append((epoch, sums, returned))
+            return returned
+
+        def log(line: dict[str, Any]) -> None:
+            if line.get("epoch") == stop_in and stop_in is not None:
+                raise Interrupted
+            done.epochs.append(line)
+
+        method.end_epoch = spied  # type: ignore[method-assign]
+        train(method, model.network, task=model.task, recipe=self.experiment.recipe, data=data, fresh=data.fresh,
+              hooks=Hooks(log=log, checkpoint=checkpoint))  # fmt: skip
+        return done
+
+    def prepare(self) -> dict[str, Tensor]:
+        """Return what the method prepares, not from the cache."""
+        method, task, data = self.cls(**self.experiment.fields), task_of(self.experiment, CPU), self.data()
+        assert isinstance(method, DeepMethod)
+        return method.prepare(task, data, RecipeTools(self.experiment, task, data, bar=None))
+
+
+def toy(count: int, *, multi_label: bool, seed: int, present: int = CLASSES) -> tuple[np.ndarray, np.ndarray]:
+    """Return images (count, 3, 8, 8) uint8 that show their classes' patterns, and labels (count, 5) uint8.
+
+    Only the first `present` classes occur, each of them more than once; with `multi_label` up to three in an image.
+    """
+    patterns = np.random.default_rng(99).integers(40, 200, (CLASSES, *SHAPE))
+    random = np.random.default_rng(seed)
+    labels = np.eye(CLASSES, dtype=np.uint8)[np.arange(count) % present]
+    if multi_label:
+        more = random.random((count, CLASSES)) < 0.3
+        more[:, present:] = False
+        labels |= more
+    noise = random.integers(-30, 30, (count, *SHAPE))
+    mixed = np.tensordot(labels, patterns, axes=1) / labels.sum(axis=1)[:, None, None, None]
+    return np.clip(mixed + noise, 0, 255).astype(np.uint8), labels

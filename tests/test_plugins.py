@@ -1,0 +1,135 @@
+"""Plug-ins of other distributions: found, shown, and kept from breaking anything; faked by folders on the path."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import hashbench
+from hashbench import listing
+from hashbench.cli import main
+from hashbench.errors import HashbenchError
+from hashbench.methods.crh import CRH
+from hashbench.registry import METHODS, Registry
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "hashbench-plugin"
+METHOD = """
+import hashbench
+
+@hashbench.method("{name}", paper="arXiv:0000.00000", version=7)
+class Method(hashbench.DeepMethod):
+    def loss(self, out, batch):
+        return {{"small": (out**2).mean()}}
+"""
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch, fresh_methods):
+    """Return a function that puts a module and its distribution's metadata on the path."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def put(name, *, entry, module, text, version="2.5"):
+        (tmp_path / f"{module}.py").write_text(text)
+        metadata = tmp_path / f"{name.replace('-', '_')}-{version}.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        (metadata / "entry_points.txt").write_text(f"[hashbench.methods]\n{entry}\n")
+        monkeypatch.delitem(sys.modules, module, raising=False)
+
+    return put
+
+
+def listed(name):
+    """Return the lines of `hashbench list methods` from that of `name` to the next name's, as one text."""
+    lines = listing.methods().splitlines()
+    start = next(at for at, line in enumerate(lines) if line.split()[:1] == [name])
+    stop = next((at for at in range(start + 1, len(lines)) if not lines[at].startswith(" ")), len(lines))
+    return " ".join(" ".join(lines[start:stop]).split())
+
+
+def test_a_plugin_is_listed_with_version_origin_and_paper_and_runs(install, tmp_path):
+    text = METHOD.format(name="theirs")
+    install("their-hashing", entry="theirs = their_module:Method", module="their_module", text=text)
+    assert "theirs" in METHODS
+    assert "their_module" not in sys.modules  # found without being imported
+    shown = listed("theirs")
+    for part in ("their-hashing 2.5", "7", "arXiv:0000.00000"):
+        assert part in shown
+    result = hashbench.run("theirs", "toy", bits=16, epochs=1, progress=False, runs_dir=tmp_path / "runs")
+    assert result.coords["method_version"] == 7
+    assert result.provenance["plugin"] == {"distribution": "their-hashing", "version": "2.5"}
+
+
+BROKEN = {
+    "import": ("import nothing_like_it", "their_module:Method", "does not load: ModuleNotFoundError"),
+    "leaves": ("raise SystemExit", "their_module:Method", "does not load: SystemExit"),
+    "attribute": ("", "their_module:Method", "does not load: AttributeError"),
+    "decorator": ("class Method: pass", "their_module:Method", "lacks the decorator @hashbench.method"),
+    "other name": (METHOD.format(name="other"), "their_module:Method", "calls itself 'other'"),
+    "taken name": (METHOD.format(name="crh"), "their_module:Method", "'crh' is taken by hashbench.methods.crh"),
+    "no target": ("", "their module", "does not load"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_plugin_is_shown_as_broken_and_breaks_nothing(install, case):
+    text, target, reason = BROKEN[case]
+    install("their-hashing", entry=f"theirs = {target}", module="their_module", text=text)
+    shown = listed("theirs")
+    assert "their-hashing 2.5" in shown
+    assert "unavailable" in shown
+    assert reason in shown
+    assert "arXiv:2511.12162" in listed("crh")
+    assert METHODS.get("crh") is CRH
+    with pytest.raises(HashbenchError, match=r"The method 'theirs' from their-hashing 2\.5"):
+        METHODS.get("theirs")
+    refused = CliRunner().invoke(main, ["run", "--method", "theirs", "--dataset", "toy", "--dry-run"])
+    assert refused.exit_code == 2
+    assert len(refused.stderr.strip().splitlines()) == 1
+
+
+def test_the_built_in_wins_a_clash_and_the_loser_is_named(install, tmp_path):
+    install("their-hashing", entry="crh = their_module:Method", module="their_module", text="raise SystemExit")
+    assert METHODS.get("crh") is CRH
+    assert "hashbench 0.1.0; not the one from their-hashing 2.5" in listed("crh")
+    result = hashbench.run("crh", "toy", bits=16, epochs=1, progress=False, runs_dir=tmp_path / "runs")
+    assert result.provenance["plugin"]["distribution"] == "hashbench"
+
+
+def test_of_two_strangers_the_first_in_the_alphabet_wins(install):
+    install("b-hashing", entry="theirs = b_module:Method", module="b_module", text=METHOD.format(name="theirs"))
+    install("a-hashing", entry="theirs = a_module:Method", module="a_module", text=METHOD.format(name="theirs"))
+    assert METHODS.get("theirs").__module__ == "a_module"
+    assert "a-hashing 2.5; not the one from b-hashing 2.5" in listed("theirs")
+
+
+def test_the_own_distributions_entry_points_count_as_built_in(install):
+    install("a-hashing", entry="theirs = a_module:Method", module="a_module", text=METHOD.format(name="theirs"))
+    install("hashbench", entry="theirs = own_module:Method", module="own_module", text=METHOD.format(name="theirs"))
+    entry = METHODS.entries()["theirs"]
+    assert entry.builtin
+    assert entry.home == "own_module"
+
+
+def test_other_kinds_have_groups_of_their_own(install, tmp_path):
+    install("their-hashing", entry="theirs = their_module:Method", module="their_module", text="Method = 1")
+    assert "theirs" not in Registry("backbone").entries()
+    points = tmp_path / "their_hashing-2.5.dist-info" / "entry_points.txt"
+    points.write_text("[hashbench.backbones]\ntheirs = their_module:Method\n")
+    assert Registry("backbone").get("theirs") == 1
+
+
+def test_the_example_keeps_the_contract_under_the_name_in_its_project_file(monkeypatch, fresh_methods):
+    import tomllib
+
+    monkeypatch.syspath_prepend(EXAMPLE / "src")
+    monkeypatch.setattr("hashbench.plugging.checking.BITS", (12,))
+    project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]
+    ((name, target),) = project["entry-points"]["hashbench.methods"].items()
+    from hashbench.plugging.checking import check
+
+    verdict = check(target)
+    assert verdict.ok, verdict.render()
+    assert verdict.title.startswith(f"{name} version 1")
+    assert project["dependencies"] == ["hashbench"]
