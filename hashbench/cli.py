@@ -156,7 +156,7 @@ def compare(runs: tuple[Path, ...], measures: tuple[str, ...], form: str) -> Non
 
 @command(
     "hashbench evaluate query_codes.npy database_codes.npy query_labels.npy database_labels.npy",
-    "hashbench evaluate tst_binary.npy trn_binary.npy tst_label.npy trn_label.npy --measure mAP@1000/hits --measure P@H2",
+    "hashbench evaluate tst_binary.npy trn_binary.npy tst_label.npy trn_label.npy --measure mAP@1000/hits",
     "hashbench evaluate all.npz:q all.npz:d all.npz:q_labels all.npz:d_labels --mode deephash-pytorch",
 )
 @click.argument("query_codes", metavar="QUERY_CODES")

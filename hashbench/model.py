@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,13 @@ from hashbench.results.files import replacing
 from hashbench.training import HashNetwork
 
 ENCODE_BATCH = 512
+
+
+@contextmanager
+def float32_as_it_says() -> Iterator[None]:
+    """Keep a GPU from computing convolutions of float32 in TF32: precision is the recipe's to say, not the device's."""
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=False, allow_tf32=False):
+        yield
 
 
 class Model:
@@ -55,6 +64,7 @@ class Model:
         self.method.eval()
         return self.method.codes(self.network(inputs))
 
+    @float32_as_it_says()
     @torch.inference_mode()
     def encode(self, images: Tensor | np.ndarray, *, batch_size: int = ENCODE_BATCH) -> np.ndarray:
         """Return the codes, bool (n, bits), of images (n, channels, height, width), uint8 or floats in [0, 1].

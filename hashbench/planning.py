@@ -17,7 +17,7 @@ from hashbench.experiment import Data, Experiment, grid, parse_value, resolve_fi
 from hashbench.methods.base import DeepMethod, Method, options
 from hashbench.model import task_of
 from hashbench.plugging.loading import resolve_method
-from hashbench.recipes import Recipe
+from hashbench.recipes import PAPER, Recipe
 from hashbench.registry import BACKBONES
 from hashbench.results.store import RunDirectory
 
@@ -123,10 +123,13 @@ def _resolve(
 ) -> Cell:
     """Return the cell with its experiment, or with the reason why its method cannot do it."""
     cell = Cell(dataset.name, method, bits, seed)
-    data = _data(dataset)
+    data, paper = _data(dataset), settings.recipe == PAPER
+    if paper and not cls.paper_recipe:
+        return dataclasses.replace(cell, skipped="it states no published settings for --recipe paper; use another.")
     texts = settings.overrides.get(method, {})
     resolve_fields(method, options(cls), texts)  # unknown names are refused before any value is parsed
-    fields = {name: parse_value(cls, name, text) for name, text in texts.items()}
+    given = {name: parse_value(cls, name, text) for name, text in texts.items()}
+    fields = resolve_fields(method, options(cls), {**(cls.paper_fields if paper else {}), **given})
     recipe = resolve_recipe(
         settings.recipe,
         data=data,
@@ -139,7 +142,7 @@ def _resolve(
     experiment = Experiment(
         method=method,
         method_version=cls.info.version,
-        fields=resolve_fields(method, options(cls), fields),
+        fields=fields,
         data=data,
         recipe=recipe,
         weights=weights and weights.name,

@@ -24,7 +24,7 @@ from hashbench.experiment import ENGINE, Experiment, changed_fields, recipe_labe
 from hashbench.features import features
 from hashbench.methods.base import DeepMethod, Method, options
 from hashbench.metrics import code_statistics, evaluate_histograms, histograms, pack
-from hashbench.model import ENCODE_BATCH, Model, restored, task_of
+from hashbench.model import ENCODE_BATCH, Model, float32_as_it_says, restored, task_of
 from hashbench.planning import Cell, Plan, Settings, plan, resolve_device
 from hashbench.plugging.loading import resolve_method
 from hashbench.provenance import peak_memory_mb, provenance
@@ -134,7 +134,8 @@ def run_experiment(
         how = {"device": str(device), "started": datetime.now(UTC).isoformat(timespec="seconds")}
         directory.write_spec({"identity": experiment.identity, "how": how})
         try:
-            result = _compute(experiment, dataset, directory, device, progress=progress)
+            with float32_as_it_says():
+                result = _compute(experiment, dataset, directory, device, progress=progress)
         except Exception as error:
             directory.write_failure(error)
             raise

@@ -54,6 +54,20 @@ def test_a_cell_that_is_not_supported_is_skipped_in_a_grid(hashbench):
     assert "skipped: crh on toy@small, 1 bits, seed 0" in ran.stderr
 
 
+def test_the_papers_settings_are_the_methods_own(hashbench):
+    shown = hashbench(*TOY, "--bits", "16", "--recipe", "paper", "--method", "csq,lsh", "--dry-run").stdout
+    assert re.search(r"csq +16 +0 +to do", shown)
+    assert "it states no published settings" in shown
+
+
+def test_interrupting_ends_with_one_sentence(hashbench, monkeypatch):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hashbench.runner.execute", interrupt)
+    assert "the same command goes on from here" in hashbench(*TOY, "--bits", "16", code=130).stderr
+
+
 def test_show_tells_measures_and_provenance(hashbench, tmp_path):
     hashbench(*TOY, "--bits", "16")
     (run,) = (path.parent for path in tmp_path.rglob("result.json"))
@@ -196,7 +210,7 @@ def test_a_file_in_place_of_the_runs_directory(hashbench):
 def test_a_runs_directory_that_is_not_ours(hashbench):
     Path("theirs").mkdir(mode=0o555)
     refused = hashbench(*TOY, "--bits", "16", "--runs-dir", "theirs", code=2)
-    assert "choose a folder you may write to" in refused.stderr
+    assert "name a folder you may write to" in refused.stderr
 
 
 def test_two_processes_do_not_write_one_run(hashbench):

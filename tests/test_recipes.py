@@ -21,8 +21,9 @@ def test_paper_recipe_is_the_methods_own():
     single = recipes.load("paper", paper=CRH.paper_recipe, multi_label=False)
     multi = recipes.load("paper", paper=CRH.paper_recipe, multi_label=True)
     assert (single.epochs, multi.epochs) == (300, 30)
+    assert (single.precision, single.warmup_epochs) == ("fp32", 0.0)  # nothing of the other recipes comes along
     assert (single.betas, single.learning_rate, single.final_learning_rate) == ((0.5, 0.999), 1e-4, 1e-7)
-    with pytest.raises(HashbenchError, match="states no settings"):
+    with pytest.raises(HashbenchError, match="states no published settings"):
         recipes.load("paper", paper={}, multi_label=False)
 
 

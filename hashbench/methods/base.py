@@ -82,8 +82,10 @@ class Method(nn.Module):
 
     info: ClassVar[MethodInfo]
     supervised: ClassVar[bool] = True
-    #: Settings of the paper, laid over the recipe's defaults by `--recipe paper`; empty where none are published.
+    #: Settings of the paper, from which `--recipe paper` is made; empty where none are published.
     paper_recipe: ClassVar[dict[str, Any]] = {}
+    #: Fields that belong to these settings and differ from the defaults; `--set` goes before them.
+    paper_fields: ClassVar[dict[str, Any]] = {}
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Make the module ready to hold buffers before the generated `__init__` sets the fields."""

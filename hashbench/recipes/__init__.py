@@ -17,6 +17,7 @@ from typing import Any, Literal
 from hashbench.errors import HashbenchError, unknown
 
 PAPER = "paper"
+PAPER_AUGMENT = {"augment": "resized-crop-flip"}  # the field's usual one; papers rarely state it
 
 
 @dataclass(frozen=True)
@@ -93,18 +94,20 @@ def load(
 ) -> Recipe:
     """Return a recipe by name with `overrides`; raises HashbenchError for unknown names, fields and values.
 
-    `paper` is the method's own `paper_recipe`, which the recipe `paper` lays over `finetune`; a value in it may depend
-    on the labels: {"single-label": 300, "multi-label": 30}.
+    `paper` is the method's own `paper_recipe`, from which the recipe `paper` is made; a value in it may depend on the
+    labels: {"single-label": 300, "multi-label": 30}.
     """
     if name not in names():
         raise unknown("recipe", name, names(), hint="`hashbench list recipes` shows all.")
-    values = _read("finetune" if name == PAPER else name)
+    values: dict[str, Any]
     if name == PAPER:
         if not paper:
-            raise HashbenchError("This method states no settings of its own; use --recipe scratch, frozen or finetune.")
+            raise HashbenchError("This method states no published settings; use --recipe scratch, frozen or finetune.")
         kind = "multi-label" if multi_label else "single-label"
         chosen = {key: value[kind] if isinstance(value, Mapping) else value for key, value in paper.items()}
-        values = {**values, "summary": summary(PAPER), **chosen}
+        values = {"summary": summary(PAPER), **PAPER_AUGMENT, **chosen}
+    else:
+        values = _read(name)
     values |= {"name": name, **(overrides or {})}
     known = {field.name for field in dataclasses.fields(Recipe)}
     for key in values:

@@ -63,10 +63,10 @@ def reported(path: Path) -> Iterator[None]:
 
 def _way_out(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return "make room there or choose another folder with --runs-dir"
+        return "make room there or name another folder"
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
-        return "a file stands where a folder is needed, so move it away or choose another folder with --runs-dir"
-    return "choose a folder you may write to with --runs-dir"
+        return "a file stands where a folder is needed, so move it away or name another folder"
+    return "name a folder you may write to"
 
 
 def _sync_folder(folder: Path) -> None:

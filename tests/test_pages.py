@@ -1,0 +1,49 @@
+"""README and docs: what they tell people to type works as written; on the toy, which is quicker."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from hashbench.cli import main
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def test_readme_has_the_two_commands():
+    text = (ROOT / "README.md").read_text()
+    assert re.findall(r"^pip install .*$", text, re.MULTILINE) == [
+        "pip install -e . && hashbench run --method crh --dataset fashion-mnist-10k --bits 16,32,64",
+        "pip install -e '.[test]' && pytest",
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text())
+    assert [link for link in links if not link.startswith("http") and not (page.parent / link).exists()] == []
+
+
+def test_the_method_of_the_guide_works(tmp_path, monkeypatch, fresh_methods):
+    monkeypatch.setattr("hashbench.plugging.checking.BITS", (12,))
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "adding-a-method.md").read_text()
+    ((name, code),) = re.findall(r"Save this as `(\w+\.py)`[^`]*```python\n(.*?)```", page, re.DOTALL)
+    Path(name).write_text(code)
+    commands = re.findall(r"^    (hashbench .*)$", page, re.MULTILINE)
+    assert [shlex.split(command)[1] for command in commands] == ["check", "run"]
+    for command in commands:
+        ran = CliRunner().invoke(main, shlex.split(command.replace("fashion-mnist-10k", "toy"))[1:])
+        assert ran.exit_code == 0, f"{command}\n{ran.output}"
+
+
+def test_the_dry_run_of_the_reproduction_page_works(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "reproducing-a-paper.md").read_text()
+    (command,) = re.findall(r"^    hashbench (.*--dry-run)$", page, re.MULTILINE)
+    ran = CliRunner().invoke(main, shlex.split(command))
+    assert ran.exit_code == 0, ran.output
+    assert "to do" in ran.output
