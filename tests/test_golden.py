@@ -1,0 +1,37 @@
+"""Each method's mAP on a tiny fixed task, to three digits: numbers must not move unnoticed.
+
+When they are meant to move, raise the method's `version` (or `ENGINE` where all moved), and write the new ones with
+
+    HASHBENCH_UPDATE_GOLDEN=1 pytest tests/test_golden.py
+"""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+import hashbench
+
+GOLDEN = Path(__file__).with_name("golden.json")
+METHODS = ("classifier", "crh", "csq", "dpn", "itq", "lsh", "shc")
+
+
+@pytest.fixture(scope="module")
+def golden():
+    values = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
+    yield values
+    if os.environ.get("HASHBENCH_UPDATE_GOLDEN"):
+        GOLDEN.write_text(json.dumps(dict(sorted(values.items())), indent=2) + "\n")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_map_has_not_moved(method, golden, tmp_path):
+    result = hashbench.run(
+        method, "toy", bits=16, recipe="frozen", backbone="toy-backbone", epochs=10, runs_dir=tmp_path, progress=False,
+        overrides={"recipe": {"size": "0", "batch_size": "16"}},
+    )  # fmt: skip
+    value = result.metrics["mAP@all"]
+    if os.environ.get("HASHBENCH_UPDATE_GOLDEN"):
+        golden[method] = round(value, 4)
+    assert value == pytest.approx(golden[method], abs=1e-3)
