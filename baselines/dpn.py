@@ -37,22 +37,15 @@ class DPN(hashbench.DeepMethod):
     #: Published, but for the backbone's learning rate (here the head's), which is unverified.
     paper_recipe: ClassVar[dict[str, Any]] = {
         "backbone": "alexnet",
-        "pretrained": True,
-        "train_backbone": True,
-        "size": 224,
         "optimizer": "sgd",
         "learning_rate": 1e-4,
-        "backbone_learning_rate_scale": 1.0,
         "momentum": 0.9,
         "schedule": "step",
         "step_epochs": 100,
         "step_factor": 0.1,
-        "warmup_epochs": 0.0,
         "weight_decay": 5e-4,
-        "gradient_clip": 0.0,
         "batch_size": 256,
         "epochs": 200,
-        "precision": "fp32",
     }
 
     centers: Tensor  # (C, K) in {-1, +1}: the targets

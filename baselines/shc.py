@@ -45,20 +45,13 @@ class SHC(hashbench.DeepMethod):
 
     paper_recipe: ClassVar[dict[str, Any]] = {
         "backbone": "resnet34",
-        "pretrained": True,
-        "train_backbone": True,
-        "size": 224,
         "optimizer": "rmsprop",
         "learning_rate": 1e-4,  # for CIFAR-100: 7e-5
-        "backbone_learning_rate_scale": 1.0,
         "final_learning_rate": 1e-7,
         "momentum": 0.0,
-        "warmup_epochs": 0.0,
         "weight_decay": 1e-5,
-        "gradient_clip": 0.0,
         "batch_size": 64,
         "epochs": 300,
-        "precision": "fp32",
     }
 
     centers: Tensor  # (C, K) in {-1, +1}

@@ -49,20 +49,14 @@ class CRH(DeepMethod):
 
     paper_recipe: ClassVar[dict[str, Any]] = {
         "backbone": "resnet34",
-        "pretrained": True,
-        "train_backbone": True,
-        "size": 224,
         "optimizer": "adam",
         "learning_rate": 1e-4,
-        "backbone_learning_rate_scale": 1.0,
         "final_learning_rate": 1e-7,
         "betas": (0.5, 0.999),
-        "warmup_epochs": 0.0,
         "weight_decay": 1e-5,
         "batch_size": 128,
         "gradient_clip": 1.0,
         "epochs": {"single-label": 300, "multi-label": 30},
-        "precision": "fp32",
     }
 
     words: Tensor  # (H, M, d): each head's codebook

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from hashbench.errors import HashbenchError, unknown
 
 PAPER = "paper"
-PAPER_AUGMENT = {"augment": "resized-crop-flip"}  # the field's usual one; papers rarely state it
+PAPER_BASE = {"size": 224, "augment": "resized-crop-flip"}  # the field's usual ones; papers rarely state them
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def load(
             raise HashbenchError("This method states no published settings; use --recipe scratch, frozen or finetune.")
         kind = "multi-label" if multi_label else "single-label"
         chosen = {key: value[kind] if isinstance(value, Mapping) else value for key, value in paper.items()}
-        values = {"summary": summary(PAPER), **PAPER_AUGMENT, **chosen}
+        values = {"summary": summary(PAPER), **PAPER_BASE, **chosen}
     else:
         values = _read(name)
     values |= {"name": name, **(overrides or {})}

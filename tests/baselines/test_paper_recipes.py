@@ -1,4 +1,4 @@
-"""The published settings that `--recipe paper` lays over the defaults."""
+"""The published settings that `--recipe paper` trains by."""
 
 import pytest
 
@@ -7,6 +7,7 @@ from baselines.dpn import DPN
 from baselines.shc import SHC
 from hashbench import recipes
 from hashbench.methods.crh import CRH
+from hashbench.planning import Settings, plan
 
 PUBLISHED = {
     CRH: {"backbone": "resnet34", "optimizer": "adam", "learning_rate": 1e-4, "betas": (0.5, 0.999), "batch_size": 128,
@@ -25,7 +26,7 @@ PUBLISHED = {
 def test_the_paper_recipe_is_the_published_one(cls, multi_label):
     recipe = recipes.load("paper", paper=cls.paper_recipe, multi_label=multi_label)
     assert {name: getattr(recipe, name) for name in PUBLISHED[cls]} == PUBLISHED[cls]
-    # What the papers do not speak of is left plain, not taken over from the shared recipe that lies below.
+    # What the papers do not speak of is left plain.
     assert recipe.warmup_epochs == 0
     assert recipe.precision == "fp32"
     assert recipe.backbone_learning_rate_scale == (1.0 if cls is not CSQ else 0.05 if multi_label else 0.01)
@@ -35,3 +36,13 @@ def test_the_paper_recipe_is_the_published_one(cls, multi_label):
 def test_epochs_of_crh_depend_on_the_labels():
     epochs = [recipes.load("paper", paper=CRH.paper_recipe, multi_label=several).epochs for several in (False, True)]
     assert epochs == [300, 30]
+
+
+def test_fields_that_belong_to_the_published_settings_come_along(tmp_path):
+    def fields(**settings):
+        (cell,) = plan(["csq"], ["toy"], [16], settings=Settings(runs_dir=tmp_path, **settings)).cells
+        return {name: cell.experiment.fields[name] for name in ("quantization", "head_layers")}
+
+    assert fields(recipe="paper") == {"quantization": 0.05, "head_layers": 3}
+    assert fields(recipe="paper", overrides={"csq": {"head_layers": "1"}}) == {"quantization": 0.05, "head_layers": 1}
+    assert fields(recipe="scratch") == {"quantization": 1e-4, "head_layers": 1}
