@@ -27,7 +27,7 @@ BLOCK = 2048  # distances computed at a time: 8 KB, well inside the first-level 
 SLOT = np.uint32  # unsigned: a signed index would be checked for counting from the end
 TILE_ITEMS = 65_536  # at most 32,768 pairs are counted between two settlements: 16-bit cells cannot overflow
 TILE_BYTES = 1 << 20  # a tile's codes stay in the second-level cache while the queries pass over them
-QUERIES_PER_TASK = 32
+QUERIES_PER_TASK = 100  # few enough tasks that handing them out costs nothing, enough to even out the cores
 
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
