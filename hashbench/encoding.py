@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional
 from tqdm import tqdm
 
-from hashbench.datasets.augment import to_unit
+from hashbench.datasets.augment import resize, to_unit
 from hashbench.errors import HashbenchError
 from hashbench.metrics.hamming import pack
 from hashbench.model import Model
@@ -56,4 +55,4 @@ def _read(path: Path, channels: int, size: tuple[int, int]) -> Tensor:
     except (OSError, ValueError) as error:
         raise HashbenchError(f"{path} cannot be decoded as an image ({error}); remove it from the folder.") from error
     unit = to_unit(torch.from_numpy(pixels).reshape(1, *pixels.shape[:2], channels).permute(0, 3, 1, 2))
-    return functional.interpolate(unit, size, mode="bilinear", antialias=True, align_corners=False)[0]
+    return resize(unit, size)[0]

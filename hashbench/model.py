@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from hashbench import seeds
 from hashbench.datasets.augment import resize, to_unit
@@ -37,8 +37,19 @@ def float32_as_it_says() -> Iterator[None]:
 class Model:
     """A method, and for a deep one its network; turns what the method learns from (or images) into codes."""
 
-    def __init__(self, experiment: Experiment, task: Task, width: int, prepared: dict[str, Tensor]):
-        """Build it untrained; `width` is that of the inputs where the method does not learn from images."""
+    def __init__(
+        self,
+        experiment: Experiment,
+        task: Task,
+        width: int,
+        prepared: dict[str, Tensor],
+        *,
+        weights_follow: bool = False,
+    ):
+        """Build it untrained; `width` is that of the inputs where the method does not learn from images.
+
+        Where all `weights_follow` from a run's state, pretrained ones are not read, and need not be there.
+        """
         self.experiment = experiment
         self.task = task
         self.width = width
@@ -46,7 +57,7 @@ class Model:
         self.method = make_method(experiment)
         self.network: HashNetwork | None = None
         if isinstance(self.method, DeepMethod):
-            backbone = make_backbone(experiment, width)
+            backbone = make_backbone(experiment, width, pretrained=experiment.recipe.pretrained and not weights_follow)
             torch.manual_seed(seeds.derive(task.seed, "init", "method"))
             self.method.setup(task, prepared)
             torch.manual_seed(seeds.derive(task.seed, "init", "head"))
@@ -76,10 +87,9 @@ class Model:
         if given.ndim != len(wanted) + 1 or given.shape[1] != wanted[0]:
             raise HashbenchError(f"The inputs have shape {tuple(given.shape)}; this run takes (n, {wanted}).")
         found = [np.empty((0, self.task.bits), dtype=bool)]
-        extract = self._extractor()
         for batch in given.split(batch_size):
             inputs = self._prepared(batch)
-            found.append(self.codes(inputs if extract is None else extract(inputs)).cpu().numpy())
+            found.append(self.codes(inputs if self._extractor is None else self._extractor(inputs)).cpu().numpy())
         return np.concatenate(found)
 
     def save(self, path: Path) -> None:
@@ -99,24 +109,23 @@ class Model:
         batch = to_unit(batch) if batch.dtype == torch.uint8 else batch.float()
         if batch.ndim != 4:
             return batch
-        own = self.experiment.data.shape[1:]
-        if batch.shape[2:] != own:
-            batch = functional.interpolate(batch, own, mode="bilinear", antialias=True, align_corners=False)
+        _, height, width = self.experiment.data.shape
         size = 0 if self.experiment.inputs == "pixels" else self.experiment.recipe.size
-        return resize(batch, size).contiguous(memory_format=torch.channels_last)
+        return resize(resize(batch, (height, width)), size).contiguous(memory_format=torch.channels_last)
 
+    @cached_property
     def _extractor(self) -> nn.Module | None:
-        """Return what comes between images and the method's inputs; built on first use, since runs have it cached."""
-        if self.experiment.inputs in ("features", "pixels") and not hasattr(self, "_built_extractor"):
-            self._built_extractor = extractor(self.experiment).to(self.task.device)
-        return getattr(self, "_built_extractor", None)
+        """What comes between images and the method's inputs; built on first use, since runs have its outputs cached."""
+        if self.experiment.inputs not in ("features", "pixels"):
+            return None
+        return extractor(self.experiment).to(self.task.device)
 
 
 def restored(experiment: Experiment, path: Path, device: torch.device) -> Model:
     """Return the trained model of an experiment from its model.pt; raises HashbenchError when it does not fit."""
     try:
         state = torch.load(path, map_location=device, weights_only=True)
-        model = Model(experiment, task_of(experiment, device), state["width"], state["prepared"])
+        model = Model(experiment, task_of(experiment, device), state["width"], state["prepared"], weights_follow=True)
         if model.network is None:  # a method that is fitted makes its buffers then
             for name, value in state["method"].items():
                 model.method.register_buffer(name, value)
@@ -159,7 +168,7 @@ def make_network(backbone: nn.Module, head: nn.Module, recipe: Recipe, device: t
     return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def make_backbone(experiment: Experiment, width: int, *, purpose: str = "init") -> nn.Module:
+def make_backbone(experiment: Experiment, width: int, *, pretrained: bool, purpose: str = "init") -> nn.Module:
     """Return the backbone that is trained, its fresh weights drawn from the seed's stream for `purpose`.
 
     `width` is that of the vectors or features that the method learns from, where it does not learn from images.
@@ -168,7 +177,7 @@ def make_backbone(experiment: Experiment, width: int, *, purpose: str = "init") 
     recipe = experiment.recipe
     if experiment.inputs != "images":
         return BACKBONES.get("identity")((width,), False)
-    return BACKBONES.get(recipe.backbone)(input_shape(experiment.data.shape, recipe.size), recipe.pretrained)
+    return BACKBONES.get(recipe.backbone)(input_shape(experiment.data.shape, recipe.size), pretrained)
 
 
 def extractor(experiment: Experiment) -> nn.Module:

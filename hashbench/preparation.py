@@ -41,7 +41,9 @@ class RecipeTools:
 
     def train(self, outputs: int, loss: Callable[[Tensor, Batch], dict[str, Tensor]]) -> nn.Module:
         """Return the recipe's network with a linear head of `outputs`, trained with `loss` on the training set."""
-        backbone = make_backbone(self._experiment, self._data.width, purpose="prepare")
+        backbone = make_backbone(
+            self._experiment, self._data.width, pretrained=self._experiment.recipe.pretrained, purpose="prepare"
+        )
         torch.manual_seed(seeds.derive(self._task.seed, "prepare", "head"))
         head = nn.Linear(int(backbone.width), outputs)  # type: ignore[arg-type]
         network = make_network(backbone, head, self._experiment.recipe, self._task.device)

@@ -95,6 +95,26 @@ def test_a_loaded_model_encodes_as_the_run_did(settings):
     assert np.array_equal(np.packbits(codes, axis=1), RunDirectory(result.path).read_arrays("codes")["query"])
 
 
+def test_a_finetuned_model_loads_without_the_pretrained_weights(settings):
+    asked = []
+
+    @hashbench.backbone("tells-what-it-is-asked")
+    def tells(shape, pretrained):
+        asked.append(pretrained)
+        return ToyBackbone(shape)
+
+    tells.weights_file = Path(__file__)
+    result = hashbench.run(
+        "crh", "toy", bits=16, **settings, recipe="finetune", backbone="tells-what-it-is-asked",
+        overrides={"recipe": {"size": "12", "precision": "fp32"}},
+    )  # fmt: skip
+    assert asked == [True]
+    data = datasets.load("toy")
+    codes = hashbench.load(result.path).encode(data.store.inputs[data.split.query])
+    assert asked == [True, False]
+    assert np.array_equal(np.packbits(codes, axis=1), RunDirectory(result.path).read_arrays("codes")["query"])
+
+
 @pytest.fixture
 def frozen(settings):
     return {**settings, "recipe": "frozen", "backbone": "toy-backbone", "overrides": {"recipe": {"size": "0"}}}

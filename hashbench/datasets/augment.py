@@ -72,11 +72,12 @@ def to_unit(images: Tensor) -> Tensor:
     return images.float().div_(255)
 
 
-def resize(images: Tensor, size: int) -> Tensor:
-    """Return float images (n, C, size, size), bilinear and antialiased; size 0 or the images' own keeps them."""
-    if size == 0 or images.shape[-2:] == (size, size):
+def resize(images: Tensor, size: int | tuple[int, int]) -> Tensor:
+    """Return float images (n, C, *size), bilinear and antialiased; one number is a square's side, 0 the images' own."""
+    height, width = (size, size) if isinstance(size, int) else size
+    if size == 0 or images.shape[-2:] == (height, width):
         return images
-    return F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False, antialias=True)
+    return F.interpolate(images, size=(height, width), mode="bilinear", align_corners=False, antialias=True)
 
 
 def shift(images: Tensor, geometry: Geometry) -> Tensor:
