@@ -1,0 +1,67 @@
+"""What all commands share: the group `hashbench`, the decorator of a command, and how errors end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hashbench import __version__
+from hashbench.errors import HashbenchError
+
+
+class OneSentence(click.Group):
+    """A group whose commands end a HashbenchError with one sentence and exit code 2, and Ctrl-C with 130."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; with --debug, errors keep their traceback."""
+        try:
+            return super().invoke(ctx)
+        except HashbenchError as error:
+            if ctx.params.get("debug"):
+                raise
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(2)
+        except KeyboardInterrupt:
+            click.echo("\nInterrupted. What was finished is kept; the same command goes on from here.", err=True)
+            ctx.exit(130)
+
+
+def command(*examples: str, name: str | None = None) -> Callable[[Callable[..., None]], click.Command]:
+    """Make a function a command of `hashbench` whose help ends with examples that work."""
+    lines = "\n".join(f"  {example}" for example in examples)
+    return main.command(name, epilog=f"\b\nExamples:\n{lines}", context_settings={"show_default": True})
+
+
+@click.group(cls=OneSentence, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.version_option(__version__, prog_name="hashbench")
+def main(debug: bool) -> None:
+    """Benchmark deep hashing: images in, K-bit codes out, retrieval by Hamming distance, numbers to be trusted."""
+
+
+def warn(problems: Iterable[str]) -> None:
+    """Say on stderr what is wrong but stops nothing."""
+    for problem in problems:
+        click.echo(f"Warning: {problem}", err=True)
+
+
+def names(option: str, text: str) -> list[str]:
+    """Return the names in a list like `crh,csq`, each once; raises HashbenchError for an empty place."""
+    found = [name.strip() for name in text.split(",")]
+    if not all(found):
+        raise HashbenchError(f"{option} '{text}' has an empty place; write names with one comma between them.")
+    return [*dict.fromkeys(found)]
+
+
+def data_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the options about official files, --data-dir and --accept-unofficial, to a command."""
+    accept = click.option(
+        "--accept-unofficial", is_flag=True, help="Take data files whose checksum is not the official one."
+    )
+    folder = click.option(
+        "--data-dir", type=click.Path(path_type=Path), help="Where the official files lie.  [env: HASHBENCH_DATA]"
+    )
+    return folder(accept(function))

@@ -1,0 +1,25 @@
+"""A data set of image files as its official files describe it, before anything is decoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hashbench.datasets.store import SourceFile
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFiles:
+    """Which image lies where and what it shows; `hashbench prepare` decodes it once into a `Store`."""
+
+    name: str
+    root: Path  # every image lies below it
+    paths: tuple[str, ...]  # N paths below `root`, with "/": the official names, by which splits rank the images
+    labels: np.ndarray  # (N, C) uint8, multi-hot
+    classes: tuple[str, ...]
+    part: np.ndarray | None = None  # (N,) str: "train", "test" or "database", the source's own split
+    sources: tuple[SourceFile, ...] = ()  # the annotation files it was read from
