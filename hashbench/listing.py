@@ -34,7 +34,7 @@ def datasets() -> str:
             rows.append([entry.name, str(entry.origin), "", "", "", "", _wrapped(f"unavailable: {error}")])
             continue
         for protocol in protocols:
-            sizes = (f"{size:,}" for size in protocol.sizes)
+            sizes = ("by rule" if size is None else f"{size:,}" for size in protocol.sizes)
             rows.append(
                 [protocol.full_name, str(entry.origin), *sizes, protocol.measures[0], _wrapped(protocol.summary)]
             )

@@ -72,6 +72,7 @@ def audit(store: Store, parts: Split) -> Audit:
 def require(found: Audit, store: Store, protocol: Protocol) -> None:
     """Raise HashbenchError where `found` breaks a promise of `protocol`: its sizes, or that parts are disjoint."""
     name = protocol.full_name
+    protocol.require_count(len(store.inputs))
     if len(store.classes) != protocol.num_classes:
         raise HashbenchError(
             f"{name} is about {protocol.num_classes} classes, but {store.name} has {len(store.classes)}."
@@ -88,7 +89,7 @@ def require(found: Audit, store: Store, protocol: Protocol) -> None:
             f"{name} promises {'all' if protocol.train_in_database else 'no'} train images in the database, but "
             f"{found.train_in_database} of {found.sizes.train} are; the split is not usable."
         )
-    if found.sizes != protocol.sizes:
+    if not protocol.sizes.agrees_with(found.sizes):
         raise HashbenchError(
             f"{name} promises {_say(protocol.sizes)}, but {store.name} gives {_say(found.sizes)}; "
             f"is the data set complete?"
@@ -117,4 +118,5 @@ def _share_labels(store: Store, image: int, others: list[int]) -> bool:
 
 
 def _say(sizes: Sizes) -> str:
-    return f"{sizes.train:,} train, {sizes.query:,} query and {sizes.database:,} database images"
+    train, query, database = ("any number of" if size is None else f"{size:,}" for size in sizes)
+    return f"{train} train, {query} query and {database} database images"

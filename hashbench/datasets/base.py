@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from hashbench.datasets.audit import Audit
+    from hashbench.datasets.imagefiles import ImageFiles
 
 ACCEPT_UNOFFICIAL = "HASHBENCH_ACCEPT_UNOFFICIAL"
 EVALUATED_PARTS = ("test", "validation")
@@ -31,10 +32,10 @@ EVALUATED_PARTS = ("test", "validation")
 
 @dataclass(frozen=True)
 class DataSource:
-    """A registered data set: its protocols, and the function that reads it, `read(data_dir) -> Store`."""
+    """A registered data set: its protocols, and the function that reads it, `read(data_dir)`."""
 
     name: str
-    read: Callable[[Path | None], Store]
+    read: Callable[[Path | None], Store | ImageFiles]
     protocols: tuple[Protocol, ...]
 
     def __post_init__(self) -> None:
@@ -52,6 +53,7 @@ class Store:
     classes: tuple[str, ...]
     part: np.ndarray | None = None  # (N,) str: "train", "test" or "database", the source's own split
     sources: tuple[SourceFile, ...] = ()  # the files it was read from
+    names: tuple[str, ...] | None = None  # official file names, in store order
 
     def __post_init__(self) -> None:
         form = (self.inputs.ndim, self.inputs.dtype.name)
@@ -145,14 +147,14 @@ class Dataset:
         return self.store.kind
 
 
-def dataset(name: str, *, protocols: str) -> Callable[[Callable[[Path | None], Store]], DataSource]:
-    """Register `read(data_dir) -> Store` as data set `name`, its protocols in the TOML file `protocols`.
+def dataset(name: str, *, protocols: str) -> Callable[[Callable[[Path | None], Store | ImageFiles]], DataSource]:
+    """Register `read(data_dir) -> Store | ImageFiles` as data set `name`, its protocols in the TOML file `protocols`.
 
     The file's path is relative to the module of the function. Raises HashbenchError for a protocol file that is missing
     or not in order, and for a name that is taken.
     """
 
-    def register(read: Callable[[Path | None], Store]) -> DataSource:
+    def register(read: Callable[[Path | None], Store | ImageFiles]) -> DataSource:
         home = Path(getattr(sys.modules.get(read.__module__), "__file__", None) or ".").parent
         source = DataSource(name, read, read_protocols(name, home / protocols))
         return DATASETS.register(name, source)
