@@ -105,7 +105,15 @@ def _files(
 ) -> ImageFiles:
     """Return the image files of the 1-based class `numbers`."""
     labels = one_hot(numbers.astype(int) - 1, classes, name="cars")
-    return ImageFiles("cars", root, tuple(paths), labels, classes, part=part, sources=tuple(source(path, MD5.get(path.name)) for path in read))
+    return ImageFiles(
+        "cars",
+        root,
+        tuple(paths),
+        labels,
+        classes,
+        part=part,
+        sources=tuple(source(path, MD5.get(path.name)) for path in read),
+    )
 
 
 def _class_names(path: Path) -> tuple[str, ...]:
