@@ -35,6 +35,7 @@ class Settings:
     runs_dir: Path = Path("runs")
     data_dir: Path | None = None
     accept_unofficial: bool = False
+    data_size: int | None = None  # side in pixels of prepared image files; None: as their protocols state
     progress: bool = True
 
 
@@ -95,6 +96,7 @@ def plan(
             data_dir=settings.data_dir,
             evaluate_on=settings.evaluate_on,
             accept_unofficial=settings.accept_unofficial,
+            size=settings.data_size,
         )
         for name, protocol in protocols.items()
     }

@@ -18,6 +18,8 @@ _FAMILY_KEYS = {
     "citation": str,
     "licence": str,
     "source": str,
+    "image_size": int,
+    "found_by": list,
 }
 _PROTOCOL_KEYS = {
     "name": str,
@@ -28,7 +30,7 @@ _PROTOCOL_KEYS = {
     "measures": list,
     "aliases": list,
 }
-_OPTIONAL_KEYS = {"multi_label", "aliases"}
+_OPTIONAL_KEYS = {"multi_label", "aliases", "image_size", "found_by"}
 
 
 class Sizes(NamedTuple):
@@ -57,6 +59,8 @@ class Protocol:
     source: str
     aliases: tuple[str, ...] = ()  # other full names, as the field's code uses them
     multi_label: bool = False
+    image_size: int | None = None  # side in pixels at which image files are prepared; None: the set comes as arrays
+    found_by: tuple[str, ...] | None = None  # the files are there if one of these is, below the data folder; (): always
 
     @property
     def full_name(self) -> str:
@@ -74,6 +78,8 @@ def read_protocols(name: str, path: Path) -> tuple[Protocol, ...]:
     if not (isinstance(entries, list) and entries and all(isinstance(entry, dict) for entry in entries)):
         raise HashbenchError(f"{path} states no protocol; add a [[protocol]] table.")
     family = _checked(table, _FAMILY_KEYS, str(path))
+    if "found_by" in family:
+        family["found_by"] = tuple(family["found_by"])
     found = []
     for number, entry in enumerate(entries, start=1):
         where = f"[[protocol]] {number} of {path}"
