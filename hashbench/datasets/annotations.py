@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from hashbench.datasets.store import SourceFile
@@ -47,21 +46,6 @@ def relative_path(text: str, path: Path, number: int) -> str:
     return str(PurePosixPath(posix))
 
 
-def require_inside(root: Path, paths: Iterable[str]) -> None:
-    """Raise HashbenchError for the first of `paths` that is not a file, or that a link leads out of `root`."""
-    home = os.path.realpath(root)
-    trusted: dict[str, bool] = {}
-    for path in paths:
-        whole = os.path.join(root, path)
-        folder = os.path.dirname(whole)
-        if folder not in trusted:
-            trusted[folder] = _is_inside(folder, home)
-        if not trusted[folder] or (os.path.islink(whole) and not _is_inside(whole, home)):
-            raise HashbenchError(f"{whole} is a link that leaves {root}; copy what it points to there instead.")
-        if not os.path.isfile(whole):
-            raise HashbenchError(f"The image {path} is not in {root}; put it there, or take it out of the lists.")
-
-
 def source(path: Path, official_md5: str | None = None) -> SourceFile:
     """Return the record of an annotation file and of its official checksum, where known; raises HashbenchError."""
     try:
@@ -74,14 +58,10 @@ def source(path: Path, official_md5: str | None = None) -> SourceFile:
 
 def bad_line(path: Path, number: int, reason: str) -> HashbenchError:
     """Return the error for line `number`, from 1, of an annotation file."""
-    return HashbenchError(f"Line {number} of {path} cannot be used: {reason}; fetch the file again.")
+    return HashbenchError(f"Line {number} of {path} cannot be used: {reason}; put it right, or fetch the file again.")
 
 
 def unreadable(path: Path, error: Exception) -> HashbenchError:
     """Return the error for an annotation file that is missing, damaged or another file."""
     reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
     return HashbenchError(f"{path} cannot be read ({reason}); fetch it again.")
-
-
-def _is_inside(path: str, home: str) -> bool:
-    return os.path.commonpath([os.path.realpath(path), home]) == home

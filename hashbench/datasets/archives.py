@@ -5,8 +5,6 @@ An archive is unpacked into a hidden folder and takes its place in one step when
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import http.client
 import os
@@ -21,7 +19,7 @@ from pathlib import Path, PurePosixPath
 
 from hashbench.datasets.store import data_root, download
 from hashbench.errors import HashbenchError
-from hashbench.results.files import make_folder, reported
+from hashbench.results.files import make_folder, only_one, reported
 
 TAR_END = 1024  # a whole .tar ends with two blocks of 512 zeros
 # what reading a damaged or foreign archive raises; RuntimeError: a zip with a password
@@ -113,13 +111,13 @@ def unpack(archive: Path, target: Path, *, marker: str) -> None:
     `target` appears in one step when everything is unpacked; what a killed process left is removed first. Raises
     HashbenchError for damaged archives, for members that would leave the folder, for links, and where the disk is full.
     """
-    if os.path.lexists(target):
-        raise HashbenchError(
-            f"{target} is there without {marker}; move it away to have {archive} unpacked in its place."
-        )
     make_folder(target.parent)
     part = target.with_name(f".{target.name}.part")
-    with _alone(target):
+    with only_one(target.with_name(f".{target.name}.lock")):
+        if os.path.exists(target / marker):
+            return  # by the process that had the lock before
+        if os.path.lexists(target):
+            raise HashbenchError(f"{target} is there without {marker}; move it away to have {archive.name} unpacked.")
         try:
             with reported(part):
                 shutil.rmtree(part, ignore_errors=True)
@@ -129,6 +127,7 @@ def unpack(archive: Path, target: Path, *, marker: str) -> None:
                 found = min(part.rglob(wanted), key=lambda path: (len(path.parts), path), default=None)
                 if found is None:
                     raise HashbenchError(f"{archive} holds no {wanted}; is it another archive? Fetch it again.")
+                os.sync()  # before the rename: a power cut must not leave a name without its content
                 os.replace(found.parent if marker else found, target)
         finally:
             shutil.rmtree(part, ignore_errors=True)
@@ -139,7 +138,7 @@ def _extract(archive: Path, folder: Path) -> None:
 
     try:
         members = _zip_members(archive, folder) if zipfile.is_zipfile(archive) else _tar_members(archive, folder)
-        for _ in tqdm(members, desc=f"unpacking {archive.name}", unit="file", leave=False):
+        for _ in tqdm(members, desc=f"unpacking {archive.name}", unit="file", leave=False, disable=None):
             pass
     except DAMAGE as error:
         raise HashbenchError(f"{archive} is damaged, truncated or no archive ({error}); fetch it again.") from error
@@ -179,22 +178,6 @@ def _require_safe(member: str, archive: Path) -> None:
 
 def _unsafe(member: str, archive: Path, reason: str) -> HashbenchError:
     return HashbenchError(f"{member} in {archive} {reason}; nothing was unpacked, fetch the official archive.")
-
-
-@contextlib.contextmanager
-def _alone(target: Path) -> Iterator[None]:
-    """Be the only process that unpacks `target`; a process that dies lets go of it."""
-    path = target.with_name(f".{target.name}.lock")
-    with reported(path):
-        handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise HashbenchError(f"Another process is unpacking {target}; wait for it, then try again.") from None
-        yield
-    finally:
-        os.close(handle)
 
 
 def _unpacked(root: Path, part: Packed) -> bool:

@@ -32,6 +32,8 @@ _FAMILY_KEYS = {
     "licence": str,
     "source": str,
     "num_images": int,
+    "image_size": int,
+    "found_by": list,
 }
 _PROTOCOL_KEYS = {
     "name": str,
@@ -42,19 +44,23 @@ _PROTOCOL_KEYS = {
     "measures": list,
     "aliases": list,
 }
-_OPTIONAL_KEYS = {"multi_label", "aliases", "num_images"}
+_OPTIONAL_KEYS = {"multi_label", "aliases", "num_images", "image_size", "found_by"}
 
 
 class Sizes(NamedTuple):
-    """How many images each part of a split holds; None in a protocol whose rule yields what it yields."""
+    """How many images each part of a split holds."""
+
+    train: int
+    query: int
+    database: int
+
+
+class StatedSizes(NamedTuple):
+    """How many images a protocol says that each part holds; None: as many as its rule yields."""
 
     train: int | None
     query: int | None
     database: int | None
-
-    def agrees_with(self, found: Sizes) -> bool:
-        """Whether every size that is stated here is the one `found`."""
-        return all(stated in (None, size) for stated, size in zip(self, found, strict=True))
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,7 @@ class Protocol:
 
     dataset: str
     name: str
-    sizes: Sizes
+    sizes: StatedSizes | Sizes
     train_in_database: bool
     rule: str  # one of RULES
     measures: tuple[str, ...]  # names of measures, the default one first
@@ -76,6 +82,8 @@ class Protocol:
     aliases: tuple[str, ...] = ()  # other full names, as the field's code uses them
     multi_label: bool = False
     num_images: int | None = None  # how many the reader finds in a complete copy; None: not checked
+    image_size: int | None = None  # side in pixels at which image files are prepared; None: the set comes as arrays
+    found_by: tuple[str, ...] | None = None  # the files are there if one of these is, below the data folder; (): always
 
     @property
     def full_name(self) -> str:
@@ -107,6 +115,8 @@ def read_protocols(name: str, path: Path) -> tuple[Protocol, ...]:
     if not (isinstance(entries, list) and entries and all(isinstance(entry, dict) for entry in entries)):
         raise HashbenchError(f"{path} states no protocol; add a [[protocol]] table.")
     family = _checked(table, _FAMILY_KEYS, str(path))
+    if "found_by" in family:
+        family["found_by"] = tuple(family["found_by"])
     found = []
     for number, entry in enumerate(entries, start=1):
         where = f"[[protocol]] {number} of {path}"
@@ -122,14 +132,14 @@ def read_protocols(name: str, path: Path) -> tuple[Protocol, ...]:
     return tuple(found)
 
 
-def _sizes(table: Mapping[str, Any], rule: str, where: str) -> Sizes:
+def _sizes(table: Mapping[str, Any], rule: str, where: str) -> StatedSizes:
     for part in ("train", "query"):
         if table.get(part) == BY_RULE and rule not in SELF_SIZED:
             raise HashbenchError(f"{where} has the rule '{rule}', which needs a number of {part} images.")
     stated = {part: size for part, size in table.items() if size != BY_RULE}
     open_parts = dict.fromkeys((part for part, size in table.items() if size == BY_RULE))
     keys = {part: int for part in Sizes._fields if part not in open_parts}
-    return Sizes(**_checked(stated, keys, f"The sizes in {where}"), **open_parts)
+    return StatedSizes(**_checked(stated, keys, f"The sizes in {where}"), **open_parts)
 
 
 def _checked(table: Mapping[str, Any], keys: Mapping[str, type], where: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
+from itertools import chain
 
 import numpy as np
 
@@ -155,10 +156,10 @@ def _given_query(store: Store, protocol: Protocol, keys: Keys) -> Parts:
 
 def _shares(store: Store, protocol: Protocol, keys: Keys) -> Parts:
     """Take a tenth of the images of each class (of all, where images have several) as queries and four as train."""
-    everything = range(len(keys))
+    groups = by_class(store, range(len(keys)))  # of labelled images
     train: list[int] = []
     query: list[int] = []
-    for members in [list(everything)] if store.multi_label else by_class(store, everything):
+    for members in [[*chain.from_iterable(groups)]] if store.multi_label else groups:
         order = ranked(members, keys)
         if len(order) < 3:
             continue  # too few for three parts: they can only be found
@@ -166,7 +167,7 @@ def _shares(store: Store, protocol: Protocol, keys: Keys) -> Parts:
         query += order[:asks]
         train += order[asks : asks + trains]
     taken = {*train, *query}
-    return train, query, [image for image in everything if image not in taken]
+    return train, query, [image for image in range(len(keys)) if image not in taken]
 
 
 def _unseen(store: Store, protocol: Protocol, keys: Keys) -> Parts:

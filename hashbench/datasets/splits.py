@@ -22,8 +22,10 @@ VALIDATION_SHARE = 5  # one image in five asks
 def split(store: Store, protocol: Protocol) -> Split:
     """Return the split of `store` that `protocol` describes.
 
-    Raises HashbenchError where the store is too small for the protocol's sizes or lacks what its rule needs.
+    Raises HashbenchError where the store has not the number of images that a complete copy has, is too small for the
+    protocol's sizes, or lacks what its rule needs.
     """
+    protocol.require_count(len(store.labels))
     keys = rank_keys(store, protocol.rule)
     train, query, rest = RULES[protocol.rule](store, protocol, keys)
     return _in_rank_order(store, keys, train, query, rest + train if protocol.train_in_database else rest)

@@ -1,6 +1,4 @@
-"""Every family of image files: its official layout read right, its protocols kept, and one sentence for what is wrong."""
-
-import re
+"""Every family of image files: its official layout read right, its protocols kept, one sentence for what is wrong."""
 
 import numpy as np
 import pytest
