@@ -39,7 +39,7 @@ def datasets(data_dir: Path | None = None) -> str:
             continue
         there = state(source, data_dir)
         for protocol in source.protocols:
-            sizes = (f"{size:,}" for size in protocol.sizes)
+            sizes = ("by rule" if size is None else f"{size:,}" for size in protocol.sizes)
             rows.append(
                 [protocol.full_name, str(entry.origin), there, *sizes, protocol.measures[0], _wrapped(protocol.summary)]
             )

@@ -9,7 +9,7 @@ import numpy as np
 from tabulate import tabulate
 
 from hashbench.datasets.base import Split, Store
-from hashbench.datasets.protocol import Protocol, Sizes
+from hashbench.datasets.protocol import Protocol, Sizes, StatedSizes
 from hashbench.datasets.splits import hold_out, split
 from hashbench.errors import HashbenchError
 
@@ -146,7 +146,7 @@ def require(found: Audit, store: Store, protocol: Protocol) -> None:
             f"{name} promises {'all' if protocol.train_in_database else 'no'} train images in the database, but "
             f"{found.train_in_database} of {found.sizes.train} are; the split is not usable."
         )
-    if found.sizes != protocol.sizes:
+    if any(stated not in (None, size) for stated, size in zip(protocol.sizes, found.sizes, strict=True)):
         raise HashbenchError(
             f"{name} promises {_say(protocol.sizes)}, but {store.name} gives {_say(found.sizes)}; "
             f"is the data set complete?"
@@ -190,5 +190,6 @@ def _share_labels(store: Store, image: int, others: list[int]) -> bool:
     return bool((store.labels[others] & store.labels[image]).any(axis=1).all())
 
 
-def _say(sizes: Sizes) -> str:
-    return f"{sizes.train:,} train, {sizes.query:,} query and {sizes.database:,} database images"
+def _say(sizes: StatedSizes | Sizes) -> str:
+    train, query, database = ("any number of" if size is None else f"{size:,}" for size in sizes)
+    return f"{train} train, {query} query and {database} database images"

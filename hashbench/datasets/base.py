@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 ACCEPT_UNOFFICIAL = "HASHBENCH_ACCEPT_UNOFFICIAL"
 EVALUATED_PARTS = ("test", "validation")
+OWN_KINDS = ("folder:", "lists:", "arrays:")  # what the names of own data start with, before a path
+OWN_PROTOCOLS = ("given", "auto", "unseen")
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class DataSource:
     name: str
     read: Callable[[Path | None], Store | ImageFiles]
     protocols: tuple[Protocol, ...]
+    spelling: str = ""  # of own data: the name with the whole path, `folder:/data/pets`
 
     def __post_init__(self) -> None:
         # The registry tells two things of one name apart by the module that defines them.
@@ -57,7 +60,7 @@ class Store:
     classes: tuple[str, ...]
     part: np.ndarray | None = None  # (N,) str: "train", "test" or "database", the source's own split
     sources: tuple[SourceFile, ...] = ()  # the files it was read from
-    names: tuple[str, ...] | None = None  # official file names
+    names: tuple[str, ...] | None = None  # official file names, in store order
 
     def __post_init__(self) -> None:
         form = (self.inputs.ndim, self.inputs.dtype.name)
@@ -188,24 +191,45 @@ def data_source(name: str) -> DataSource:
     return source
 
 
-def find_protocol(name: str) -> Protocol:
+def find_protocol(name: str, *, data_dir: str | Path | None = None) -> Protocol:
     """Return the protocol that `dataset`, `dataset@protocol` or an alias names, without reading any data.
 
-    A bare data set means its first protocol. Raises HashbenchError with the nearest known name.
+    A bare data set means its first protocol. Of own data (`folder:PATH`, `lists:PATH`, `arrays:PATH`) what is there is
+    read, but for the pixels. Raises HashbenchError with the nearest known name.
     """
-    set_name, at, wanted = name.partition("@")
-    if set_name not in DATASETS:
-        aliases = _aliases()
-        if name in aliases:
-            return aliases[name]
-        known = [*DATASETS, *aliases]
-        raise unknown("data set", set_name or name, known, hint="`hashbench list datasets` shows all.")
-    found = {protocol.full_name: protocol for protocol in data_source(set_name).protocols}
-    if not at:
-        return next(iter(found.values()))
-    if name not in found:
-        raise unknown("protocol", f"{set_name}@{wanted}", found, hint="`hashbench list datasets` shows all.")
-    return found[name]
+    return find(name, data_dir)[1]
+
+
+def find(name: str, data_dir: str | Path | None = None) -> tuple[DataSource, Protocol]:
+    """Return the data set and the protocol that a name means, as `find_protocol` does."""
+    if name.startswith(OWN_KINDS):
+        from hashbench.datasets.own import own_source  # needs numpy
+
+        set_name, wanted = own_name(name)
+        source = own_source(set_name, data_dir)
+    else:
+        set_name, _, wanted = name.partition("@")
+        if set_name not in DATASETS:
+            aliases = _aliases()
+            if name in aliases:
+                return data_source(aliases[name].dataset), aliases[name]
+            raise unknown(
+                "data set", set_name or name, [*DATASETS, *aliases], hint="`hashbench list datasets` shows all."
+            )
+        source = data_source(set_name)
+    found = {protocol.name: protocol for protocol in source.protocols}
+    if name == set_name:
+        return source, next(iter(found.values()))
+    if wanted not in found:
+        known = [protocol.full_name for protocol in found.values()]
+        raise unknown("protocol", f"{set_name}@{wanted}", known, hint="`hashbench list datasets` shows all.")
+    return source, found[wanted]
+
+
+def own_name(name: str) -> tuple[str, str]:
+    """Return the two sides of `folder:PATH@protocol`; an "@" in a path is no protocol's."""
+    path, _, protocol = name.rpartition("@")
+    return (path, protocol) if protocol in OWN_PROTOCOLS and path else (name, "")
 
 
 def load(
@@ -230,8 +254,8 @@ def load(
 
     if evaluate_on not in EVALUATED_PARTS:
         raise unknown("part to evaluate on", evaluate_on, EVALUATED_PARTS)
-    protocol = find_protocol(name)
-    store = open_or_read(data_source(protocol.dataset), data_dir, size=size)
+    source, protocol = find(name, data_dir)
+    store = open_or_read(source, data_dir, size=size)
     require_official(store, accept_unofficial=accept_unofficial)
     kept = store.kept_split(protocol, evaluate_on) if isinstance(store, PreparedStore) else None
     parts, found = kept or audited_split(store, protocol, evaluate_on)

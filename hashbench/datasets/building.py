@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from hashbench.datasets import prepared
 from hashbench.datasets.audit import Audit, audited_split
-from hashbench.datasets.base import EVALUATED_PARTS, DataSource, Store, data_source, find_protocol, require_official
+from hashbench.datasets.base import EVALUATED_PARTS, DataSource, Store, find, require_official
 from hashbench.datasets.decoding import decode, inspect
 from hashbench.datasets.growing import Growing
 from hashbench.datasets.imagefiles import ImageFiles
@@ -58,9 +58,9 @@ def prepare(
     What is ready is not built again; what was interrupted goes on. `on_wait` is called when another process is at it.
     Raises HashbenchError for what is unknown, missing, damaged or unofficial, and where the store cannot be written.
     """
-    protocol = find_protocol(name)
-    source = data_source(protocol.dataset)
-    protocols = source.protocols if name == source.name else (protocol,)
+    source, protocol = find(name, data_dir)
+    asked_for_one = name.endswith(f"@{protocol.name}") or name in protocol.aliases
+    protocols = (protocol,) if asked_for_one else source.protocols
     if size is not None and size < 1:
         raise HashbenchError(f"Images cannot be prepared at {size} pixels; choose 1 or more.")
     data = source.read(Path(data_dir).expanduser() if data_dir is not None else None)
@@ -73,7 +73,7 @@ def prepare(
     elif not data.sources or None in [prepared.status_of(file.path) for file in data.sources]:
         return _audited(data, None, protocols)
     else:
-        build = _Build(source, data, data_dir, None, _arrays_key(data, data_dir), progress)
+        build = _Build(source, data, data_dir, None, _arrays_key(data, prepared.root_of(source, data_dir)), progress)
     store = build.run(protocols, on_wait)
     return _audited(store, store.folder, protocols)
 
@@ -129,7 +129,7 @@ class _Build:
                     self.folder.rename(self.workshop)
             make_folder(self.workshop)
             self._write_rows(states)
-            root = prepared.root_of(self.data_dir)
+            root = prepared.root_of(self.source, self.data_dir)
             complete(self.workshop, self.data, self.source, root=root, size=self.size, key=self.key)
             self._take_place()
         self._remove_superseded()
@@ -150,7 +150,8 @@ class _Build:
             return False
         if states is not None and not np.array_equal(np.load(found.folder / FILES), states):
             return False
-        return prepared.is_current(record, self.source, self.data_dir)
+        # own data have just been read, and the folder's name says what was found
+        return bool(self.source.spelling) or prepared.is_current(record, self.source, self.data_dir)
 
     def _write_rows(self, states: np.ndarray | None) -> None:
         """Write inputs, their files' states and their hashes, from where a killed process left off."""
@@ -233,7 +234,7 @@ class _Build:
                 record = prepared.read_record(folder)
             except HashbenchError:
                 continue
-            if folder != self.folder and record["root"] == prepared.root_of(self.data_dir):
+            if folder != self.folder and record["root"] == prepared.root_of(self.source, self.data_dir):
                 shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -251,12 +252,12 @@ def _check_promises(files: ImageFiles, protocols: Sequence[Protocol]) -> None:
         raise next(iter(problems.values()))
 
 
-def _arrays_key(store: Store, data_dir: str | Path | None) -> str:
+def _arrays_key(store: Store, root: str) -> str:
     """Return what tells a set of arrays from those read from other files, or from another folder."""
     return prepared.record_digest(
         {
             "schema": prepared.SCHEMA,
-            "root": prepared.root_of(data_dir),
+            "root": root,
             "sources": [file.digest for file in store.sources],
             "labels": sha256(store.labels.tobytes()).hexdigest(),
         }

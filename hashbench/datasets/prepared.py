@@ -115,7 +115,7 @@ def state(source: DataSource, data_dir: str | Path | None) -> str:
             continue  # opening it says what is wrong
     if stated.found_by is None:
         return ""
-    root = Path(root_of(data_dir))
+    root = Path(root_of(source, data_dir))
     if stated.found_by and not any((root / name).exists() for name in stated.found_by):
         return "missing"
     return "ready" if stated.image_size is None else "preparable"
@@ -180,7 +180,7 @@ def is_current(record: Mapping[str, Any], source: DataSource, data_dir: str | Pa
 
     Files that are all gone are taken for unchanged: what was prepared can do without them.
     """
-    if (record["root"], record["reader_sha256"]) != (root_of(data_dir), reader_sha256(source)):
+    if (record["root"], record["reader_sha256"]) != (root_of(source, data_dir), reader_sha256(source)):
         return False
     then = [(file["bytes"], file["mtime_ns"]) for file in record["sources"]]
     now = [status_of(file["path"]) for file in record["sources"]]
@@ -235,6 +235,7 @@ def split_key(protocol: Protocol, evaluate_on: str) -> str:
             "rule": protocol.rule,
             "train_in_database": protocol.train_in_database,
             "num_classes": protocol.num_classes,
+            "num_images": protocol.num_images,
             "multi_label": protocol.multi_label,
             "evaluate_on": VALIDATION_RULE if evaluate_on == "validation" else evaluate_on,
         }
@@ -251,8 +252,10 @@ def record_digest(value: Mapping[str, Any]) -> str:
     return sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def root_of(data_dir: str | Path | None) -> str:
-    """Return the data folder that `data_dir` means, as records state it."""
+def root_of(source: DataSource, data_dir: str | Path | None) -> str:
+    """Return the data folder that `data_dir` means, as records state it; own data lie where their spelling says."""
+    if source.spelling:
+        return source.spelling
     return os.path.realpath(Path(data_dir).expanduser() if data_dir is not None else data_root())
 
 
@@ -293,8 +296,11 @@ def _checked(folder: Path, name: str, record: Mapping[str, Any]) -> Path:
 
 
 def _unprepared(source: DataSource, data_dir: str | Path | None, size: int | None, side: int) -> HashbenchError:
-    folder = [] if data_dir is None else ["--data-dir", str(data_dir)]
-    command = ["hashbench", "prepare", source.name, *folder, *([] if size is None else ["--size", str(size)])]
+    command = ["hashbench", "prepare", source.spelling or source.name]
+    if data_dir is not None:
+        command += ["--data-dir", str(data_dir)]
+    if size is not None:
+        command += ["--size", str(size)]
     return HashbenchError(f"{source.name} is not prepared at {side} pixels; run `{shlex.join(command)}`.")
 
 
