@@ -5,6 +5,7 @@ An archive is unpacked into a hidden folder and takes its place in one step when
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import http.client
 import os
@@ -17,13 +18,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from hashbench.datasets.store import data_root, download
+from hashbench.datasets.store import CHUNK_BYTES, data_root, download
 from hashbench.errors import HashbenchError
 from hashbench.results.files import make_folder, only_one, reported
 
 TAR_END = 1024  # a whole .tar ends with two blocks of 512 zeros
 # what reading a damaged or foreign archive raises; RuntimeError: a zip with a password
-DAMAGE = (EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile, NotImplementedError, RuntimeError)
+DAMAGE = (
+    EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError, zipfile.BadZipFile, NotImplementedError, RuntimeError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,7 @@ def _extract(archive: Path, folder: Path) -> None:
     from tqdm import tqdm
 
     try:
-        members = _zip_members(archive, folder) if zipfile.is_zipfile(archive) else _tar_members(archive, folder)
+        members = _zip_members(archive, folder) if archive.suffix == ".zip" else _tar_members(archive, folder)
         for _ in tqdm(members, desc=f"unpacking {archive.name}", unit="file", leave=False, disable=None):
             pass
     except DAMAGE as error:
@@ -161,13 +164,16 @@ def _tar_members(archive: Path, folder: Path) -> Iterator[str]:
         ended = not any(raw.read())
     if archive.suffix == ".tar" and not ended:  # tarfile takes one that was cut between two members for whole
         raise EOFError("it has no end")
-    with tarfile.open(archive) as file:
-        for member in file:
-            _require_safe(member.name, archive)
-            if not (member.isfile() or member.isdir()):
-                raise _unsafe(member.name, archive, "is a link or a device")
-            file.extract(member, folder, filter="data")
-            yield member.name
+    with open(archive, "rb") if archive.suffix == ".tar" else gzip.open(archive) as stream:
+        with tarfile.open(fileobj=stream, mode="r|") as file:
+            for member in file:
+                _require_safe(member.name, archive)
+                if not (member.isfile() or member.isdir()):
+                    raise _unsafe(member.name, archive, "is a link or a device")
+                file.extract(member, folder, filter="data")
+                yield member.name
+        while stream.read(CHUNK_BYTES):
+            pass  # to the end, where the checksum stands
 
 
 def _require_safe(member: str, archive: Path) -> None:

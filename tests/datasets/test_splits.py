@@ -264,5 +264,5 @@ def test_shares_of_own_data(make_store):
 
 def test_the_number_of_images_of_a_complete_copy_is_checked_first(make_store):
     asked = dataclasses.replace(protocol(sizes=(400, 100, 300)), num_images=41)
-    with pytest.raises(HashbenchError, match="toy has 41 images, but 40 were found; is this copy complete?"):
+    with pytest.raises(HashbenchError, match=r"toy has 41 images, but 40 were found; is this copy complete\?"):
         split(make_store(), asked)
