@@ -47,11 +47,15 @@ def prepare(dataset: str, data_dir: Path | None, accept_unofficial: bool, size: 
 
 
 def _summary(made: Preparation) -> str:
+    from hashbench.datasets.prepared import PreparedStore
+
     store = made.store
     official = {True: "official files", False: "NOT the official files", None: "checksums of the release not known"}
     place = f"Prepared in {made.folder}." if made.folder else "It ships with hashbench and needs no preparation."
+    left_out = isinstance(store, PreparedStore) and store.record["unlabelled"]
+    unlabelled = f"{left_out:,} images of the release have no label and were left out.\n" if left_out else ""
     shape = "x".join(map(str, store.inputs.shape[1:]))
     return (
         f"{store.name}: {len(store.inputs):,} inputs of {shape}, {len(store.classes)} classes, "
-        f"{official[store.official]}, integrity {store.integrity[:16]}.\n{place}"
+        f"{official[store.official]}, integrity {store.integrity[:16]}.\n{unlabelled}{place}"
     )

@@ -20,10 +20,10 @@ COUNTED = {  # the fields that `table` shows, in its words
     "unlabelled": "unlabelled images",
     "queries_without_relevant": "queries without a relevant item",
     "queries_copied_in_database": "queries with an identical picture in the database",
-    "queries_copied_with_other_labels": "  of them, where it shares no label",
+    "queries_copied_with_other_labels": "of them, where it shares no label",
     "queries_copied_in_train": "queries with an identical picture in train",
     "copies": "images with an identical picture anywhere",
-    "copies_with_other_labels": "  of them, where its labels differ",
+    "copies_with_other_labels": "of them, where its labels differ",
 }
 
 
@@ -181,9 +181,12 @@ def _shared(store: Store, used: np.ndarray) -> tuple[int, int]:
     return sum(map(len, groups)), sum(map(len, mixed))
 
 
-def _balance(size: int, per_class: tuple[int, ...]) -> str:
-    low, high = min(per_class), max(per_class)
-    return f"{size:,} ({low:,})" if low == high else f"{size:,} ({low:,} to {high:,})"
+def _balance(size: int | None, per_class: tuple[int, ...]) -> str:
+    """Say how many images a part holds, and how many of each class: of those that it holds, where they are not all."""
+    held = [count for count in per_class if count]
+    low, high = min(held, default=0), max(held, default=0)
+    each = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    return f"{size:,} ({each}{'' if len(held) == len(per_class) else f', {len(held)} classes'})"
 
 
 def _share_labels(store: Store, image: int, others: list[int]) -> bool:

@@ -6,38 +6,32 @@ grow row by row, the hashes last, so the number of hashes says how many rows are
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
 import shutil
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from hashlib import file_digest, sha256
-from importlib.metadata import version
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from PIL import features
 from tqdm import tqdm
 
 from hashbench.datasets import prepared
 from hashbench.datasets.audit import Audit, audited_split
 from hashbench.datasets.base import EVALUATED_PARTS, DataSource, Store, find, require_official
-from hashbench.datasets.decoding import FILTER, decode, inspect
+from hashbench.datasets.decoding import decode, inspect
 from hashbench.datasets.growing import Growing
 from hashbench.datasets.imagefiles import ImageFiles
-from hashbench.datasets.prepared import FILES, HASHES, INPUTS, LABELS, NAMES, PART, RECORD, PreparedStore
+from hashbench.datasets.prepared import FILES, HASHES, INPUTS, PreparedStore
 from hashbench.datasets.protocol import Protocol
-from hashbench.datasets.store import CACHE_DIR, SourceFile
+from hashbench.datasets.recording import complete
+from hashbench.datasets.store import CACHE_DIR
 from hashbench.errors import HashbenchError
-from hashbench.results.files import make_folder, only_one, remove_parts, replacing, reported, write_text
-from hashbench.results.plain import document
+from hashbench.results.files import make_folder, only_one, reported
 
-CHUNK_BYTES = 1 << 25  # of inputs: what is written, and what a killed preparation loses, at a time
-LIBRARIES = ("hashbench", "numpy", "pillow")
+CHUNK_BYTES = 1 << 24  # of inputs: what is written, and what a killed preparation loses, at a time
 
 
 @dataclass(frozen=True)
@@ -74,14 +68,13 @@ def prepare(
     if isinstance(data, ImageFiles):
         side = size or protocol.image_size or prepared.IMAGE_SIZE
         build = _Build(source, data, data_dir, side, prepared.files_key(data, side), progress)
-        _check_promises(data, protocols)
     elif size is not None:
         raise prepared.no_size(data)
     elif not data.sources or None in [prepared.status_of(file.path) for file in data.sources]:
         return _audited(data, None, protocols)
     else:
         build = _Build(source, data, data_dir, None, _arrays_key(data, prepared.root_of(source, data_dir)), progress)
-    store = build.run(on_wait)
+    store = build.run(protocols, on_wait)
     return _audited(store, store.folder, protocols)
 
 
@@ -104,7 +97,7 @@ class _Build:
     source: DataSource
     data: Store | ImageFiles
     data_dir: str | Path | None
-    size: int | None
+    size: int | None  # side in pixels; None: arrays as they come
     key: str
     progress: bool
 
@@ -119,8 +112,8 @@ class _Build:
     def _beside(self, ending: str) -> Path:
         return self.folder.with_name(f".{self.folder.name}.{ending}")
 
-    def run(self, on_wait: Callable[[], None]) -> PreparedStore:
-        """Return the store, built where it is not ready."""
+    def run(self, protocols: Sequence[Protocol], on_wait: Callable[[], None]) -> PreparedStore:
+        """Return the store, built where it is not ready; nothing is begun where no one of `protocols` can use it."""
         make_folder(self.folder.parent)
         states = inspect(self.data) if isinstance(self.data, ImageFiles) else None
         with only_one(self._beside("lock"), on_wait=on_wait):
@@ -128,14 +121,16 @@ class _Build:
             found = self._found()
             if found is not None and self._is_current(found, states):
                 return found
+            if isinstance(self.data, ImageFiles):
+                _check_promises(self.data, protocols)
             if found is not None and states is not None:  # its rows may still be good
                 shutil.rmtree(self.workshop, ignore_errors=True)
                 with reported(self.folder):
                     self.folder.rename(self.workshop)
             make_folder(self.workshop)
-            remove_parts(self.workshop)
             self._write_rows(states)
-            self._write_rest()
+            root = prepared.root_of(self.source, self.data_dir)
+            complete(self.workshop, self.data, self.source, root=root, size=self.size, key=self.key)
             self._take_place()
         self._remove_superseded()
         return prepared.open_store(self.folder)
@@ -215,44 +210,6 @@ class _Build:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _write_rest(self) -> None:
-        """Write labels, names, part, splits and the record, from what the rows turned out to be."""
-        data, here = self.data, self.workshop
-        names = data.paths if isinstance(data, ImageFiles) else data.names
-        _save(here / LABELS, data.labels)
-        if data.part is not None:
-            _save(here / PART, data.part)
-        if names is not None:
-            write_text(here / NAMES, json.dumps(names, indent=0))
-        store = prepared.HashedStore(
-            data.name,
-            np.load(here / INPUTS, mmap_mode="r"),
-            data.labels,
-            data.classes,
-            part=data.part,
-            sources=data.sources,
-            names=names,
-            hashes=np.load(here / HASHES),
-        )
-        splits: dict[str, Any] = {}
-        refused: dict[str, str] = {}
-        for protocol in self.source.protocols:
-            for part in EVALUATED_PARTS:
-                key = prepared.split_key(protocol, part)
-                try:
-                    parts, found = audited_split(store, protocol, part)
-                except HashbenchError as error:
-                    refused[key] = str(error)
-                    continue
-                _save(here / prepared.split_file(key), np.concatenate([parts.train, parts.query, parts.database]))
-                splits[key] = {
-                    "protocol": protocol.name,
-                    "evaluate_on": part,
-                    "sha256": parts.sha256,
-                    "audit": dataclasses.asdict(found),
-                }
-        self._write_record(store, splits, refused)
-
     def _require_space(self, needed: int) -> None:
         free = shutil.disk_usage(self.workshop).free
         if needed > free:
@@ -260,29 +217,6 @@ class _Build:
                 f"Preparing {self.source.name} takes {needed / 1e9:.1f} GB more in {self.folder.parent}, where "
                 f"{free / 1e9:.1f} GB are free; make room there, or name another folder with {CACHE_DIR}."
             )
-
-    def _write_record(self, store: Store, splits: Mapping[str, Any], refused: Mapping[str, str]) -> None:
-        here = self.workshop
-        record: dict[str, Any] = {
-            "schema": prepared.SCHEMA,
-            "name": store.name,
-            "key": self.key,
-            "root": prepared.root_of(self.source, self.data_dir),
-            "reader_sha256": prepared.reader_sha256(self.source),
-            "sources": [_stated(file) for file in store.sources],
-            "official": store.official,
-            "size": self.size,
-            "filter": FILTER if self.size else None,
-            "libraries": {**{name: version(name) for name in LIBRARIES}, "jpeg": features.version("jpg")},
-            "shape": list(store.inputs.shape),
-            "dtype": store.inputs.dtype.name,
-            "classes": list(store.classes),
-            "integrity": store.integrity,
-            "splits": splits,
-            "refused": refused,
-            "files": {path.name: _described(path) for path in sorted(here.iterdir()) if path.name != RECORD},
-        }
-        write_text(here / RECORD, document({**record, "sha256": prepared.record_digest(record)}))
 
     def _take_place(self) -> None:
         """Give the finished folder its name; a damaged or outdated one there before goes."""
@@ -328,28 +262,6 @@ def _arrays_key(store: Store, root: str) -> str:
             "labels": sha256(store.labels.tobytes()).hexdigest(),
         }
     )
-
-
-def _stated(file: SourceFile) -> dict[str, Any]:
-    """Return a source as the record states it: with its size and time of change, by which a later look knows it."""
-    status = prepared.status_of(file.path)
-    size, changed = status or (None, None)
-    path = os.path.abspath(file.path)
-    return {"path": path, "digest": file.digest, "expected": file.expected, "bytes": size, "mtime_ns": changed}
-
-
-def _described(path: Path) -> dict[str, Any]:
-    """Return the size of a file, and its sha256 unless it is the inputs, whose every row has a hash."""
-    described: dict[str, Any] = {"bytes": path.stat().st_size}
-    if path.name != INPUTS:
-        with path.open("rb") as file:
-            described["sha256"] = file_digest(file, "sha256").hexdigest()
-    return described
-
-
-def _save(path: Path, array: np.ndarray) -> None:
-    with replacing(path) as file:
-        np.save(file, array, allow_pickle=False)
 
 
 def _cores() -> int:

@@ -35,7 +35,7 @@ def decode(path: Path, size: int) -> np.ndarray:
         raise HashbenchError(
             f"{path} cannot be decoded as an image ({reason}); put the right file there, and the same command goes on."
         ) from error
-    return np.asarray(picture).transpose(2, 0, 1)
+    return np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1))
 
 
 def inspect(files: ImageFiles) -> np.ndarray:

@@ -62,6 +62,6 @@ class Growing:
     def append(self, rows: np.ndarray) -> None:
         """Write rows (n, ...) so that they last through a power cut."""
         with reported(self._path):
-            self._file.write(np.ascontiguousarray(rows, self._dtype).tobytes())
+            self._file.write(np.ascontiguousarray(rows, self._dtype).data)
             self._file.flush()
             os.fsync(self._file.fileno())

@@ -85,24 +85,23 @@ def open_or_read(source: DataSource, data_dir: str | Path | None, *, size: int |
     Raises HashbenchError for image files that are not prepared at `size` pixels, for a `size` asked of arrays, and for
     what is missing or damaged.
     """
-    wanted = _sizes(source, size)
-    for folder in folders(source.name, wanted):
-        record = read_record(folder)
-        if is_current(record, source, data_dir):
+    side = size or source.protocols[0].image_size
+    kept = [*folders(source.name, _sizes(source, size))]
+    for folder in kept:
+        if is_current(read_record(folder), source, data_dir):
             return open_store(folder)
+    if side is not None and source.protocols[0].image_size is not None and not kept:
+        raise _unprepared(source, data_dir, size, side)  # without reading, which may have much to fetch and unpack
     data = source.read(Path(data_dir).expanduser() if data_dir is not None else None)
     if isinstance(data, Store):
         if size is not None:
             raise no_size(data)
         return data
-    side = wanted[-1]
-    assert side is not None
+    side = side or IMAGE_SIZE
     folder = prepared_root() / folder_name(source.name, side, files_key(data, side))
-    if folder.is_dir():
-        return open_store(folder)
-    raise HashbenchError(
-        f"{source.name} is not prepared at {side} pixels; run `{prepare_command(source, data_dir, size)}`."
-    )
+    if not folder.is_dir():
+        raise _unprepared(source, data_dir, size, side)
+    return open_store(folder)
 
 
 def state(source: DataSource, data_dir: str | Path | None) -> str:
@@ -120,20 +119,6 @@ def state(source: DataSource, data_dir: str | Path | None) -> str:
     if stated.found_by and not any((root / name).exists() for name in stated.found_by):
         return "missing"
     return "ready" if stated.image_size is None else "preparable"
-
-
-def prepare_command(source: DataSource, data_dir: str | Path | None, size: int | None) -> str:
-    """Return the command that prepares `source`."""
-    folder = [] if data_dir is None else ["--data-dir", str(data_dir)]
-    return shlex.join(
-        [
-            "hashbench",
-            "prepare",
-            source.spelling or source.name,
-            *folder,
-            *([] if size is None else ["--size", str(size)]),
-        ]
-    )
 
 
 def no_size(store: Store) -> HashbenchError:
@@ -250,6 +235,7 @@ def split_key(protocol: Protocol, evaluate_on: str) -> str:
             "rule": protocol.rule,
             "train_in_database": protocol.train_in_database,
             "num_classes": protocol.num_classes,
+            "num_images": protocol.num_images,
             "multi_label": protocol.multi_label,
             "evaluate_on": VALIDATION_RULE if evaluate_on == "validation" else evaluate_on,
         }
@@ -307,6 +293,15 @@ def _checked(folder: Path, name: str, record: Mapping[str, Any]) -> Path:
         if file_digest(file, "sha256").hexdigest() != record["files"][name]["sha256"]:
             raise _damaged(folder, f"{name} was altered")
     return path
+
+
+def _unprepared(source: DataSource, data_dir: str | Path | None, size: int | None, side: int) -> HashbenchError:
+    command = ["hashbench", "prepare", source.spelling or source.name]
+    if data_dir is not None:
+        command += ["--data-dir", str(data_dir)]
+    if size is not None:
+        command += ["--size", str(size)]
+    return HashbenchError(f"{source.name} is not prepared at {side} pixels; run `{shlex.join(command)}`.")
 
 
 def _damaged(folder: Path, reason: str) -> HashbenchError:

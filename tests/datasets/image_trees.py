@@ -10,7 +10,7 @@ from PIL import Image
 
 from hashbench.datasets.base import DataSource, dataset
 from hashbench.datasets.imagefiles import ImageFiles
-from hashbench.datasets.store import SourceFile
+from hashbench.datasets.store import SourceFile, data_root
 
 TOML = """
 about = "pictures in files"
@@ -55,7 +55,7 @@ def register_tree(
     )
 
     def read(data_dir: Path | None) -> ImageFiles:
-        assert data_dir is not None
+        data_dir = data_root(data_dir)
         content = (data_dir / name / "list.txt").read_bytes()
         rows = [line.split() for line in content.decode().splitlines()]
         return ImageFiles(
