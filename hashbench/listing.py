@@ -10,7 +10,7 @@ from typing import Any
 from tabulate import tabulate
 
 from hashbench import recipes
-from hashbench.datasets.base import data_source
+from hashbench.datasets.base import OWN_KINDS, data_source
 from hashbench.errors import HashbenchError
 from hashbench.registry import BACKBONES, DATASETS, METHODS, Entry, Registry
 
@@ -44,7 +44,8 @@ def datasets(data_dir: Path | None = None) -> str:
                 [protocol.full_name, str(entry.origin), there, *sizes, protocol.measures[0], _wrapped(protocol.summary)]
             )
     headers = ["data set@protocol", "from", "files", "train", "query", "database", "measure", "what it is"]
-    return tabulate(rows, headers=headers, colalign=(*["left"] * 3, *["right"] * 3, "left", "left"))
+    table = tabulate(rows, headers=headers, colalign=(*["left"] * 3, *["right"] * 3, "left", "left"))
+    return f"{table}\n\nOwn data: {', '.join(f'{kind}PATH' for kind in OWN_KINDS)} (docs/adding-a-dataset.md)."
 
 
 def backbones() -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from pathlib import Path, PurePosixPath, PureWindowsPath
+import posixpath
+from pathlib import Path
 
 from hashbench.datasets.store import SourceFile
 from hashbench.errors import HashbenchError
@@ -41,9 +42,9 @@ def read_pairs(path: Path) -> dict[str, str]:
 def relative_path(text: str, path: Path, number: int) -> str:
     """Return the image path in line `number` of the file `path` with "/"; raises HashbenchError where it leaves it."""
     posix = text.replace("\\", "/")
-    if not posix or PurePosixPath(posix).is_absolute() or PureWindowsPath(text).drive or ".." in posix.split("/"):
+    if not posix or posix[0] == "/" or posix[1:2] == ":" or ".." in posix.split("/"):
         raise bad_line(path, number, f"'{text}' does not lie below the folder of the data")
-    return str(PurePosixPath(posix))
+    return posixpath.normpath(posix)
 
 
 def source(path: Path, official_md5: str | None = None) -> SourceFile:

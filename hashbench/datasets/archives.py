@@ -50,11 +50,6 @@ class ImageRelease:
     page: str  # where people get them
     how: str = ""  # what they need to do there, where a download is not enough
 
-    def missing(self, data_dir: Path | None = None) -> tuple[Packed, ...]:
-        """Return the archives whose content is neither unpacked nor packed in the data folder."""
-        root = self.root(data_dir)
-        return tuple(part for part in self.archives if not _unpacked(root, part) and _packed(root, part) is None)
-
     def locate(self, data_dir: Path | None = None) -> Path:
         """Return the release's folder with everything unpacked, which this unpacks and downloads where it must.
 

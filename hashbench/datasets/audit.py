@@ -136,6 +136,8 @@ def require(found: Audit, store: Store, protocol: Protocol) -> None:
         )
     if store.multi_label and not protocol.multi_label:
         raise HashbenchError(f"{name} is a single-label protocol, but {store.name} has images of several classes.")
+    if 0 in found.sizes:
+        raise HashbenchError(f"{name} needs images of every part, but {store.name} gives {_say(found.sizes)}.")
     if found.query_in_database or found.train_in_query:
         raise HashbenchError(
             f"{name} promises unseen queries, but {found.query_in_database} of them are in the database and "

@@ -213,9 +213,10 @@ def find(name: str, data_dir: str | Path | None = None) -> tuple[DataSource, Pro
             aliases = _aliases()
             if name in aliases:
                 return data_source(aliases[name].dataset), aliases[name]
-            raise unknown(
-                "data set", set_name or name, [*DATASETS, *aliases], hint="`hashbench list datasets` shows all."
-            )
+            hint = "`hashbench list datasets` shows all."
+            if os.path.exists(name):
+                hint = f"Own data are {', '.join(f'{kind}{name}' for kind in OWN_KINDS)}, whatever lies there."
+            raise unknown("data set", set_name or name, [*DATASETS, *aliases], hint=hint)
         source = data_source(set_name)
     found = {protocol.name: protocol for protocol in source.protocols}
     if name == set_name:

@@ -97,7 +97,7 @@ def _read_numbers(lines: list[str], path: Path, root: Path) -> tuple[list[str], 
 
 def _relative(text: str, path: Path, number: int, root: Path) -> str:
     """Return an image path below `root`; an absolute one loses what the two have in common."""
-    if os.path.isabs(text):
+    if text.startswith("/"):
         below = os.path.relpath(text, root)
         text = below if not below.startswith("..") else text
     return relative_path(text, path, number)

@@ -239,6 +239,20 @@ def test_a_file_that_is_no_npz_and_a_path_that_is_not_there(tmp_path):
             find_protocol(name, data_dir=tmp_path)
 
 
+def test_a_path_without_its_kind_says_how_to_ask(pets):
+    root = pets()
+    with pytest.raises(HashbenchError, match=rf"Unknown data set '{root}'.* Own data are folder:{root}, lists:{root}"):
+        find_protocol(str(root))
+
+
+def test_a_split_without_queries_is_refused(tmp_path):
+    part = np.array(["train", "database"] * 2)
+    with pytest.raises(HashbenchError, match=r"needs images of every part, but arrays:mine gives 2 train, 0 query"):
+        load(arrays(tmp_path / "mine.npz", images=IMAGES, labels=[0, 1, 0, 1], part=part))
+    with pytest.raises(HashbenchError, match="0 query"):
+        load(arrays(tmp_path / "mine.npz", images=IMAGES, labels=[0, 1, 0, 1]))
+
+
 def test_names_are_parted_at_a_protocol_and_nowhere_else():
     assert own_name("folder:/data/a@b") == ("folder:/data/a@b", "")
     assert own_name("folder:/data/a@b@unseen") == ("folder:/data/a@b", "unseen")
