@@ -95,27 +95,34 @@ def _struct(**fields: list[object]) -> np.ndarray:
     return rows
 
 
-def cars(data: Path, *, each: int = 12, models: tuple[str, ...] = CAR_MODELS, pictures: bool = True) -> Replica:
+def cars(data: Path, *, each: int = 12) -> Replica:
     """Write the layout of the devkit, train and test apart; of each model, two thirds are train."""
+    numbers = {
+        part: [number for _ in range(count) for number in range(1, len(CAR_MODELS) + 1)]
+        for part, count in (("train", each * 2 // 3), ("test", each - each * 2 // 3))
+    }
+    replica = cars_annotations(data, numbers, CAR_MODELS)
+    for path in replica.labels:
+        picture(data / "stanford_cars" / path, numbers[replica.parts[path]][int(path[-9:-4]) - 1])
+    return replica
+
+
+def cars_annotations(data: Path, numbers: dict[str, list[int]], models: tuple[str, ...]) -> Replica:
+    """Write the MATLAB files of the devkit, for pictures of the classes `numbers`, from 1, of each part."""
     root = data / "stanford_cars"
     (root / "devkit").mkdir(parents=True)
     savemat(root / "devkit" / "cars_meta.mat", {"class_names": np.array([models], object)})
     labels, parts = {}, {}
-    for part, file, count in (
-        ("train", "devkit/cars_train_annos.mat", each * 2 // 3),
-        ("test", "cars_test_annos_withlabels.mat", each - each * 2 // 3),
-    ):
-        numbers = [number for _ in range(count) for number in range(1, len(models) + 1)]
-        names = [f"{place:05d}.jpg" for place in range(1, len(numbers) + 1)]
+    for part, file in (("train", "devkit/cars_train_annos.mat"), ("test", "cars_test_annos_withlabels.mat")):
+        names = [f"{place:05d}.jpg" for place in range(1, len(numbers[part]) + 1)]
         box = [1] * len(names)
-        table = _struct(bbox_x1=box, bbox_y1=box, bbox_x2=box, bbox_y2=box, **{"class": numbers}, fname=names)
+        table = _struct(bbox_x1=box, bbox_y1=box, bbox_x2=box, bbox_y2=box, **{"class": numbers[part]}, fname=names)
         savemat(root / file, {"annotations": table})
-        for name, number in zip(names, numbers, strict=True):
-            if pictures:
-                picture(root / f"cars_{part}" / name, number)
-            labels[f"cars_{part}/{name}"] = {models[number - 1]}
-            parts[f"cars_{part}/{name}"] = part
-        (root / f"cars_{part}").mkdir(exist_ok=True)
+        labels |= {
+            f"cars_{part}/{name}": {models[number - 1]} for name, number in zip(names, numbers[part], strict=True)
+        }
+        parts |= dict.fromkeys((f"cars_{part}/{name}" for name in names), part)
+        (root / f"cars_{part}").mkdir()
     return Replica(labels, parts)
 
 
