@@ -123,10 +123,8 @@ class _Build:
                 return found
             if isinstance(self.data, ImageFiles):
                 _check_promises(self.data, protocols)
-            if found is not None and states is not None:  # its rows may still be good
-                shutil.rmtree(self.workshop, ignore_errors=True)
-                with reported(self.folder):
-                    self.folder.rename(self.workshop)
+            if found is not None and states is not None and not self.workshop.exists():
+                self._borrow_rows(states)
             make_folder(self.workshop)
             self._write_rows(states)
             root = prepared.root_of(self.source, self.data_dir)
@@ -152,6 +150,17 @@ class _Build:
             return False
         # own data have just been read, and the folder's name says what was found
         return bool(self.source.spelling) or prepared.is_current(record, self.source, self.data_dir)
+
+    def _borrow_rows(self, states: np.ndarray) -> None:
+        """Begin with the rows of the outdated store, which may still be good.
+
+        Rows that will be cut are copied first, as a process that has the old store mapped would not survive the cut.
+        """
+        unchanged = np.array_equal(np.load(self.folder / FILES), states)
+        make_folder(self.workshop)
+        with reported(self.workshop):
+            for name in (INPUTS, FILES, HASHES):
+                (os.link if unchanged else shutil.copyfile)(self.folder / name, self.workshop / name)
 
     def _write_rows(self, states: np.ndarray | None) -> None:
         """Write inputs, their files' states and their hashes, from where a killed process left off."""

@@ -138,6 +138,7 @@ def test_what_is_ready_is_not_built_again(tree, monkeypatch):
 
 def test_a_changed_image_is_decoded_again_and_only_what_follows_it(tree, monkeypatch):
     before = load_after(ready(tree), tree)
+    pixels = np.array(before.store.inputs)
     changed = tree / "tree" / before.store.names[12]
     Image.new("RGB", (16, 16), (9, 9, 9)).save(changed)
     decoded = []
@@ -147,6 +148,7 @@ def test_a_changed_image_is_decoded_again_and_only_what_follows_it(tree, monkeyp
     assert len(decoded) == 18
     assert np.abs(after.store.inputs[12].astype(int) - 9).max() <= 1
     assert after.store.integrity != before.store.integrity
+    assert (before.store.inputs == pixels).all()  # who has the old store mapped keeps it
     assert len(stores()) == 1
 
 
