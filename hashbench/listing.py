@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from tabulate import tabulate
 
 from hashbench import recipes
+from hashbench.datasets.base import OWN_KINDS, data_source
 from hashbench.errors import HashbenchError
 from hashbench.registry import BACKBONES, DATASETS, METHODS, Entry, Registry
 
@@ -24,22 +26,26 @@ def methods() -> str:
     return _table(METHODS, ["version", "paper", "fields and defaults"], columns)
 
 
-def datasets() -> str:
-    """Return the table of data sets: a line for each protocol."""
+def datasets(data_dir: Path | None = None) -> str:
+    """Return the table of data sets: a line for each protocol, and whether its files are below `data_dir`."""
+    from hashbench.datasets.prepared import state
+
     rows = []
     for entry in DATASETS.entries().values():
         try:
-            protocols = DATASETS.get(entry.name).protocols
+            source = data_source(entry.name)
         except HashbenchError as error:
-            rows.append([entry.name, str(entry.origin), "", "", "", "", _wrapped(f"unavailable: {error}")])
+            rows.append([entry.name, str(entry.origin), *[""] * 5, _wrapped(f"unavailable: {error}")])
             continue
-        for protocol in protocols:
-            sizes = (f"{size:,}" for size in protocol.sizes)
+        there = state(source, data_dir)
+        for protocol in source.protocols:
+            sizes = ("by rule" if size is None else f"{size:,}" for size in protocol.sizes)
             rows.append(
-                [protocol.full_name, str(entry.origin), *sizes, protocol.measures[0], _wrapped(protocol.summary)]
+                [protocol.full_name, str(entry.origin), there, *sizes, protocol.measures[0], _wrapped(protocol.summary)]
             )
-    headers = ["data set@protocol", "from", "train", "query", "database", "measure", "what it is"]
-    return tabulate(rows, headers=headers, colalign=("left", "left", "right", "right", "right", "left", "left"))
+    headers = ["data set@protocol", "from", "files", "train", "query", "database", "measure", "what it is"]
+    table = tabulate(rows, headers=headers, colalign=(*["left"] * 3, *["right"] * 3, "left", "left"))
+    return f"{table}\n\nOwn data: {', '.join(f'{kind}PATH' for kind in OWN_KINDS)} (docs/adding-a-dataset.md)."
 
 
 def backbones() -> str:

@@ -35,6 +35,7 @@ class Settings:
     runs_dir: Path = Path("runs")
     data_dir: Path | None = None
     accept_unofficial: bool = False
+    data_size: int | None = None  # side in pixels of prepared image files; None: as their protocols state
     progress: bool = True
 
 
@@ -88,16 +89,19 @@ def plan(
     if settings.backbone is not None:
         BACKBONES.get(settings.backbone)
     device = resolve_device(settings.device)
-    protocols = {name: datasets.find_protocol(name) for name in dataset_names}  # refuse all wrong names before reading
+    for name in dataset_names:
+        datasets.find_protocol(name, data_dir=settings.data_dir)  # refuse all wrong names before reading
     loaded = {
         name: datasets.load(
-            protocol.full_name,
+            name,
             data_dir=settings.data_dir,
             evaluate_on=settings.evaluate_on,
             accept_unofficial=settings.accept_unofficial,
+            size=settings.data_size,
         )
-        for name, protocol in protocols.items()
+        for name in dataset_names
     }
+    _refuse_namesakes(loaded)
     resolved = [_resolve(loaded[d], classes[m], m, b, s, settings, device) for d, m, b, s in cells]
     return Plan(resolved, {dataset.name: dataset for dataset in loaded.values()}, settings, device)
 
@@ -116,6 +120,15 @@ def resolve_device(name: str) -> torch.device:
         found = torch.cuda.device_count()
         raise HashbenchError(f"The device '{name}' is not there (CUDA devices: {found}); choose --device cpu or auto.")
     return device
+
+
+def _refuse_namesakes(loaded: Mapping[str, Dataset]) -> None:
+    """Raise HashbenchError where two sets of own data have one name: their runs could not be told apart in a table."""
+    first: dict[str, str] = {}
+    for asked, dataset in loaded.items():
+        other = first.setdefault(dataset.name, asked)
+        if loaded[other].store.integrity != dataset.store.integrity:
+            raise HashbenchError(f"'{other}' and '{asked}' are both called {dataset.name}; rename the folder of one.")
 
 
 def _resolve(

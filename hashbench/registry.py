@@ -154,11 +154,18 @@ METHODS: Registry[Any] = Registry("method", builtin={"crh": "hashbench.methods.c
 DATASETS: Registry[Any] = Registry(
     "dataset",
     builtin={
+        "cars": "hashbench.datasets.cars:cars",
         "cifar10": "hashbench.datasets.cifar:cifar10",
         "cifar100": "hashbench.datasets.cifar:cifar100",
+        "coco": "hashbench.datasets.coco:coco",
+        "cub200": "hashbench.datasets.birds:cub200",
         "fashion-mnist": "hashbench.datasets.fashion_mnist:fashion_mnist",
         "fashion-mnist-10k": "hashbench.datasets.fashion_mnist:fashion_mnist_10k",
         "fashion-mosaic": "hashbench.datasets.fashion_mnist:fashion_mosaic",
+        "imagenet100": "hashbench.datasets.imagenet:imagenet100",
+        "mirflickr": "hashbench.datasets.mirflickr:mirflickr",
+        "nabirds": "hashbench.datasets.birds:nabirds",
+        "nuswide21": "hashbench.datasets.nuswide:nuswide21",
     },
 )
 BACKBONES: Registry[Any] = Registry(

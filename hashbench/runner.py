@@ -190,6 +190,7 @@ def _compute(
             "split_sha256": experiment.data.split_sha256,
             "data_integrity": experiment.data.integrity,
             "data_official": dataset.store.official,
+            "audit": dataset.audit.counts(),
             "weights": experiment.weights,
             "weights_sha256": _weights_sha256(experiment),
             "prepared_from_cache": prepared.cached,

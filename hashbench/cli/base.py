@@ -65,3 +65,9 @@ def data_options(function: Callable[..., None]) -> Callable[..., None]:
         "--data-dir", type=click.Path(path_type=Path), help="Where the official files lie.  [env: HASHBENCH_DATA]"
     )
     return folder(accept(function))
+
+
+def size_option(flag: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add the option about the size of prepared images, as `size`, to a command."""
+    text = "Side of the prepared images of a set of image files; default: what its protocols state."
+    return click.option(flag, "size", type=click.IntRange(min=1), metavar="PIXELS", help=text)

@@ -7,16 +7,20 @@ from pathlib import Path
 
 import click
 
-from hashbench.cli.base import command, data_options
+from hashbench.cli.base import command, data_options, size_option
 
 
 @command("hashbench list methods", "hashbench list datasets", name="list")
 @click.argument("kind", type=click.Choice(["methods", "datasets", "backbones", "recipes"]))
-def list_names(kind: str) -> None:
-    """Show what there is: methods, datasets, backbones or recipes."""
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Where the files of data sets are looked for.")
+def list_names(kind: str, data_dir: Path | None) -> None:
+    """Show what there is: methods, datasets, backbones or recipes.
+
+    A data set is ready to be used, preparable by `hashbench prepare`, or missing, and then downloaded where it may be.
+    """
     from hashbench import listing
 
-    click.echo(listing.TABLES[kind]())
+    click.echo(listing.datasets(data_dir) if kind == "datasets" else listing.TABLES[kind]())
 
 
 @command("hashbench check crh", "hashbench check my_package.my_module:MyMethod", "hashbench check my_file.py:MyLoss")
@@ -38,11 +42,12 @@ def check(target: str) -> None:
 @click.argument("dataset")
 @click.argument("folder", type=click.Path(path_type=Path))
 @data_options
-def export_split(dataset: str, folder: Path, data_dir: Path | None, accept_unofficial: bool) -> None:
+@size_option("--data-size")
+def export_split(dataset: str, folder: Path, data_dir: Path | None, accept_unofficial: bool, size: int | None) -> None:
     """Write the split of DATASET to FOLDER for suites that read lists: `path 0 1 0 ...`, and the images as PNG."""
     from hashbench.datasets import export
     from hashbench.datasets.base import load
 
-    loaded = load(dataset, data_dir=data_dir, accept_unofficial=accept_unofficial)
+    loaded = load(dataset, data_dir=data_dir, accept_unofficial=accept_unofficial, size=size)
     count = export.export_split(loaded, folder, progress=sys.stderr.isatty())
     click.echo(f"{folder}: {', '.join(export.LISTS.values())} and {count:,} images.")

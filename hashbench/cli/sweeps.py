@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hashbench.cli.base import command, data_options, names, warn
+from hashbench.cli.base import command, data_options, names, size_option, warn
 from hashbench.errors import HashbenchError
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 @click.option("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")
 @click.option("--runs-dir", type=click.Path(path_type=Path), default=Path("runs"), help="Where results are kept.")
 @data_options
+@size_option("--data-size")
 @click.option("--dry-run", is_flag=True, help="Show what would be run, and run nothing.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 def run(
@@ -54,6 +55,7 @@ def run(
     runs_dir: Path,
     data_dir: Path | None,
     accept_unofficial: bool,
+    size: int | None,
     dry_run: bool,
     quiet: bool,
 ) -> None:
@@ -80,6 +82,7 @@ def run(
         runs_dir=runs_dir,
         data_dir=data_dir,
         accept_unofficial=accept_unofficial,
+        data_size=size,
         progress=not quiet and sys.stderr.isatty(),
     )
     plan = planning.plan(method_names, dataset_names, lengths, seeds=seeds, settings=shared)

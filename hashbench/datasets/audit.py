@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from tabulate import tabulate
 
 from hashbench.datasets.base import Split, Store
-from hashbench.datasets.protocol import Protocol, Sizes
+from hashbench.datasets.protocol import Protocol, Sizes, StatedSizes
+from hashbench.datasets.splits import hold_out, split
 from hashbench.errors import HashbenchError
+
+COUNTED = {  # the fields that `table` shows, in its words
+    "train_in_database": "train images in the database",
+    "train_in_query": "train images among the queries",
+    "query_in_database": "queries in the database",
+    "unlabelled": "unlabelled images",
+    "queries_without_relevant": "queries without a relevant item",
+    "queries_copied_in_database": "queries with an identical picture in the database",
+    "queries_copied_with_other_labels": "of them, where it shares no label",
+    "queries_copied_in_train": "queries with an identical picture in train",
+    "copies": "images with an identical picture anywhere",
+    "copies_with_other_labels": "of them, where its labels differ",
+}
 
 
 @dataclass(frozen=True)
@@ -27,6 +43,12 @@ class Audit:
     queries_copied_in_train: int  # queries whose very pixels are also a train image
     queries_copied_in_database: int  # queries whose very pixels are also a database image
     queries_copied_with_other_labels: int  # those whose database copies include one that shares no label
+    copies: int  # images of any part whose very pixels are also another image's of any part
+    copies_with_other_labels: int  # those of which one such other image has different labels
+
+    def counts(self) -> dict[str, int]:
+        """Return the single numbers, without sizes and class balance."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, int)}
 
     def __str__(self) -> str:
         balance = ", ".join(
@@ -53,6 +75,7 @@ def audit(store: Store, parts: Split) -> Audit:
     in_database = counts["database"] > 0
     used = np.unique(np.concatenate([train, query, database]))
     copied_in_database, copied_with_other_labels = _copies(store, query, database)
+    copies, copies_with_other_labels = _shared(store, used)
     return Audit(
         sizes=Sizes(len(train), len(query), len(database)),
         train_per_class=tuple(counts["train"].tolist()),
@@ -66,7 +89,42 @@ def audit(store: Store, parts: Split) -> Audit:
         queries_copied_in_train=_copies(store, query, train)[0],
         queries_copied_in_database=copied_in_database,
         queries_copied_with_other_labels=copied_with_other_labels,
+        copies=copies,
+        copies_with_other_labels=copies_with_other_labels,
     )
+
+
+def table(audits: Mapping[str, Audit]) -> str:
+    """Return a table that people read: a column for each protocol, a line for each thing that was counted."""
+    parts = [
+        [f"{part} images (a class)", *(_balance(sizes, counts) for sizes, counts in columns)]
+        for part, columns in (
+            ("train", [(found.sizes.train, found.train_per_class) for found in audits.values()]),
+            ("query", [(found.sizes.query, found.query_per_class) for found in audits.values()]),
+            ("database", [(found.sizes.database, found.database_per_class) for found in audits.values()]),
+        )
+    ]
+    counted = [[title, *(f"{found.counts()[name]:,}" for found in audits.values())] for name, title in COUNTED.items()]
+    return tabulate(
+        [*parts, *counted],
+        headers=["", *audits],
+        disable_numparse=True,
+        colalign=("left", *["right"] * len(audits)),
+    )
+
+
+def audited_split(store: Store, protocol: Protocol, evaluate_on: str) -> tuple[Split, Audit]:
+    """Return the split of `store` under `protocol` that `evaluate_on` ("test" or "validation") asks for, audited.
+
+    Raises HashbenchError for a split that breaks a promise of its protocol.
+    """
+    parts = split(store, protocol)
+    found = audit(store, parts)
+    require(found, store, protocol)
+    if evaluate_on == "test":
+        return parts, found
+    parts = hold_out(store, parts)
+    return parts, audit(store, parts)
 
 
 def require(found: Audit, store: Store, protocol: Protocol) -> None:
@@ -78,6 +136,8 @@ def require(found: Audit, store: Store, protocol: Protocol) -> None:
         )
     if store.multi_label and not protocol.multi_label:
         raise HashbenchError(f"{name} is a single-label protocol, but {store.name} has images of several classes.")
+    if 0 in found.sizes:
+        raise HashbenchError(f"{name} needs images of every part, but {store.name} gives {_say(found.sizes)}.")
     if found.query_in_database or found.train_in_query:
         raise HashbenchError(
             f"{name} promises unseen queries, but {found.query_in_database} of them are in the database and "
@@ -88,7 +148,7 @@ def require(found: Audit, store: Store, protocol: Protocol) -> None:
             f"{name} promises {'all' if protocol.train_in_database else 'no'} train images in the database, but "
             f"{found.train_in_database} of {found.sizes.train} are; the split is not usable."
         )
-    if found.sizes != protocol.sizes:
+    if any(stated not in (None, size) for stated, size in zip(protocol.sizes, found.sizes, strict=True)):
         raise HashbenchError(
             f"{name} promises {_say(protocol.sizes)}, but {store.name} gives {_say(found.sizes)}; "
             f"is the data set complete?"
@@ -112,9 +172,29 @@ def _copies(store: Store, query: np.ndarray, others: np.ndarray) -> tuple[int, i
     return len(copied), len(conflicting)
 
 
+def _shared(store: Store, used: np.ndarray) -> tuple[int, int]:
+    """Count the images of `used` whose picture is another one's too, and those where one such has different labels."""
+    hashes = store.input_hashes
+    same: dict[bytes, list[int]] = {}
+    for image in used.tolist():
+        same.setdefault(hashes[image], []).append(image)
+    groups = [group for group in same.values() if len(group) > 1]
+    mixed = [group for group in groups if (store.labels[group] != store.labels[group[0]]).any()]
+    return sum(map(len, groups)), sum(map(len, mixed))
+
+
+def _balance(size: int | None, per_class: tuple[int, ...]) -> str:
+    """Say how many images a part holds, and how many of each class: of those that it holds, where they are not all."""
+    held = [count for count in per_class if count]
+    low, high = min(held, default=0), max(held, default=0)
+    each = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    return f"{size:,} ({each}{'' if len(held) == len(per_class) else f', {len(held)} classes'})"
+
+
 def _share_labels(store: Store, image: int, others: list[int]) -> bool:
     return bool((store.labels[others] & store.labels[image]).any(axis=1).all())
 
 
-def _say(sizes: Sizes) -> str:
-    return f"{sizes.train:,} train, {sizes.query:,} query and {sizes.database:,} database images"
+def _say(sizes: StatedSizes | Sizes) -> str:
+    train, query, database = ("any number of" if size is None else f"{size:,}" for size in sizes)
+    return f"{train} train, {query} query and {database} database images"

@@ -24,18 +24,26 @@ if TYPE_CHECKING:
     import numpy as np
 
     from hashbench.datasets.audit import Audit
+    from hashbench.datasets.imagefiles import ImageFiles
 
 ACCEPT_UNOFFICIAL = "HASHBENCH_ACCEPT_UNOFFICIAL"
 EVALUATED_PARTS = ("test", "validation")
+OWN_KINDS = ("folder:", "lists:", "arrays:")  # what the names of own data start with, before a path
+OWN_PROTOCOLS = ("given", "auto", "unseen")
 
 
 @dataclass(frozen=True)
 class DataSource:
-    """A registered data set: its protocols, and the function that reads it, `read(data_dir) -> Store`."""
+    """A registered data set: its protocols, and the function that reads it.
+
+    `read(data_dir)` returns a Store where the official files hold arrays, and ImageFiles where images lie in files of
+    their own, which `hashbench prepare` decodes once.
+    """
 
     name: str
-    read: Callable[[Path | None], Store]
+    read: Callable[[Path | None], Store | ImageFiles]
     protocols: tuple[Protocol, ...]
+    spelling: str = ""  # of own data: the name with the whole path, `folder:/data/pets`
 
     def __post_init__(self) -> None:
         # The registry tells two things of one name apart by the module that defines them.
@@ -52,6 +60,7 @@ class Store:
     classes: tuple[str, ...]
     part: np.ndarray | None = None  # (N,) str: "train", "test" or "database", the source's own split
     sources: tuple[SourceFile, ...] = ()  # the files it was read from
+    names: tuple[str, ...] | None = None  # official file names, in store order
 
     def __post_init__(self) -> None:
         form = (self.inputs.ndim, self.inputs.dtype.name)
@@ -76,7 +85,7 @@ class Store:
         """What the inputs are."""
         return "images" if self.inputs.ndim == 4 else "vectors"
 
-    @property
+    @cached_property
     def multi_label(self) -> bool:
         """Whether any input has more than one label."""
         return bool((self.labels.sum(axis=1) > 1).any())
@@ -145,14 +154,14 @@ class Dataset:
         return self.store.kind
 
 
-def dataset(name: str, *, protocols: str) -> Callable[[Callable[[Path | None], Store]], DataSource]:
-    """Register `read(data_dir) -> Store` as data set `name`, its protocols in the TOML file `protocols`.
+def dataset(name: str, *, protocols: str) -> Callable[[Callable[[Path | None], Store | ImageFiles]], DataSource]:
+    """Register `read(data_dir) -> Store | ImageFiles` as data set `name`, its protocols in the TOML file `protocols`.
 
     The file's path is relative to the module of the function. Raises HashbenchError for a protocol file that is missing
     or not in order, and for a name that is taken.
     """
 
-    def register(read: Callable[[Path | None], Store]) -> DataSource:
+    def register(read: Callable[[Path | None], Store | ImageFiles]) -> DataSource:
         home = Path(getattr(sys.modules.get(read.__module__), "__file__", None) or ".").parent
         source = DataSource(name, read, read_protocols(name, home / protocols))
         return DATASETS.register(name, source)
@@ -182,53 +191,89 @@ def data_source(name: str) -> DataSource:
     return source
 
 
-def find_protocol(name: str) -> Protocol:
+def find_protocol(name: str, *, data_dir: str | Path | None = None) -> Protocol:
     """Return the protocol that `dataset`, `dataset@protocol` or an alias names, without reading any data.
 
-    A bare data set means its first protocol. Raises HashbenchError with the nearest known name.
+    A bare data set means its first protocol. Of own data (`folder:PATH`, `lists:PATH`, `arrays:PATH`) what is there is
+    read, but for the pixels. Raises HashbenchError with the nearest known name.
     """
-    set_name, at, wanted = name.partition("@")
-    if set_name not in DATASETS:
-        aliases = _aliases()
-        if name in aliases:
-            return aliases[name]
-        known = [*DATASETS, *aliases]
-        raise unknown("data set", set_name or name, known, hint="`hashbench list datasets` shows all.")
-    found = {protocol.full_name: protocol for protocol in data_source(set_name).protocols}
-    if not at:
-        return next(iter(found.values()))
-    if name not in found:
-        raise unknown("protocol", f"{set_name}@{wanted}", found, hint="`hashbench list datasets` shows all.")
-    return found[name]
+    return find(name, data_dir)[1]
+
+
+def find(name: str, data_dir: str | Path | None = None) -> tuple[DataSource, Protocol]:
+    """Return the data set and the protocol that a name means, as `find_protocol` does."""
+    if name.startswith(OWN_KINDS):
+        from hashbench.datasets.own import own_source  # needs numpy
+
+        set_name, wanted = own_name(name)
+        source = own_source(set_name, data_dir)
+    else:
+        set_name, _, wanted = name.partition("@")
+        if set_name not in DATASETS:
+            aliases = _aliases()
+            if name in aliases:
+                return data_source(aliases[name].dataset), aliases[name]
+            hint = "`hashbench list datasets` shows all."
+            if os.path.exists(name):
+                hint = f"Own data are {', '.join(f'{kind}{name}' for kind in OWN_KINDS)}, whatever lies there."
+            raise unknown("data set", set_name or name, [*DATASETS, *aliases], hint=hint)
+        source = data_source(set_name)
+    found = {protocol.name: protocol for protocol in source.protocols}
+    if name == set_name:
+        return source, next(iter(found.values()))
+    if wanted not in found:
+        known = [protocol.full_name for protocol in found.values()]
+        raise unknown("protocol", f"{set_name}@{wanted}", known, hint="`hashbench list datasets` shows all.")
+    return source, found[wanted]
+
+
+def own_name(name: str) -> tuple[str, str]:
+    """Return the two sides of `folder:PATH@protocol`; an "@" in a path is no protocol's."""
+    path, _, protocol = name.rpartition("@")
+    return (path, protocol) if protocol in OWN_PROTOCOLS and path else (name, "")
 
 
 def load(
-    name: str, *, data_dir: str | Path | None = None, evaluate_on: str = "test", accept_unofficial: bool = False
+    name: str,
+    *,
+    data_dir: str | Path | None = None,
+    evaluate_on: str = "test",
+    accept_unofficial: bool = False,
+    size: int | None = None,
 ) -> Dataset:
-    """Read the data set that `name` means, split it by its protocol's rule and audit the split.
+    """Return the data set that `name` means, split by its protocol's rule, with the audit of the split.
 
-    On `validation`, a fifth of the train images asks and the other train images are both train and database; the
-    protocol's own query and database images are not used. Raises HashbenchError for unknown names, for missing or
-    damaged files, for files that are not the official ones (unless accepted, here or by HASHBENCH_ACCEPT_UNOFFICIAL=1),
-    and for a split that breaks its protocol's promises.
+    A set of image files is opened as it was prepared at `size` pixels (None: the size its protocols state); a set of
+    arrays is read, or opened where it was prepared. On `validation`, a fifth of the train images asks and the other
+    train images are both train and database; the protocol's own query and database images are not used. Raises
+    HashbenchError for unknown names, for missing, damaged or unprepared files, for files that are not the official ones
+    (unless accepted, here or by HASHBENCH_ACCEPT_UNOFFICIAL=1), and for a split that breaks its protocol's promises.
     """
     # Imported here because they need numpy, which listing protocols must not wait for.
-    from hashbench.datasets.audit import audit, require
-    from hashbench.datasets.splits import hold_out, split
+    from hashbench.datasets.audit import audited_split
+    from hashbench.datasets.prepared import PreparedStore, open_or_read
 
     if evaluate_on not in EVALUATED_PARTS:
         raise unknown("part to evaluate on", evaluate_on, EVALUATED_PARTS)
-    protocol = find_protocol(name)
-    store = data_source(protocol.dataset).read(Path(data_dir).expanduser() if data_dir is not None else None)
-    if not (accept_unofficial or os.environ.get(ACCEPT_UNOFFICIAL, "") not in ("", "0")):
-        _require_official(store)
-    parts = split(store, protocol)
-    found = audit(store, parts)
-    require(found, store, protocol)
-    if evaluate_on == "validation":
-        parts = hold_out(store, parts)
-        found = audit(store, parts)
+    source, protocol = find(name, data_dir)
+    store = open_or_read(source, data_dir, size=size)
+    require_official(store, accept_unofficial=accept_unofficial)
+    kept = store.kept_split(protocol, evaluate_on) if isinstance(store, PreparedStore) else None
+    parts, found = kept or audited_split(store, protocol, evaluate_on)
     return Dataset(store, protocol, parts, evaluate_on, found)
+
+
+def require_official(data: Store | ImageFiles, *, accept_unofficial: bool) -> None:
+    """Raise HashbenchError where a file of `data` is not the official one and nobody accepts that."""
+    if accept_unofficial or os.environ.get(ACCEPT_UNOFFICIAL, "") not in ("", "0"):
+        return
+    for file in data.sources:
+        if file.official is False:
+            raise HashbenchError(
+                f"{file.path} is not the official file of {data.name}: its checksum is {file.digest} instead of "
+                f"{file.expected}; fetch the official one, or accept it with --accept-unofficial "
+                f"({ACCEPT_UNOFFICIAL}=1), which the results will say."
+            )
 
 
 def _aliases() -> dict[str, Protocol]:
@@ -242,13 +287,3 @@ def _aliases() -> dict[str, Protocol]:
             for alias in protocol.aliases:
                 found.setdefault(alias, protocol)
     return found
-
-
-def _require_official(store: Store) -> None:
-    for file in store.sources:
-        if file.official is False:
-            raise HashbenchError(
-                f"{file.path} is not the official file of {store.name}: its checksum is {file.digest} instead of "
-                f"{file.expected}; fetch the official one, or accept it with --accept-unofficial "
-                f"({ACCEPT_UNOFFICIAL}=1), which the results will say."
-            )

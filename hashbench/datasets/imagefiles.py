@@ -23,3 +23,4 @@ class ImageFiles:
     classes: tuple[str, ...]
     part: np.ndarray | None = None  # (N,) str: "train", "test" or "database", the source's own split
     sources: tuple[SourceFile, ...] = ()  # the annotation files it was read from
+    unlabelled: int = 0  # images of the release that were left out because they have no label

@@ -10,7 +10,20 @@ from typing import Any, NamedTuple
 
 from hashbench.errors import HashbenchError, unknown
 
-RULES = ("given-v1", "overall-v1", "per-class-v1")  # implemented in splits.py
+RULES = (  # implemented in rules.py
+    "even-v1",
+    "given-query-v1",
+    "given-v1",
+    "overall-v1",
+    "overall-v2",
+    "per-class-v1",
+    "per-label-v1",
+    "proportional-v1",
+    "shares-v1",
+    "unseen-v1",
+)
+SELF_SIZED = ("given-v1", "shares-v1", "unseen-v1")  # rules that take no number of train and query images
+BY_RULE = "rule"  # in place of a size: as many images as the rule yields
 _FAMILY_KEYS = {
     "about": str,
     "num_classes": int,
@@ -18,6 +31,9 @@ _FAMILY_KEYS = {
     "citation": str,
     "licence": str,
     "source": str,
+    "num_images": int,
+    "image_size": int,
+    "found_by": list,
 }
 _PROTOCOL_KEYS = {
     "name": str,
@@ -28,7 +44,7 @@ _PROTOCOL_KEYS = {
     "measures": list,
     "aliases": list,
 }
-_OPTIONAL_KEYS = {"multi_label", "aliases"}
+_OPTIONAL_KEYS = {"multi_label", "aliases", "num_images", "image_size", "found_by"}
 
 
 class Sizes(NamedTuple):
@@ -39,13 +55,21 @@ class Sizes(NamedTuple):
     database: int
 
 
+class StatedSizes(NamedTuple):
+    """How many images a protocol says that each part holds; None: as many as its rule yields."""
+
+    train: int | None
+    query: int | None
+    database: int | None
+
+
 @dataclass(frozen=True)
 class Protocol:
     """One way to split a data set and to measure on it, as its TOML file states it."""
 
     dataset: str
     name: str
-    sizes: Sizes
+    sizes: StatedSizes | Sizes
     train_in_database: bool
     rule: str  # one of RULES
     measures: tuple[str, ...]  # names of measures, the default one first
@@ -57,11 +81,28 @@ class Protocol:
     source: str
     aliases: tuple[str, ...] = ()  # other full names, as the field's code uses them
     multi_label: bool = False
+    num_images: int | None = None  # how many the reader finds in a complete copy; None: not checked
+    image_size: int | None = None  # side in pixels at which image files are prepared; None: the set comes as arrays
+    found_by: tuple[str, ...] | None = None  # the files are there if one of these is, below the data folder; (): always
 
     @property
     def full_name(self) -> str:
         """The name to ask for, `dataset@protocol`."""
         return f"{self.dataset}@{self.name}"
+
+    def require_count(self, found: int) -> None:
+        """Raise HashbenchError where the reader `found` another number of images than a complete copy has."""
+        if self.num_images not in (None, found):
+            raise HashbenchError(
+                f"{self.dataset} has {self.num_images:,} images, but {found:,} were found; is this copy complete?"
+            )
+
+    @property
+    def stated(self) -> tuple[int, int]:
+        """The numbers of train and query images, for rules that need both; raises HashbenchError where one lacks."""
+        if self.sizes.train is None or self.sizes.query is None:
+            raise HashbenchError(f"{self.full_name} must state its train and query sizes for the rule '{self.rule}'.")
+        return self.sizes.train, self.sizes.query
 
 
 def read_protocols(name: str, path: Path) -> tuple[Protocol, ...]:
@@ -74,6 +115,8 @@ def read_protocols(name: str, path: Path) -> tuple[Protocol, ...]:
     if not (isinstance(entries, list) and entries and all(isinstance(entry, dict) for entry in entries)):
         raise HashbenchError(f"{path} states no protocol; add a [[protocol]] table.")
     family = _checked(table, _FAMILY_KEYS, str(path))
+    if "found_by" in family:
+        family["found_by"] = tuple(family["found_by"])
     found = []
     for number, entry in enumerate(entries, start=1):
         where = f"[[protocol]] {number} of {path}"
@@ -82,11 +125,21 @@ def read_protocols(name: str, path: Path) -> tuple[Protocol, ...]:
             raise HashbenchError(f"{where} has the unknown rule '{entry['rule']}'; known: {', '.join(RULES)}.")
         if not entry["measures"]:
             raise HashbenchError(f"{where} names no measure; give at least its default one.")
-        entry["sizes"] = Sizes(**_checked(entry["sizes"], dict.fromkeys(Sizes._fields, int), f"The sizes in {where}"))
+        entry["sizes"] = _sizes(entry["sizes"], entry["rule"], where)
         entry["measures"] = tuple(entry["measures"])
         entry["aliases"] = tuple(entry.get("aliases", ()))
         found.append(Protocol(dataset=name, **entry, **family))
     return tuple(found)
+
+
+def _sizes(table: Mapping[str, Any], rule: str, where: str) -> StatedSizes:
+    for part in ("train", "query"):
+        if table.get(part) == BY_RULE and rule not in SELF_SIZED:
+            raise HashbenchError(f"{where} has the rule '{rule}', which needs a number of {part} images.")
+    stated = {part: size for part, size in table.items() if size != BY_RULE}
+    open_parts = dict.fromkeys((part for part, size in table.items() if size == BY_RULE))
+    keys = {part: int for part in Sizes._fields if part not in open_parts}
+    return StatedSizes(**_checked(stated, keys, f"The sizes in {where}"), **open_parts)
 
 
 def _checked(table: Mapping[str, Any], keys: Mapping[str, type], where: str) -> dict[str, Any]:

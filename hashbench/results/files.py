@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -49,6 +50,23 @@ def remove_parts(folder: Path) -> None:
     with reported(folder):
         for part in folder.glob(_PART.format(name="*", pid="*")):
             part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def only_one(lock: Path, *, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold `lock`, after waiting until no other process does; the kernel releases it at the latest when we end.
+
+    `on_wait` is called once where there is something to wait for. Raises HashbenchError where it cannot be written.
+    """
+    with reported(lock):
+        file = lock.open("w")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            on_wait()
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from hashbench.datasets.base import find_protocol, load
+from hashbench.datasets.building import prepare
 from hashbench.datasets.cifar import CIFAR10, CIFAR10_CLASSES, CIFAR100, CIFAR100_CLASSES, read_binary
 from hashbench.errors import HashbenchError
 
@@ -74,3 +75,19 @@ def test_the_real_cifar100():
     assert set(loaded.audit.train_per_class) == {100}
     assert set(loaded.audit.query_per_class) == {50}
     assert set(loaded.audit.database_per_class) == {450}
+
+
+@pytest.mark.real
+def test_the_audits_of_the_real_cifars_prepared():
+    """As docs/preparing-data.md states them; run with HASHBENCH_DATA=... pytest -m real tests/datasets."""
+    ten = prepare("cifar10", progress=False)
+    assert ten.problems == {}
+    assert {"54k", "59k", "50k", "unsup"} <= ten.audits.keys()
+    for found in ten.audits.values():
+        assert (found.copies, found.unlabelled, found.queries_without_relevant) == (0, 0, 0)
+    hundred = prepare("cifar100", accept_unofficial=True, progress=False)
+    assert hundred.problems == {}
+    found = hundred.audits["45k"]
+    assert (found.copies, found.copies_with_other_labels) == (2 * 26, 2 * 17)
+    assert (found.queries_copied_in_database, found.queries_copied_in_train) == (0, 0)
+    assert load("cifar100", accept_unofficial=True).split.sha256.startswith("79a96d99")

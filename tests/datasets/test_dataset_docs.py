@@ -2,11 +2,13 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from replicas import picture
 
 from hashbench.datasets.base import data_source
 from hashbench.registry import DATASETS
@@ -32,6 +34,35 @@ def test_the_example_of_the_guide_prints_what_the_guide_says(tmp_path):
     assert run(tmp_path, "look.py") == printed
 
 
+def test_the_herbarium_of_the_guide_is_prepared(tmp_path):
+    blocks = dict(re.findall(r"`([\w./]+)`:\n\n```\w+\n(.*?)```", GUIDE, re.DOTALL))
+    (tmp_path / "herbarium.py").write_text(blocks["herbarium.py"])
+    sizes = "train = 12, query = 6, database = 12"
+    toml = re.sub(r"train = \d+, query = \d+, database = \d+", sizes, blocks["glyphs/glyphs.toml"])
+    (tmp_path / "herbarium.toml").write_text(f"image_size = 16\nnum_images = 30\n{toml}")
+    for number in range(30):
+        picture(tmp_path / "sheets" / f"{number:04d}.jpg", number % 3)
+    lines = "".join(f"{number:04d}.jpg {number % 3}\n" for number in range(30))
+    (tmp_path / "sheets" / "labels.txt").write_text(lines)
+    (tmp_path / "data" / "herbarium").mkdir(parents=True)
+    shutil.make_archive(str(tmp_path / "data/herbarium/sheets"), "zip", tmp_path, "sheets")
+    code = (
+        "import herbarium; from hashbench.datasets.building import prepare; from hashbench.datasets.base import load; "
+        "prepare('herbarium', data_dir='data', progress=False); print(load('herbarium', data_dir='data').audit.sizes)"
+    )
+    assert "train=12, query=6, database=12" in run(tmp_path, "-c", code)
+
+
+def test_the_commands_for_own_data_work_as_written(tmp_path):
+    for hue, label in enumerate(("cat", "dog", "fish")):
+        for number in range(10):
+            picture(tmp_path / "data" / "pets" / label / f"{number}.jpg", hue)
+    prepare, train = re.findall(r"^    hashbench (.*folder:data/pets.*)$", GUIDE, re.MULTILINE)
+    assert "folder:pets: 30 inputs" in run(tmp_path, "-m", "hashbench", *prepare.replace("128", "16").split())
+    train = [*train.replace("128", "16").split(), "--epochs", "1"]
+    assert "16 bits" in run(tmp_path, "-m", "hashbench", *train)
+
+
 def test_the_code_of_the_page_runs(tmp_path):
     (code,) = re.findall(r"```python\n(.*?)```", SETS, re.DOTALL)
     printed = run(tmp_path, "-c", code)
@@ -43,7 +74,10 @@ def test_the_page_states_every_protocol_with_its_sizes_and_licence(name):
     rows = SETS.partition(f"\n| `{name}` | `")[2]
     for protocol in data_source(name).protocols:
         row = next(row for row in f"| `{rows}".splitlines() if f"| `{protocol.name}`" in row)
-        assert all(f" {size:,}" in row for size in protocol.sizes)
+        cells = [cell.strip() for cell in row.split("|")][-7:-4]
+        for cell, size in zip(cells, protocol.sizes, strict=True):
+            assert cell.split(" (")[0] == ("by rule" if size is None else f"{size:,}")
+        assert row.rstrip("| ").split("| ")[-1].split(";")[0] == protocol.measures[0]
         assert ("| yes |" in row) == protocol.train_in_database
         for alias in protocol.aliases:
             assert f"`{alias}`" in row

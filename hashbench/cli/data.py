@@ -1,0 +1,61 @@
+"""Commands that make data ready: prepare."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hashbench.cli.base import command, data_options, size_option
+
+if TYPE_CHECKING:
+    from hashbench.datasets.building import Preparation
+
+
+@command(
+    "hashbench prepare fashion-mnist-10k",
+    "hashbench prepare cifar10 --data-dir data",
+    "hashbench prepare cub200 --data-dir data --size 224",
+)
+@click.argument("dataset", metavar="NAME[@PROTOCOL]")
+@data_options
+@size_option("--size")
+@click.option("--quiet", is_flag=True, help="No progress bars.")
+def prepare(dataset: str, data_dir: Path | None, accept_unofficial: bool, size: int | None, quiet: bool) -> None:
+    """Make a data set ready: find or download its files, check them, decode its images once, and audit its splits.
+
+    What is ready is not made again, and what was interrupted goes on where it was.
+    """
+    from hashbench.datasets import building
+    from hashbench.datasets.audit import table
+
+    made = building.prepare(
+        dataset,
+        data_dir=data_dir,
+        size=size,
+        accept_unofficial=accept_unofficial,
+        progress=not quiet and sys.stderr.isatty(),
+        on_wait=lambda: click.echo(f"Another process prepares {dataset}; waiting for it.", err=True),
+    )
+    click.echo(_summary(made))
+    if made.audits:
+        click.echo(f"\n{table(made.audits)}")
+    for problem in made.problems.values():
+        raise problem
+
+
+def _summary(made: Preparation) -> str:
+    from hashbench.datasets.prepared import PreparedStore
+
+    store = made.store
+    official = {True: "official files", False: "NOT the official files", None: "checksums of the release not known"}
+    place = f"Prepared in {made.folder}." if made.folder else "It ships with hashbench and needs no preparation."
+    left_out = isinstance(store, PreparedStore) and store.record["unlabelled"]
+    unlabelled = f"{left_out:,} images of the release have no label and were left out.\n" if left_out else ""
+    shape = "x".join(map(str, store.inputs.shape[1:]))
+    return (
+        f"{store.name}: {len(store.inputs):,} inputs of {shape}, {len(store.classes)} classes, "
+        f"{official[store.official]}, integrity {store.integrity[:16]}.\n{unlabelled}{place}"
+    )

@@ -1,0 +1,198 @@
+"""Releases of image files: found unpacked, or unpacked from their archives, or fetched; never half of one.
+
+An archive is unpacked into a hidden folder and takes its place in one step when all of it is there.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import http.client
+import os
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from hashbench.datasets.store import CHUNK_BYTES, data_root, download
+from hashbench.errors import HashbenchError
+from hashbench.results.files import make_folder, only_one, reported
+
+TAR_END = 1024  # a whole .tar ends with two blocks of 512 zeros
+# what reading a damaged or foreign archive raises; RuntimeError: a zip with a password
+DAMAGE = (
+    EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError, zipfile.BadZipFile, NotImplementedError, RuntimeError,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Packed:
+    """One archive of a release, and where its content lies once unpacked."""
+
+    name: str  # of the archive: .zip, .tar, .tar.gz or .tgz
+    holds: str  # the folder, below the release's own
+    marker: str = ""  # a file in `holds`, by which a whole copy is known; "": that the folder is there must do
+    url: str | None = None  # None: it cannot be downloaded without asking its owners
+    md5: str | None = None  # of the archive; None: not known for certain
+
+
+@dataclass(frozen=True)
+class ImageRelease:
+    """The official archives of a data set of image files."""
+
+    title: str
+    folder: str  # below the data root; "": the data root itself
+    archives: tuple[Packed, ...]
+    page: str  # where people get them
+    how: str = ""  # what they need to do there, where a download is not enough
+
+    def locate(self, data_dir: Path | None = None) -> Path:
+        """Return the release's folder with everything unpacked, which this unpacks and downloads where it must.
+
+        Raises HashbenchError that says which files to put where, for what is missing and cannot be downloaded, and for
+        damaged or unsafe archives.
+        """
+        root = self.root(data_dir)
+        needed = [part for part in self.archives if not _unpacked(root, part)]
+        for part in needed:
+            if part.url is None and _packed(root, part) is None:
+                raise self._absent(root)
+        for part in needed:
+            path = _packed(root, part)
+            if path is None:
+                path = self._fetch(root / part.name, part)
+            elif part.md5 is not None and (found := _md5(path)) != part.md5:
+                raise HashbenchError(
+                    f"{path} is not the official archive of {self.title}: its md5 is {found} instead of {part.md5}; "
+                    f"fetch it again, or unpack it into {root} yourself to use it all the same."
+                )
+            unpack(path, root / part.holds, marker=part.marker)
+        return root
+
+    def root(self, data_dir: Path | None) -> Path:
+        """Return where the release lies: its folder in the data root, or the data root where that is this folder."""
+        root = data_root(data_dir)
+        is_it = not os.path.isdir(root / self.folder) and any(_unpacked(root, part) for part in self.archives)
+        return root if is_it else root / self.folder
+
+    def _fetch(self, target: Path, part: Packed) -> Path:
+        def check(path: Path) -> None:
+            if part.md5 is not None and (found := _md5(path)) != part.md5:
+                raise HashbenchError(
+                    f"The download of {part.name} is damaged or not the official file: its md5 is {found} instead of "
+                    f"{part.md5}; nothing was kept, try again."
+                )
+
+        assert part.url is not None
+        try:
+            download(part.url, target, check=check)
+        except (OSError, http.client.HTTPException) as error:
+            raise self._absent(target.parent, because=str(error).strip("<>")) from error
+        return target
+
+    def _absent(self, root: Path, *, because: str = "") -> HashbenchError:
+        names = ", ".join(f"{part.name} (or unpacked, {part.holds}/)" for part in self.archives)
+        reason = because and f" and cannot be downloaded ({because})"
+        return HashbenchError(
+            f"{self.title} is not complete in {root}{reason}: get {names} from {self.page}"
+            f"{self.how and f' ({self.how})'} and put it there, or say with --data-dir where it is."
+        )
+
+
+def unpack(archive: Path, target: Path, *, marker: str) -> None:
+    """Unpack a .zip or .tar archive so that `target` is the folder in it that holds `marker`, or that has its name.
+
+    `target` appears in one step when everything is unpacked; what a killed process left is removed first. Raises
+    HashbenchError for damaged archives, for members that would leave the folder, for links, and where the disk is full.
+    """
+    make_folder(target.parent)
+    part = target.with_name(f".{target.name}.part")
+    with only_one(target.with_name(f".{target.name}.lock")):
+        if os.path.exists(target / marker):
+            return  # by the process that had the lock before
+        if os.path.lexists(target):
+            raise HashbenchError(f"{target} is there without {marker}; move it away to have {archive.name} unpacked.")
+        try:
+            with reported(part):
+                shutil.rmtree(part, ignore_errors=True)
+                part.mkdir()
+                _extract(archive, part)
+                wanted = marker or target.name
+                found = min(part.rglob(wanted), key=lambda path: (len(path.parts), path), default=None)
+                if found is None:
+                    raise HashbenchError(f"{archive} holds no {wanted}; is it another archive? Fetch it again.")
+                os.sync()  # before the rename: a power cut must not leave a name without its content
+                os.replace(found.parent if marker else found, target)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def _extract(archive: Path, folder: Path) -> None:
+    from tqdm import tqdm
+
+    try:
+        members = _zip_members(archive, folder) if archive.suffix == ".zip" else _tar_members(archive, folder)
+        for _ in tqdm(members, desc=f"unpacking {archive.name}", unit="file", leave=False, disable=None):
+            pass
+    except DAMAGE as error:
+        raise HashbenchError(f"{archive} is damaged, truncated or no archive ({error}); fetch it again.") from error
+
+
+def _zip_members(archive: Path, folder: Path) -> Iterator[str]:
+    """Extract member by member; each one's checksum is verified on the way."""
+    with zipfile.ZipFile(archive) as file:
+        for member in file.infolist():
+            _require_safe(member.filename, archive)
+            if stat.S_ISLNK(member.external_attr >> 16):
+                raise _unsafe(member.filename, archive, "is a link")
+            file.extract(member, folder)
+            yield member.filename
+
+
+def _tar_members(archive: Path, folder: Path) -> Iterator[str]:
+    with archive.open("rb") as raw:
+        raw.seek(-min(TAR_END, os.path.getsize(archive)), os.SEEK_END)
+        ended = not any(raw.read())
+    if archive.suffix == ".tar" and not ended:  # tarfile takes one that was cut between two members for whole
+        raise EOFError("it has no end")
+    with open(archive, "rb") if archive.suffix == ".tar" else gzip.open(archive) as stream:
+        with tarfile.open(fileobj=stream, mode="r|") as file:
+            for member in file:
+                _require_safe(member.name, archive)
+                if not (member.isfile() or member.isdir()):
+                    raise _unsafe(member.name, archive, "is a link or a device")
+                file.extract(member, folder, filter="data")
+                yield member.name
+        while stream.read(CHUNK_BYTES):
+            pass  # to the end, where the checksum stands
+
+
+def _require_safe(member: str, archive: Path) -> None:
+    posix = member.replace("\\", "/")
+    if PurePosixPath(posix).is_absolute() or ".." in posix.split("/") or posix[1:2] == ":":
+        raise _unsafe(member, archive, "would leave the folder it is unpacked into")
+
+
+def _unsafe(member: str, archive: Path, reason: str) -> HashbenchError:
+    return HashbenchError(f"{member} in {archive} {reason}; nothing was unpacked, fetch the official archive.")
+
+
+def _unpacked(root: Path, part: Packed) -> bool:
+    return os.path.exists(root / part.holds / part.marker)
+
+
+def _packed(root: Path, part: Packed) -> Path | None:
+    """Return the archive where it lies in the release's folder."""
+    return root / part.name if os.path.isfile(root / part.name) else None
+
+
+def _md5(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "md5").hexdigest()
+    except OSError as error:
+        raise HashbenchError(f"{path} cannot be read ({error.strerror}).") from error

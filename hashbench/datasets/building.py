@@ -1,0 +1,278 @@
+"""Building a prepared store: decoded and hashed in parallel, resumed where it was killed, named only when it is whole.
+
+Everything is written into a hidden folder beside the final one. Its inputs, the state of their files and their hashes
+grow row by row, the hashes last, so the number of hashes says how many rows are done.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from hashbench.datasets import prepared
+from hashbench.datasets.audit import Audit, audited_split
+from hashbench.datasets.base import EVALUATED_PARTS, DataSource, Store, find, require_official
+from hashbench.datasets.decoding import decode, inspect
+from hashbench.datasets.growing import Growing
+from hashbench.datasets.imagefiles import ImageFiles
+from hashbench.datasets.prepared import FILES, HASHES, INPUTS, PreparedStore
+from hashbench.datasets.protocol import Protocol
+from hashbench.datasets.recording import complete
+from hashbench.datasets.store import CACHE_DIR
+from hashbench.errors import HashbenchError
+from hashbench.results.files import make_folder, only_one, reported
+
+CHUNK_BYTES = 1 << 24  # of inputs: what is written, and what a killed preparation loses, at a time
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What came of preparing a data set."""
+
+    store: Store
+    folder: Path | None  # None: the data ship with hashbench, and nothing needs to be kept
+    audits: Mapping[str, Audit]  # by protocol, of its test split
+    problems: Mapping[str, HashbenchError]  # by protocol: why it cannot be used
+
+
+def prepare(
+    name: str,
+    *,
+    data_dir: str | Path | None = None,
+    size: int | None = None,
+    accept_unofficial: bool = False,
+    progress: bool = True,
+    on_wait: Callable[[], None] = lambda: None,
+) -> Preparation:
+    """Prepare the data set that `name` means, its image files at `size` pixels (None: as its protocols state).
+
+    What is ready is not built again; what was interrupted goes on. `on_wait` is called when another process is at it.
+    Raises HashbenchError for what is unknown, missing, damaged or unofficial, and where the store cannot be written.
+    """
+    source, protocol = find(name, data_dir)
+    asked_for_one = name.endswith(f"@{protocol.name}") or name in protocol.aliases
+    protocols = (protocol,) if asked_for_one else source.protocols
+    if size is not None and size < 1:
+        raise HashbenchError(f"Images cannot be prepared at {size} pixels; choose 1 or more.")
+    data = source.read(Path(data_dir).expanduser() if data_dir is not None else None)
+    require_official(data, accept_unofficial=accept_unofficial)
+    if isinstance(data, ImageFiles):
+        side = size or protocol.image_size or prepared.IMAGE_SIZE
+        build = _Build(source, data, data_dir, side, prepared.files_key(data, side), progress)
+    elif size is not None:
+        raise prepared.no_size(data)
+    elif not data.sources or None in [prepared.status_of(file.path) for file in data.sources]:
+        return _audited(data, None, protocols)
+    else:
+        build = _Build(source, data, data_dir, None, _arrays_key(data, prepared.root_of(source, data_dir)), progress)
+    store = build.run(protocols, on_wait)
+    return _audited(store, store.folder, protocols)
+
+
+def _audited(store: Store, folder: Path | None, protocols: Sequence[Protocol]) -> Preparation:
+    audits: dict[str, Audit] = {}
+    problems: dict[str, HashbenchError] = {}
+    for protocol in protocols:
+        kept = store.kept_split(protocol, "test") if isinstance(store, PreparedStore) else None
+        try:
+            audits[protocol.name] = (kept or audited_split(store, protocol, "test"))[1]
+        except HashbenchError as error:
+            problems[protocol.name] = error
+    return Preparation(store, folder, audits, problems)
+
+
+@dataclass(frozen=True)
+class _Build:
+    """One prepared store in the making."""
+
+    source: DataSource
+    data: Store | ImageFiles
+    data_dir: str | Path | None
+    size: int | None  # side in pixels; None: arrays as they come
+    key: str
+    progress: bool
+
+    @property
+    def folder(self) -> Path:
+        return prepared.prepared_root() / prepared.folder_name(self.source.name, self.size, self.key)
+
+    @property
+    def workshop(self) -> Path:
+        return self._beside("building")
+
+    def _beside(self, ending: str) -> Path:
+        return self.folder.with_name(f".{self.folder.name}.{ending}")
+
+    def run(self, protocols: Sequence[Protocol], on_wait: Callable[[], None]) -> PreparedStore:
+        """Return the store, built where it is not ready; nothing is begun where no one of `protocols` can use it."""
+        make_folder(self.folder.parent)
+        states = inspect(self.data) if isinstance(self.data, ImageFiles) else None
+        with only_one(self._beside("lock"), on_wait=on_wait):
+            shutil.rmtree(self._beside("old"), ignore_errors=True)
+            found = self._found()
+            if found is not None and self._is_current(found, states):
+                return found
+            if isinstance(self.data, ImageFiles):
+                _check_promises(self.data, protocols)
+            if found is not None and states is not None and not self.workshop.exists():
+                self._borrow_rows(states)
+            make_folder(self.workshop)
+            self._write_rows(states)
+            root = prepared.root_of(self.source, self.data_dir)
+            complete(self.workshop, self.data, self.source, root=root, size=self.size, key=self.key)
+            self._take_place()
+        self._remove_superseded()
+        return prepared.open_store(self.folder)
+
+    def _found(self) -> PreparedStore | None:
+        """Return the finished store, None where there is none or it is damaged."""
+        try:
+            return prepared.open_store(self.folder)
+        except HashbenchError:
+            return None
+
+    def _is_current(self, found: PreparedStore, states: np.ndarray | None) -> bool:
+        """Whether `found` was made of what lies there now, with all splits that today's protocols ask for."""
+        record = found.record
+        asked = {prepared.split_key(p, part) for p in self.source.protocols for part in EVALUATED_PARTS}
+        if asked - record["splits"].keys() - record["refused"].keys():
+            return False
+        if states is not None and not np.array_equal(np.load(found.folder / FILES), states):
+            return False
+        # own data have just been read, and the folder's name says what was found
+        return bool(self.source.spelling) or prepared.is_current(record, self.source, self.data_dir)
+
+    def _borrow_rows(self, states: np.ndarray) -> None:
+        """Begin with the rows of the outdated store, which may still be good.
+
+        Rows that will be cut are copied first, as a process that has the old store mapped would not survive the cut.
+        """
+        unchanged = np.array_equal(np.load(self.folder / FILES), states)
+        make_folder(self.workshop)
+        with reported(self.workshop):
+            for name in (INPUTS, FILES, HASHES):
+                (os.link if unchanged else shutil.copyfile)(self.folder / name, self.workshop / name)
+
+    def _write_rows(self, states: np.ndarray | None) -> None:
+        """Write inputs, their files' states and their hashes, from where a killed process left off."""
+        data = self.data
+        if isinstance(data, ImageFiles):
+            assert self.size is not None
+            shape, dtype = (len(data.paths), 3, self.size, self.size), np.dtype(np.uint8)
+        else:
+            shape, dtype = data.inputs.shape, data.inputs.dtype
+        row_bytes = int(np.prod(shape[1:])) * dtype.itemsize
+        with (
+            Growing(self.workshop / INPUTS, shape, dtype) as inputs,
+            Growing(self.workshop / FILES, (len(data.labels), 2), np.dtype(np.int64)) as files,
+            Growing(self.workshop / HASHES, (len(data.labels), 32), np.dtype(np.uint8)) as hashes,
+        ):
+            done = 0
+            if states is not None:
+                done = min(inputs.rows, files.rows, hashes.rows)
+                changed = np.flatnonzero((files.read(done) != states[:done]).any(axis=1))
+                done = int(changed[0]) if len(changed) else done
+            for array in (hashes, files, inputs):
+                array.cut(done)
+            self._require_space((shape[0] - done) * (row_bytes + 48))
+            title = self.source.name if self.size is None else f"{self.source.name} at {self.size} pixels"
+            bar = tqdm(total=shape[0], initial=done, unit="img", desc=title, disable=not self.progress, leave=False)
+            with bar, closing(self._rows(done, max(1, CHUNK_BYTES // row_bytes))) as chunks:
+                for start, rows in chunks:
+                    inputs.append(rows)
+                    if states is not None:
+                        files.append(states[start : start + len(rows)])
+                    digests = b"".join(sha256(row.tobytes()).digest() for row in rows)
+                    hashes.append(np.frombuffer(digests, np.uint8).reshape(-1, 32))
+                    bar.update(len(rows))
+        if states is None:
+            (self.workshop / FILES).unlink()
+
+    def _rows(self, done: int, step: int) -> Generator[tuple[int, np.ndarray], None, None]:
+        """Yield (start, rows) of the inputs from row `done` on; of image files, the next rows are decoded meanwhile."""
+        data, size = self.data, self.size
+        if isinstance(data, Store):
+            for start in range(done, len(data.inputs), step):
+                yield start, np.ascontiguousarray(data.inputs[start : start + step])
+            return
+        assert size is not None
+        pool = ThreadPoolExecutor(_cores())
+
+        def order(start: int) -> list[Future[np.ndarray]]:
+            return [pool.submit(decode, data.root / path, size) for path in data.paths[start : start + step]]
+
+        try:
+            starts = range(done, len(data.paths), step)
+            ordered = order(done)
+            for start in starts:
+                current, ordered = ordered, order(start + step)
+                yield start, np.stack([image.result() for image in current])
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _require_space(self, needed: int) -> None:
+        free = shutil.disk_usage(self.workshop).free
+        if needed > free:
+            raise HashbenchError(
+                f"Preparing {self.source.name} takes {needed / 1e9:.1f} GB more in {self.folder.parent}, where "
+                f"{free / 1e9:.1f} GB are free; make room there, or name another folder with {CACHE_DIR}."
+            )
+
+    def _take_place(self) -> None:
+        """Give the finished folder its name; a damaged or outdated one there before goes."""
+        old = self._beside("old")
+        with reported(self.folder):
+            if self.folder.exists():
+                self.folder.rename(old)
+            self.workshop.rename(self.folder)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def _remove_superseded(self) -> None:
+        """Remove stores that were prepared from the same data folder before its files changed."""
+        for folder in prepared.folders(self.source.name, [self.size]):
+            try:
+                record = prepared.read_record(folder)
+            except HashbenchError:
+                continue
+            if folder != self.folder and record["root"] == prepared.root_of(self.source, self.data_dir):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check_promises(files: ImageFiles, protocols: Sequence[Protocol]) -> None:
+    """Raise HashbenchError before anything is decoded where `files` cannot be a data set under any of `protocols`."""
+    if len(set(files.paths)) != len(files.paths):
+        raise HashbenchError(f"{files.name} lists an image twice; are its lists damaged?")
+    # Four different bytes stand for each image: sizes and overlaps do not depend on the pixels.
+    stand_ins = np.arange(len(files.paths), dtype="<u4").view(np.uint8).reshape(-1, 1, 2, 2)
+    store = Store(
+        files.name, stand_ins, files.labels, files.classes, part=files.part, sources=files.sources, names=files.paths
+    )
+    problems = _audited(store, None, protocols).problems
+    if len(problems) == len(protocols):
+        raise next(iter(problems.values()))
+
+
+def _arrays_key(store: Store, root: str) -> str:
+    """Return what tells a set of arrays from those read from other files, or from another folder."""
+    return prepared.record_digest(
+        {
+            "schema": prepared.SCHEMA,
+            "root": root,
+            "sources": [file.digest for file in store.sources],
+            "labels": sha256(store.labels.tobytes()).hexdigest(),
+        }
+    )
+
+
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

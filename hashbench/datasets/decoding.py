@@ -1,0 +1,80 @@
+"""Image files as arrays of one shape: which files they are, decoded, made RGB and resized.
+
+Pillow does it, in integers throughout, so that one version of it gives the same bytes on every machine; its bilinear
+filter is torchvision's antialiased one within 1 level of 255. As in torchvision's image folders, grey, palette and CMYK
+pictures become RGB, and transparency and the orientation tags of cameras are ignored.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image
+
+from hashbench.datasets.imagefiles import ImageFiles
+from hashbench.errors import HashbenchError
+
+FILTER = "bilinear, antialiased"
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")  # no format that starts another program
+MODES = frozenset(("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"))  # 8 bits a channel
+UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # what Pillow raises on damaged files
+
+
+def decode(path: Path, size: int) -> np.ndarray:
+    """Return the image at `path` as (3, size, size) uint8; raises HashbenchError naming it where it is damaged."""
+    try:
+        with Image.open(path, formats=FORMATS) as opened:
+            if opened.mode not in MODES:
+                raise ValueError(f"its pixels are '{opened.mode}' instead of 8 bits a channel")
+            picture = opened.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
+    except UNREADABLE as error:
+        reason = str(error).replace(str(path), "it")
+        raise HashbenchError(
+            f"{path} cannot be decoded as an image ({reason}); put the right file there, and the same command goes on."
+        ) from error
+    return np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1))
+
+
+def inspect(files: ImageFiles) -> np.ndarray:
+    """Return bytes and time of change (N, 2) int64 of each image file, without opening any.
+
+    Raises HashbenchError for names and links that leave the folder, and for what is missing, empty or no file.
+    """
+    root = os.path.realpath(files.root)
+    inside = os.path.join(root, "")
+    real_folders: dict[str, str] = {}
+    found = np.empty((len(files.paths), 2), np.int64)
+    missing: list[str] = []
+    for place, name in enumerate(files.paths):
+        parts = PurePosixPath(name)
+        if parts.is_absolute() or ".." in parts.parts or "\0" in name:
+            raise HashbenchError(f"{files.name} lists the image {name!r}, which is outside of its folder {root}.")
+        folder, base = os.path.split(os.path.join(root, name))
+        if folder not in real_folders:
+            real_folders[folder] = os.path.realpath(folder)
+        path = os.path.join(real_folders[folder], base)
+        try:
+            status = os.lstat(path)
+            if stat.S_ISLNK(status.st_mode):
+                path = os.path.realpath(path)
+                status = os.lstat(path)
+        except OSError:
+            missing.append(os.path.join(root, name))
+            continue
+        if not path.startswith(inside):
+            raise HashbenchError(
+                f"{os.path.join(root, name)} is a link to {path}, which is outside of {root}; put the files themselves "
+                f"there."
+            )
+        if not (stat.S_ISREG(status.st_mode) and status.st_size):
+            raise HashbenchError(f"{path} is {'empty' if stat.S_ISREG(status.st_mode) else 'no file'}; fetch it again.")
+        found[place] = status.st_size, status.st_mtime_ns
+    if missing:
+        raise HashbenchError(
+            f"{len(missing):,} of the {len(files.paths):,} images of {files.name} are missing, the first of them "
+            f"{missing[0]}; is everything unpacked?"
+        )
+    return found

@@ -1,0 +1,228 @@
+"""Data of your own without writing code: class folders, HashNet's lists, arrays; named by what they lie in.
+
+The name that enters an experiment is `folder:NAME`, `lists:NAME` or `arrays:NAME` with the last part of the path, so it
+is the same on every machine; the hash of the contents tells two sets of one name apart.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hashbench.datasets.annotations import source as file_source
+from hashbench.datasets.annotations import unreadable
+from hashbench.datasets.base import DataSource, Store, one_hot
+from hashbench.datasets.imagefiles import ImageFiles
+from hashbench.datasets.lists import read_lists
+from hashbench.datasets.protocol import Protocol, StatedSizes
+from hashbench.datasets.store import SourceFile, data_root
+from hashbench.errors import HashbenchError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
+PARTS = {"train": "train", "test": "test", "val": "test", "query": "test", "database": "database"}
+SPLITS = ({"train", "test"}, {"train", "val"}, {"train", "query", "database"})  # folders that state a split
+ARRAYS = ("images", "features")
+
+
+def own_source(spelling: str, data_dir: str | Path | None = None) -> DataSource:
+    """Return the data set that `folder:PATH`, `lists:PATH` or `arrays:PATH` means, already read but for the pixels.
+
+    PATH is looked for from here, then in the data folder. Raises HashbenchError for what is missing or not in order.
+    """
+    kind, _, text = spelling.partition(":")
+    path = _place(text, spelling, data_dir)
+    name = kind + ":" + re.sub(r"[@,:\s]", "_", path.stem if kind == "arrays" else path.name)
+    data: Store | ImageFiles
+    if kind == "arrays":
+        data = read_arrays(path, name=name)
+        searched = data.part is not None and "database" not in data.part
+    elif kind == "lists":
+        files, searched = read_lists(path, name=name)
+        data = _fingerprinted(files)
+    else:
+        data = _fingerprinted(read_folder(path, name=name))
+        searched = data.part is not None and "database" not in data.part
+
+    def read(data_dir: Path | None) -> Store | ImageFiles:
+        return data
+
+    return DataSource(name, read, _protocols(data, train_in_database=searched), f"{kind}:{path}")
+
+
+def read_folder(root: Path, *, name: str) -> ImageFiles:
+    """Return the images below the class folders of `root`, or of its part folders (`SPLITS`), ordered by path.
+
+    Raises HashbenchError where there are no class folders with images, and for links to folders, which nobody follows.
+    """
+    import numpy as np
+
+    tops = _folders(root)
+    split = set(tops) in SPLITS
+    class_folders = [f"{top}/{name}" for top in tops for name in _folders(root / top)] if split else tops
+    found = [(path, folder) for folder in class_folders for path in _images(root, folder)]
+    if not found:
+        raise HashbenchError(
+            f"{root} holds no class folders with images ({', '.join(IMAGE_ENDINGS)}); put each image into a folder "
+            f"named as its class, below {root} or below train/ and test/, or train/, query/ and database/."
+        )
+    shown = [folder.rpartition("/")[2] for _, folder in found]
+    classes = tuple(sorted({folder.rpartition("/")[2] for folder in class_folders}))
+    column = {label: number for number, label in enumerate(classes)}
+    return ImageFiles(
+        name,
+        root,
+        tuple(path for path, _ in found),
+        one_hot(np.array([column[label] for label in shown]), classes, name=name),
+        classes,
+        part=np.array([PARTS[path.partition("/")[0]] for path, _ in found]) if split else None,
+    )
+
+
+def read_arrays(path: Path, *, name: str) -> Store:
+    """Return the arrays of an .npz file: `images` or `features`, `labels`, and `part` and `classes` where it has them.
+
+    Images are uint8 (N, channels, height, width), (N, height, width, channels) or (N, height, width); features are
+    floats (N, width); labels are class numbers (N,) or zeros and ones (N, C); part says train, test (or query) or
+    database of each. Raises HashbenchError for anything else.
+    """
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {key: stored[key] for key in stored.files}
+    except Exception as error:  # numpy and zipfile raise whatever a damaged file brings about
+        raise unreadable(path, error) from error
+    given = [key for key in ARRAYS if key in arrays]
+    if len(given) != 1 or "labels" not in arrays:
+        raise HashbenchError(
+            f"{path} holds {', '.join(arrays) or 'nothing'}; give 'labels' and either 'images' or 'features'."
+        )
+    inputs = _image_array(arrays["images"]) if given == ["images"] else arrays["features"]
+    if given == ["features"] and np.issubdtype(inputs.dtype, np.floating):
+        inputs = inputs.astype(np.float32)
+        if not np.isfinite(inputs).all():
+            raise HashbenchError(f"The features in {path} hold infinite values or NaN; leave those rows out.")
+    labels = arrays["labels"]
+    if labels.shape[:1] != inputs.shape[:1]:
+        raise HashbenchError(f"{path} holds {len(inputs)} {given[0]}, but labels of shape {labels.shape}.")
+    num_classes = labels.shape[1] if labels.ndim == 2 else int(labels.max(initial=-1)) + 1
+    classes = tuple(map(str, arrays.get("classes", np.arange(num_classes)).tolist()))
+    if labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer):
+        labels = one_hot(labels, classes, name=name)
+    elif labels.ndim == 2 and np.isin(labels, (0, 1)).all():
+        labels = labels.astype(np.uint8)
+    else:
+        raise HashbenchError(
+            f"The labels in {path} are {labels.dtype} of shape {labels.shape}; give class numbers from 0, (N,), or "
+            f"zeros and ones, (N, C)."
+        )
+    part = _parts(arrays["part"], path) if "part" in arrays else None
+    return Store(name, inputs, labels, classes, part=part, sources=(file_source(path),))
+
+
+def _place(text: str, spelling: str, data_dir: str | Path | None) -> Path:
+    asked = Path(text).expanduser()
+    tried = [asked] if asked.is_absolute() else [Path.cwd() / asked, data_root(data_dir) / asked]
+    for path in tried:
+        if text and os.path.exists(path):
+            return Path(os.path.abspath(path))
+    raise HashbenchError(f"There is no {' and no '.join(map(str, tried)) if text else 'path'} for '{spelling}'.")
+
+
+def _protocols(data: Store | ImageFiles, *, train_in_database: bool) -> tuple[Protocol, ...]:
+    """Return the protocols of own data: the split that comes with it, our own, and unseen classes."""
+    several = bool((data.labels.sum(axis=1) > 1).any())
+    rules = {
+        "given": ("given-v1", "the split that the data come with"),
+        "auto": (
+            "shares-v1",
+            "by our own rule, of each class a tenth asks, four tenths train, the rest is the database",
+        ),
+        "unseen": ("unseen-v1", "train on three classes in four; the images of the others ask and answer"),
+    }
+    if data.part is None:
+        del rules["given"]
+    if several or len(data.classes) < 2:
+        del rules["unseen"]
+    return tuple(
+        Protocol(
+            dataset=data.name,
+            name=name,
+            sizes=StatedSizes(None, None, None),
+            train_in_database=train_in_database and name == "given",
+            rule=rule,
+            measures=("mAP@all",),
+            summary=summary,
+            num_classes=len(data.classes),
+            about="own data",
+            citation="none: own data",
+            licence="not stated",
+            source=data.name,
+            multi_label=several,
+        )
+        for name, (rule, summary) in rules.items()
+    )
+
+
+def _fingerprinted(files: ImageFiles) -> ImageFiles:
+    """Return `files` with a source that changes when an image does: names alone tell own sets too little apart."""
+    digest = sha256()
+    for path in files.paths:
+        try:
+            status = os.stat(files.root / path)
+        except OSError:
+            continue  # preparing says which are missing
+        digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
+    state = SourceFile(str(files.root), f"state:{digest.hexdigest()}")
+    return dataclasses.replace(files, sources=(*files.sources, state))
+
+
+def _folders(root: Path) -> list[str]:
+    try:
+        with os.scandir(root) as entries:
+            found = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    except OSError as error:
+        raise unreadable(root, error) from error
+    for name in found:
+        _refuse_link(root / name)
+    return found
+
+
+def _images(root: Path, folder: str) -> list[str]:
+    found = []
+    for here, folders, names in os.walk(root / folder):
+        for name in folders:
+            _refuse_link(Path(here, name))
+        found += [os.path.join(here, name) for name in names if name.lower().endswith(IMAGE_ENDINGS) and name[0] != "."]
+    return sorted(Path(path).relative_to(root).as_posix() for path in found)
+
+
+def _refuse_link(path: Path) -> None:
+    if path.is_symlink():
+        raise HashbenchError(f"{path} is a link to a folder, which is not followed; put the images themselves there.")
+
+
+def _image_array(images: np.ndarray) -> np.ndarray:
+    """Return images as (N, channels, height, width), from channels last or from grey pictures without channels."""
+    if images.ndim == 3:
+        return images[:, None]
+    if images.ndim == 4 and images.shape[3] in (1, 3) and images.shape[1] not in (1, 3):
+        return images.transpose(0, 3, 1, 2)
+    return images
+
+
+def _parts(given: np.ndarray, path: Path) -> np.ndarray:
+    import numpy as np
+
+    words = [str(word) for word in given.tolist()]
+    odd = next((word for word in words if word not in PARTS), None)
+    if odd is not None:
+        raise HashbenchError(f"The part in {path} says '{odd}'; known: {', '.join(PARTS)}.")
+    return np.array([PARTS[word] for word in words])

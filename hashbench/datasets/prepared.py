@@ -1,0 +1,316 @@
+"""Prepared stores: a data set as a folder of mapped arrays with its hashes, splits and audits, found and opened.
+
+A folder holds `store.json`, written last: what it was made from and how, the size of every file, and the sha256 of all
+but the inputs. So opening one reads labels and hashes, never the inputs, and notices what was cut off or altered.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import file_digest, sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hashbench.datasets.base import DataSource, Split, Store
+from hashbench.datasets.protocol import Protocol, Sizes
+from hashbench.datasets.store import SourceFile, cache_root, data_root
+from hashbench.errors import HashbenchError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from hashbench.datasets.audit import Audit
+
+SCHEMA = 1
+RECORD = "store.json"
+INPUTS, LABELS, HASHES, PART, NAMES, FILES = (
+    "inputs.npy", "labels.npy", "hashes.npy", "part.npy", "names.json", "files.npy",
+)  # fmt: skip
+IMAGE_SIZE = 256  # pixels, where the protocols of a set of image files state no other
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class HashedStore(Store):
+    """A store whose inputs were hashed before."""
+
+    hashes: np.ndarray  # (N, 32) uint8, the sha256 of each input's bytes
+
+    @cached_property
+    def input_hashes(self) -> list[bytes]:
+        """The sha256 of each input's bytes: equal for equal pictures, whatever their labels."""
+        return [row.tobytes() for row in self.hashes]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PreparedStore(HashedStore):
+    """A store mapped from the folder where it was prepared; its inputs are never read as a whole."""
+
+    folder: Path
+    record: Mapping[str, Any]  # what store.json says
+
+    @cached_property
+    def integrity(self) -> str:
+        """The sha256 over the sorted content hashes, as it was computed when the store was prepared."""
+        return str(self.record["integrity"])
+
+    def kept_split(self, protocol: Protocol, evaluate_on: str) -> tuple[Split, Audit] | None:
+        """Return the split and its audit as they were kept; None for a protocol that has changed since, or is new."""
+        import numpy as np
+
+        from hashbench.datasets.audit import Audit
+
+        key = split_key(protocol, evaluate_on)
+        kept = self.record["splits"].get(key)
+        if kept is None:
+            return None
+        parts = np.load(_checked(self.folder, split_file(key), self.record))
+        found: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in kept["audit"].items()
+        }
+        found["sizes"] = Sizes(*found["sizes"])
+        train, query, database = np.split(parts, np.cumsum(found["sizes"])[:2])
+        return Split(train, query, database, kept["sha256"]), Audit(**found)
+
+
+def open_or_read(source: DataSource, data_dir: str | Path | None, *, size: int | None = None) -> Store:
+    """Return the data of `source`: prepared where that is up to date, else read, where the files hold arrays.
+
+    Raises HashbenchError for image files that are not prepared at `size` pixels, for a `size` asked of arrays, and for
+    what is missing or damaged.
+    """
+    side = size or source.protocols[0].image_size
+    kept = [*folders(source.name, _sizes(source, size))]
+    for folder in kept:
+        if is_current(read_record(folder), source, data_dir):
+            return open_store(folder)
+    if side is not None and source.protocols[0].image_size is not None and not kept:
+        raise _unprepared(source, data_dir, size, side)  # without reading, which may have much to fetch and unpack
+    data = source.read(Path(data_dir).expanduser() if data_dir is not None else None)
+    if isinstance(data, Store):
+        if size is not None:
+            raise no_size(data)
+        return data
+    side = side or IMAGE_SIZE
+    folder = prepared_root() / folder_name(source.name, side, files_key(data, side))
+    if not folder.is_dir():
+        raise _unprepared(source, data_dir, size, side)
+    return open_store(folder)
+
+
+def state(source: DataSource, data_dir: str | Path | None) -> str:
+    """Return "ready", "preparable" or "missing", or nothing where it cannot be told; reads no data."""
+    stated = source.protocols[0]
+    for folder in folders(source.name, _sizes(source, None)):
+        try:
+            if is_current(read_record(folder), source, data_dir):
+                return "ready"
+        except HashbenchError:
+            continue  # opening it says what is wrong
+    if stated.found_by is None:
+        return ""
+    root = Path(root_of(source, data_dir))
+    if stated.found_by and not any((root / name).exists() for name in stated.found_by):
+        return "missing"
+    return "ready" if stated.image_size is None else "preparable"
+
+
+def no_size(store: Store) -> HashbenchError:
+    """Return the error for a size that was asked of a set of arrays."""
+    return HashbenchError(
+        f"{store.name} comes as arrays of shape {store.inputs.shape[1:]}, so it cannot be had at another size; resize "
+        f"with --set recipe.size=N."
+    )
+
+
+def open_store(folder: Path) -> PreparedStore:
+    """Return the prepared store in `folder`; raises HashbenchError where it is incomplete or damaged."""
+    import numpy as np
+
+    record = read_record(folder)
+    for name, entry in record["files"].items():
+        found = os.path.getsize(folder / name) if (folder / name).is_file() else None
+        if found != entry["bytes"]:
+            what = "is missing" if found is None else f"holds {found:,} bytes instead of {entry['bytes']:,}"
+            raise _damaged(folder, f"{name} {what}")
+    there = record["files"]
+    try:
+        return PreparedStore(
+            record["name"],
+            np.load(folder / INPUTS, mmap_mode="r"),
+            np.load(_checked(folder, LABELS, record)),
+            tuple(record["classes"]),
+            part=np.load(_checked(folder, PART, record)) if PART in there else None,
+            sources=tuple(SourceFile(file["path"], file["digest"], file["expected"]) for file in record["sources"]),
+            names=tuple(json.loads(_checked(folder, NAMES, record).read_bytes())) if NAMES in there else None,
+            hashes=np.load(_checked(folder, HASHES, record)),
+            folder=folder,
+            record=record,
+        )
+    except (OSError, ValueError) as error:
+        if isinstance(error, HashbenchError):
+            raise
+        raise _damaged(folder, str(error)) from error
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Return what the store.json of `folder` says; raises HashbenchError where it is missing, altered or newer."""
+    try:
+        text = (folder / RECORD).read_bytes()
+        record = json.loads(text)
+        if record["schema"] != SCHEMA:
+            raise _damaged(folder, f"it was written by another version of hashbench: schema {record['schema']}")
+        if record.pop("sha256") != record_digest(record):
+            raise _damaged(folder, f"{RECORD} was altered")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, HashbenchError):
+            raise
+        raise _damaged(folder, f"{RECORD} cannot be read: {error}") from error
+    return dict(record)
+
+
+def is_current(record: Mapping[str, Any], source: DataSource, data_dir: str | Path | None) -> bool:
+    """Whether a store was prepared from the files that `source` would read now, told without reading them.
+
+    Files that are all gone are taken for unchanged: what was prepared can do without them.
+    """
+    if (record["root"], record["reader_sha256"]) != (root_of(source, data_dir), reader_sha256(source)):
+        return False
+    then = [(file["bytes"], file["mtime_ns"]) for file in record["sources"]]
+    now = [status_of(file["path"]) for file in record["sources"]]
+    return bool(then) and (None, None) not in then and (now == then or not any(now))
+
+
+def folders(name: str, sizes: Sequence[int | None]) -> Iterator[Path]:
+    """Yield the prepared folders of data set `name` at any of `sizes` (None: as it comes)."""
+    for size in sizes:
+        yield from sorted(
+            path for path in prepared_root().glob(f"{_slug(name)}-{size or 'native'}-*") if (path / RECORD).is_file()
+        )
+
+
+def prepared_root() -> Path:
+    """Return the folder of prepared stores."""
+    return cache_root() / "stores"
+
+
+def folder_name(name: str, size: int | None, key: str) -> str:
+    """Return the name of the folder of a prepared store."""
+    return f"{_slug(name)}-{size or 'native'}-{key[:12]}"
+
+
+def files_key(files: Any, size: int) -> str:
+    """Return what tells two sets of image files at `size` pixels apart, whatever folder they lie in."""
+    from hashbench.datasets.decoding import FILTER
+
+    return record_digest(
+        {
+            "schema": SCHEMA,
+            "name": files.name,
+            "size": size,
+            "filter": FILTER,
+            "names": sha256("\0".join(files.paths).encode(errors="surrogateescape")).hexdigest(),
+            "labels": sha256(files.labels.tobytes()).hexdigest(),
+            "classes": list(files.classes),
+            "part": None if files.part is None else sha256("\0".join(files.part.tolist()).encode()).hexdigest(),
+            "sources": sorted(file.digest for file in files.sources),
+        }
+    )
+
+
+def split_key(protocol: Protocol, evaluate_on: str) -> str:
+    """Return what tells two splits of one store apart."""
+    from hashbench.datasets.splits import VALIDATION_RULE
+
+    return record_digest(
+        {
+            "protocol": protocol.full_name,
+            "sizes": list(protocol.sizes),
+            "rule": protocol.rule,
+            "train_in_database": protocol.train_in_database,
+            "num_classes": protocol.num_classes,
+            "num_images": protocol.num_images,
+            "multi_label": protocol.multi_label,
+            "evaluate_on": VALIDATION_RULE if evaluate_on == "validation" else evaluate_on,
+        }
+    )[:16]
+
+
+def split_file(key: str) -> str:
+    """Return the name of the file that holds train, query and database of a split, one after the other."""
+    return f"split-{key}.npy"
+
+
+def record_digest(value: Mapping[str, Any]) -> str:
+    """Return the sha256 of the one JSON text of `value`."""
+    return sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def root_of(source: DataSource, data_dir: str | Path | None) -> str:
+    """Return the data folder that `data_dir` means, as records state it; own data lie where their spelling says."""
+    if source.spelling:
+        return source.spelling
+    return os.path.realpath(Path(data_dir).expanduser() if data_dir is not None else data_root())
+
+
+def reader_sha256(source: DataSource) -> str | None:
+    """Return the sha256 of the file that defines the reader of `source`, None where it has none."""
+    path = getattr(sys.modules.get(source.read.__module__), "__file__", None)
+    try:
+        return sha256(Path(path).read_bytes()).hexdigest() if path else None
+    except OSError:
+        return None
+
+
+def status_of(path: str) -> tuple[int, int] | None:
+    """Return bytes and time of change of the file at `path`, or of the archive that it names a member of."""
+    place = Path(path)
+    for candidate in (place, place.parent):
+        if candidate.is_file():
+            status = candidate.stat()
+            return status.st_size, status.st_mtime_ns
+    return None
+
+
+def _sizes(source: DataSource, size: int | None) -> list[int | None]:
+    """Return at which sizes to look for a prepared store: as it comes, and that of the images; the latter last."""
+    stated = source.protocols[0].image_size
+    if size is not None:
+        return [size]
+    return [stated] if stated is not None else [None, IMAGE_SIZE]
+
+
+def _checked(folder: Path, name: str, record: Mapping[str, Any]) -> Path:
+    """Return the path of a file whose content is as the record says."""
+    path = folder / name
+    with path.open("rb") as file:
+        if file_digest(file, "sha256").hexdigest() != record["files"][name]["sha256"]:
+            raise _damaged(folder, f"{name} was altered")
+    return path
+
+
+def _unprepared(source: DataSource, data_dir: str | Path | None, size: int | None, side: int) -> HashbenchError:
+    command = ["hashbench", "prepare", source.spelling or source.name]
+    if data_dir is not None:
+        command += ["--data-dir", str(data_dir)]
+    if size is not None:
+        command += ["--size", str(size)]
+    return HashbenchError(f"{source.name} is not prepared at {side} pixels; run `{shlex.join(command)}`.")
+
+
+def _damaged(folder: Path, reason: str) -> HashbenchError:
+    return HashbenchError(
+        f"The prepared store {folder} cannot be used ({reason}); remove that folder and run `hashbench prepare` again."
+    )
+
+
+def _slug(name: str) -> str:
+    """Return `name` as part of a file name; what had to be changed leaves a hash, so that no two names meet."""
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)
+    return plain if plain == name else f"{plain[-60:]}.{sha256(name.encode()).hexdigest()[:8]}"

@@ -1,0 +1,147 @@
+"""Opening what was prepared: nothing that was cut off, altered or taken away goes unnoticed."""
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from image_trees import register_tree, write_tree
+
+from hashbench.datasets import prepared
+from hashbench.datasets.base import data_source, load
+from hashbench.datasets.building import prepare
+from hashbench.datasets.prepared import open_store
+from hashbench.datasets.protocol import Sizes
+from hashbench.errors import HashbenchError
+
+
+@pytest.fixture
+def tree(tmp_path, fresh_registry):
+    """Return the data folder of the registered set `tree`, and the folder where it is prepared."""
+    write_tree(tmp_path / "data")
+    register_tree(tmp_path)
+    return tmp_path / "data", prepare("tree", data_dir=tmp_path / "data", progress=False).folder
+
+
+FILES = ["files.npy", "hashes.npy", "inputs.npy", "labels.npy", "names.json"]
+
+
+def refuses(folder, reason):
+    with pytest.raises(HashbenchError, match=reason) as error:
+        open_store(folder)
+    assert str(folder) in str(error.value)
+    assert "remove that folder and run `hashbench prepare` again" in str(error.value)
+
+
+def test_the_folder_holds_what_the_page_says(tree):
+    data_dir, folder = tree
+    found = sorted(path.name for path in folder.iterdir())
+    assert [name for name in found if not name.startswith("split-")] == [*FILES, "store.json"]
+    assert len(found) == len(FILES) + 3  # test and validation of the one protocol
+    record = json.loads((folder / "store.json").read_text())
+    assert (record["size"], record["shape"], record["official"]) == (16, [30, 3, 16, 16], None)
+    assert record["filter"] == "bilinear, antialiased"
+    assert record["sources"][0]["path"] == str(data_dir / "tree/list.txt")
+    assert {"pillow", "jpeg", "numpy", "hashbench"} == set(record["libraries"])
+    (kept,) = [split for split in record["splits"].values() if split["evaluate_on"] == "test"]
+    assert kept["audit"]["sizes"] == [15, 6, 9]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_is_cut_off_or_missing(tree, name):
+    path = tree[1] / name
+    content = path.read_bytes()
+    path.write_bytes(content[:-1])
+    refuses(tree[1], f"{name} holds {len(content) - 1:,} bytes instead of {len(content):,}")
+    path.unlink()
+    refuses(tree[1], f"{name} is missing")
+    with pytest.raises(HashbenchError, match=f"{name} is missing"):
+        load("tree", data_dir=tree[0])
+
+
+@pytest.mark.parametrize("name", ["hashes.npy", "labels.npy", "names.json"])
+def test_a_file_with_a_flipped_bit(tree, name):
+    path = tree[1] / name
+    content = bytearray(path.read_bytes())
+    content[-2] ^= 1
+    path.write_bytes(content)
+    refuses(tree[1], f"{name} was altered")
+
+
+def test_a_split_with_a_flipped_bit(tree):
+    for path in tree[1].glob("split-*.npy"):
+        content = bytearray(path.read_bytes())
+        content[-8] ^= 1
+        path.write_bytes(content)
+    with pytest.raises(HashbenchError, match=r"split-\w+\.npy was altered"):
+        load("tree", data_dir=tree[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda text: text[:-30], "store.json cannot be read"),
+        (lambda text: "[]", "store.json cannot be read"),
+        (lambda text: "{}", "store.json cannot be read"),
+        (lambda text: text.replace('"size": 16', '"size": 17'), "store.json was altered"),
+        (lambda text: text.replace('"schema": 1', '"schema": 2'), "another version of hashbench: schema 2"),
+    ],
+)
+def test_a_record_that_is_torn_or_altered(tree, change, reason):
+    path = tree[1] / "store.json"
+    path.write_text(change(path.read_text()))
+    refuses(tree[1], reason)
+    with pytest.raises(HashbenchError, match=reason):
+        load("tree", data_dir=tree[0])
+    expected = prepare("tree", data_dir=tree[0], progress=False)  # makes it anew
+    assert expected.folder == tree[1]
+    assert len(load("tree", data_dir=tree[0]).store.inputs) == 30
+
+
+def test_a_folder_without_its_record_is_none(tree):
+    (tree[1] / "store.json").unlink()
+    refuses(tree[1], "store.json cannot be read")
+    assert prepared.state(data_source("tree"), tree[0]) == "preparable"
+    with pytest.raises(HashbenchError, match="not prepared"):
+        load("tree", data_dir=tree[0])
+
+
+def test_the_state_says_what_there_is_to_do(tree):
+    source, (data_dir, folder) = data_source("tree"), tree
+    assert prepared.state(source, data_dir) == "ready"
+    assert prepared.state(source, data_dir.parent) == "missing"
+    shutil.rmtree(folder)
+    assert prepared.state(source, data_dir) == "preparable"
+    assert prepared.state(data_source("fashion-mosaic"), data_dir) == "ready"  # ships with hashbench
+    assert prepared.state(data_source("cifar10"), data_dir) == "missing"
+    (data_dir / "cifar-10-binary.tar.gz").touch()
+    assert prepared.state(data_source("cifar10"), data_dir) == "ready"  # read as it is
+    assert prepared.state(data_source("toy"), data_dir) == ""  # its protocols do not say
+
+
+def test_a_protocol_that_changed_is_split_anew(tree):
+    kept = load("tree", data_dir=tree[0])
+    (stated,) = data_source("tree").protocols
+    assert kept.store.kept_split(stated, "test") is not None
+    assert kept.store.kept_split(dataclasses.replace(stated, train_in_database=True), "test") is None
+    assert kept.store.kept_split(dataclasses.replace(stated, sizes=Sizes(12, 6, 12)), "test") is None
+
+
+def test_the_inputs_are_mapped_and_cannot_be_written(tree):
+    store = load("tree", data_dir=tree[0]).store
+    assert isinstance(store.inputs, np.memmap)
+    with pytest.raises(ValueError, match="read-only"):
+        store.inputs[0] = 0
+
+
+def test_listing_data_sets_imports_neither_torch_nor_numpy(tmp_path):
+    code = (
+        "import sys; from hashbench import listing; print(listing.datasets());"
+        "sys.exit(any(name in sys.modules for name in ('torch', 'numpy', 'PIL', 'scipy')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "cifar10@54k" in done.stdout

@@ -1,0 +1,502 @@
+"""`prepare` on trees of image files and on arrays: what it makes, what it resumes and what it refuses."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from hashlib import sha256
+from pathlib import Path
+from types import SimpleNamespace
+
+import image_trees
+import numpy as np
+import pytest
+from image_trees import CLASSES, register_tree, write_tree
+from PIL import Image
+from torch import from_numpy
+from torchvision.transforms.v2.functional import resize
+
+from hashbench.datasets import building, prepared
+from hashbench.datasets.base import Store, dataset, load
+from hashbench.datasets.building import prepare
+from hashbench.datasets.imagefiles import ImageFiles
+from hashbench.datasets.store import SourceFile
+from hashbench.errors import HashbenchError
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture
+def tree(tmp_path, fresh_registry, monkeypatch):
+    """Return the data folder of the registered set `tree`: 30 JPEG files, written four rows at a time."""
+    data_dir = tmp_path / "data"
+    write_tree(data_dir)
+    register_tree(tmp_path)
+    monkeypatch.setattr(building, "CHUNK_BYTES", 4 * 3 * 16 * 16)
+    return data_dir
+
+
+def ready(data_dir, **options):
+    return prepare("tree", data_dir=data_dir, progress=False, **options)
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def stores():
+    return sorted(path.name for path in prepared.prepared_root().iterdir() if not path.name.startswith("."))
+
+
+def command(code, *arguments):
+    """Return a command that runs `code` with the tree registered, as another process."""
+    start = f"import sys; sys.path.insert(0, {str(HERE)!r}); import image_trees; from pathlib import Path\n"
+    return [sys.executable, "-c", start + code, *map(str, arguments)]
+
+
+PREPARE = """
+image_trees.register_tree(Path(sys.argv[1]), count=int(sys.argv[3]))
+from hashbench.datasets import building
+building.CHUNK_BYTES = 4 * 3 * 16 * 16
+building.prepare("tree", data_dir=sys.argv[2], progress=False)
+"""
+
+
+def test_a_set_of_image_files_is_prepared_once_and_then_loaded(tree):
+    command = f"hashbench prepare tree --data-dir {tree}"
+    with pytest.raises(HashbenchError, match=f"tree is not prepared at 16 pixels; run `{command}`"):
+        load("tree", data_dir=tree)
+    made = ready(tree)
+    loaded = load("tree", data_dir=tree)
+    assert isinstance(loaded.store.inputs, np.memmap)
+    assert loaded.audit == made.audits["p"]
+    assert loaded.split.sha256 == load("tree", data_dir=tree).split.sha256
+    assert stores() == [made.folder.name]
+
+
+def test_the_store_is_what_a_plain_loop_makes_of_the_files(tree):
+    ready(tree)
+    loaded = load("tree", data_dir=tree)
+    lines = [line.split() for line in (tree / "tree/list.txt").read_text().splitlines()]
+    for row, labels, name, (path, label) in zip(
+        loaded.store.inputs, loaded.store.labels, loaded.store.names, lines, strict=True
+    ):
+        with Image.open(tree / "tree" / path) as opened:
+            pixels = from_numpy(np.array(opened.convert("RGB"))).permute(2, 0, 1)
+        assert np.abs(row.astype(int) - resize(pixels.float(), [16, 16], antialias=True).numpy()).max() <= 1
+        assert labels.tolist() == np.eye(3, dtype=int)[int(label)].tolist()
+        assert name == path
+    in_memory = Store(
+        "tree", np.array(loaded.store.inputs), loaded.store.labels, CLASSES, names=loaded.store.names
+    )  # hashes anew
+    assert loaded.store.integrity == in_memory.integrity
+    assert loaded.store.input_hashes == in_memory.input_hashes
+    assert loaded.store.content_hashes == in_memory.content_hashes
+
+
+@pytest.mark.parametrize("evaluate_on", ["test", "validation"])
+def test_what_was_kept_is_what_would_be_computed(tree, monkeypatch, evaluate_on):
+    ready(tree)
+    kept = load("tree", data_dir=tree, evaluate_on=evaluate_on)
+    monkeypatch.setattr(prepared.PreparedStore, "kept_split", lambda *_: None)
+    computed = load("tree", data_dir=tree, evaluate_on=evaluate_on)
+    for part in ("train", "query", "database"):
+        assert (getattr(kept.split, part) == getattr(computed.split, part)).all()
+    assert (kept.split.sha256, kept.audit) == (computed.split.sha256, computed.audit)
+
+
+def test_loading_neither_hashes_nor_splits(tree, monkeypatch):
+    ready(tree)
+    for where in ("audited_split", "split", "audit"):
+        monkeypatch.setattr(f"hashbench.datasets.audit.{where}", None)
+    loaded = load("tree", data_dir=tree)
+    assert len(loaded.store.integrity) == 64
+    assert len(loaded.split.database) == 9
+
+
+def test_sizes_lie_side_by_side(tree):
+    ready(tree)
+    ready(tree, size=20)
+    assert load("tree", data_dir=tree).store.inputs.shape == (30, 3, 16, 16)
+    assert load("tree", data_dir=tree, size=20).store.inputs.shape == (30, 3, 20, 20)
+    assert len({load("tree", data_dir=tree, size=size).store.integrity for size in (16, 20)}) == 2
+    with pytest.raises(HashbenchError, match=r"not prepared at 24 pixels; run `.* --size 24`"):
+        load("tree", data_dir=tree, size=24)
+    with pytest.raises(HashbenchError, match="cannot be prepared at 0 pixels"):
+        ready(tree, size=0)
+
+
+def test_what_is_ready_is_not_built_again(tree, monkeypatch):
+    first = contents(ready(tree).folder)
+    monkeypatch.setattr(building, "decode", None)
+    assert contents(ready(tree).folder) == first
+
+
+def test_a_changed_image_is_decoded_again_and_only_what_follows_it(tree, monkeypatch):
+    before = load_after(ready(tree), tree)
+    pixels = np.array(before.store.inputs)
+    changed = tree / "tree" / before.store.names[12]
+    Image.new("RGB", (16, 16), (9, 9, 9)).save(changed)
+    decoded = []
+    real = building.decode
+    monkeypatch.setattr(building, "decode", lambda path, size: decoded.append(path.name) or real(path, size))
+    after = load_after(ready(tree), tree)
+    assert len(decoded) == 18
+    assert np.abs(after.store.inputs[12].astype(int) - 9).max() <= 1
+    assert after.store.integrity != before.store.integrity
+    assert (before.store.inputs == pixels).all()  # who has the old store mapped keeps it
+    assert len(stores()) == 1
+
+
+def load_after(made, data_dir):
+    assert made.problems == {}
+    return load("tree", data_dir=data_dir)
+
+
+def test_changed_annotations_make_another_store_which_replaces_the_first(tree):
+    ready(tree)
+    listing = tree / "tree/list.txt"
+    lines = listing.read_text().splitlines()
+    lines[0], lines[1] = lines[0].replace(" 0", " 1"), lines[1].replace(" 1", " 0")
+    listing.write_text("\n".join(lines))
+    with pytest.raises(HashbenchError, match="tree is not prepared at 16 pixels"):
+        load("tree", data_dir=tree)
+    ready(tree)
+    assert load("tree", data_dir=tree).store.labels[0].tolist() == [0, 1, 0]
+    assert len(stores()) == 1
+
+
+def test_touched_annotations_are_read_again_and_found_the_same(tree):
+    ready(tree)
+    os.utime(tree / "tree/list.txt")
+    assert len(load("tree", data_dir=tree).store.inputs) == 30
+
+
+def test_the_official_files_may_go_once_they_are_prepared(tree):
+    ready(tree)
+    shutil.rmtree(tree / "tree")
+    assert len(load("tree", data_dir=tree).store.inputs) == 30
+
+
+def test_a_moved_data_folder_is_recognised_and_nothing_is_decoded_again(tree, monkeypatch):
+    ready(tree)
+    moved = tree.rename(tree.with_name("moved"))
+    assert len(load("tree", data_dir=moved).store.inputs) == 30
+    monkeypatch.setattr(building, "decode", None)
+    ready(moved)
+    assert json.loads((ready(moved).folder / "store.json").read_text())["root"] == str(moved)
+
+
+def test_two_data_folders_do_not_mix(tree, tmp_path):
+    other = tmp_path / "other"
+    write_tree(other, side=40)
+    (other / "tree/list.txt").write_text((tree / "tree/list.txt").read_text().replace(" 2", " 0", 1))
+    ready(tree)
+    with pytest.raises(HashbenchError, match="not prepared"):
+        load("tree", data_dir=other)
+
+
+def test_a_preparation_killed_at_any_moment_goes_on_and_ends_the_same(tree, tmp_path, monkeypatch):
+    """Kill -9 again and again, at random moments, until it gets through; compare with one that was left alone."""
+    count, chance = 300, np.random.default_rng()
+    shutil.rmtree(tree)
+    write_tree(tree, count=count)
+    environment = {**os.environ, "HASHBENCH_CACHE": str(tmp_path / "killed")}
+    arguments = command(PREPARE, tmp_path, tree, count)
+    kills = 0
+    whole_s = _seconds(arguments, {**environment, "HASHBENCH_CACHE": str(tmp_path / "alone")})
+    while True:
+        process = subprocess.Popen(arguments, env=environment)
+        try:
+            process.wait(timeout=chance.uniform(0.4, 1.0 + 0.1 * kills) * whole_s)
+            break
+        except subprocess.TimeoutExpired:
+            process.kill()
+            assert process.wait() == -signal.SIGKILL
+            kills += 1
+    assert process.returncode == 0
+    (alone,), (killed,) = (list((tmp_path / name / "stores").glob("tree-*")) for name in ("alone", "killed"))
+    assert contents(killed) == contents(alone)
+
+
+def _seconds(arguments, environment):
+    started = time.monotonic()
+    subprocess.run(arguments, env=environment, check=True)
+    return time.monotonic() - started
+
+
+class Stop(BaseException):
+    """A kill that a test can catch."""
+
+
+@pytest.mark.parametrize("call", range(1, 60, 3))
+def test_stopped_at_each_write_it_goes_on_and_ends_the_same(tree, tmp_path, monkeypatch, call):
+    """Stop at the n-th time that something is made to last, which leaves on disk what a kill there would leave."""
+    expected = contents(ready(tree).folder)
+    monkeypatch.setenv("HASHBENCH_CACHE", str(tmp_path / "second"))
+    real, calls = os.fsync, []
+
+    def stopping(handle):
+        calls.append(handle)
+        if len(calls) == call:
+            raise Stop
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", stopping)
+    try:
+        ready(tree)
+    except Stop:
+        assert stores() == []
+    else:
+        assert len(calls) < call
+    monkeypatch.setattr(os, "fsync", real)
+    assert contents(ready(tree).folder) == expected
+
+
+def test_rows_that_are_done_are_not_decoded_again(tree, monkeypatch):
+    real, decoded = building.decode, []
+
+    def failing(path, size):
+        decoded.append(path.name)
+        if path.name == "00021.jpg":
+            raise KeyboardInterrupt
+        return real(path, size)
+
+    monkeypatch.setattr(building, "decode", failing)
+    with pytest.raises(KeyboardInterrupt):
+        ready(tree)
+    with pytest.raises(HashbenchError, match="not prepared"):
+        load("tree", data_dir=tree)
+    decoded.clear()
+    monkeypatch.setattr(building, "decode", lambda path, size: decoded.append(path.name) or real(path, size))
+    ready(tree)
+    assert sorted(decoded) == [f"{number:05d}.jpg" for number in range(20, 30)]
+
+
+def test_half_a_row_counts_for_nothing(tree, tmp_path, monkeypatch):
+    expected = contents(ready(tree).folder)
+    monkeypatch.setenv("HASHBENCH_CACHE", str(tmp_path / "second"))
+    with monkeypatch.context() as patched:
+        patched.setattr(building, "complete", None)
+        with pytest.raises(TypeError):
+            ready(tree)
+    (workshop,) = prepared.prepared_root().glob(".tree-*.building")
+    for name, cut in (("hashes.npy", 40), ("inputs.npy", 1_000), ("files.npy", 1)):
+        with (workshop / name).open("r+b") as file:
+            file.truncate(os.path.getsize(workshop / name) - cut)
+    assert contents(ready(tree).folder) == expected
+
+
+def test_of_two_processes_one_prepares_and_the_other_waits_for_it(tree, tmp_path):
+    environment = {**os.environ, "HASHBENCH_CACHE": str(tmp_path / "shared")}
+    waiting = PREPARE.replace("progress=False", "progress=False, on_wait=lambda: print('waited', flush=True)")
+    both = []
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        arguments = command(waiting, tmp_path / name, tree, 30)
+        both.append(subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, text=True))
+    said = [process.communicate(timeout=60)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sorted(said) in (["", "waited\n"], ["", ""])  # or one came when the other had finished
+    assert len(list((tmp_path / "shared/stores").glob("tree-*"))) == 1
+
+
+def test_it_waits_while_another_holds_the_lock(tree):
+    waited = []
+    made = ready(tree)
+    lock = made.folder.with_name(f".{made.folder.name}.lock")
+    holder = subprocess.Popen(
+        [sys.executable, "-c", f"import fcntl, sys; f = open({str(lock)!r}, 'w'); fcntl.flock(f, fcntl.LOCK_EX); "
+         "print('held', flush=True); sys.stdin.read()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )  # fmt: skip
+    holder.stdout.readline()
+
+    def on_wait():
+        waited.append(True)
+        holder.stdin.close()
+
+    ready(tree, on_wait=on_wait)
+    assert waited == [True]
+    assert holder.wait(30) == 0
+
+
+def test_a_damaged_image_is_named_and_nothing_is_ready(tree):
+    damaged = tree / "tree/images/c/00017.jpg"
+    content = damaged.read_bytes()
+    damaged.write_bytes(content[: len(content) // 2])
+    with pytest.raises(HashbenchError, match=r"00017\.jpg cannot be decoded as an image"):
+        ready(tree)
+    assert stores() == []
+    damaged.write_bytes(content)
+    assert ready(tree).problems == {}
+
+
+def test_missing_images_and_wrong_counts_are_found_before_anything_is_decoded(tree, monkeypatch):
+    monkeypatch.setattr(building, "decode", None)
+    gone = tree / "tree/images/a/00003.jpg"
+    content = gone.read_bytes()
+    gone.unlink()
+    with pytest.raises(HashbenchError, match="1 of the 30 images of tree are missing"):
+        ready(tree)
+    gone.write_bytes(content)
+    listing = tree / "tree/list.txt"
+    lines = listing.read_text().splitlines(keepends=True)
+    listing.write_text("".join(lines[:-3]))
+    with pytest.raises(HashbenchError, match=r"tree@p promises .*; is the data set complete\?"):
+        ready(tree)
+    listing.write_text("".join([*lines[:-1], lines[2]]))
+    with pytest.raises(HashbenchError, match="lists an image twice"):
+        ready(tree)
+    assert stores() == []
+
+
+def test_an_image_outside_of_the_folder_is_refused(tree):
+    (tree / "secret.jpg").write_bytes((tree / "tree/images/a/00000.jpg").read_bytes())
+    listing = tree / "tree/list.txt"
+    listing.write_text(listing.read_text().replace("images/a/00000.jpg", "../secret.jpg"))
+    with pytest.raises(HashbenchError, match="outside of its folder"):
+        ready(tree)
+
+
+def test_a_full_disk_is_one_sentence_and_what_was_written_is_used_again(tree, monkeypatch):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (11_000, hard))
+    try:
+        with pytest.raises(HashbenchError, match=r"Cannot write .*inputs\.npy: File too large; make room there"):
+            ready(tree)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert stores() == []
+    ready(tree)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10_000))
+    with pytest.raises(HashbenchError, match=r"takes 0\.0 GB more in .*, where 0\.0 GB are free; make room"):
+        ready(tree, size=64)
+
+
+def test_a_cache_that_cannot_be_written_is_one_sentence(tree, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HASHBENCH_CACHE", str(tmp_path / "file/cache"))
+    with pytest.raises(HashbenchError, match=r"Cannot write .*file/cache/stores"):
+        ready(tree)
+
+
+def test_files_that_are_not_the_official_ones_need_to_be_accepted(tmp_path, fresh_registry):
+    write_tree(tmp_path / "data")
+    register_tree(tmp_path, expected="md5:0")
+    with pytest.raises(HashbenchError, match=r"list\.txt is not the official file of tree.*--accept-unofficial"):
+        ready(tmp_path / "data")
+    assert ready(tmp_path / "data", accept_unofficial=True).store.official is False
+    with pytest.raises(HashbenchError, match="not the official file"):
+        load("tree", data_dir=tmp_path / "data")
+    assert load("tree", data_dir=tmp_path / "data", accept_unofficial=True).store.official is False
+
+
+def test_a_store_larger_than_memory_is_prepared_and_loaded(tmp_path):
+    """With 130 MB of pixels, and 96 MB more of memory than the libraries take."""
+    count, size = 660, 256
+    write_tree(tmp_path / "data", count=count)
+    code = """
+import resource, numpy
+from hashbench.datasets.building import prepare
+from hashbench.datasets.base import load
+image_trees.register_tree(Path(sys.argv[1]), count=int(sys.argv[3]), size=int(sys.argv[4]))
+load("fashion-mnist-10k")
+taken = 1024 * int(next(line for line in open("/proc/self/status") if line.startswith("VmData")).split()[1])
+resource.setrlimit(resource.RLIMIT_DATA, (taken + 96 * 2**20,) * 2)
+prepare("tree", data_dir=sys.argv[2], progress=False)
+loaded = load("tree", data_dir=sys.argv[2])
+print(loaded.store.inputs.nbytes, loaded.store.inputs[loaded.split.query].mean())
+try:
+    numpy.array(loaded.store.inputs)
+except MemoryError:
+    print("larger than memory")
+"""
+    arguments = command(code, tmp_path, tmp_path / "data", count, size)
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{count * 3 * size * size} ")
+    assert done.stdout.endswith("larger than memory\n")
+
+
+def arrays(tmp_path, inputs):
+    """Register a set of arrays that is read from a file, and return its data folder."""
+    toml = image_trees.TOML.format(name="arrays", size=16, train=15, database=9).replace("image_size = 16\n", "")
+    (tmp_path / "arrays.toml").write_text(toml)
+    np.save(tmp_path / "arrays.npy", inputs)
+    reads = []
+
+    def read(data_dir):
+        reads.append(data_dir)
+        content = (data_dir / "arrays.npy").read_bytes()
+        found = np.load(data_dir / "arrays.npy")
+        source = SourceFile(str(data_dir / "arrays.npy"), f"sha256:{sha256(content).hexdigest()}")
+        return Store("arrays", found, np.eye(3, dtype=np.uint8)[np.arange(30) % 3], CLASSES, sources=(source,))
+
+    dataset("arrays", protocols=str(tmp_path / "arrays.toml"))(read)
+    return reads
+
+
+@pytest.mark.parametrize("kind", ["images", "vectors"])
+def test_arrays_are_kept_with_their_splits_and_not_read_again(tmp_path, fresh_registry, kind):
+    chance = np.random.default_rng(0)
+    inputs = chance.integers(0, 256, (30, 1, 4, 4), dtype=np.uint8)
+    if kind == "vectors":
+        inputs = chance.normal(size=(30, 7)).astype(np.float32)
+    reads = arrays(tmp_path, inputs)
+    read = load("arrays", data_dir=tmp_path)
+    prepare("arrays", data_dir=tmp_path, progress=False)
+    reads.clear()
+    kept = load("arrays", data_dir=tmp_path)
+    assert reads == []
+    assert (kept.store.kind, kept.store.inputs.dtype) == (kind, inputs.dtype)
+    assert (kept.store.inputs == inputs).all()
+    assert (kept.store.integrity, kept.split.sha256, kept.audit) == (
+        read.store.integrity,
+        read.split.sha256,
+        read.audit,
+    )
+    with pytest.raises(HashbenchError, match="arrays comes as arrays of shape"):
+        load("arrays", data_dir=tmp_path, size=32)
+    with pytest.raises(HashbenchError, match="arrays comes as arrays of shape"):
+        prepare("arrays", data_dir=tmp_path, size=32, progress=False)
+
+
+def test_kept_arrays_are_not_trusted_once_their_files_change(tmp_path, fresh_registry):
+    inputs = np.random.default_rng(0).normal(size=(30, 7)).astype(np.float32)
+    arrays(tmp_path, inputs)
+    prepare("arrays", data_dir=tmp_path, progress=False)
+    np.save(tmp_path / "arrays.npy", inputs + 1)
+    assert (load("arrays", data_dir=tmp_path).store.inputs == inputs + 1).all()
+    prepare("arrays", data_dir=tmp_path, progress=False)
+    assert isinstance(load("arrays", data_dir=tmp_path).store.inputs, np.memmap)
+    assert (load("arrays", data_dir=tmp_path).store.inputs == inputs + 1).all()
+    assert len(stores()) == 1
+
+
+def test_what_ships_with_hashbench_is_audited_and_not_kept():
+    made = prepare("fashion-mnist-10k", progress=False)
+    assert made.folder is None
+    assert made.audits["5k"].sizes == (4_000, 1_000, 5_000)
+    assert not prepared.prepared_root().exists()
+
+
+def test_a_reader_may_list_images_without_any_annotation_file(tmp_path, fresh_registry):
+    """As folders of classes do: nothing tells that the listing changed, so it is read every time."""
+    root = write_tree(tmp_path / "data")
+    (tmp_path / "folders.toml").write_text(image_trees.TOML.format(name="folders", size=16, train=15, database=9))
+
+    def read(data_dir):
+        paths = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.jpg"))
+        labels = np.eye(3, dtype=np.uint8)[[CLASSES.index(path.split("/")[1]) for path in paths]]
+        return ImageFiles("folders", root, tuple(paths), labels, CLASSES)
+
+    dataset("folders", protocols=str(tmp_path / "folders.toml"))(read)
+    prepare("folders", progress=False)
+    assert len(load("folders").store.inputs) == 30
+    (root / "images/a/00000.jpg").rename(root / "images/b/00000.jpg")
+    with pytest.raises(HashbenchError, match="not prepared"):
+        load("folders")
