@@ -219,8 +219,9 @@ def _train_set(
     recipe, index = experiment.recipe, dataset.split.train
     supervised = METHODS.get(experiment.method).supervised
     loader = TrainLoader(
-        inputs[index],
+        inputs,
         dataset.store.labels[index] if supervised else None,
+        index=index,
         batch_size=recipe.batch_size,
         seed=experiment.seed,
         device=device,
