@@ -253,7 +253,8 @@ def _encode(model: Model, inputs: np.ndarray, index: np.ndarray) -> np.ndarray:
         size=model.experiment.network_size,
         channels_last=True,
     )
-    return np.concatenate([pack(model.codes(batch).cpu().numpy()) for batch in batches])
+    codes = [model.codes(batch) for batch in batches]  # brought to the host at once, so that no batch waits for it
+    return pack(torch.cat(codes).cpu().numpy())
 
 
 def _coords(experiment: Experiment, dataset: Dataset) -> dict[str, Any]:
