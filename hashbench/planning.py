@@ -36,6 +36,7 @@ class Settings:
     data_dir: Path | None = None
     accept_unofficial: bool = False
     progress: bool = True
+    eval_every: int | None = None  # epochs between measures in the log, for looking only; no part of any identity
 
 
 @dataclass(frozen=True)

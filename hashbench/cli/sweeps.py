@@ -35,6 +35,8 @@ if TYPE_CHECKING:
               help="A field of a method (crh.heads=1) or of the recipe (recipe.batch_size=64).")  # fmt: skip
 @click.option("--evaluate-on", type=click.Choice(["test", "validation"]), default="test",
               help="validation: a fifth of train asks, the rest is trained on and searched.")  # fmt: skip
+@click.option("--eval-every", type=click.IntRange(min=1), metavar="N",
+              help="Log measures every N epochs, for looking only; see `hashbench plot training`.")  # fmt: skip
 @click.option("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")
 @click.option("--runs-dir", type=click.Path(path_type=Path), default=Path("runs"), help="Where results are kept.")
 @data_options
@@ -50,6 +52,7 @@ def run(
     epochs: int | None,
     settings: tuple[str, ...],
     evaluate_on: str,
+    eval_every: int | None,
     device: str,
     runs_dir: Path,
     data_dir: Path | None,
@@ -81,6 +84,7 @@ def run(
         data_dir=data_dir,
         accept_unofficial=accept_unofficial,
         progress=not quiet and sys.stderr.isatty(),
+        eval_every=eval_every,
     )
     plan = planning.plan(method_names, dataset_names, lengths, seeds=seeds, settings=shared)
     if len(plan.cells) == 1 and plan.cells[0].skipped is not None:

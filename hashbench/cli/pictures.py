@@ -1,0 +1,81 @@
+"""Commands that draw: plot."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from inspect import cleandoc
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hashbench.cli.base import command, warn
+from hashbench.errors import HashbenchError
+from hashbench.results.figures import KINDS
+
+if TYPE_CHECKING:
+    from hashbench.results.figures import Drawing
+    from hashbench.results.result import Result
+
+
+@command(
+    "hashbench plot pr runs -o pr.png",
+    "hashbench plot bits runs --measure P@H2 -o bits.svg",
+    "hashbench plot training runs/cifar10@54k/crh runs/cifar10@54k/csq -o training.pdf",
+)
+@click.argument("kind", type=click.Choice([*KINDS]), metavar="KIND")
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE",
+              help="Where to: .png, .svg or .pdf.  [default: KIND.png]")  # fmt: skip
+@click.option("--measure", metavar="NAME", help="Measure of kinds that show one; default: the data set's own.")
+def plot(kind: str, runs: tuple[Path, ...], output: Path | None, measure: str | None) -> None:
+    """Draw a figure of the finished runs in RUNS (default: runs).
+
+    Results that may not share a figure, of other data or another recipe, give a file each.
+    """
+    from hashbench.results.figures import draw
+    from hashbench.results.figures.style import ending_of, save
+
+    output = output or Path(f"{kind}.png")
+    ending_of(output)  # refused before anything is read
+    drawings, refusals = draw(kind, finished_runs(runs), measure=measure)
+    if not drawings:
+        raise refusals[0]
+    warn(map(str, refusals))
+    for drawing, path in zip(drawings, _files(output, drawings), strict=True):
+        save(drawing.figure, path)
+        click.echo(f"{path}: {drawing.words}")
+
+
+_KINDS = "\n".join(f"  {name:<10} {kind.summary}" for name, kind in KINDS.items())
+plot.help = f"{cleandoc(plot.help or '')}\n\n\b\nKinds:\n{_KINDS}"
+
+
+def finished_runs(runs: Sequence[Path]) -> list[Result]:
+    """Return the readable finished runs below `runs` (default: runs), a warning for each other; raises without any."""
+    from hashbench.results.store import find_runs
+
+    places = runs or (Path("runs"),)
+    results, problems = find_runs(places)
+    warn(problems)
+    if not results:
+        raise HashbenchError(
+            f"There is no readable finished run below {', '.join(map(str, places))}; start one with `hashbench run`."
+        )
+    return results
+
+
+def _files(output: Path, drawings: Sequence[Drawing]) -> list[Path]:
+    """Return `output` for one drawing; for several, its name with the data set's, and a number where that repeats."""
+    if len(drawings) == 1:
+        return [output]
+    seen: Counter[str] = Counter()
+    files = []
+    for drawing in drawings:
+        name = re.sub(r"[^\w@+=.-]", "_", drawing.block.name)  # a plug-in may call its data anything
+        seen[name] += 1
+        number = f"-{seen[name]}" if seen[name] > 1 else ""
+        files.append(output.with_name(f"{output.stem}-{name}{number}{output.suffix}"))
+    return files
