@@ -1,4 +1,4 @@
-"""Commands that draw: plot."""
+"""Commands that show results to the eye: plot, report."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hashbench.cli.base import command, warn
+from hashbench.cli.base import command, data_options, warn
 from hashbench.errors import HashbenchError
 from hashbench.results.figures import KINDS
 
 if TYPE_CHECKING:
+    from hashbench.results.blocks import Block
     from hashbench.results.figures import Drawing
     from hashbench.results.result import Result
 
@@ -51,6 +52,51 @@ def plot(kind: str, runs: tuple[Path, ...], output: Path | None, measure: str | 
 
 _KINDS = "\n".join(f"  {name:<10} {kind.summary}" for name, kind in KINDS.items())
 plot.help = f"{cleandoc(plot.help or '')}\n\n\b\nKinds:\n{_KINDS}"
+
+
+@command(
+    "hashbench report runs -o report.html",
+    "hashbench report runs --measure mAP@all --measure P@H2 --queries 5 --data-dir data",
+)
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("report.html"), metavar="FILE",
+              help="The page to write.")  # fmt: skip
+@click.option("--measure", "measures", multiple=True, metavar="NAME", help="Measures; default: the data set's own.")
+@click.option("--title", default="hashbench report", metavar="TEXT", help="The page's title.")
+@click.option("--queries", type=click.IntRange(min=0), default=3, metavar="N",
+              help="Queries of each data set whose nearest images are shown; 0 reads no data set.")  # fmt: skip
+@click.option("--seed", default=0, metavar="N", help="Which queries are drawn.")
+@data_options
+def report(
+    runs: tuple[Path, ...],
+    output: Path,
+    measures: tuple[str, ...],
+    title: str,
+    queries: int,
+    seed: int,
+    data_dir: Path | None,
+    accept_unofficial: bool,
+) -> None:
+    """Write one web page about the finished runs in RUNS (default: runs): tables, figures, retrieved images.
+
+    The page needs no network and no other file. Retrieved images need the data set, read as `hashbench run` reads it.
+    """
+    from hashbench.datasets.base import load
+    from hashbench.results.files import write_text
+    from hashbench.results.gallery import Gallery, gallery
+    from hashbench.results.report import report as page
+
+    def galleries(block: Block) -> Gallery | None:
+        if not queries:
+            return None
+        evaluated = block.conditions["evaluated"]
+        dataset = load(block.name, data_dir=data_dir, evaluate_on=evaluated, accept_unofficial=accept_unofficial)
+        return gallery(block, dataset, queries=queries, seed=seed)
+
+    results = finished_runs(runs)
+    text = page(results, title=title, measures=measures or None, galleries=galleries)
+    write_text(output, text)
+    click.echo(f"{output}: {len(results)} runs, {len(text.encode()) / 1e6:.1f} MB; open it in a browser.")
 
 
 def finished_runs(runs: Sequence[Path]) -> list[Result]:

@@ -22,10 +22,13 @@ from hashbench.results.files import make_folder, replacing
 from hashbench.results.result import Result
 
 FORMATS = ("png", "svg", "pdf")
+INK = "#222222"
 GREY = "#666666"  # captions and notes
 GRID = "#e6e6e6"
 STYLE: Any = {
+    "axes.edgecolor": INK,
     "axes.grid": True,
+    "axes.labelcolor": INK,
     "axes.spines.right": False,
     "axes.spines.top": False,
     "errorbar.capsize": 2.5,
@@ -37,10 +40,16 @@ STYLE: Any = {
     "lines.markersize": 4,
     "savefig.dpi": 200,
     "text.parse_math": False,  # a plug-in may have a $ in its name
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
     "svg.hashsalt": "hashbench",  # the same figure is the same file
 }
 # Paul Tol's "muted" scheme, told apart with every common colour blindness (https://personal.sron.nl/~pault/).
 COLOURS = ("#332288", "#cc6677", "#117733", "#88ccee", "#ddcc77", "#aa4499", "#44aa99", "#882255", "#999933")
+COLOURS_ON_DARK = (
+    *("#9f94ff", "#e5899a", "#4fbf76", "#88ccee", "#ddcc77", "#d581ca", "#55c2b2", "#d96a9c", "#bfbf55"),
+)
 _POINTS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")  # one a colour, where single points are drawn
 _MARKERS = ("", "o", "s", "^")  # a second round through the colours is told apart by markers on curves
 _DASHES = ("-", "--", ":", "-.")  # variants of one method share its colour ...
@@ -85,6 +94,11 @@ def styles(labels: Iterable[str], *, points: bool = False) -> dict[str, dict[str
     return found
 
 
+def colour_of(label: str) -> int:
+    """Return the place in COLOURS of a row label's method."""
+    return COLOURS.index(_look(label.split(" ", 1)[0])[0])
+
+
 def _look(method: str) -> tuple[str, str]:
     """Return the colour and marker of a method, the same in every figure whatever else is drawn."""
     if method in _KNOWN:
@@ -96,18 +110,25 @@ def _look(method: str) -> tuple[str, str]:
 
 @contextmanager
 def sheet(
-    number: int, *, labels: Iterable[str], columns: int | None = None, width: float = 2.6, share_y: bool = True
+    *groups: int, labels: Iterable[str], columns: int | None = None, width: float = 2.6, share_y: bool = True
 ) -> Iterator[tuple[Figure, list[Axes]]]:
-    """Give a figure with `number` panels of `width` inches, and room beside them for a legend of `labels`."""
-    columns = min(columns or number, number)
-    rows = -(-number // columns)
+    """Give a figure with panels of `width` inches, and room beside them for a legend of `labels`.
+
+    Each of the `groups` of so many panels starts a row of its own; all panels come in one list.
+    """
+    columns = min(columns or max(groups), max(groups))
+    rows_of = [-(-number // columns) for number in groups]
     legend = 0.7 + _LETTER * max(map(len, labels), default=0)
     with rc_context(STYLE):
-        figure = Figure(figsize=(0.5 + width * columns + legend, 0.5 + 2.7 * rows), layout="constrained")
-        grid = list(figure.subplots(rows, columns, sharey=share_y, squeeze=False).flat)
-        for spare in grid[number:]:
-            spare.set_visible(False)
-        yield figure, grid[:number]
+        figure = Figure(figsize=(0.5 + width * columns + legend, 0.5 + 2.7 * sum(rows_of)), layout="constrained")
+        grid = iter(figure.subplots(sum(rows_of), columns, sharey=share_y, squeeze=False).flat)
+        panels = []
+        for number, rows in zip(groups, rows_of, strict=True):
+            places = [next(grid) for _ in range(rows * columns)]
+            panels += places[:number]
+            for spare in places[number:]:
+                spare.set_visible(False)
+        yield figure, panels
 
 
 def finish(figure: Figure, panels: Sequence[Axes], *, title: str, caption: str) -> None:

@@ -45,7 +45,7 @@ def training_curves(results: Iterable[Result]) -> Figure:
         for name in line.get("measures", {})
     }
     looks = styles(rows, points=True)
-    with sheet(len(rows) + len(measured), labels=rows if measured else (), columns=_COLUMNS, share_y=False) as (
+    with sheet(len(rows), len(measured), labels=rows if measured else (), columns=_COLUMNS, share_y=False) as (
         figure,
         panels,
     ):
