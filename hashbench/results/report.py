@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -20,6 +20,8 @@ from markupsafe import Markup
 from hashbench import __version__
 from hashbench.errors import HashbenchError
 from hashbench.results.blocks import Block, blocks, differences
+from hashbench.results.cells import Table
+from hashbench.results.escaping import plain
 from hashbench.results.figures import KINDS, draw
 from hashbench.results.figures.inline import palette, svg_element
 from hashbench.results.figures.scores import training_seconds
@@ -27,8 +29,9 @@ from hashbench.results.figures.style import colour_of
 from hashbench.results.gallery import Gallery
 from hashbench.results.plain import dumps
 from hashbench.results.result import Result
+from hashbench.results.rows import conditions_of
 from hashbench.results.store import RunDirectory
-from hashbench.results.table import Comparison, Table
+from hashbench.results.table import Comparison
 
 Galleries = Callable[[Block], Gallery | None]
 
@@ -70,25 +73,26 @@ class _Section:
 def report(
     results: Sequence[Result],
     *,
+    comparison: Comparison | None = None,
     title: str = "hashbench report",
-    measures: Sequence[str] | None = None,
-    problems: Iterable[str] = (),
     galleries: Galleries = lambda block: None,
 ) -> str:
-    """Return the HTML page about `results`; `galleries` gives the retrieved images of a block, None for no such part.
+    """Return the HTML page about `results`, each run once, with the tables of `comparison` (default: theirs).
 
-    Where it raises HashbenchError, the page says why instead. Raises HashbenchError for measures that are none.
+    `galleries` gives the retrieved images of a block, None for no such part; where it raises HashbenchError, the page
+    says why instead.
     """
-    told = list(problems)
+    comparison = comparison or Comparison.of(results)
     found = blocks(results)
     sections = [
-        _section(number, block, apart, measures, told, galleries)
+        _section(number, block, apart, comparison, galleries)
         for number, (block, apart) in enumerate(zip(found, differences(found), strict=True), start=1)
     ]
     script = _file("report.js")
     environment = Environment(
         loader=PackageLoader("hashbench.results"),
         autoescape=True,
+        finalize=lambda value: plain(value) if type(value) is str else value,  # not what is markup already
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -100,7 +104,7 @@ def report(
         sections=sections,
         runs=len(results),
         newest=max((str(result.provenance.get("started") or "") for result in results), default=""),
-        problems=dict.fromkeys(told),
+        problems=comparison.problems,
         style=Markup(
             f":root{{{palette(dark=False)}}}@media (prefers-color-scheme:dark){{:root{{{palette(dark=True)}}}}}"
         )
@@ -110,11 +114,7 @@ def report(
     )
 
 
-def _section(
-    number: int, block: Block, apart: str, measures: Sequence[str] | None, told: list[str], galleries: Galleries
-) -> _Section:
-    comparison = Comparison.of(block.results, measures=measures)
-    told += comparison.problems
+def _section(number: int, block: Block, apart: str, comparison: Comparison, galleries: Galleries) -> _Section:
     pictures, not_drawn = [], []
     for kind, about in KINDS.items():
         drawings, refusals = draw(kind, block.results)
@@ -128,7 +128,8 @@ def _section(
         shown = galleries(block)
     except HashbenchError as error:
         reason = str(error)
-    return _Section(f"s{number}", block, apart, comparison.tables, tuple(pictures), tuple(not_drawn), shown, reason)
+    tables = tuple(table for table in comparison.tables if table.conditions == conditions_of(block))
+    return _Section(f"s{number}", block, apart, tables, tuple(pictures), tuple(not_drawn), shown, reason)
 
 
 def _facts(result: Result) -> dict[str, dict[str, str]]:

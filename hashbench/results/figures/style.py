@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -57,6 +58,7 @@ _FILLS = ("full", "none", "left", "right")  # ... and, where points stand alone,
 # Methods that often share a figure get colours far apart; a name that is not here gets one by its hash.
 _KNOWN = ("crh", "csq", "dpn", "shc", "itq", "lsh", "classifier", "hashnet", "dpsh")
 
+_NOT_IN_XML = bytes({*range(32)} - {*b"\t\n\r"})  # a plug-in's name may hold what makes a file unreadable
 _LETTER = 0.065  # inches that a letter of the legend takes
 
 
@@ -178,5 +180,7 @@ def ending_of(path: Path) -> str:
 def write(figure: Figure, file: BinaryIO, ending: str) -> None:
     """Write `figure` to an open file in one of FORMATS, without a date: the same figure gives the same bytes."""
     undated: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(ending, {})
+    content = io.BytesIO()
     with rc_context(STYLE):
-        figure.savefig(file, format=ending, metadata=undated)
+        figure.savefig(content, format=ending, metadata=undated)
+    file.write(content.getvalue().translate(None, _NOT_IN_XML) if ending == "svg" else content.getvalue())
