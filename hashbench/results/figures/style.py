@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,10 +14,12 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from hashbench.errors import HashbenchError
 from hashbench.results.blocks import Block, blocks, differences
+from hashbench.results.escaping import plain
 from hashbench.results.files import make_folder, replacing
 from hashbench.results.result import Result
 
@@ -58,7 +59,6 @@ _FILLS = ("full", "none", "left", "right")  # ... and, where points stand alone,
 # Methods that often share a figure get colours far apart; a name that is not here gets one by its hash.
 _KNOWN = ("crh", "csq", "dpn", "shc", "itq", "lsh", "classifier", "hashnet", "dpsh")
 
-_NOT_IN_XML = bytes({*range(32)} - {*b"\t\n\r"})  # a plug-in's name may hold what makes a file unreadable
 _LETTER = 0.065  # inches that a letter of the legend takes
 
 
@@ -140,6 +140,8 @@ def finish(figure: Figure, panels: Sequence[Axes], *, title: str, caption: str) 
     handles = {label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     if handles:
         figure.legend(handles.values(), handles.keys(), loc="outside right center", fontsize=8)
+    for text in figure.findobj(Text):  # a plug-in's name may hold what no SVG may
+        text.set_text("\n".join(map(plain, text.get_text().split("\n"))))
 
 
 def bits_axis(axes: Axes, bits: Sequence[int]) -> None:
@@ -180,7 +182,5 @@ def ending_of(path: Path) -> str:
 def write(figure: Figure, file: BinaryIO, ending: str) -> None:
     """Write `figure` to an open file in one of FORMATS, without a date: the same figure gives the same bytes."""
     undated: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(ending, {})
-    content = io.BytesIO()
     with rc_context(STYLE):
-        figure.savefig(content, format=ending, metadata=undated)
-    file.write(content.getvalue().translate(None, _NOT_IN_XML) if ending == "svg" else content.getvalue())
+        figure.savefig(file, format=ending, metadata=undated)
