@@ -59,5 +59,5 @@ def csv(text: str) -> str:
 def _known_to_latex(character: str) -> bool:
     if character.isascii():
         return True
-    base, *accents = unicodedata.normalize("NFD", character)
-    return character <= "\u017f" and base.isascii() and bool(accents) and _ACCENTS.issuperset(accents)
+    parts = unicodedata.normalize("NFD", character)
+    return character <= "\u017f" and parts[0].isascii() and len(parts) > 1 and _ACCENTS.issuperset(parts[1:])

@@ -70,8 +70,9 @@ def published_rows(
     for number in numbers:
         if (number.dataset, number.measure) == (dataset, measure) and number.bits in bits:
             found.setdefault(number.row, {})[number.bits] = number
+    rows: list[Row] = []
     marks: dict[tuple[str, ...], str] = {}
-    rows, meaning = [], {}
+    meaning: dict[str, PublishedNumber] = {}
     for (method, *origin), by_bits in found.items():
         mark = marks.setdefault(tuple(origin), footnote_mark(first_mark + len(marks)))
         first = meaning.setdefault(mark, next(iter(by_bits.values())))

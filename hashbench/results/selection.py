@@ -44,7 +44,7 @@ def _dataset_names(result: Result) -> set[str]:
 
 
 def _check(kind: str, wanted: Sequence[object], known: Iterable[object]) -> None:
-    known = {str(name) for name in known}
+    there = {str(name) for name in known}
     for name in wanted:
-        if str(name) not in known:
-            raise unknown(kind, name, known, hint="It is not among these results.")
+        if str(name) not in there:
+            raise unknown(kind, name, there, hint="It is not among these results.")
