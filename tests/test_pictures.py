@@ -1,8 +1,11 @@
 """plot and report as commands: on a small sweep, and what they say when they cannot."""
 
+import re
+import shlex
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,12 +33,17 @@ def runs(tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_a_sweep_is_drawn_a_file_for_each_data_set(runs, tmp_path, kind):
-    said = call("plot", kind, runs, "-o", tmp_path / "new" / "it.svg").stdout
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["it-toy@searched.svg", "it-toy@small.svg"]
-    assert said.count("backbone resnet-small") == 2
-    call("plot", kind, runs / "toy@small", "-o", tmp_path / "it.svg")
-    assert (tmp_path / "it.svg").read_bytes() == (tmp_path / "new" / "it-toy@small.svg").read_bytes()
+def test_every_kind_of_a_sweep_is_drawn(runs, tmp_path, kind):
+    said = call("plot", kind, runs / "toy@small", "-o", tmp_path / "new" / "it.svg").stdout
+    assert said.startswith(f"{tmp_path / 'new' / 'it.svg'}: toy@small, backbone resnet-small")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["it.svg"]
+
+
+def test_several_data_sets_give_a_file_each(runs, tmp_path):
+    call("plot", "bits", runs, "-o", tmp_path / "it.svg")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["it-toy@searched.svg", "it-toy@small.svg"]
+    call("plot", "bits", runs / "toy@small", "-o", tmp_path / "alone.svg")
+    assert (tmp_path / "alone.svg").read_bytes() == (tmp_path / "it-toy@small.svg").read_bytes()
 
 
 def test_a_run_named_twice_counts_once(runs, tmp_path):
@@ -121,3 +129,16 @@ def test_commands_that_draw_import_no_torch(runs, tmp_path):
     arguments = ["plot", "centers", str(runs / "toy@small"), "-o", str(tmp_path / "c.svg")]
     said = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True).stdout
     assert said.splitlines()[-1] == "[]"
+
+
+@pytest.mark.usefixtures("_one_kind")
+def test_the_commands_of_the_page_work(runs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(runs / "toy@small", tmp_path / "runs" / "toy@small")
+    page = (Path(__file__).parents[1] / "docs" / "figures.md").read_text()
+    commands = re.findall(r"^    hashbench (.*)$", page, re.MULTILINE)
+    assert [command.split()[0] for command in commands] == ["plot", "plot", "report", "run", "plot", "report"]
+    for command in commands:
+        call(*shlex.split(command.replace("fashion-mnist-10k", "toy")))
+    drawn = {"training-toy@small.png", "training-toy@small-2.png"}  # the page's run trains longer, so two blocks
+    assert {path.name for path in tmp_path.iterdir()} == {"runs", "pr.png", "bits.svg", "report.html", *drawn}
