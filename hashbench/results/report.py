@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -51,6 +51,7 @@ class _Section:
 
     anchor: str
     block: Block
+    rows: Mapping[str, list[Result]]  # by label
     apart: str  # what tells it from a block that reads the same
     tables: tuple[Table, ...]
     pictures: tuple[_Picture, ...]
@@ -60,14 +61,14 @@ class _Section:
 
     def runs(self) -> Iterator[tuple[str, int, list[Result]]]:
         """Yield label, code length and runs of each cell, in the order of the table."""
-        for label, row in self.block.rows().items():
+        for label, row in self.rows.items():
             for bits in self.block.bits:
                 if held := [result for result in row if result.coords["bits"] == bits]:
                     yield label, bits, held
 
     def cell(self, label: str, bits: int) -> str:
         """Return the anchor of a cell's provenance."""
-        return f"{self.anchor}-{list(self.block.rows()).index(label)}-{bits}"
+        return f"{self.anchor}-{list(self.rows).index(label)}-{bits}"
 
 
 def report(
@@ -115,9 +116,10 @@ def report(
 
 
 def _section(number: int, block: Block, apart: str, comparison: Comparison, galleries: Galleries) -> _Section:
+    tables = tuple(table for table in comparison.tables if table.conditions == conditions_of(block))
     pictures, not_drawn = [], []
     for kind, about in KINDS.items():
-        drawings, refusals = draw(kind, block.results)
+        drawings, refusals = draw(kind, block.results, measure=tables[0].measure if about.measured else None)
         not_drawn += [f"{kind}: {refusal}" for refusal in refusals]
         for drawing in drawings:
             label = f"{block.name}: {about.summary}"
@@ -128,8 +130,7 @@ def _section(number: int, block: Block, apart: str, comparison: Comparison, gall
         shown = galleries(block)
     except HashbenchError as error:
         reason = str(error)
-    tables = tuple(table for table in comparison.tables if table.conditions == conditions_of(block))
-    return _Section(f"s{number}", block, apart, tables, tuple(pictures), tuple(not_drawn), shown, reason)
+    return _Section(f"s{number}", block, block.rows(), apart, tables, tuple(pictures), tuple(not_drawn), shown, reason)
 
 
 def _facts(result: Result) -> dict[str, dict[str, str]]:

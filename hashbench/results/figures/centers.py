@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from hashbench.errors import HashbenchError
 from hashbench.metrics.hamming import unpack
-from hashbench.results.figures.style import finish, sheet, styles, the_block
+from hashbench.results.figures.style import PAPER, finish, sheet, styles, the_block
 from hashbench.results.result import Result
 from hashbench.results.store import RunDirectory
 
@@ -50,7 +50,8 @@ def center_distances(results: Iterable[Result]) -> Figure:
                     _draw(axes, alike, apart, label, looks[label])
                     told.append(f"{label}  ρ = {_rank_correlation(alike, apart)}")
             axes.set(title=f"{bits} bits", xlabel="similarity of the classes (cosine)")
-            axes.text(0.02, 0.02, "\n".join(told), transform=axes.transAxes, fontsize=6.5, va="bottom")
+            axes.text(0.02, 0.02, "\n".join(told), transform=axes.transAxes, fontsize=6.5, va="bottom",
+                      bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 1.5})  # fmt: skip
         panels[0].set_ylim(bottom=0)  # once all are drawn: they share their limits
         panels[0].set_ylabel("distance of the centers / bits")
         caption = f"lines: means over tenths of all pairs of classes, ρ: rank correlation, {block.describe()}"

@@ -8,9 +8,12 @@ import re
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from hashbench.results.figures.style import COLOURS, COLOURS_ON_DARK, GREY, GRID, INK, STYLE
+from hashbench.results.figures.style import COLOURS, COLOURS_ON_DARK, GREY, GRID, INK, PAPER, STYLE
 
-_PAGE_COLOURS = {INK: "ink", GREY: "muted", GRID: "grid", **{colour: f"c{i}" for i, colour in enumerate(COLOURS)}}
+_PAGE_COLOURS = {
+    **{PAPER: "card", INK: "ink", GREY: "muted", GRID: "grid"},
+    **{colour: f"c{i}" for i, colour in enumerate(COLOURS)},
+}
 
 
 def palette(*, dark: bool) -> str:
@@ -21,7 +24,7 @@ def palette(*, dark: bool) -> str:
 def svg_element(figure: Figure, *, name: str, label: str) -> str:
     """Return `figure` as one <svg>, its ids made unique by `name`, and `label` read out in its place.
 
-    Text stays text, in the page's font. Its colours are the CSS variables of `palette`, and --ink, --muted and --grid.
+    Text stays text, in the page's font. Its colours are the CSS variables of `palette`, and --card, --ink, --muted and --grid.
     """
     file = io.StringIO()
     with rc_context({**STYLE, "svg.fonttype": "none", "svg.hashsalt": name}):
@@ -36,11 +39,11 @@ def svg_element(figure: Figure, *, name: str, label: str) -> str:
 
 def _with_page_colours(style: str) -> str:
     style = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", style)
-    return re.sub(
-        "#[0-9a-f]{6}",
-        lambda c: f"var(--{_PAGE_COLOURS[c.group()]})" if c.group() in _PAGE_COLOURS else c.group(),
-        style,
-    )
+    return re.sub("#[0-9a-f]{6}", lambda colour: _on_page(colour.group()), style)
+
+
+def _on_page(colour: str) -> str:
+    return f"var(--{_PAGE_COLOURS[colour]})" if colour in _PAGE_COLOURS else colour
 
 
 def _attribute(text: str) -> str:

@@ -24,6 +24,7 @@ from hashbench.results.files import make_folder, replacing
 from hashbench.results.result import Result
 
 FORMATS = ("png", "svg", "pdf")
+PAPER = "#ffffff"
 INK = "#222222"
 GREY = "#666666"  # captions and notes
 GRID = "#e6e6e6"
