@@ -90,10 +90,8 @@ def _text(comparison: Comparison, columns: _Columns) -> str:
         notes = _notes(table, columns)
         if any(cell.best for row in table.rows for cell in row.cells):
             notes.append("* best of its column.")
-        prose = [textwrap.fill(style.escape(note), _WIDTH) for note in notes]
-        return "\n".join(
-            [style.escape(table.title), textwrap.fill(style.escape(table.caption), _WIDTH), "", body, *prose]
-        )
+        prose = [_wrapped(style.escape(note)) for note in notes]
+        return "\n".join([style.escape(table.title), _wrapped(style.escape(table.caption)), "", body, *prose])
 
     return "\n\n".join(map(one, comparison.tables))
 
@@ -260,6 +258,10 @@ def _notes(table: Table, columns: _Columns) -> list[str]:
             f"{', so not to be compared' if len(table.devices) > 1 else ''}."
         )
     return notes
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, _WIDTH, break_on_hyphens=False)  # a name stays whole, to be searched for
 
 
 def _alignment(table: Table, columns: _Columns) -> list[str]:

@@ -117,19 +117,26 @@ def test_text_with_everything(full):
 backbone resnet-small, recipe scratch, last epoch of 20, test queries, ties expected, mean ± std (n)
 over 1 to 4 seeds.
 
-method                                                            16 bits    train s    images/s    peak MB
-------------------  -----------------------------------------------------  ---------  ----------  ---------
-csq                            *0.6150 ± 0.0129 (4) [0.6050, 0.6250]       12.5       1,000          —
-"""
-    text = full.render("text", bounds=True, cost=True)
-    lines = [" ".join(line.split()) for line in text.splitlines()]
-    assert lines[:3] == [" ".join(line.split()) for line in expected.splitlines()[:3]]
-    assert "csq *0.6150 ± 0.0129 (4) [0.6050, 0.6250] 12.5 1,000 —" in lines
-    assert NASTY + " 0.5175 ± 0.0171 (4) [0.5075, 0.5275] ↓−0.0975 12.5 1,000 —" in lines
-    assert "itq † 0.4000 (1) [0.3900, 0.4100] −0.2150 12.5 1,000 —" in lines
-    assert "CSQ&, published ‡ 0.7870 — — —" in lines
-    for start in ("Signed numbers", "↑ ↓ significantly", "Differences not tested: 1 with", "Cost: ", "[worst, best]"):
-        assert any(line.startswith(start) for line in lines), start
+method                                                    16 bits    train s    images/s    peak MB
+------------------  ---------------------------------------------  ---------  ----------  ---------
+csq                         *0.6150 ± 0.0129 (4) [0.6050, 0.6250]       12.5       1,000          —
+a_b|<i>&%$#{x}~^\*  0.5175 ± 0.0171 (4) [0.5075, 0.5275] ↓−0.0975       12.5       1,000          —
+dpn                 0.1375 ± 0.0479 (4) [0.1275, 0.1475] ↓−0.4775       12.5       1,000          —
+itq †                         0.4000 (1) [0.3900, 0.4100] −0.2150       12.5       1,000          —
+CSQ&, published ‡                                          0.7870          —           —          —
+† learned from raw pixels, the others from images.
+Signed numbers are differences to csq, in units of the measure: +0.0100 is one point of 100 more.
+↑ ↓ significantly above or below csq: Welch's t-test over seeds (two-sided, n = 4), Holm-corrected
+over the 2 tests of this table, alpha 0.05.
+Differences not tested: 1 with fewer than 4 seeds on a side.
+‡ printed in arXiv:1, table <2>, for the same protocol and measure: backbone alex_net (here
+resnet-small), epoch: best epoch (here last epoch), ties as in its own code (here expected). Not run
+here, so neither ranked nor tested.
+[worst, best]: the means if all items at one distance came in the worst or the best order.
+Cost: means over all runs of a row; train s is the training alone, no method here has stages before
+that. On an unknown device.
+* best of its column."""
+    assert full.render("text", bounds=True, cost=True) == expected
 
 
 def test_a_difference_has_its_sign_and_no_negative_zero(make):

@@ -24,7 +24,8 @@ def palette(*, dark: bool) -> str:
 def svg_element(figure: Figure, *, name: str, label: str) -> str:
     """Return `figure` as one <svg>, its ids made unique by `name`, and `label` read out in its place.
 
-    Text stays text, in the page's font. Its colours are the CSS variables of `palette`, and --card, --ink, --muted and --grid.
+    Text stays text, in the page's font. Its colours are the CSS variables of `palette`, and --card, --ink, --muted and
+    --grid.
     """
     file = io.StringIO()
     with rc_context({**STYLE, "svg.fonttype": "none", "svg.hashsalt": name}):
