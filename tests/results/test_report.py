@@ -117,7 +117,7 @@ def test_tables_can_be_sorted_from_the_keyboard(runs):
     values = [attrs["data-value"] for attrs, _ in page.all("td") if attrs.get("data-value")]
     assert [float(value) for value in values[:4]] == pytest.approx([0.505] * 4)
     ((_, script),) = page.all("script")
-    assert "aria-sort" in script
+    assert '"aria-sort"' in script
     for attrs, _ in page.all("div", class_="scroll"):
         assert attrs["tabindex"] == "0"  # what scrolls can be scrolled without a mouse
         assert attrs["aria-label"]
