@@ -37,6 +37,7 @@ class Settings:
     accept_unofficial: bool = False
     data_size: int | None = None  # side in pixels of prepared image files; None: as their protocols state
     progress: bool = True
+    eval_every: int | None = None  # epochs between measures in the log, for looking only; no part of any identity
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from hashbench import preparation
+from hashbench import looking, preparation
 from hashbench.backbones import file_sha256
+from hashbench.centers import class_centers
 from hashbench.datasets.base import Dataset
 from hashbench.datasets.loader import TrainLoader, inference_batches
 from hashbench.errors import HashbenchError
@@ -67,7 +68,14 @@ def execute(plan: Plan, *, on_cell: Callable[[Cell, int, int], None] = lambda ce
         dataset = plan.datasets[cell.dataset]
         try:
             results.append(
-                run_experiment(cell.experiment, dataset, cell.directory, plan.device, progress=plan.settings.progress)
+                run_experiment(
+                    cell.experiment,
+                    dataset,
+                    cell.directory,
+                    plan.device,
+                    progress=plan.settings.progress,
+                    eval_every=plan.settings.eval_every,
+                )
             )
         except Exception as error:  # whatever a plug-in does, the other cells are worth finishing
             failures.append((cell, error))
@@ -120,7 +128,13 @@ def load(run: str | Path, *, method: str | None = None, device: str = "auto") ->
 
 
 def run_experiment(
-    experiment: Experiment, dataset: Dataset, directory: RunDirectory, device: torch.device, *, progress: bool
+    experiment: Experiment,
+    dataset: Dataset,
+    directory: RunDirectory,
+    device: torch.device,
+    *,
+    progress: bool,
+    eval_every: int | None = None,
 ) -> Result:
     """Return the result of one experiment: loaded where the run is finished, else computed and stored.
 
@@ -135,7 +149,7 @@ def run_experiment(
         directory.write_spec({"identity": experiment.identity, "how": how})
         try:
             with float32_as_it_says():
-                result = _compute(experiment, dataset, directory, device, progress=progress)
+                result = _compute(experiment, dataset, directory, device, progress=progress, eval_every=eval_every)
         except Exception as error:
             directory.write_failure(error)
             raise
@@ -144,7 +158,13 @@ def run_experiment(
 
 
 def _compute(
-    experiment: Experiment, dataset: Dataset, directory: RunDirectory, device: torch.device, *, progress: bool
+    experiment: Experiment,
+    dataset: Dataset,
+    directory: RunDirectory,
+    device: torch.device,
+    *,
+    progress: bool,
+    eval_every: int | None,
 ) -> Result:
     """Take an experiment through its phases and return what it found; all but the result is stored on the way."""
     started, clock = datetime.now(UTC), _Clock()
@@ -158,7 +178,8 @@ def _compute(
         prepared = preparation.prepare(experiment, task, data, bar=title and f"{title} prepare")
     with clock("train"):
         model = Model(experiment, task, data.width, prepared.tensors)
-        trained = _fit(model, data, directory, title)
+        look = looking.every(eval_every, model, dataset, partial(_encode, model, inputs))
+        trained = _fit(model, data, directory, title, look)
     with clock("encode"):
         query, database = (_encode(model, inputs, part) for part in (split.query, split.database))
     with clock("evaluate"):
@@ -169,6 +190,8 @@ def _compute(
     with clock("store"):
         directory.write_arrays("histograms", **counted.arrays())
         directory.write_arrays("codes", query=query, database=database)
+        if centers := class_centers(model.method, task, inputs=inputs, labels=dataset.store.labels, index=split.train):
+            directory.write_arrays("centers", **centers)
         model.save(directory.model)
     return Result(
         id=experiment.id,
@@ -198,13 +221,13 @@ def _compute(
     )
 
 
-def _fit(model: Model, data: TrainSet, directory: RunDirectory, title: str | None) -> Progress:
+def _fit(model: Model, data: TrainSet, directory: RunDirectory, title: str | None, look: looking.Look) -> Progress:
     if model.network is None:
         started = time.perf_counter()
         model.method.fit(model.task, data)
         return Progress(seconds=time.perf_counter() - started)
     assert isinstance(model.method, DeepMethod)
-    hooks = Hooks(log=directory.append_log, checkpoint=directory.checkpoint, bar=title)
+    hooks = Hooks(log=directory.append_log, checkpoint=directory.checkpoint, bar=title, look=look)
     recipe = model.experiment.recipe
     return train(model.method, model.network, task=model.task, recipe=recipe, data=data, fresh=data.fresh, hooks=hooks)
 

@@ -58,11 +58,12 @@ class Progress:
 
 @dataclass(frozen=True)
 class Hooks:
-    """Where a training reports to: a line per epoch, a checkpoint after each, a progress bar."""
+    """Where a training reports to: a line per epoch, measures in some of them, a checkpoint after each, a bar."""
 
     log: Callable[[dict[str, Any]], None] = lambda line: None
     checkpoint: Path | None = None
     bar: str | None = None  # the progress bar's title; None: no bar
+    look: Callable[[int], dict[str, float] | None] = lambda epoch: None  # measures after an epoch, for the log alone
 
 
 def train(
@@ -104,6 +105,7 @@ def train(
             progress.epochs_done = epoch + 1
             progress.images += task.num_train
             progress.seconds += time.perf_counter() - started
+            measures = hooks.look(epoch)  # after the clock was read: looking is no part of training
             hooks.log(
                 {
                     "epoch": epoch,
@@ -111,6 +113,7 @@ def train(
                     "diagnostics": progress.diagnostics,
                     "learning_rate": optimizer.param_groups[-1]["lr"],
                     "seconds": progress.seconds,
+                    **({} if measures is None else {"measures": measures}),
                 }
             )
             if hooks.checkpoint is None or progress.epochs_done == recipe.epochs:

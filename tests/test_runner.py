@@ -34,7 +34,7 @@ def test_a_run_leaves_what_the_docs_say(settings):
     assert result.path.relative_to(settings["runs_dir"]).parts[:3] == ("toy@small", "crh", "16b")
     assert result.path.name == f"s0-{result.id[:8]}"
     found = {path.name for path in result.path.iterdir()}
-    assert found == {"spec.json", "result.json", "histograms.npz", "codes.npz", "model.pt", "log.jsonl"}
+    assert found == {"spec.json", "result.json", "histograms.npz", "codes.npz", "centers.npz", "model.pt", "log.jsonl"}
     assert result.metrics["mAP@all"] > 0.8  # chance is 1/3: the toy is easy
     low, high = result.bounds["mAP@all"]
     assert low <= result.metrics["mAP@all"] <= high

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 @click.option("--compile", "compiled", is_flag=True, help="Train through torch.compile (recipe.compile=true).")
 @click.option("--evaluate-on", type=click.Choice(["test", "validation"]), default="test",
               help="validation: a fifth of train asks, the rest is trained on and searched.")  # fmt: skip
+@click.option("--eval-every", type=click.IntRange(min=1), metavar="N",
+              help="Log measures every N epochs, for looking only; see `hashbench plot training`.")  # fmt: skip
 @click.option("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")
 @click.option("--runs-dir", type=click.Path(path_type=Path), default=Path("runs"), help="Where results are kept.")
 @data_options
@@ -53,6 +55,7 @@ def run(
     settings: tuple[str, ...],
     compiled: bool,
     evaluate_on: str,
+    eval_every: int | None,
     device: str,
     runs_dir: Path,
     data_dir: Path | None,
@@ -86,6 +89,7 @@ def run(
         accept_unofficial=accept_unofficial,
         data_size=size,
         progress=not quiet and sys.stderr.isatty(),
+        eval_every=eval_every,
     )
     plan = planning.plan(method_names, dataset_names, lengths, seeds=seeds, settings=shared)
     if len(plan.cells) == 1 and plan.cells[0].skipped is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from hashbench.results.baseline import Against, set_against
 from hashbench.results.blocks import Block
@@ -65,11 +66,16 @@ def table_of(
         bits=tuple(block.bits),
         rows=tuple(rows),
         notes=tuple(notes),
-        conditions=block.conditions | {f"epoch_{key}": value for key, value in (block.epoch or {}).items()},
+        conditions=conditions_of(block),
         devices=_devices(block.results),
         baseline=baseline,
         test=test,
     )
+
+
+def conditions_of(block: Block) -> dict[str, Any]:
+    """Return what all runs of a block's table share, which tells its tables from those of any other block."""
+    return block.conditions | {f"epoch_{key}": value for key, value in (block.epoch or {}).items()}
 
 
 def _chosen(row: list[Result], bits: int, where: str, problems: list[str]) -> list[Result]:

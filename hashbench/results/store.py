@@ -62,6 +62,11 @@ class RunDirectory:
         return self.path / "model.pt"
 
     @property
+    def centers(self) -> Path:
+        """The hash centers of the classes, and how alike the classes are; only of methods that state centers."""
+        return self.path / "centers.npz"
+
+    @property
     def log(self) -> Path:
         """One line of JSON per epoch."""
         return self.path / "log.jsonl"
