@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -112,11 +113,11 @@ def read_arrays(path: Path, *, name: str) -> Store:
     labels = arrays["labels"]
     if labels.shape[:1] != inputs.shape[:1]:
         raise HashbenchError(f"{path} holds {len(inputs)} {given[0]}, but labels of shape {labels.shape}.")
-    num_classes = labels.shape[1] if labels.ndim == 2 else int(labels.max(initial=-1)) + 1
-    classes = tuple(map(str, arrays.get("classes", np.arange(num_classes)).tolist()))
     if labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer):
+        classes = _class_names(arrays, int(labels.max(initial=-1)) + 1)
         labels = one_hot(labels, classes, name=name)
     elif labels.ndim == 2 and np.isin(labels, (0, 1)).all():
+        classes = _class_names(arrays, labels.shape[1])
         labels = labels.astype(np.uint8)
     else:
         raise HashbenchError(
@@ -216,6 +217,11 @@ def _image_array(images: np.ndarray) -> np.ndarray:
     if images.ndim == 4 and images.shape[3] in (1, 3) and images.shape[1] not in (1, 3):
         return images.transpose(0, 3, 1, 2)
     return images
+
+
+def _class_names(arrays: Mapping[str, np.ndarray], count: int) -> tuple[str, ...]:
+    """Return the names in `classes`, else the numbers of `count` classes."""
+    return tuple(map(str, arrays["classes"].tolist() if "classes" in arrays else range(count)))
 
 
 def _parts(given: np.ndarray, path: Path) -> np.ndarray:

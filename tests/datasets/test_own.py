@@ -218,6 +218,8 @@ IMAGES = np.zeros((4, 1, 8, 8), np.uint8)
         ({"images": IMAGES, "labels": [0, 1, 0]}, "holds 4 images, but labels of shape"),
         ({"images": IMAGES, "labels": [0, 1, 0, -1]}, "has labels from -1 to 1"),
         ({"images": IMAGES, "labels": [0.5, 1, 0, 1]}, "give class numbers from 0"),
+        ({"images": IMAGES, "labels": [*"abab"]}, "give class numbers from 0"),
+        ({"images": IMAGES, "labels": [0, 1, 0, 1], "classes": ["a"]}, "has labels from 0 to 1, but its 1 classes"),
         ({"images": IMAGES, "labels": [[2, 1]] * 4}, "zeros and ones"),
         ({"images": IMAGES.astype(float), "labels": [0, 1, 0, 1]}, "give images as uint8"),
         ({"features": np.full((4, 2), np.nan), "labels": [0, 1, 0, 1]}, "NaN"),

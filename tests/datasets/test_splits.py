@@ -196,18 +196,18 @@ def test_proportional_shares_follow_the_class_sizes_by_largest_remainders(make_s
 
 
 def test_per_label_gives_every_class_its_images_the_rarest_first(make_store):
-    labels = np.random.default_rng(3).integers(0, 10, (200, 4)) < [2, 6, 4, 8]
+    labels = np.random.default_rng(3).integers(0, 10, (200, 4)) < [6, 2, 4, 8]
     store = make_store(labels=labels)
     parts = split(store, protocol("per-label-v1", (40, 20, 140), multi_label=True))
     assert (len(parts.train), len(parts.query), len(parts.database)) == (40, 20, 140)
     assert sorted([*parts.train, *parts.query, *parts.database]) == list(range(200))
-    rarest = np.flatnonzero(labels[:, 0])
+    rarest = np.flatnonzero(labels[:, 1])
     order = sorted(rarest, key=lambda i: sha256(b"per-label-v1\0" + store.inputs[i].tobytes()).digest())
     assert set(order[:5]) <= set(parts.query)
     assert set(order[5:15]) <= set(parts.train)
     assert (labels[parts.query].sum(axis=0) >= 5).all()
     assert (labels[parts.train].sum(axis=0) >= 10).all()
-    with pytest.raises(HashbenchError, match=r"needs 60 images that show 'class 0', but toy has \d+"):
+    with pytest.raises(HashbenchError, match=r"needs 60 images that show 'class 1', but toy has \d+"):
         split(store, protocol("per-label-v1", (160, 80, 0), multi_label=True))
 
 
