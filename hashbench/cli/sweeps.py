@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from hashbench.errors import HashbenchError
 
 if TYPE_CHECKING:
     from hashbench.planning import Cell, Plan
+    from hashbench.results.claims import Held
 
 
 @command(
@@ -91,7 +93,7 @@ def run(
     for cell in plan.cells:
         if cell.skipped is not None:
             click.echo(f"skipped: {cell}: {cell.skipped}", err=True)
-    outcome = runner.execute(plan, on_cell=_announce)
+    outcome = runner.execute(plan, on_cell=_announce, on_wait=_wait)
     if outcome.results:
         comparison = Comparison.of(outcome.results)
         warn(comparison.problems)
@@ -103,16 +105,23 @@ def run(
 
 
 def _announce(cell: Cell, at: int, of: int) -> None:
-    if cell.state != "skipped":
-        what = "already finished" if cell.state == "finished" else f"-> {cell.directory and cell.directory.path}"
+    if cell.skipped is None:
+        what = "already finished" if cell.finished else f"-> {cell.directory and cell.directory.path}"
         click.echo(f"[{at}/{of}] {cell} {what}", err=True)
+
+
+def _wait(held: Sequence[tuple[Cell, Held]]) -> None:
+    click.echo(f"Waiting for {len(held)} cells that other processes are at; their results are taken as they come:",
+               err=True)  # fmt: skip
+    for cell, other in held:
+        click.echo(f"  {cell}: {other.owner}", err=True)
 
 
 def _plan_table(plan: Plan) -> str:
     from tabulate import tabulate
 
     rows = [
-        [c.dataset, c.method, c.bits, c.seed, c.state, c.skipped or (c.directory and c.directory.path)]
+        [c.dataset, c.method, c.bits, c.seed, c.standing.state, c.skipped or (c.directory and c.directory.path)]
         for c in plan.cells
     ]
     return tabulate(rows, headers=["data set", "method", "bits", "seed", "state", "where, or why not"])
