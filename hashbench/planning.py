@@ -20,7 +20,7 @@ from hashbench.plugging.loading import resolve_method
 from hashbench.provenance import source_sha256
 from hashbench.recipes import PAPER, Recipe
 from hashbench.registry import BACKBONES
-from hashbench.results.standing import Standing, Trace, standing, trace
+from hashbench.results.standing import NOTHING, Standing, Trace, standing, trace
 from hashbench.results.store import RunDirectory
 
 Rerun = Literal["missing", "failed", "stale", "all"]
@@ -66,7 +66,7 @@ class Cell:
     directory: RunDirectory | None = None
     source_sha256: str | None = None  # of the method's file as it is now
     skipped: str | None = None
-    planned: Trace = Trace()  # what lay in the directory when the sweep was planned
+    planned: Trace = NOTHING  # what lay in the directory when the sweep was planned
 
     @property
     def standing(self) -> Standing:

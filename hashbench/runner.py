@@ -22,15 +22,17 @@ from hashbench.datasets.loader import TrainLoader, inference_batches
 from hashbench.errors import HashbenchError
 from hashbench.experiment import ENGINE, Experiment, changed_fields, recipe_label
 from hashbench.features import features
+from hashbench.memory import is_out_of_memory, out_of_memory, peak_memory_mb, reset_peak_memory
 from hashbench.methods.base import DeepMethod, Method, options
 from hashbench.metrics import code_statistics, evaluate_histograms, histograms, pack
 from hashbench.model import ENCODE_BATCH, Model, float32_as_it_says, restored, task_of
 from hashbench.planning import Cell, Plan, Settings, plan, resolve_device
 from hashbench.plugging.loading import resolve_method
-from hashbench.provenance import peak_memory_mb, provenance
+from hashbench.provenance import provenance
 from hashbench.registry import BACKBONES, METHODS
 from hashbench.results.claims import Held, Watch
 from hashbench.results.files import make_folder
+from hashbench.results.progress import record_sweep
 from hashbench.results.store import Result, RunDirectory
 from hashbench.training import Hooks, Progress, train
 from hashbench.trainset import TrainSet
@@ -51,9 +53,14 @@ class Outcome:
         """Raise HashbenchError about the first failure, if there is one, and say how many there were."""
         if self.failures:
             cell, error = self.failures[0]
-            reason = str(error) if isinstance(error, HashbenchError) else f"{type(error).__name__}: {error}"
             others = f" ({len(self.failures)} cells failed; FAILED.json in a run directory says more.)"
-            raise HashbenchError(f"{cell}: {reason}{others if len(self.failures) > 1 else ''}") from error
+            raise HashbenchError(f"{cell}: {reason_of(error)}{others if len(self.failures) > 1 else ''}") from error
+
+
+def reason_of(error: Exception) -> str:
+    """Return why a cell failed, in one line."""
+    text = str(error) if isinstance(error, HashbenchError) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split())
 
 
 def execute(
@@ -69,6 +76,7 @@ def execute(
     """
     rerun = plan.settings.rerun
     left = {at: cell for at, cell in enumerate(plan.cells) if cell.to_compute(rerun) or cell.finished}
+    record_sweep(plan.settings.runs_dir, (cell.directory for cell in plan.cells if cell.directory is not None))
     results: dict[int, Result] = {}
     failures: list[tuple[Cell, Exception]] = []
     watch, met, waiting_for = Watch(), set[int](), ""
@@ -175,6 +183,8 @@ def _compute_into(directory: RunDirectory, cell: Cell, plan: Plan) -> None:
     except Exception as error:
         with suppress(HashbenchError):  # where nothing can be written, the error itself is what to say
             directory.write_failure(error)
+        if is_out_of_memory(error):
+            raise out_of_memory(cell.experiment, plan.device, error) from error
         raise
 
 
@@ -193,6 +203,7 @@ def _compute(
 ) -> Result:
     """Take an experiment through its phases and return what it found; all but the result is stored on the way."""
     started, clock = datetime.now(UTC), _Clock()
+    reset_peak_memory(device)
     title = f"{experiment.method} {experiment.bits}b s{experiment.seed}" if progress else None
     task, split = task_of(experiment, device), dataset.split
     with clock("data"):
@@ -228,7 +239,7 @@ def _compute(
         diagnostics=trained.diagnostics,
         epoch={"kept": "last", "of": experiment.recipe.epochs if model.network is not None else 0},
         # What was prepared for another bit length, or trained before an interruption, was paid for all the same.
-        time={**clock.summary(), "prepare": prepared.seconds, "train": trained.seconds},
+        time=clock.summary(prepare=prepared.seconds, train=trained.seconds),
         images_per_s=trained.images_per_s,
         peak_memory_mb=peak_memory_mb(device),
         provenance={
@@ -346,7 +357,8 @@ class _Clock:
         yield
         self._phases[phase] = time.perf_counter() - started
 
-    def summary(self) -> dict[str, float]:
-        """Return the seconds of each phase, of all, and of what lies between the phases."""
+    def summary(self, **paid: float) -> dict[str, float]:
+        """Return the seconds of each phase, those `paid` for it where given, of all, and of what lies in no phase."""
         total = time.perf_counter() - self._started
-        return {**self._phases, "total": total, "untracked": total - sum(self._phases.values())}
+        phases = self._phases | paid
+        return {**phases, "total": total, "untracked": max(total - sum(phases.values()), 0.0)}

@@ -17,8 +17,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import toy_dataset  # noqa: F401  (registers the toy)
 import torch
+import toy_dataset  # noqa: F401  (registers the toy)
 
 from hashbench import runner
 from hashbench.planning import Settings, plan

@@ -24,11 +24,10 @@ def replacing(path: Path, *, allowed: Callable[[], None] = lambda: None) -> Iter
     """
     part = path.with_name(_PART.format(name=path.name, pid=os.getpid(), token=secrets.token_hex(4)))
     try:
-        with reported(path):
-            with open(part, "wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())  # before the rename: a power cut must not leave a name without its content
+        with reported(path), open(part, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())  # before the rename: a power cut must not leave a name without its content
         allowed()
         with reported(path):
             os.replace(part, path)

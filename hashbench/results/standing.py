@@ -30,6 +30,9 @@ class Trace:
     failure: tuple[int, int] | None = None
 
 
+NOTHING = Trace()
+
+
 def trace(directory: RunDirectory) -> Trace:
     """Return which result and which failure lie in a run directory."""
     return Trace(_version(directory.result), _version(directory.failure))

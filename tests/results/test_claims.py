@@ -1,4 +1,4 @@
-"""One writer for a run: real processes, some of which believe to be on other machines, that stop, wake and are killed."""
+"""One writer for a run: real processes, some on what they take for other machines, that stop, wake and are killed."""
 
 import os
 import platform
@@ -112,9 +112,10 @@ def test_whoever_was_replaced_writes_nothing(tmp_path, make):
 
 def test_a_folder_that_was_moved_is_one_sentence(tmp_path):
     run = RunDirectory(tmp_path / "run")
-    with pytest.raises(HashbenchError, match=r"was moved or deleted while it was written") as error, run.lock() as mine:
+    with run.lock() as mine:
         run.path.rename(tmp_path / "moved")
-        mine.append_log({"epoch": 0})
+        with pytest.raises(HashbenchError, match=r"was moved or deleted while it was written") as error:
+            mine.append_log({"epoch": 0})
     assert not isinstance(error.value, Held)
     assert not run.path.exists()
     with RunDirectory(tmp_path / "moved").lock():  # its lock came along, and nobody holds it
