@@ -20,7 +20,7 @@ from hashbench.plugging.loading import resolve_method
 from hashbench.provenance import source_sha256
 from hashbench.recipes import PAPER, Recipe
 from hashbench.registry import BACKBONES
-from hashbench.results.standing import NOTHING, Standing, Trace, standing, trace
+from hashbench.results.standing import NOTHING, Standing, Trace, is_stale, standing, trace
 from hashbench.results.store import RunDirectory
 
 Rerun = Literal["missing", "failed", "stale", "all"]
@@ -91,7 +91,7 @@ class Cell:
             return False
         now = trace(self.directory)
         if now.result is not None:
-            anew = rerun == "all" or (rerun == "stale" and self.standing.state == "stale")
+            anew = rerun == "all" or (rerun == "stale" and is_stale(self.directory, self.source_sha256))
             return anew and now.result == self.planned.result
         return self.planned.failure is not None if rerun == "failed" else True
 
