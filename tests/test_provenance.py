@@ -44,7 +44,7 @@ def git(folder, *arguments):
 def test_a_plug_ins_checkout_is_named_with_revision_and_dirtiness(checkout, fresh_methods):
     resolve_method(f"{checkout}/checked_out.py:CheckedOut")
     stated = provenance("checked-out", device=torch.device("cpu"), started=datetime.now(UTC))
-    assert stated["plugin"]["git"] == {"revision": git(checkout, "rev-parse", "HEAD"), "dirty": False}
+    assert stated["plugin_git"] == {"revision": git(checkout, "rev-parse", "HEAD"), "dirty": False}
     (checkout / "other.py").write_text("")
     _checkout.cache_clear()
     assert _checkout(checkout / "checked_out.py")["dirty"] is True
