@@ -130,7 +130,8 @@ def test_a_protocol_whose_promise_is_broken_is_an_error_after_the_others_were_sh
 
 def test_ctrl_c_ends_cleanly_and_the_same_command_goes_on(tree, tmp_path):
     code = f"""
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 sys.path[:0] = [{str(Path(__file__).parent / "datasets")!r}]
 from pathlib import Path
 from image_trees import register_tree
