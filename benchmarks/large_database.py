@@ -80,17 +80,12 @@ def main(items: int, queries: int, bits: int, workers: int, repeats: int) -> Non
                 best[name] = min(fastest, seconds), max(most, memory)
     reference = best["1 process of 1 thread"][0]
     click.echo(f"{queries:,} queries x {items:,} codes x {bits} bits ({items * bits / 8e9:.2f} GB)")
-    click.echo(
-        tabulate(
-            [
-                (name, f"{s:.1f}", f"{reference / s:.2f}x", f"{items / s / 1e6:.2f} M", f"{items * queries / s / 1e9:.2f} G",
-                 f"{memory:.0f}")
-                for name, (s, memory) in best.items()
-            ],
-            headers=("", "seconds", "speed", "codes/s", "pairs/s", "peak MB a process"),
-            disable_numparse=True,
-        )
-    )  # fmt: skip
+    table = [
+        (name, f"{s:.1f}", f"{reference / s:.2f}x", f"{items / s / 1e6:.2f} M", f"{items * queries / s / 1e9:.2f} G",
+         f"{memory:.0f}") for name, (s, memory) in best.items()
+    ]  # fmt: skip
+    headers = ("", "seconds", "speed", "codes/s", "pairs/s", "peak MB a process")
+    click.echo(tabulate(table, headers=headers, disable_numparse=True))
 
 
 if __name__ == "__main__":

@@ -113,10 +113,7 @@ def count_shard(
     The arrays hold the whole database, or that shard alone with `own_files`. `measures` only say whether shared labels
     must be counted (nDCG). All else is as for `evaluate`.
     """
-    chosen = [_in_mode(each, None) for each in measures]
-    in_order = [str(measure) for measure in chosen if measure.mode is not None]
-    if in_order:
-        raise ValueError(f"{in_order[0]} depends on the order of the whole database; it cannot be counted in shards.")
+    chosen = _countable_in_shards(measures)
     items = len(database_codes)
     if len(database_labels) != items:
         raise ValueError(
@@ -146,7 +143,7 @@ def evaluate_parts(
     Raises ValueError where parts are missing, there twice or do not belong together, and for measures that need more
     than the parts hold.
     """
-    chosen = [_in_mode(each, None) for each in measures]
+    chosen = _countable_in_shards(measures)
     hist = merged(parts)
     if _needs_gains(chosen) and hist.gains is None:
         raise ValueError("nDCG needs shared labels counted; count every shard with the same --measure nDCG@k.")
@@ -254,6 +251,14 @@ def _scores(
         counts=found.counts,
         notes=notes,
     )
+
+
+def _countable_in_shards(measures: Iterable[Measure | str]) -> list[Measure]:
+    chosen = [_in_mode(each, None) for each in measures]
+    for measure in chosen:
+        if measure.mode is not None:
+            raise ValueError(f"{measure} depends on the order of the whole database; it cannot be counted in shards.")
+    return chosen
 
 
 def _needs_gains(measures: Iterable[Measure]) -> bool:
