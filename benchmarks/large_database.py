@@ -12,6 +12,7 @@ second are items of the database, and pairs are items times queries.
 
 from __future__ import annotations
 
+import re
 import resource
 import tempfile
 import time
@@ -48,8 +49,10 @@ def one_call(folder: Path, workers: int, threads: int | None) -> tuple[float, fl
     started = time.perf_counter()
     evaluate(*arrays, encoding="packed", workers=workers, threads=threads)
     seconds = time.perf_counter() - started
-    kilobytes = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return seconds, kilobytes / 1024
+    mine = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert mine is not None
+    # `ru_maxrss` of this process would be at least its parent's, from which it was forked.
+    return seconds, max(int(mine[1]), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / 1024
 
 
 def in_own_process(folder: Path, workers: int, threads: int | None) -> tuple[float, float]:
