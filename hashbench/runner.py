@@ -219,8 +219,9 @@ def _train_set(
     recipe, index = experiment.recipe, dataset.split.train
     supervised = METHODS.get(experiment.method).supervised
     loader = TrainLoader(
-        inputs[index],
+        inputs,
         dataset.store.labels[index] if supervised else None,
+        index=index,
         batch_size=recipe.batch_size,
         seed=experiment.seed,
         device=device,
@@ -252,7 +253,8 @@ def _encode(model: Model, inputs: np.ndarray, index: np.ndarray) -> np.ndarray:
         size=model.experiment.network_size,
         channels_last=True,
     )
-    return np.concatenate([pack(model.codes(batch).cpu().numpy()) for batch in batches])
+    codes = [model.codes(batch) for batch in batches]  # brought to the host at once, so that no batch waits for it
+    return pack(torch.cat(codes).cpu().numpy())
 
 
 def _coords(experiment: Experiment, dataset: Dataset) -> dict[str, Any]:

@@ -82,6 +82,7 @@ def train(
     HashbenchError naming epoch, step and term when a loss is not finite.
     """
     optimizer = _optimizer(method.parameter_groups(network, recipe), recipe)
+    stepped: nn.Module = torch.compile(network) if recipe.compile else network  # type: ignore[assignment]
     progress = _resume(hooks.checkpoint, method, network, optimizer)
     warned = False
     bar = tqdm(total=recipe.epochs * task.num_train, initial=progress.images, unit="img", unit_scale=True,
@@ -91,7 +92,7 @@ def train(
             started = time.perf_counter()
             _seed_everything(task.seed, epoch)
             losses = _Losses(epoch, bar)
-            sums = _train_epoch(method, network, optimizer, data.batches(epoch), task, recipe, losses)
+            sums = _train_epoch(method, network, stepped, optimizer, data.batches(epoch), task, recipe, losses)
             means = losses.means()
             with torch.no_grad():
                 if method.wants_fresh_pass(epoch):
@@ -132,13 +133,17 @@ def _warn(sentence: str, hooks: Hooks) -> None:
 def _train_epoch(
     method: DeepMethod,
     network: HashNetwork,
+    stepped: nn.Module,
     optimizer: torch.optim.Optimizer,
     batches: Iterator[Batch],
     task: Task,
     recipe: Recipe,
     losses: _Losses,
 ) -> _Sums:
-    """Take one optimiser step for each batch; nothing in here waits for the device but the bar, once a second."""
+    """Take one optimiser step for each batch; nothing in here waits for the device but the bar, once a second.
+
+    `stepped` is the network as training steps see it, compiled where the recipe says so.
+    """
     network.train()
     method.train()
     sums = _Sums()
@@ -147,7 +152,7 @@ def _train_epoch(
         factor = recipe.learning_rate_factor(batch.step, task.steps_per_epoch)
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
-        terms, out = method.training_step(network, batch)
+        terms, out = method.training_step(stepped, batch)
         torch.stack(list(terms.values())).sum().backward()
         if recipe.gradient_clip:
             nn.utils.clip_grad_norm_(parameters, recipe.gradient_clip)

@@ -194,3 +194,50 @@ def test_bf16_computes_low_and_returns_float32():
     assert low.dtype == torch.float32
     assert not torch.equal(full, low)
     assert torch.allclose(full, low, atol=0.05)
+
+
+def test_a_compiled_network_trains_the_same_weights(monkeypatch):
+    compiled = []
+
+    def compile_eagerly(network):  # all of torch.compile but the last stage, which takes a minute
+        compiled.append(network)
+        return torch._dynamo.optimize("eager")(network)
+
+    monkeypatch.setattr(torch, "compile", compile_eagerly)
+    trained = []
+    for recipe in (RECIPE, dataclasses.replace(RECIPE, compile=True)):
+        spy, network, arguments = made(recipe)
+        train(spy, network, **arguments, hooks=Hooks())
+        trained.append((network, spy))
+    assert compiled == [trained[1][0]]
+    for (name, ours), theirs in zip(
+        trained[1][0].state_dict().items(), trained[0][0].state_dict().values(), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, msg=name)
+    assert trained[0][1].calls == trained[1][1].calls
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("tier", ["resident", "streamed"])
+def test_no_step_waits_for_the_gpu(tier, monkeypatch):
+    """Whatever waits inside an epoch raises here; the losses come to the host only at its end."""
+    monkeypatch.setenv("HASHBENCH_LOADER", tier)
+    spy, network, arguments = made()
+    inputs, labels = arguments["data"].inputs, arguments["data"].labels.numpy()
+    loader = TrainLoader(inputs, labels, batch_size=16, seed=0, device="cuda")
+    spy.to("cuda"), network.to("cuda")
+
+    class Watched:
+        def batches(self, epoch=0):
+            batches = loader.epoch(epoch)
+            first = next(batches)
+            torch.cuda.set_sync_debug_mode("error")
+            try:
+                yield first
+                yield from batches
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+
+    spy.epoch_sums = lambda out, batch: {"out": out.double().sum(dim=0)}
+    train(spy, network, **{**arguments, "data": Watched()}, hooks=Hooks())
+    assert len(spy.sums) == RECIPE.epochs

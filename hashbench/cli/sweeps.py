@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 @click.option("--epochs", type=int, metavar="N", help="Epochs instead of the recipe's.")
 @click.option("--set", "settings", multiple=True, metavar="OWNER.FIELD=VALUE",
               help="A field of a method (crh.heads=1) or of the recipe (recipe.batch_size=64).")  # fmt: skip
+@click.option("--compile", "compiled", is_flag=True, help="Train through torch.compile (recipe.compile=true).")
 @click.option("--evaluate-on", type=click.Choice(["test", "validation"]), default="test",
               help="validation: a fifth of train asks, the rest is trained on and searched.")  # fmt: skip
 @click.option("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")
@@ -49,6 +50,7 @@ def run(
     backbone: str | None,
     epochs: int | None,
     settings: tuple[str, ...],
+    compiled: bool,
     evaluate_on: str,
     device: str,
     runs_dir: Path,
@@ -64,7 +66,7 @@ def run(
     from hashbench.experiment import parse_bits, parse_settings
 
     lengths = parse_bits(bits)  # what costs nothing to check is checked before torch is imported
-    overrides = parse_settings(settings)
+    overrides = parse_settings((*settings, "recipe.compile=true") if compiled else settings)
     method_names, dataset_names = names("--method", methods), names("--dataset", datasets)
 
     from hashbench import planning, runner
