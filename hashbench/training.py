@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,7 +84,7 @@ def train(
     """
     optimizer = _optimizer(method.parameter_groups(network, recipe), recipe)
     stepped: nn.Module = torch.compile(network) if recipe.compile else network  # type: ignore[assignment]
-    progress = _resume(hooks.checkpoint, method, network, optimizer)
+    progress = _resume(hooks, method, network, optimizer)
     warned = False
     bar = tqdm(total=recipe.epochs * task.num_train, initial=progress.images, unit="img", unit_scale=True,
                desc=hooks.bar, disable=hooks.bar is None, leave=False, dynamic_ncols=True)  # fmt: skip
@@ -251,16 +252,33 @@ def _save(path: Path, progress: Progress, method: nn.Module, network: nn.Module,
         torch.save(state, file)
 
 
-def _resume(path: Path | None, method: nn.Module, network: nn.Module, optimizer: Any) -> Progress:
-    if path is None or not path.is_file():
+def _resume(hooks: Hooks, method: nn.Module, network: nn.Module, optimizer: Any) -> Progress:
+    state = _read_checkpoint(hooks)
+    if state is None:
         return Progress()
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
         network.load_state_dict(state["network"])
         method.load_state_dict(state["method"])
         optimizer.load_state_dict(state["optimizer"])
         return Progress(**state["progress"])
     except Exception as error:
         raise HashbenchError(
-            f"The checkpoint {path} cannot be read ({type(error).__name__}); delete it to train from the start."
+            f"The checkpoint {hooks.checkpoint} does not fit ({type(error).__name__}); delete it to start over."
         ) from error
+
+
+def _read_checkpoint(hooks: Hooks) -> Any:
+    """Return what a checkpoint holds; None without one, and, with a warning, where it is damaged."""
+    path = hooks.checkpoint
+    if path is None or not path.is_file():
+        return None
+    try:
+        with zipfile.ZipFile(path) as parts:
+            damaged = parts.testzip()  # torch.load does not look at the checksums
+        if damaged is None:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        reason = f"{damaged} is damaged"
+    except Exception as error:
+        reason = type(error).__name__
+    _warn(f"The checkpoint {path} cannot be read ({reason}); the training starts over.", hooks)
+    return None

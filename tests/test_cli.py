@@ -2,6 +2,8 @@
 
 import os
 import re
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -213,13 +215,25 @@ def test_a_runs_directory_that_is_not_ours(hashbench):
     assert "name a folder you may write to" in refused.stderr
 
 
-def test_two_processes_do_not_write_one_run(hashbench):
+def test_a_cell_that_another_process_is_at_is_waited_for(hashbench):
     dry = hashbench(*TOY, "--bits", "16", "--dry-run").stdout
     directory = RunDirectory(Path(re.search(r"runs/\S+", dry).group()))
-    with directory.lock():
-        refused = hashbench(*TOY, "--bits", "16", code=2)
-    assert f"is being written by process {os.getpid()}" in refused.stderr
-    hashbench(*TOY, "--bits", "16")
+    locked = threading.Event()
+
+    def hold():
+        with directory.lock():
+            locked.set()
+            time.sleep(1)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    locked.wait()
+    assert "running" in hashbench(*TOY, "--bits", "16", "--dry-run").stdout
+    ran = hashbench(*TOY, "--bits", "16,24")
+    holder.join()
+    waiting = f"crh on toy@small, 16 bits, seed 0: process {os.getpid()}"
+    assert ran.stderr.index("24 bits") < ran.stderr.index("Waiting for 1 cells") < ran.stderr.index(waiting)
+    assert directory.finished
 
 
 @pytest.mark.parametrize("what", ["compare", "show"])

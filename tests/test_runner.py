@@ -183,7 +183,7 @@ def test_one_failing_cell_leaves_the_others_alone(settings):
 
 def test_what_a_method_does_not_support_is_skipped_in_a_grid_and_refused_alone(settings):
     made = plan(["crh"], ["toy"], [1, 16], settings=Settings(**settings))
-    assert [cell.state for cell in made.cells] == ["skipped", "to do"]
+    assert [cell.standing.state for cell in made.cells] == ["skipped", "to do"]
     assert "cannot hold 3 classes" in made.cells[0].skipped
     with pytest.raises(HashbenchError, match="cannot hold 3 classes"):
         hashbench.run("crh", "toy", bits=1, **settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -121,7 +121,7 @@ def describe(result: Result) -> str:
         "cost": {"images per second": result.images_per_s, "peak memory, MB": result.peak_memory_mb},
         "provenance": {"id": result.id, **result.provenance},
     }
-    facts = [[section, name, value] for section, values in sections.items() for name, value in values.items()]
+    facts = [[section, name, _told(value)] for section, values in sections.items() for name, value in values.items()]
     return "\n\n".join(
         [
             f"{label} on {block.name}, {result.coords['bits']} bits, seed {result.coords['seed']}\n{block.describe()}",
@@ -129,6 +129,17 @@ def describe(result: Result) -> str:
             render.plain_table(facts),
         ]
     )
+
+
+def _told(value: Any) -> Any:
+    """Return a value of a result as people write it: no brackets, quotes, True or None."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_told(item)}" for name, item in value.items())
+    if isinstance(value, list | tuple):
+        return " ".join(str(_told(item)) for item in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "—" if value is None else value
 
 
 def _distinct(results: Iterable[Result], problems: list[str]) -> list[Result]:
