@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hashbench.datasets.augment import Geometry, augmentation, resize, to_unit
+from hashbench.datasets.augment import Parameters, augmentation, resize, to_device, to_unit
 from hashbench.datasets.memory import choose_tier
 from hashbench.datasets.streaming import resident, row_bytes, streamed
 from hashbench.errors import HashbenchError
@@ -78,7 +78,7 @@ class TrainLoader:
         self._index = np.arange(count) if index is None else np.asarray(index)
         if self.tier == "resident":
             self._inputs = resident(inputs, index, self._device)
-        self.labels = None if labels is None else _to_device(torch.as_tensor(labels), device).float()  # (n, C)
+        self.labels = None if labels is None else to_device(torch.as_tensor(labels), device).float()  # (n, C)
         self._count, self._shape = count, tuple(inputs.shape[1:])
         self._bounds = _batch_bounds(count, batch_size)
         self._seed, self._size, self._views, self._channels_last = seed, size, views, channels_last
@@ -96,14 +96,14 @@ class TrainLoader:
         `cut` says which part of each batch, from `start` to `stop` in the epoch's order, this device takes.
         """
         order = torch.randperm(self._count, generator=generator(self._seed, "order", epoch))
-        there = _to_device(order, self._device)
-        geometries = [self._draw(epoch, view) for view in range(self._views)]
+        there = to_device(order, self._device)
+        drawn = [self._draw(epoch, view) for view in range(self._views)]
         bounds = [cut(*whole) for whole in self._bounds]
         batches = zip(self._bounds, bounds, self._gathered(order, there, bounds), strict=True)
         for number, ((first, last), (start, stop), chosen) in enumerate(batches):
             index = there[start:stop]
             yield Batch(
-                views=tuple(self._view(chosen, geometry, slice(start, stop)) for geometry in geometries),
+                views=tuple(self._view(chosen, parameters, slice(start, stop)) for parameters in drawn),
                 labels=None if self.labels is None else self.labels.index_select(0, index),
                 index=index,
                 epoch=epoch,
@@ -119,18 +119,18 @@ class TrainLoader:
         rows = self._index[order.numpy()]
         return streamed(self._inputs, (rows[start:stop] for start, stop in bounds), self._device)
 
-    def _draw(self, epoch: int, view: int) -> Geometry | None:
+    def _draw(self, epoch: int, view: int) -> Parameters | None:
         if not self._is_images:
             return None
         height, width = self._shape[-2:]
         stream = generator(self._seed, "augment", epoch, view)
         drawn = self._augmentation.draw(stream, self._count, height=height, width=width)
-        return Geometry(_to_device(drawn.boxes, self._device), _to_device(drawn.flips, self._device))
+        return drawn.to(self._device)
 
-    def _view(self, chosen: Tensor, geometry: Geometry | None, place: slice) -> Tensor:
-        if geometry is None:
+    def _view(self, chosen: Tensor, drawn: Parameters | None, place: slice) -> Tensor:
+        if drawn is None:
             return chosen
-        return _laid_out(self._augmentation.apply(chosen, geometry[place], size=self._size), self._channels_last)
+        return _laid_out(self._augmentation.apply(chosen, drawn[place], size=self._size), self._channels_last)
 
 
 def steps_per_epoch(num_train: int, batch_size: int) -> int:
@@ -165,12 +165,6 @@ def _batch_bounds(count: int, batch_size: int) -> list[tuple[int, int]]:
     if batch_size > 1 and len(starts) > 1 and count - starts[-1] == 1:
         starts.pop()
     return list(zip(starts, [*starts[1:], count], strict=True))
-
-
-def _to_device(values: Tensor, device: torch.device | str) -> Tensor:
-    if torch.device(device).type == "cuda" and values.device.type == "cpu":
-        return values.pin_memory().to(device, non_blocking=True)
-    return values.to(device)
 
 
 def _laid_out(images: Tensor, channels_last: bool) -> Tensor:
