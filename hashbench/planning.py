@@ -43,6 +43,10 @@ class Settings:
     progress: bool = True
     rerun: Rerun = "missing"  # what is run: cells without a result; of those the failed; stale ones too; all anew
 
+    def __post_init__(self) -> None:
+        """Take a text for a path, as scripts give it."""
+        object.__setattr__(self, "runs_dir", Path(self.runs_dir))
+
 
 @dataclass(frozen=True)
 class Request:
