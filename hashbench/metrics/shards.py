@@ -81,7 +81,8 @@ def histograms_by_workers(
                 progress(stop - start)
         except BrokenProcessPool as error:
             raise ValueError(
-                "A worker process ended before its time, most often because memory ran out; use fewer workers."
+                "A worker process ended before its time: memory ran out (use fewer workers), or the script that calls "
+                "this starts it outside `if __name__ == '__main__':`."
             ) from error
         finally:
             for left in waiting:

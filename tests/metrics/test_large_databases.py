@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +24,7 @@ from hashbench.metrics.rows import FileRows, from_file
 from hashbench.metrics.shards import Shard
 
 NAMES = ("q", "d", "ql", "dl")
+PAGE = Path(__file__).parents[2] / "docs" / "large-databases.md"
 
 
 @pytest.fixture
@@ -175,6 +178,16 @@ class TestPartsThatDoNotBelongTogether:
         hashbench(*shard)
         assert "the same --measure nDCG@k" in refusal("merge", "a.npz", "--measure", "nDCG@5")
         assert "order of the whole database" in refusal("merge", "a.npz", "--measure", "mAP@10/fire")
+
+
+def test_the_commands_of_the_page(files: list[str]) -> None:
+    for short, name in zip(files, ("query_codes", "database_codes", "query_labels", "database_labels"), strict=True):
+        Path(short).rename(f"{name}.npy")
+    commands = re.findall(r"^    hashbench (.*)$", PAGE.read_text(), re.MULTILINE)
+    assert len(commands) == 6
+    printed = [hashbench(*shlex.split(command)) for command in commands]
+    assert printed[0] == printed[1]
+    assert printed[0].splitlines()[2] == printed[-1].splitlines()[2]
 
 
 def test_shards_are_disjoint_and_cover_every_row() -> None:
