@@ -58,13 +58,13 @@ for package in hypothesis sklearn numba; do # a file of tests that needs what is
     done
     files=("${kept[@]}")
 done
-step checks 200 "$python" -m pytest -m gpu -rs "${files[@]}"
+step checks 190 "$python" -m pytest -m gpu -rs "${files[@]}"
 step run 90 "${hashbench[@]}" run --method crh --bits 16,32,64 "${train[@]}" --runs-dir "$scratch/runs"
 step torchrun 60 "$python" -m torch.distributed.run --standalone --nproc-per-node 1 -m hashbench run \
     --method crh,shc --bits 32 --epochs 3 "${train[@]/cuda/auto}" --runs-dir "$scratch/torchrun"
 step training 80 "$python" benchmarks/training.py --device cuda
 step loading 70 "$python" benchmarks/loading.py --device cuda
-step evaluation 60 "$python" benchmarks/evaluation.py --cuda --only CUDA --case 1000x1000000x64 --case 5000x117000x64x80
+step evaluation 80 "$python" benchmarks/evaluation.py --cuda --repeats 2 --only CUDA --case 1000x1000000x64 --case 5000x117000x64x80
 
 if ((${#failed[@]})); then
     echo "Failed: ${failed[*]}; see $out."
