@@ -17,6 +17,8 @@ from hashbench.methods.codebooks import max_distance_words
 class Classifier(hashbench.DeepMethod):
     """Cross-entropy on C logits; the code is the word that the arg-max class holds in a random wide codebook."""
 
+    per_sample = True
+
     words: Tensor  # (C, K) bool
 
     def supports(self, task: hashbench.Task) -> str | None:

@@ -36,6 +36,7 @@ class CSQ(hashbench.DeepMethod):
     head_layers: int = hashbench.option(1, "linear layers of the head, with ReLU between; official ResNet-50 code: 3")
 
     #: The official ResNet-50 code's; weight decay unverified.
+    per_sample = True
     paper_recipe: ClassVar[dict[str, Any]] = {
         "backbone": "resnet50",
         "optimizer": "adam",

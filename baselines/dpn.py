@@ -35,6 +35,7 @@ class DPN(hashbench.DeepMethod):
     )
 
     #: Published, but for the backbone's learning rate (here the head's), which is unverified.
+    per_sample = True
     paper_recipe: ClassVar[dict[str, Any]] = {
         "backbone": "alexnet",
         "optimizer": "sgd",

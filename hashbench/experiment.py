@@ -53,6 +53,7 @@ class Experiment:
     inputs: Literal["images", "features", "pixels", "vectors"]  # what the method learns from
     bits: int
     seed: int
+    world: int = 1  # devices that share a batch, where each sees only its own pairs or batch statistics; else 1
 
     @property
     def network_size(self) -> int:
@@ -75,6 +76,7 @@ class Experiment:
             "inputs": self.inputs,
             "bits": self.bits,
             "seed": self.seed,
+            **({"world": self.world} if self.world > 1 else {}),
         }
 
     @property
@@ -101,6 +103,7 @@ class Experiment:
             inputs=identity["inputs"],
             bits=identity["bits"],
             seed=identity["seed"],
+            world=identity.get("world", 1),
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from tqdm import tqdm
 from hashbench.datasets.base import Store
 from hashbench.datasets.loader import inference_batches
 from hashbench.datasets.store import cache_root
+from hashbench.distributed import ALONE, Team
 from hashbench.recipes import Recipe
 from hashbench.registry import BACKBONES
 from hashbench.results.files import make_folder, only_one, reported
@@ -62,11 +64,13 @@ def features(
     device: torch.device,
     batch_size: int = 64,
     progress: bool = True,
+    team: Team = ALONE,
 ) -> np.ndarray:
     """Return the features (N, width), float32, of all inputs of `store` through the recipe's fixed backbone.
 
     They are memory-mapped from the cache, where they lie under the hash of the data in their order, backbone, weights
     and preprocessing. A computation that was killed goes on where it was; of two processes one computes, one waits.
+    The ranks of a `team` compute them together, each its share, and bring them together in the file.
     """
     key = digest(
         {
@@ -79,39 +83,59 @@ def features(
     )
     folder = cache_root() / "features"
     path = folder / f"{store.name}-{recipe.backbone}-{recipe.size or 'native'}-{key[:16]}.npy"
-    if not path.is_file():
+    if not team.from_first(path.is_file()):
         make_folder(folder)
-        with only_one(path.with_suffix(".lock")):
-            if not path.is_file():
+        with only_one(path.with_suffix(".lock")) if team.leads else nullcontext():
+            if not team.from_first(path.is_file()):
                 _compute(path, store, FixedBackbone(store.inputs.shape[1:], recipe).to(device), recipe.size, device,
-                         batch_size, progress)  # fmt: skip
+                         batch_size, progress, team)  # fmt: skip
     return np.load(path, mmap_mode="r")
 
 
 def _compute(
-    path: Path, store: Store, backbone: FixedBackbone, size: int, device: torch.device, batch_size: int, progress: bool
+    path: Path,
+    store: Store,
+    backbone: FixedBackbone,
+    size: int,
+    device: torch.device,
+    batch_size: int,
+    progress: bool,
+    team: Team,
 ) -> None:
-    """Fill a part file chunk by chunk, noting how many rows are done, and give it its name when it is whole."""
+    """Fill a part file chunk by chunk, noting how many rows are done, and give it its name when it is whole.
+
+    Rank 0 makes the file and takes the notes; every rank writes its rows of each chunk.
+    """
     part, note = path.with_suffix(".part"), path.with_suffix(".rows")
     shape = (len(store.inputs), backbone.width)
     with reported(part):
-        done = int(note.read_text()) if part.is_file() and note.is_file() else 0
-        mode = "r+" if done else "w+"
-        array = np.lib.format.open_memmap(part, mode=mode, dtype=np.float32, shape=None if done else shape)
+        done = 0
+        if team.leads:
+            done = int(note.read_text()) if part.is_file() and note.is_file() else 0
+            if not done:
+                np.lib.format.open_memmap(part, mode="w+", dtype=np.float32, shape=shape)
+        done = team.from_first(done)
+        array = np.lib.format.open_memmap(part, mode="r+")
         title = f"features of {store.name}"
         with tqdm(total=shape[0], initial=done, unit="img", desc=title, disable=not progress, leave=False) as bar:
-            for start in range(done, shape[0], ROWS_AT_A_TIME):
-                rows = store.inputs[start : start + ROWS_AT_A_TIME]
-                at = start
+            for start in range(done, shape[0], ROWS_AT_A_TIME * team.size):
+                stop = min(start + ROWS_AT_A_TIME * team.size, shape[0])
+                share = team.share(stop - start)
+                at = start + share.start
+                rows = store.inputs[at : start + share.stop]
                 for images in inference_batches(
                     rows, batch_size=batch_size, device=device, size=size, channels_last=True
                 ):
                     with torch.inference_mode():
                         array[at : at + len(images)] = backbone(images).cpu().numpy()
                     at += len(images)
-                    bar.update(len(images))
+                    bar.update(len(images) * team.size)
                 array.flush()
-                note.write_text(str(at))
+                team.wait()
+                if team.leads:
+                    note.write_text(str(stop))
         del array
-        part.replace(path)
-        note.unlink(missing_ok=True)
+        if team.leads:
+            part.replace(path)
+            note.unlink(missing_ok=True)
+        team.wait()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -94,14 +95,24 @@ class Model:
 
     def save(self, path: Path) -> None:
         """Write what a run keeps, weights and buffers only; raises HashbenchError when it cannot be written."""
-        state = {
-            "width": self.width,
-            "prepared": self.prepared,
+        with replacing(path) as file:
+            torch.save({"width": self.width, "prepared": self.prepared, **self.state()}, file)
+
+    def state(self) -> dict[str, Any]:
+        """Return the weights and buffers of method and network by name."""
+        return {
             "method": self.method.state_dict(),
             "network": None if self.network is None else self.network.state_dict(),
         }
-        with replacing(path) as file:
-            torch.save(state, file)
+
+    def take(self, state: dict[str, Any]) -> None:
+        """Take on what `state` of a trained model returned."""
+        if self.network is None:  # a method that is fitted makes its buffers then
+            for name, value in state["method"].items():
+                self.method.register_buffer(name, value.to(self.task.device))
+        else:
+            self.method.load_state_dict(state["method"])
+            self.network.load_state_dict(state["network"])
 
     def _prepared(self, batch: Tensor) -> Tensor:
         """Return a batch as the loader would yield it: float in [0, 1], at the data set's size, then the recipe's."""
@@ -126,12 +137,7 @@ def restored(experiment: Experiment, path: Path, device: torch.device) -> Model:
     try:
         state = torch.load(path, map_location=device, weights_only=True)
         model = Model(experiment, task_of(experiment, device), state["width"], state["prepared"], weights_follow=True)
-        if model.network is None:  # a method that is fitted makes its buffers then
-            for name, value in state["method"].items():
-                model.method.register_buffer(name, value)
-        else:
-            model.method.load_state_dict(state["method"])
-            model.network.load_state_dict(state["network"])
+        model.take(state)
     except HashbenchError:
         raise
     except Exception as error:
@@ -154,6 +160,20 @@ def task_of(experiment: Experiment, device: torch.device) -> Task:
         seed=experiment.seed,
         dataset=data.dataset,
     )
+
+
+def is_split(cls: type[DeepMethod], experiment: Experiment, device: torch.device) -> bool:
+    """Return whether ranks that share a batch would see less than one device does: so that their number matters.
+
+    So it is where samples are compared, where a sample may have no label (the loss is a mean over those that have
+    one), and for batch norm on the CPU, for which torch has no synchronised one.
+    """
+    if not cls.per_sample or experiment.data.multi_label:
+        return True
+    if device.type == "cuda" or experiment.inputs != "images":
+        return False
+    backbone = make_backbone(experiment, 0, pretrained=False)
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in backbone.modules())
 
 
 def make_method(experiment: Experiment) -> Method:

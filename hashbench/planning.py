@@ -10,12 +10,13 @@ from typing import Literal, get_args
 
 import torch
 
+from hashbench import distributed
 from hashbench.datasets import base as datasets
 from hashbench.datasets.base import Dataset
 from hashbench.errors import HashbenchError, unknown
 from hashbench.experiment import Data, Experiment, grid, parse_value, resolve_fields, resolve_recipe
 from hashbench.methods.base import DeepMethod, Method, options
-from hashbench.model import task_of
+from hashbench.model import is_split, task_of
 from hashbench.plugging.loading import resolve_method
 from hashbench.provenance import source_sha256
 from hashbench.recipes import PAPER, Recipe
@@ -163,7 +164,11 @@ def plan_of(request: Request) -> Plan:
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return the device called auto, cpu, cuda or cuda:N; raises HashbenchError where it is not there."""
+    """Return the device called auto, cpu, cuda or cuda:N; raises HashbenchError where it is not there.
+
+    Under torchrun, auto and cuda are this rank's own.
+    """
+    name = distributed.local_device(name)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -219,7 +224,9 @@ def _resolve(
         bits=bits,
         seed=seed,
     )
-    reason = cls(**experiment.fields).supports(task_of(experiment, device))
+    if issubclass(cls, DeepMethod) and not distributed.team().alone and is_split(cls, experiment, device):
+        experiment = dataclasses.replace(experiment, world=distributed.team().size)
+    reason = _no_team(cls) or cls(**experiment.fields).supports(task_of(experiment, device))
     if reason is not None:
         return dataclasses.replace(cell, skipped=reason)
     directory = RunDirectory.at(
@@ -232,6 +239,15 @@ def _resolve(
         source_sha256=source_sha256(cls),
         planned=trace(directory),
     )
+
+
+def _no_team(cls: type[Method]) -> str | None:
+    """Return why several ranks cannot train the method together, or None."""
+    if distributed.team().alone or not issubclass(cls, DeepMethod) or cls.per_sample:
+        return None
+    if cls.after_step is not DeepMethod.after_step:
+        return "what its after_step keeps of a batch would be of one rank's share alone; train it on one device."
+    return None
 
 
 def _data(dataset: Dataset) -> Data:

@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -69,7 +69,22 @@ class _LossOnly(DeepMethod):
 
 
 def prepare(experiment: Experiment, task: Task, data: TrainSet, *, bar: str | None) -> Prepared:
-    """Return what the experiment's method prepares, from the cache where the same was prepared before."""
+    """Return what the experiment's method prepares, from the cache where the same was prepared before.
+
+    Of a team, rank 0 prepares, as it would alone, and the others are given what it found.
+    """
+    if data.team.alone:
+        return _prepare(experiment, task, data, bar=bar)
+    found = None
+    if data.team.leads:
+        found = _prepare(experiment, task, data.alone, bar=bar)
+        found = replace(found, tensors={name: tensor.cpu() for name, tensor in found.tensors.items()})
+    shared = data.team.from_first(found)
+    assert shared is not None
+    return replace(shared, tensors={name: tensor.to(task.device) for name, tensor in shared.tensors.items()})
+
+
+def _prepare(experiment: Experiment, task: Task, data: TrainSet, *, bar: str | None) -> Prepared:
     method = make_method(experiment)
     if not isinstance(method, DeepMethod) or type(method).prepare is DeepMethod.prepare:
         return Prepared({}, 0.0, cached=False)

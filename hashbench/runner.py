@@ -20,12 +20,13 @@ from hashbench.backbones import file_sha256
 from hashbench.centers import class_centers
 from hashbench.datasets.base import Dataset
 from hashbench.datasets.loader import TrainLoader, inference_batches
+from hashbench.distributed import ALONE, Team, join
 from hashbench.errors import HashbenchError
 from hashbench.experiment import ENGINE, Experiment, changed_fields, recipe_label
 from hashbench.features import features
 from hashbench.memory import is_out_of_memory, out_of_memory, peak_memory_mb, reset_peak_memory
 from hashbench.methods.base import DeepMethod, Method, options
-from hashbench.metrics import code_statistics, evaluate_histograms, histograms, pack
+from hashbench.metrics import Histograms, code_statistics, evaluate_histograms, histograms, pack
 from hashbench.model import ENCODE_BATCH, Model, float32_as_it_says, restored, task_of
 from hashbench.planning import Cell, Plan, Settings, plan, resolve_device
 from hashbench.plugging.loading import resolve_method
@@ -75,6 +76,10 @@ def execute(
     A cell that fails leaves FAILED.json behind, and the others go on. A cell that another process is at is put aside;
     once only such are left, `on_wait` hears of them, and they are taken up as they are finished or their owners die.
     """
+    team = join(plan.device)
+    if not team.leads:
+        _follow(plan, team)
+        return Outcome([], [])
     rerun = plan.settings.rerun
     left = {at: cell for at, cell in enumerate(plan.cells) if cell.to_compute(rerun) or cell.finished}
     record_sweep(plan.settings.runs_dir, (cell.directory for cell in plan.cells if cell.directory is not None))
@@ -93,13 +98,34 @@ def execute(
                 held[at] = other
             except Exception as error:  # whatever a plug-in does, the other cells are worth finishing
                 failures.append((cell, error))
+                if not team.alone:  # nobody knows where the other ranks stand: the next call begins anew
+                    return Outcome([results[at] for at in sorted(results)], failures)
         if len(held) == len(left):
             if str(held) != waiting_for:
                 on_wait([(left[at], other) for at, other in held.items()])
                 waiting_for = str(held)
             time.sleep(WAIT)
         left = {at: left[at] for at in held}
+    team.from_first(None)
     return Outcome([results[at] for at in sorted(results)], failures)
+
+
+def _follow(plan: Plan, team: Team) -> None:
+    """Compute with rank 0 what it computes, cell by cell, until it has no more."""
+    cells = {cell.experiment.id: cell for cell in plan.cells if cell.experiment is not None}
+    while (id := team.from_first(None)) is not None:
+        cell = cells.get(id)
+        if cell is None or cell.experiment is None or cell.directory is None:
+            raise HashbenchError(f"Rank {team.rank} has made another plan than rank 0; give all the same command.")
+        with float32_as_it_says():
+            _compute(
+                cell.experiment,
+                plan.datasets[cell.dataset],
+                cell.directory,
+                plan.device,
+                progress=False,
+                eval_every=None,
+            )
 
 
 def run_cell(plan: Plan, cell: Cell, *, watch: Watch | None = None) -> Result:
@@ -178,9 +204,11 @@ def _compute_into(directory: RunDirectory, cell: Cell, plan: Plan) -> None:
     dataset, progress = plan.datasets[cell.dataset], plan.settings.progress
     try:
         with float32_as_it_says():
+            join(plan.device).from_first(cell.experiment.id)
             result = _compute(
                 cell.experiment, dataset, directory, plan.device, progress=progress, eval_every=plan.settings.eval_every
             )
+            assert result is not None, "rank 0 has the result"
             directory.write_result(result)
     except Held:
         raise
@@ -211,16 +239,19 @@ def _compute(
     *,
     progress: bool,
     eval_every: int | None,
-) -> Result:
-    """Take an experiment through its phases and return what it found; all but the result is stored on the way."""
-    started, clock = datetime.now(UTC), _Clock()
+) -> Result | None:
+    """Take an experiment through its phases and return what it found; all but the result is stored on the way.
+
+    All ranks of a team do so together; the result is None but on rank 0, which alone stores anything.
+    """
+    started, clock, team = datetime.now(UTC), _Clock(), join(device)
     reset_peak_memory(device)
     title = f"{experiment.method} {experiment.bits}b s{experiment.seed}" if progress else None
     task, split = task_of(experiment, device), dataset.split
     with clock("data"):
         fixed = partial(_fixed_inputs, experiment, dataset, device, progress)
-        inputs = dataset.store.inputs if experiment.inputs == "images" else fixed()
-        data = _train_set(experiment, dataset, inputs, fixed, device)
+        inputs = dataset.store.inputs if experiment.inputs == "images" else fixed(team)
+        data = _train_set(experiment, dataset, inputs, partial(fixed, ALONE), device, team)
     with clock("prepare"):
         prepared = preparation.prepare(experiment, task, data, bar=title and f"{title} prepare")
     with clock("train"):
@@ -228,10 +259,11 @@ def _compute(
         look = looking.every(eval_every, model, dataset, partial(_encode, model, inputs))
         trained = _fit(model, data, directory, title, look)
     with clock("encode"):
-        query, database = (_encode(model, inputs, part) for part in (split.query, split.database))
+        query, database = (_encode(model, inputs, part, team) for part in (split.query, split.database))
     with clock("evaluate"):
-        labels = (dataset.store.labels[split.query], dataset.store.labels[split.database])
-        counted = histograms(query, database, *labels, bits=task.bits, gains=dataset.multi_label)
+        counted = _count(query, database, dataset, task.bits, team)
+        if not team.leads:
+            return None
         measured = evaluate_histograms(counted, _measures(dataset))
         statistics = code_statistics(database, counted)
     with clock("store"):
@@ -265,6 +297,7 @@ def _compute(
             "weights": experiment.weights,
             "weights_sha256": _weights_sha256(experiment),
             "prepared_from_cache": prepared.cached,
+            "processes": team.size,
         },
     )
 
@@ -272,12 +305,16 @@ def _compute(
 def _fit(model: Model, data: TrainSet, directory: RunDirectory, title: str | None, look: looking.Look) -> Progress:
     if model.network is None:
         started = time.perf_counter()
-        model.method.fit(model.task, data)
+        if data.team.leads:
+            model.method.fit(model.task, data)
+        if not data.team.alone:
+            model.take(data.team.from_first(model.state()))
         return Progress(seconds=time.perf_counter() - started)
     assert isinstance(model.method, DeepMethod)
-    hooks = Hooks(log=directory.append_log, checkpoint=directory.checkpoint, bar=title, look=look)
-    recipe = model.experiment.recipe
-    return train(model.method, model.network, task=model.task, recipe=recipe, data=data, fresh=data.fresh, hooks=hooks)
+    writes = Hooks(log=directory.append_log, checkpoint=directory.checkpoint, bar=title, look=look)
+    hooks = writes if data.team.leads else Hooks()
+    return train(model.method, model.network, task=model.task, recipe=model.experiment.recipe, data=data,
+                 fresh=data.fresh, hooks=hooks, team=data.team)  # fmt: skip
 
 
 def _train_set(
@@ -286,6 +323,7 @@ def _train_set(
     inputs: np.ndarray,
     fixed: Callable[[], np.ndarray],
     device: torch.device,
+    team: Team,
 ) -> TrainSet:
     """Return the training set, its labels withheld from unsupervised methods."""
     recipe, index = experiment.recipe, dataset.split.train
@@ -302,31 +340,47 @@ def _train_set(
         views=recipe.views,
         channels_last=True,
     )
-    return TrainSet(loader, inputs, index, size=experiment.network_size, device=device, features=fixed)
+    return TrainSet(loader, inputs, index, size=experiment.network_size, device=device, features=fixed, team=team)
 
 
-def _fixed_inputs(experiment: Experiment, dataset: Dataset, device: torch.device, progress: bool) -> np.ndarray:
+def _fixed_inputs(
+    experiment: Experiment, dataset: Dataset, device: torch.device, progress: bool, team: Team
+) -> np.ndarray:
     """Return all inputs as what no training changes: the backbone's features, pixels where it has none, or vectors."""
     store = dataset.store
     if store.kind == "vectors":
         return store.inputs
     if experiment.recipe.pretrained:
-        return features(store, experiment.recipe, weights=experiment.weights, device=device, progress=progress)
+        return features(
+            store, experiment.recipe, weights=experiment.weights, device=device, progress=progress, team=team
+        )
     return store.inputs.reshape(len(store.inputs), -1).astype(np.float32) / 255
 
 
-def _encode(model: Model, inputs: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """Return the packed codes (n, ceil(bits / 8)), uint8, of the inputs at `index`."""
+def _encode(model: Model, inputs: np.ndarray, index: np.ndarray, team: Team) -> np.ndarray:
+    """Return the packed codes (n, ceil(bits / 8)), uint8, of the inputs at `index`; each rank encodes its share."""
     batches = inference_batches(
         inputs,
         batch_size=ENCODE_BATCH,
         device=model.task.device,
-        index=index,
+        index=index[team.share(len(index))],
         size=model.experiment.network_size,
         channels_last=True,
     )
-    codes = [model.codes(batch) for batch in batches]  # brought to the host at once, so that no batch waits for it
-    return pack(torch.cat(codes).cpu().numpy())
+    codes = [torch.empty(0, model.task.bits, dtype=torch.bool, device=model.task.device)]
+    codes += [model.codes(batch) for batch in batches]  # brought to the host at once, so that no batch waits for it
+    return team.gathered(torch.from_numpy(pack(torch.cat(codes).cpu().numpy()))).numpy()
+
+
+def _count(query: np.ndarray, database: np.ndarray, dataset: Dataset, bits: int, team: Team) -> Histograms:
+    """Return the histograms of the whole database, of which each rank counts its share."""
+    split, labels = dataset.split, dataset.store.labels
+    mine = team.share(len(database))
+    counted = histograms(
+        query, database[mine], labels[split.query], labels[split.database[mine]], bits=bits, gains=dataset.multi_label
+    )
+    arrays = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in counted.arrays().items()}
+    return Histograms.from_arrays({name: total.numpy() for name, total in team.summed(arrays).items()})
 
 
 def _coords(experiment: Experiment, dataset: Dataset) -> dict[str, Any]:

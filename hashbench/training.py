@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from hashbench import seeds
 from hashbench.datasets.loader import Batch
+from hashbench.distributed import ALONE, Team
 from hashbench.errors import HashbenchError
 from hashbench.methods.base import DeepMethod, Task, TrainingData
 from hashbench.recipes import Recipe
@@ -76,33 +77,39 @@ def train(
     data: TrainingData,
     fresh: Callable[[], Iterator[Batch]],
     hooks: Hooks,
+    team: Team = ALONE,
 ) -> Progress:
     """Train `network` and `method` by `recipe`, going on from the checkpoint where there is one.
 
     `fresh` yields the training set in order without augmentation, for methods that ask for such a pass. Everything
     random in an epoch follows from (seed, epoch), so a resumed training equals an uninterrupted one. Raises
-    HashbenchError naming epoch, step and term when a loss is not finite.
+    HashbenchError naming epoch, step and term when a loss is not finite. Of a `team`, each rank is given its share of
+    every batch; all take the step that the whole batch's mean asks for.
     """
+    if not team.alone and task.device.type == "cuda":
+        nn.SyncBatchNorm.convert_sync_batchnorm(network)  # there is none for the CPU
     optimizer = _optimizer(method.parameter_groups(network, recipe), recipe)
     stepped: nn.Module = torch.compile(network) if recipe.compile else network  # type: ignore[assignment]
-    progress = _resume(hooks, method, network, optimizer)
+    progress = _resume(hooks, method, network, optimizer, team)
+    team.equalise([*_state(network), *_state(method)])
     warned = False
     bar = tqdm(total=recipe.epochs * task.num_train, initial=progress.images, unit="img", unit_scale=True,
                desc=hooks.bar, disable=hooks.bar is None, leave=False, dynamic_ncols=True)  # fmt: skip
     with bar:
         for epoch in range(progress.epochs_done, recipe.epochs):
             started = time.perf_counter()
-            _seed_everything(task.seed, epoch)
-            losses = _Losses(epoch, bar)
-            sums = _train_epoch(method, network, stepped, optimizer, data.batches(epoch), task, recipe, losses)
+            _seed_everything(task.seed, epoch, team)
+            losses = _Losses(epoch, bar, team)
+            sums = _train_epoch(method, network, stepped, optimizer, data.batches(epoch), task, recipe, losses, team)
+            team.equalise(network.buffers())
             means = losses.means()
             with torch.no_grad():
                 if method.wants_fresh_pass(epoch):
                     network.eval()
-                    sums = _Sums()
+                    sums = _Sums(team)
                     for batch in fresh():
-                        sums.add(method.epoch_sums(network(batch.inputs), batch))
-                progress.diagnostics = method.end_epoch(epoch, sums.total)
+                        sums.add(method.epoch_sums(network(batch.inputs), batch), batch)
+                progress.diagnostics = method.end_epoch(epoch, team.summed(sums.total))
             progress.epochs_done = epoch + 1
             progress.images += task.num_train
             progress.seconds += time.perf_counter() - started
@@ -143,6 +150,7 @@ def _train_epoch(
     task: Task,
     recipe: Recipe,
     losses: _Losses,
+    team: Team,
 ) -> _Sums:
     """Take one optimiser step for each batch; nothing in here waits for the device but the bar, once a second.
 
@@ -150,21 +158,26 @@ def _train_epoch(
     """
     network.train()
     method.train()
-    sums = _Sums()
+    sums = _Sums(team)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for batch in batches:
         factor = recipe.learning_rate_factor(batch.step, task.steps_per_epoch)
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
         terms, out = method.training_step(stepped, batch)
-        torch.stack(list(terms.values())).sum().backward()
+        loss = torch.stack(list(terms.values())).sum()
+        if team.alone:
+            loss.backward()
+        else:  # weighted before, not after: a synchronised batch norm mixes the ranks' gradients on the way back
+            (loss * team.weight(len(batch.index), batch.whole)).backward()
+            team.sum_gradients(parameters)
         if recipe.gradient_clip:
             nn.utils.clip_grad_norm_(parameters, recipe.gradient_clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         with torch.no_grad():
             method.after_step(network, batch)
-            sums.add(method.epoch_sums(out.detach(), batch))
+            sums.add(method.epoch_sums(out.detach(), batch), batch)
         losses.add(batch, terms)
     return sums
 
@@ -172,53 +185,70 @@ def _train_epoch(
 class _Sums:
     """The sums that a method collects over an epoch, by name, on the device."""
 
-    def __init__(self) -> None:
+    def __init__(self, team: Team) -> None:
         self.total: dict[str, Tensor] = {}
+        self._team = team
 
-    def add(self, more: dict[str, Tensor]) -> None:
+    def add(self, more: dict[str, Tensor], batch: Batch) -> None:
+        """Add one step's sums; a batch that every rank has seen whole counts on rank 0."""
+        counts = self._team.leads or not self._team.repeats(batch.whole)
         for name, value in more.items():
+            value = value if counts else torch.zeros_like(value)
             self.total[name] = self.total[name] + value if name in self.total else value
 
 
 class _Losses:
     """The loss terms of an epoch, kept on the device and brought to the host about once a second."""
 
-    def __init__(self, epoch: int, bar: tqdm):
-        self._epoch, self._bar = epoch, bar
+    def __init__(self, epoch: int, bar: tqdm, team: Team):
+        self._epoch, self._bar, self._team = epoch, bar, team
         self._names: list[str] = []
         self._pending: list[Tensor] = []
         self._known: list[np.ndarray] = []
         self._sizes: list[int] = []
+        self._weights: list[float] = []
         self._checked = time.monotonic()
 
     def add(self, batch: Batch, terms: dict[str, Tensor]) -> None:
         """Take the terms of one step, and show and check what is there when it is time."""
         self._names = list(terms)
         self._pending.append(torch.stack([term.detach() for term in terms.values()]))
-        self._sizes.append(len(batch.index))
+        self._sizes.append(batch.whole or len(batch.index))
+        self._weights.append(self._sizes[-1] * self._team.weight(len(batch.index), self._sizes[-1]))
         if time.monotonic() - self._checked > CHECK_SECONDS:
             self._bring()
 
     def means(self) -> dict[str, float]:
         """Return each term's mean over the epoch's samples; raises HashbenchError when one was not finite."""
         self._bring()
-        mean = np.average(np.stack(self._known), axis=0, weights=self._sizes)
+        known = np.stack(self._known)
+        if self._team.alone:
+            mean = np.average(known, axis=0, weights=self._sizes)
+        else:
+            total = torch.from_numpy(np.array(self._weights) @ known)
+            self._team.sum_in_place(total)
+            mean = total.numpy() / sum(self._sizes)
+            self._check(mean, "")
         return dict(zip(self._names, map(float, mean), strict=True))
 
     def _bring(self) -> None:
         first = len(self._known)
         self._known += list(torch.stack(self._pending).double().cpu().numpy()) if self._pending else []
         self._pending.clear()
-        for step in range(first, len(self._known)):
-            for name, value in zip(self._names, self._known[step], strict=True):
-                if not np.isfinite(value):
-                    raise HashbenchError(
-                        f"The loss term '{name}' became {value} in epoch {self._epoch + 1}, step {step + 1}; "
-                        f"a lower --set recipe.learning_rate or a recipe.gradient_clip usually helps."
-                    )
+        if self._team.alone:  # of a team, all ranks look at the epoch's means, so that none goes on without the others
+            for step in range(first, len(self._known)):
+                self._check(self._known[step], f", step {step + 1}")
         self._bar.update(sum(self._sizes[first:]))
         self._bar.set_postfix({n: f"{v:.4f}" for n, v in zip(self._names, self._known[-1], strict=True)}, refresh=False)
         self._checked = time.monotonic()
+
+    def _check(self, values: np.ndarray, where: str) -> None:
+        for name, value in zip(self._names, values, strict=True):
+            if not np.isfinite(value):
+                raise HashbenchError(
+                    f"The loss term '{name}' became {value} in epoch {self._epoch + 1}{where}; "
+                    f"a lower --set recipe.learning_rate or a recipe.gradient_clip usually helps."
+                )
 
 
 def _optimizer(groups: list[dict[str, Any]], recipe: Recipe) -> torch.optim.Optimizer:
@@ -237,11 +267,16 @@ def _optimizer(groups: list[dict[str, Any]], recipe: Recipe) -> torch.optim.Opti
     return optimizer
 
 
-def _seed_everything(seed: int, epoch: int) -> None:
+def _seed_everything(seed: int, epoch: int, team: Team) -> None:
     """Start the global generators (dropout, and whatever a plug-in uses) anew, so that no state need be saved."""
-    torch.manual_seed(seeds.derive(seed, "epoch", epoch))
-    random.seed(seeds.derive(seed, "epoch", epoch, "python"))
-    np.random.seed(seeds.derive(seed, "epoch", epoch, "numpy") % 2**32)
+    own = [] if team.leads else [team.rank]  # a rank drops out by itself
+    torch.manual_seed(seeds.derive(seed, "epoch", epoch, *own))
+    random.seed(seeds.derive(seed, "epoch", epoch, "python", *own))
+    np.random.seed(seeds.derive(seed, "epoch", epoch, "numpy", *own) % 2**32)
+
+
+def _state(module: nn.Module) -> list[Tensor]:
+    return [*module.parameters(), *module.buffers()]
 
 
 def _save(path: Path, progress: Progress, method: nn.Module, network: nn.Module, optimizer: Any) -> None:
@@ -255,8 +290,8 @@ def _save(path: Path, progress: Progress, method: nn.Module, network: nn.Module,
         torch.save(state, file)
 
 
-def _resume(hooks: Hooks, method: nn.Module, network: nn.Module, optimizer: Any) -> Progress:
-    state = _read_checkpoint(hooks)
+def _resume(hooks: Hooks, method: nn.Module, network: nn.Module, optimizer: Any, team: Team) -> Progress:
+    state = team.from_first(_read_checkpoint(hooks))
     if state is None:
         return Progress()
     try:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hashbench.datasets.loader import Batch, TrainLoader, inference_batches
+from hashbench.distributed import ALONE, Team
 
 
 class TrainSet:
@@ -23,10 +24,22 @@ class TrainSet:
         size: int,
         device: torch.device,
         features: Callable[[], np.ndarray],
+        team: Team = ALONE,
     ):
-        """`loader` serves the inputs at `index`; `features` gives the fixed features of all inputs when asked."""
+        """`loader` serves the inputs at `index`; `features` gives the fixed features of all inputs when asked.
+
+        `team` are the ranks that share every batch, and every pass over the set.
+        """
+        self.team = team
         self._loader, self._inputs, self._index = loader, inputs, index
         self._size, self._device, self._features = size, device, features
+
+    @property
+    def alone(self) -> TrainSet:
+        """The same for one rank that works while the others wait: it sees whole batches."""
+        return TrainSet(
+            self._loader, self._inputs, self._index, size=self._size, device=self._device, features=self._features
+        )
 
     @property
     def labels(self) -> Tensor | None:
@@ -40,17 +53,18 @@ class TrainSet:
 
     def batches(self, epoch: int = 0) -> Iterator[Batch]:
         """Yield the batches of one epoch, shuffled and augmented by (seed, epoch)."""
-        return self._loader.epoch(epoch)
+        return self._loader.epoch(epoch, self.team.cut)
 
     def fresh(self) -> Iterator[Batch]:
         """Yield the training set in order, without augmentation."""
-        start = 0
+        start, stop = self.team.cut(0, len(self._index))
+        rows = self._index[start:stop]
         for inputs in inference_batches(
-            self._inputs, batch_size=512, device=self._device, index=self._index, size=self._size, channels_last=True
+            self._inputs, batch_size=512, device=self._device, index=rows, size=self._size, channels_last=True
         ):
             index = torch.arange(start, start + len(inputs), device=self._device)
             labels = None if self.labels is None else self.labels[index]
-            yield Batch(views=(inputs,), labels=labels, index=index, epoch=0, step=0)
+            yield Batch(views=(inputs,), labels=labels, index=index, epoch=0, step=0, whole=len(self._index))
             start += len(inputs)
 
     def features(self) -> Tensor:

@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
+from click.testing import CliRunner
 
 import hashbench
+from hashbench.cli import main
 from hashbench.datasets import base as datasets
 from hashbench.results.store import RunDirectory
 
@@ -31,3 +34,37 @@ def test_the_loader_tier_changes_no_order(tmp_path):
         )
         losses[device] = RunDirectory(result.path).read_log()[0]["loss"]["center"]
     assert losses["cuda"] == pytest.approx(losses["cpu"], rel=1e-3)
+
+
+def test_the_same_weights_give_the_same_codes_but_for_outputs_at_zero(tmp_path):
+    """float32 on both devices: outputs agree to 1e-3, so only bits whose output lies nearer to zero may flip."""
+    result = hashbench.run("csq", "toy", bits=64, device="cuda", epochs=8, runs_dir=tmp_path, progress=False)
+    images = torch.from_numpy(datasets.load("toy").store.inputs).float() / 255
+    outputs = {}
+    for device in ("cuda", "cpu"):
+        network = hashbench.load(result.path, device=device).network.eval()
+        with torch.inference_mode():
+            outputs[device] = network(images.to(device)).cpu()
+    torch.testing.assert_close(outputs["cuda"], outputs["cpu"], atol=1e-3, rtol=1e-3)
+    flipped = (outputs["cuda"] >= 0) != (outputs["cpu"] >= 0)
+    assert (outputs["cpu"][flipped].abs() < 1e-3).all()
+    assert flipped.float().mean() < 0.01
+
+
+def test_results_do_not_depend_on_the_loader_tier(tmp_path, monkeypatch):
+    """Convolutions on a GPU are not bit for bit the same twice; the batches are, so the losses are to 1e-3."""
+    losses = {}
+    for tier in ("resident", "streamed"):
+        monkeypatch.setenv("HASHBENCH_LOADER", tier)
+        result = hashbench.run("crh", "toy", bits=16, device="cuda", epochs=3, runs_dir=tmp_path / tier, progress=False)
+        losses[tier] = [line["loss"]["center"] for line in RunDirectory(result.path).read_log()]
+    assert losses["streamed"] == pytest.approx(losses["resident"], rel=1e-3)
+
+
+def test_a_device_that_is_not_there(tmp_path):
+    device = f"cuda:{torch.cuda.device_count()}"
+    command = ["run", "--method", "crh", "--dataset", "toy", "--device", device, "--runs-dir", str(tmp_path)]
+    ran = CliRunner().invoke(main, command)
+    assert ran.exit_code == 2
+    assert ran.output.count("\n") == 1
+    assert f"The device '{device}' is not there" in ran.output

@@ -87,7 +87,7 @@ def run(
     overrides = parse_settings(chosen)
     method_names, dataset_names = names("--method", methods), names("--dataset", datasets)
 
-    from hashbench import planning, runner
+    from hashbench import distributed, planning, runner
     from hashbench.results.table import Comparison
     from hashbench.runner import reason_of
 
@@ -107,6 +107,10 @@ def run(
         rerun=rerun,
     )
     plan = planning.plan(method_names, dataset_names, lengths, seeds=seeds, settings=shared)
+    if not distributed.team().leads:  # rank 0 of torchrun speaks for all
+        if not dry_run:
+            runner.execute(plan)
+        return
     if len(plan.cells) == 1 and plan.cells[0].skipped is not None:
         raise HashbenchError(f"{plan.cells[0]}: {plan.cells[0].skipped}")
     if dry_run:

@@ -7,7 +7,7 @@ every device and for every method, and no step waits for the host.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +30,7 @@ class Batch:
     index: Tensor  # (n,) int64, positions in the training set
     epoch: int
     step: int  # of the whole run
+    whole: int = 0  # samples of the batch over all devices that share it; 0: these are all
 
     @property
     def inputs(self) -> Tensor:
@@ -87,13 +88,19 @@ class TrainLoader:
         """The number of batches that show every sample once."""
         return len(self._bounds)
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Yield the batches of an epoch, counted from 0, every sample in exactly one of them."""
+    def epoch(
+        self, epoch: int, cut: Callable[[int, int], tuple[int, int]] = lambda start, stop: (start, stop)
+    ) -> Iterator[Batch]:
+        """Yield the batches of an epoch, counted from 0, every sample in exactly one of them.
+
+        `cut` says which part of each batch, from `start` to `stop` in the epoch's order, this device takes.
+        """
         order = torch.randperm(self._count, generator=generator(self._seed, "order", epoch))
         there = to_device(order, self._device)
         drawn = [self._draw(epoch, view) for view in range(self._views)]
-        batches = zip(self._bounds, self._gathered(order, there), strict=True)
-        for number, ((start, stop), chosen) in enumerate(batches):
+        bounds = [cut(*whole) for whole in self._bounds]
+        batches = zip(self._bounds, bounds, self._gathered(order, there, bounds), strict=True)
+        for number, ((first, last), (start, stop), chosen) in enumerate(batches):
             index = there[start:stop]
             yield Batch(
                 views=tuple(self._view(chosen, parameters, slice(start, stop)) for parameters in drawn),
@@ -101,15 +108,16 @@ class TrainLoader:
                 index=index,
                 epoch=epoch,
                 step=epoch * self.steps_per_epoch + number,
+                whole=last - first,
             )
 
-    def _gathered(self, order: Tensor, there: Tensor) -> Iterator[Tensor]:
+    def _gathered(self, order: Tensor, there: Tensor, bounds: list[tuple[int, int]]) -> Iterator[Tensor]:
         """Yield the inputs of each batch, on the device: `order` is the epoch's on the host, `there` on the device."""
         if self.tier == "resident":
             assert isinstance(self._inputs, Tensor)
-            return (self._inputs.index_select(0, there[start:stop]) for start, stop in self._bounds)
+            return (self._inputs.index_select(0, there[start:stop]) for start, stop in bounds)
         rows = self._index[order.numpy()]
-        return streamed(self._inputs, (rows[start:stop] for start, stop in self._bounds), self._device)
+        return streamed(self._inputs, (rows[start:stop] for start, stop in bounds), self._device)
 
     def _draw(self, epoch: int, view: int) -> Parameters | None:
         if not self._is_images:

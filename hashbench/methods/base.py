@@ -112,6 +112,10 @@ class DeepMethod(Method):
     Override `loss`, and of the rest only what the method needs.
     """
 
+    #: Whether the loss is a mean, over the labelled samples, of terms that depend on no other sample of the batch, and
+    #: neither head nor method hold statistics of a batch. Then several devices may share a batch without changing the
+    #: numbers; else their number is part of the run's identity, for each sees only its own samples.
+    per_sample: ClassVar[bool] = False
     #: Fields that `prepare` depends on; its result is cached on these, the data, the recipe and the seed.
     prepared_by: ClassVar[tuple[str, ...]] = ()
 

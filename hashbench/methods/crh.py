@@ -47,6 +47,7 @@ class CRH(DeepMethod):
         "training", "codes of eq. 5: those of the epoch's training passes, or of a fresh pass without augmentation"
     )
 
+    per_sample = True
     paper_recipe: ClassVar[dict[str, Any]] = {
         "backbone": "resnet34",
         "optimizer": "adam",

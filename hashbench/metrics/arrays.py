@@ -1,35 +1,40 @@
 """What given arrays mean: codes in any usual encoding, labels as integers or multi-hot; ambiguous ones are refused.
 
-Every answer comes with a note that says what was taken, and every refusal with the setting that settles it.
+Every answer comes with a note that says what was taken, and every refusal with the setting that settles it. Arrays in
+files are looked at a slice of rows at a time, and what they mean is worked out when a slice is read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, get_args
 
 import numpy as np
 
+from hashbench.metrics.rows import FileRows, Rows, from_file, slices
+
 Encoding = Literal["bits", "signs", "real", "packed"]
-LabelKind = Literal["integers", "multi-hot"]
-ROWS = 65_536  # rows looked at a time, so that a memory-mapped array stays on disk
+LabelKind = Literal["integers", "multi-hot", "packed"]
+Array = np.ndarray | FileRows
 
 
 @dataclass(frozen=True, eq=False)
 class Codes:
-    """Recognised codes: packed (n, ceil(bits / 8)) uint8, their length, and a sentence on what they were taken for."""
+    """Recognised codes: packed (n, ceil(bits / 8)) uint8, their length, and what they were taken for, as a sentence."""
 
-    packed: np.ndarray
+    packed: Rows
     bits: int
+    encoding: Encoding
     note: str
 
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """Recognised labels: (n,) int64 or (n, C) bool, and a sentence on what they were taken for."""
+    """Recognised labels: (n,) int64 or (n, C) bool, if each has one class, and what they were taken for."""
 
-    values: np.ndarray
+    values: Rows
+    one_hot: bool
     note: str
 
 
@@ -52,24 +57,23 @@ def read_codes(array: Any, name: str, *, encoding: Encoding | None = None, bits:
     if encoding is not None and encoding not in get_args(Encoding):
         raise ValueError(f"Unknown encoding '{encoding}'; known are {', '.join(get_args(Encoding))}.")
     values = _plain(array, name)
-    if values.ndim != 2:
+    if len(values.shape) != 2:
         raise ValueError(f"{name} have the shape {values.shape}; codes are two-dimensional, (n, bits) or packed bytes.")
-    content = _content(values, name)
-    taken = encoding or _recognise(values, content, name, bits)
-    if taken == "packed":
+    if encoding == "packed" or (encoding is None and _must_be_bytes(values, bits)):
         return _packed(values, name, bits)
-    if bits is not None and bits != values.shape[1]:
-        raise ValueError(f"{name} have {values.shape[1]} bits, not the {bits} asked for (`--bits`).")
+    content = _content(values, name)
+    taken = encoding or _recognise(values, content, name)
+    width = values.shape[1]
+    if bits is not None and bits != width:
+        raise ValueError(f"{name} have {width} bits, not the {bits} asked for (`--bits`).")
     allowed = {"bits": not (content.minus or content.others), "signs": not (content.zeros or content.others)}
     if not allowed.get(taken, True):
         expected = {"bits": "0 and 1", "signs": "-1 and +1"}[taken]
         raise ValueError(f"{name} hold other values than {expected}; the encoding is not '{taken}'.")
-    # One rule serves all: with {0, 1} a one is what lies above 0, elsewhere what does not lie below.
-    parts = [np.packbits(part > 0 if taken == "bits" else part >= 0, axis=1) for part in _parts(values)]
     zeros = f", {content.zeros} zeros counted as one" if taken == "real" and content.zeros else ""
     meaning = {"bits": "{0, 1}", "signs": "{-1, +1}", "real": "the signs of real values"}[taken]
-    note = f"{name}: {len(values)} codes of {values.shape[1]} bits, {values.dtype} taken as {meaning}{zeros}."
-    return Codes(np.concatenate(parts), values.shape[1], note)
+    note = f"{name}: {len(values)} codes of {width} bits, {values.dtype} taken as {meaning}{zeros}."
+    return Codes(Rows.of(values, partial(_pack, zero_is_one=taken != "bits")), width, taken, note)
 
 
 def read_labels(array: Any, name: str, *, kind: LabelKind | None = None) -> Labels:
@@ -80,44 +84,69 @@ def read_labels(array: Any, name: str, *, kind: LabelKind | None = None) -> Labe
     if kind is not None and kind not in get_args(LabelKind):
         raise ValueError(f"Unknown kind of labels '{kind}'; known are {', '.join(get_args(LabelKind))}.")
     values = _plain(array, name)
+    if kind == "packed":
+        return _packed_labels(values, name)
+    if len(values.shape) == 1 or (len(values.shape) == 2 and kind == "integers"):
+        return _integers(values, name, kind)
+    if len(values.shape) != 2:
+        raise ValueError(f"{name} have the shape {values.shape}; labels are integers (n,) or multi-hot (n, classes).")
     content = _content(values, name)
     binary = not (content.minus or content.others)
-    if values.ndim == 2 and values.shape[1] == 1 and kind is None:
+    if values.shape[1] == 1 and kind is None:
         if binary:
             raise ValueError(
                 f"{name} are one column of 0 and 1, either classes or membership in one class; say which with "
                 "label kind integers or multi-hot (`--labels`)."
             )
-        kind = "integers"
-    if values.ndim == 1 or (values.ndim == 2 and kind == "integers"):
         return _integers(values, name, kind)
-    if values.ndim != 2:
-        raise ValueError(f"{name} have the shape {values.shape}; labels are integers (n,) or multi-hot (n, classes).")
     if not binary:
         raise ValueError(
             f"{name} have the shape {values.shape} but hold other values than 0 and 1; labels are integers (n,) or "
             "multi-hot (n, classes)."
         )
-    unlabelled = sum(int((~(part != 0).any(axis=1)).sum()) for part in _parts(values))
-    without = f", {unlabelled} of them without any" if unlabelled else ""
-    return Labels(values, f"{name}: multi-hot labels of {len(values)} items over {values.shape[1]} classes{without}.")
+    return _multi_hot(Rows.of(values, _is_set), name, "multi-hot labels")
 
 
-def one_class_each(query: Labels, database: Labels) -> tuple[np.ndarray, np.ndarray]:
-    """Return both label arrays, as integers (n,) when all are multi-hot with exactly one class: counted much faster."""
-    both = query.values, database.values
-    if all(labels.ndim == 2 and all(_one_hot(part) for part in _parts(labels)) for labels in both):
-        first, second = (np.concatenate([part.argmax(axis=1) for part in _parts(labels)]) for labels in both)
-        return first, second
-    return both
+def one_class_each(query: Labels, database: Labels) -> tuple[Rows, Rows]:
+    """Return both labels, as integers (n,) when all are multi-hot with exactly one class: counted much faster."""
+    if query.one_hot and database.one_hot:
+        return _as_integers(query.values), _as_integers(database.values)
+    return query.values, database.values
 
 
-def _one_hot(labels: np.ndarray) -> bool:
-    return bool(((labels != 0).sum(axis=1) == 1).all())
+def _as_integers(one_hot: Rows) -> Rows:
+    return Rows.of(one_hot.source, partial(_place_of_one, one_hot.form))
 
 
-def _plain(array: Any, name: str) -> np.ndarray:
-    """Return a numeric numpy array, also from a torch tensor on any device; raises ValueError for all else."""
+# What brings a slice of rows into form: plain functions, so that they reach other processes.
+
+
+def _as_given(values: np.ndarray) -> np.ndarray:
+    return values
+
+
+def _pack(values: np.ndarray, zero_is_one: bool) -> np.ndarray:
+    return np.packbits(values >= 0 if zero_is_one else values > 0, axis=1)
+
+
+def _is_set(values: np.ndarray) -> np.ndarray:
+    return values != 0
+
+
+def _unpack(values: np.ndarray) -> np.ndarray:
+    return np.unpackbits(values, axis=1).view(bool)
+
+
+def _one_column(values: np.ndarray) -> np.ndarray:
+    return values.reshape(-1).astype(np.int64)
+
+
+def _place_of_one(form: Any, values: np.ndarray) -> np.ndarray:
+    return np.asarray(form(values).argmax(axis=1))
+
+
+def _plain(array: Any, name: str) -> Array:
+    """Return a numeric array, also from a torch tensor on any device; raises ValueError for all else."""
     if hasattr(array, "detach"):
         tensor = array.detach().cpu()
         array = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
@@ -129,12 +158,12 @@ def _plain(array: Any, name: str) -> np.ndarray:
         raise ValueError(f"{name} are of type {values.dtype}; codes and labels must be numbers or bool.")
     if values.size == 0:
         raise ValueError(f"{name} are empty, shape {values.shape}; there is nothing to evaluate.")
-    return values
+    return from_file(values)
 
 
-def _content(values: np.ndarray, name: str) -> _Content:
+def _content(values: Array, name: str) -> _Content:
     minus, zeros, others, undefined = False, 0, False, 0
-    for part in _parts(values):
+    for part in slices(values):
         if part.dtype.kind == "f":
             undefined += int(np.isnan(part).sum())
         is_minus = part == -1 if part.dtype.kind in "if" else np.zeros(1, bool)
@@ -147,9 +176,14 @@ def _content(values: np.ndarray, name: str) -> _Content:
     return _Content(minus, zeros, others)
 
 
-def _recognise(values: np.ndarray, content: _Content, name: str, bits: int | None) -> Encoding:
-    if values.dtype == np.uint8 and (content.others or (bits is not None and bits != values.shape[1])):
-        return "packed"
+def _must_be_bytes(values: Array, bits: int | None) -> bool:
+    """Whether these can only be packed codes; looks no further than the first byte that says so."""
+    if values.dtype != np.uint8:
+        return False
+    return (bits is not None and bits != values.shape[1]) or any((part > 1).any() for part in slices(values))
+
+
+def _recognise(values: Array, content: _Content, name: str) -> Encoding:
     if content.others:
         if values.dtype.kind == "f":
             return "real"
@@ -165,7 +199,7 @@ def _recognise(values: np.ndarray, content: _Content, name: str, bits: int | Non
     return "signs" if content.minus else "bits"
 
 
-def _packed(values: np.ndarray, name: str, bits: int | None) -> Codes:
+def _packed(values: Array, name: str, bits: int | None) -> Codes:
     if values.dtype != np.uint8:
         raise ValueError(f"{name} are {values.dtype}, but packed codes are bytes: uint8 (n, ceil(bits / 8)).")
     length = 8 * values.shape[1] if bits is None else bits
@@ -174,18 +208,34 @@ def _packed(values: np.ndarray, name: str, bits: int | None) -> Codes:
             f"{name} have {values.shape[1]} bytes each, not the size of {length}-bit codes; check bits (`--bits`)."
         )
     note = f"{name}: {len(values)} codes of {length} bits, uint8 taken as packed bytes, first bit highest."
-    return Codes(values, length, note)
+    return Codes(Rows.of(values, _as_given), length, "packed", note)
 
 
-def _integers(values: np.ndarray, name: str, kind: LabelKind | None) -> Labels:
-    if kind == "multi-hot" or (values.ndim == 2 and values.shape[1] != 1):
+def _integers(values: Array, name: str, kind: LabelKind | None) -> Labels:
+    if kind == "multi-hot" or (len(values.shape) == 2 and values.shape[1] != 1):
         raise ValueError(f"{name} have the shape {values.shape}, which is not that of {kind} labels.")
-    flat = values.reshape(-1)
-    if flat.dtype.kind == "f" and not (flat == np.floor(flat)).all():
-        raise ValueError(f"{name} hold fractions; labels are integers (n,) or multi-hot (n, classes).")
-    return Labels(flat.astype(np.int64), f"{name}: {len(flat)} integers, one class each.")
+    if values.dtype.kind == "f":
+        _content(values, name)  # refuses NaN
+        if not all((part == np.floor(part)).all() for part in slices(values)):
+            raise ValueError(f"{name} hold fractions; labels are integers (n,) or multi-hot (n, classes).")
+    return Labels(Rows.of(values, _one_column), False, f"{name}: {len(values)} integers, one class each.")
 
 
-def _parts(values: np.ndarray) -> Iterator[np.ndarray]:
-    for start in range(0, len(values), ROWS):
-        yield np.asarray(values[start : start + ROWS])
+def _packed_labels(values: Array, name: str) -> Labels:
+    if values.dtype != np.uint8 or len(values.shape) != 2:
+        raise ValueError(
+            f"{name} are {values.dtype} {values.shape}, but packed labels are bytes, uint8 (n, ceil(classes / 8)), as "
+            "numpy.packbits(multi_hot, axis=1) gives them."
+        )
+    return _multi_hot(Rows.of(values, _unpack), name, "packed multi-hot labels")
+
+
+def _multi_hot(values: Rows, name: str, meaning: str) -> Labels:
+    unlabelled, one_hot = 0, True
+    for part in slices(values):
+        classes = part.sum(axis=1)
+        unlabelled += int((classes == 0).sum())
+        one_hot = one_hot and bool((classes == 1).all())
+    without = f", {unlabelled} of them without any" if unlabelled else ""
+    note = f"{name}: {meaning} of {len(values)} items over {values.shape[1]} classes{without}."
+    return Labels(values, one_hot, note)

@@ -17,16 +17,17 @@ from typing import Literal, get_args
 import numpy as np
 
 from hashbench.metrics.hamming import Histograms, plain_labels
+from hashbench.metrics.rows import Rows
 
 Mode = Literal["deephash-pytorch", "hashnet", "fire", "dcmh"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 
 
 def average_precision(
-    query: np.ndarray,
-    database: np.ndarray,
-    query_labels: np.ndarray,
-    database_labels: np.ndarray,
+    query: np.ndarray | Rows,
+    database: np.ndarray | Rows,
+    query_labels: np.ndarray | Rows,
+    database_labels: np.ndarray | Rows,
     *,
     hist: Histograms,
     mode: Mode,
@@ -61,10 +62,10 @@ def mean(values: np.ndarray) -> float:
 
 
 def _in_database_order(
-    query: np.ndarray,
-    database: np.ndarray,
-    query_labels: np.ndarray,
-    database_labels: np.ndarray,
+    query: np.ndarray | Rows,
+    database: np.ndarray | Rows,
+    query_labels: np.ndarray | Rows,
+    database_labels: np.ndarray | Rows,
     hist: Histograms,
     last_rank: np.ndarray,
     last_hit: np.ndarray,
@@ -74,7 +75,9 @@ def _in_database_order(
         from hashbench.metrics.kernels_numba import NumbaRanker
     except ImportError as error:
         raise ValueError(f"The compatibility modes need numba, which cannot be imported ({error}).") from error
-    ranker = NumbaRanker(query, plain_labels(query_labels), hist, last_rank=last_rank, last_hit=last_hit)
+    ranker = NumbaRanker(
+        np.asarray(query), plain_labels(np.asarray(query_labels)), hist, last_rank=last_rank, last_hit=last_hit
+    )
     for start in range(0, len(database), ranker.tile):
         tile = slice(start, start + ranker.tile)
         ranker.add(np.asarray(database[tile]), plain_labels(database_labels[tile]))

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from hashbench.metrics import compatibility
-from hashbench.metrics.arrays import Encoding, LabelKind, one_class_each, read_codes, read_labels
+from hashbench.metrics.arrays import Codes, Encoding, LabelKind, Labels, one_class_each, read_codes, read_labels
 from hashbench.metrics.compatibility import MODES, Mode
-from hashbench.metrics.hamming import Backend, histograms
+from hashbench.metrics.hamming import Backend, Histograms, histograms
 from hashbench.metrics.measures import Measure, evaluate_histograms, parse
+from hashbench.metrics.parts import Part, fingerprint, merged
 from hashbench.metrics.ranking import Ties
+from hashbench.metrics.rows import Rows
+from hashbench.metrics.shards import Shard, histograms_by_workers
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,35 +63,179 @@ def evaluate(
     labels: LabelKind | None = None,
     backend: Backend = "auto",
     device: str = "cpu",
+    workers: int = 1,
+    threads: int | None = None,
+    progress: Callable[[int], object] = lambda items: None,
 ) -> Scores:
     """Return the measures of a database's codes against queries' codes, a mapping from name to mean over the queries.
 
     Codes (n, bits) are bool, {0, 1}, {-1, +1} or real (value >= 0 is a one), or packed bytes (n, ceil(bits / 8)) uint8;
-    labels are integers (n,) or multi-hot (n, C); arrays or tensors. `encoding`, `bits` and `labels` settle what cannot
-    be recognised. `mode` computes every mAP as one published code base does (docs/metrics.md). `per_query` and `bounds`
-    ask for values per query and for tie bounds. Raises ValueError for what is ambiguous or does not fit together.
+    labels are integers (n,), multi-hot (n, C), or packed multi-hot; arrays or tensors, a memory-mapped database is read
+    a tile at a time. `encoding`, `bits` and `labels` settle what cannot be recognised. `mode` computes every mAP as one
+    published code base does (docs/metrics.md). `per_query` and `bounds` ask for values per query and for tie bounds.
+    `workers` processes of `threads` each share the database (None: all cores), `progress` hears of items counted.
+    Raises ValueError for what is ambiguous or does not fit together.
     """
     chosen = [_in_mode(each, mode) for each in measures]
-    query = read_codes(query_codes, "Query codes", encoding=encoding, bits=bits)
-    database = read_codes(database_codes, "Database codes", encoding=encoding, bits=bits)
-    if query.bits != database.bits:
-        raise ValueError(
-            f"Query codes have {query.bits} bits and database codes {database.bits}; they cannot be compared "
-            f"({query.note} {database.note})"
-        )
-    of_query = read_labels(query_labels, "Query labels", kind=labels)
-    of_database = read_labels(database_labels, "Database labels", kind=labels)
-    codes = (query.packed, database.packed, *one_class_each(of_query, of_database))
-    gains = any(measure.kind == "nDCG" for measure in chosen)
-    hist = histograms(*codes, bits=query.bits, backend=backend, device=device, gains=gains)
-
-    exact = [measure for measure in chosen if measure.mode is None]
-    found = evaluate_histograms(hist, exact, ties=ties, bounds=bounds)
+    given = _Given.recognise(
+        query_codes, database_codes, query_labels, database_labels, encoding=encoding, bits=bits, labels=labels
+    )
+    counting = _Counting(_needs_gains(chosen), backend, device, workers, threads, progress)
+    hist = counting.count(given)
     published = {
-        str(measure): compatibility.average_precision(*codes, hist=hist, mode=measure.mode, k=measure.k)
+        str(measure): compatibility.average_precision(*given.codes, hist=hist, mode=measure.mode, k=measure.k)
         for measure in chosen
         if measure.mode is not None
     }
+    return _scores(hist, chosen, published, ties=ties, per_query=per_query, bounds=bounds, notes=given.notes)
+
+
+def count_shard(
+    query_codes: Any,
+    database_codes: Any,
+    query_labels: Any,
+    database_labels: Any,
+    *,
+    shard: Shard,
+    own_files: bool = False,
+    measures: Iterable[Measure | str] = ("mAP@all",),
+    encoding: Encoding | None = None,
+    bits: int | None = None,
+    labels: LabelKind | None = None,
+    backend: Backend = "auto",
+    device: str = "cpu",
+    workers: int = 1,
+    threads: int | None = None,
+    progress: Callable[[int], object] = lambda items: None,
+) -> tuple[Part, tuple[str, ...]]:
+    """Count one shard of a database, for `evaluate_parts` to bring together; returns it and notes on the arrays.
+
+    The arrays hold the whole database, or that shard alone with `own_files`. `measures` only say whether shared labels
+    must be counted (nDCG). All else is as for `evaluate`.
+    """
+    chosen = _countable_in_shards(measures)
+    items = len(database_codes)
+    if len(database_labels) != items:
+        raise ValueError(
+            f"Database labels and codes differ in number: {len(database_labels)} labels for {items} codes."
+        )
+    rows = None if own_files else shard.rows(items)
+    if rows is not None and rows[0] == rows[1]:
+        raise ValueError(f"Shard {shard} of {items:,} items is empty; cut the database into fewer shards.")
+    part = slice(*rows) if rows is not None else slice(None)
+    arrays = query_codes, database_codes[part], query_labels, database_labels[part]
+    given = _Given.recognise(*arrays, encoding=encoding, bits=bits, labels=labels)
+    hist = _Counting(_needs_gains(chosen), backend, device, workers, threads, progress).count(given)
+    queries = fingerprint(np.asarray(given.query.packed), np.asarray(given.of_query.values))
+    return Part(hist, shard, rows, None if own_files else items, given.database.encoding, queries), given.notes
+
+
+def evaluate_parts(
+    parts: Mapping[str, Part],
+    *,
+    measures: Iterable[Measure | str] = ("mAP@all",),
+    ties: Ties = "expected",
+    per_query: bool = False,
+    bounds: bool = False,
+) -> Scores:
+    """Return the measures over the parts of all shards, by the names of their files: those that `evaluate` returns.
+
+    Raises ValueError where parts are missing, there twice or do not belong together, and for measures that need more
+    than the parts hold.
+    """
+    chosen = _countable_in_shards(measures)
+    hist = merged(parts)
+    if _needs_gains(chosen) and hist.gains is None:
+        raise ValueError("nDCG needs shared labels counted; count every shard with the same --measure nDCG@k.")
+    notes = (f"{len(parts)} shards, {hist.database:,} items.",)
+    return _scores(hist, chosen, {}, ties=ties, per_query=per_query, bounds=bounds, notes=notes)
+
+
+@dataclass(frozen=True, eq=False)
+class _Given:
+    """What the four arrays were taken for."""
+
+    query: Codes
+    database: Codes
+    of_query: Labels
+    of_database: Labels
+
+    @classmethod
+    def recognise(
+        cls,
+        query_codes: Any,
+        database_codes: Any,
+        query_labels: Any,
+        database_labels: Any,
+        *,
+        encoding: Encoding | None,
+        bits: int | None,
+        labels: LabelKind | None,
+    ) -> _Given:
+        query = read_codes(query_codes, "Query codes", encoding=encoding, bits=bits)
+        database = read_codes(database_codes, "Database codes", encoding=encoding, bits=bits)
+        if query.bits != database.bits:
+            raise ValueError(
+                f"Query codes have {query.bits} bits and database codes {database.bits}; they cannot be compared "
+                f"({query.note} {database.note})"
+            )
+        of_query = read_labels(query_labels, "Query labels", kind=labels)
+        return cls(query, database, of_query, read_labels(database_labels, "Database labels", kind=labels))
+
+    @property
+    def codes(self) -> tuple[Rows, Rows, Rows, Rows]:
+        """Codes of query and database, packed, and their labels, as `histograms` takes them."""
+        return (self.query.packed, self.database.packed, *one_class_each(self.of_query, self.of_database))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self.query.note, self.database.note, self.of_query.note, self.of_database.note
+
+
+@dataclass(frozen=True)
+class _Counting:
+    """How the counting is done; no choice changes a count."""
+
+    gains: bool
+    backend: Backend
+    device: str
+    workers: int
+    threads: int | None
+    progress: Callable[[int], object]
+
+    def __post_init__(self) -> None:
+        for name, value in (("workers", self.workers), ("threads", self.threads)):
+            if value is not None and value < 1:
+                raise ValueError(f"{value} {name} count nothing; give at least 1 (`--{name}`).")
+        if self.workers > 1 and self.device != "cpu":
+            raise ValueError(f"Workers share the CPU, not '{self.device}'; leave out workers or the device.")
+
+    def count(self, given: _Given) -> Histograms:
+        query, database, of_query, of_database = given.codes
+        if len(of_database) != len(database) or self.workers == 1:
+            return histograms(
+                query, database, of_query, of_database, bits=given.query.bits, backend=self.backend,
+                device=self.device, gains=self.gains, threads=self.threads, progress=self.progress,
+            )  # fmt: skip
+        return histograms_by_workers(
+            np.asarray(query), database, np.asarray(of_query), of_database, bits=given.query.bits, workers=self.workers,
+            threads=self.threads, backend=self.backend, gains=self.gains, progress=self.progress,
+        )  # fmt: skip
+
+
+def _scores(
+    hist: Histograms,
+    chosen: Sequence[Measure],
+    published: Mapping[str, np.ndarray],
+    *,
+    ties: Ties,
+    per_query: bool,
+    bounds: bool,
+    notes: tuple[str, ...],
+) -> Scores:
+    """Return the values of the measures: from histograms, or `published` (Q,) ones that depend on the order."""
+    exact = [measure for measure in chosen if measure.mode is None]
+    found = evaluate_histograms(hist, exact, ties=ties, bounds=bounds)
     means = found.metrics | {name: compatibility.mean(values) for name, values in published.items()}
     each_query: dict[str, np.ndarray] = {}
     if per_query:
@@ -97,13 +244,25 @@ def evaluate(
     return Scores(
         means={str(measure): means[str(measure)] for measure in chosen if not measure.is_curve},
         ties=ties,
-        bits=query.bits,
+        bits=hist.bits,
         per_query=each_query,
         bounds=found.bounds,
         curves=found.curves,
         counts=found.counts,
-        notes=(query.note, database.note, of_query.note, of_database.note),
+        notes=notes,
     )
+
+
+def _countable_in_shards(measures: Iterable[Measure | str]) -> list[Measure]:
+    chosen = [_in_mode(each, None) for each in measures]
+    for measure in chosen:
+        if measure.mode is not None:
+            raise ValueError(f"{measure} depends on the order of the whole database; it cannot be counted in shards.")
+    return chosen
+
+
+def _needs_gains(measures: Iterable[Measure]) -> bool:
+    return any(measure.kind == "nDCG" for measure in measures)
 
 
 def _in_mode(measure: Measure | str, mode: Mode | None) -> Measure:

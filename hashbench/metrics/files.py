@@ -25,7 +25,7 @@ def read_array(path: Path | str, key: str | None = None) -> Any:
         raise ValueError(f"{path} is not one of the kinds of file that are read: {', '.join(SUFFIXES)}.")
     if path.is_file() and path.stat().st_size == 0:
         raise ValueError(f"{path} is empty (0 bytes).")
-    with _reading(path):
+    with reading(path):
         loaded = _load(path)
     if not isinstance(loaded, Mapping):
         if key is not None:
@@ -36,7 +36,7 @@ def read_array(path: Path | str, key: str | None = None) -> Any:
     if chosen not in names:
         asked = f"{len(names)} arrays" if key is None else f"no '{key}'"
         raise ValueError(f"{path} holds {asked}; name one of its arrays as the key: {', '.join(map(str, names))}.")
-    with _reading(path):
+    with reading(path):
         return loaded[chosen]
 
 
@@ -51,8 +51,8 @@ def _load(path: Path) -> Any:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Turn what the readers raise into one sentence."""
+def reading(path: Path) -> Iterator[None]:
+    """Turn what reading a file raises into one sentence (ValueError)."""
     try:
         yield
     except FileNotFoundError as error:

@@ -6,11 +6,14 @@ depend on its order; so one pass over the codes is enough, nothing is sorted, an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
+
+from hashbench.metrics.rows import Rows
 
 MAX_BITS = 1024
 Backend = Literal["auto", "numba", "torch"]
@@ -103,38 +106,47 @@ def unpack(packed: np.ndarray, bits: int) -> np.ndarray:
 
 
 def histograms(
-    query: np.ndarray,
-    database: np.ndarray,
-    query_labels: np.ndarray,
-    database_labels: np.ndarray,
+    query: np.ndarray | Rows,
+    database: np.ndarray | Rows,
+    query_labels: np.ndarray | Rows,
+    database_labels: np.ndarray | Rows,
     *,
     bits: int,
     backend: Backend = "auto",
     device: str = "cpu",
     gains: bool = False,
+    threads: int | None = None,
+    progress: Callable[[int], object] = lambda items: None,
 ) -> Histograms:
     """Count the database by Hamming distance from each query, and the relevant part of it.
 
     query (Q, ceil(bits / 8)) and database (N, ceil(bits / 8)) are packed uint8; labels are integers (Q,), (N,) or
     multi-hot (Q, C), (N, C). The database and its labels may be memory-mapped: they are read a tile at a time.
     `backend` is "numba" (CPU), "torch" (any `device`) or "auto": numba on the CPU where it is installed, else torch.
-    `gains` counts by number of shared labels too. Raises ValueError when codes, labels and bits do not fit together.
+    `gains` counts by number of shared labels too. `threads` are those of the CPU kernels (None: one a core), and
+    `progress` hears how many items each tile had. Raises ValueError when codes, labels and bits do not fit together.
     """
     _check_packed(query, "Query codes", bits)
     _check_packed(database, "Database codes", bits)
     _check_labels(query_labels, len(query), database_labels, len(database))
     if len(query) == 0:
         raise ValueError("There are no query codes; at least one query is needed.")
-    labels = plain_labels(query_labels)
+    query, labels = np.asarray(query), plain_labels(np.asarray(query_labels))
     most_shared = max(1, int(labels.sum(axis=1).max())) if gains and labels.ndim == 2 else 1
-    counter = _counter(backend, device, query, labels, bits=bits, levels=1 + most_shared)
+    counter = _counter(backend, device, query, labels, bits=bits, levels=1 + most_shared, threads=threads)
     for start in range(0, len(database), counter.tile):
         tile = slice(start, start + counter.tile)
         codes = np.asarray(database[tile])
         _check_padding(codes, "Database codes", bits)
         counter.add(codes, plain_labels(database_labels[tile]))
+        progress(len(codes))
     counts = counter.counts()
     return Histograms(counts.sum(axis=1), counts[:, 1:].sum(axis=1), counts[:, 1:].copy() if gains else None)
+
+
+def cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def plain_labels(labels: np.ndarray) -> np.ndarray:
@@ -143,7 +155,14 @@ def plain_labels(labels: np.ndarray) -> np.ndarray:
 
 
 def _counter(
-    backend: Backend, device: str, query: np.ndarray, labels: np.ndarray, *, bits: int, levels: int
+    backend: Backend,
+    device: str,
+    query: np.ndarray,
+    labels: np.ndarray,
+    *,
+    bits: int,
+    levels: int,
+    threads: int | None,
 ) -> Counter:
     _check_padding(query, "Query codes", bits)
     if backend not in ("auto", "numba", "torch"):
@@ -154,16 +173,16 @@ def _counter(
         try:
             from hashbench.metrics.kernels_numba import NumbaCounter
 
-            return NumbaCounter(query, labels, bits=bits, levels=levels)
+            return NumbaCounter(query, labels, bits=bits, levels=levels, threads=threads)
         except ImportError as error:
             if backend == "numba":
                 raise ValueError(f"The numba backend cannot be imported ({error}); use backend torch.") from error
     from hashbench.metrics.kernels_torch import TorchCounter
 
-    return TorchCounter(query, labels, bits=bits, levels=levels, device=device)
+    return TorchCounter(query, labels, bits=bits, levels=levels, device=device, threads=threads)
 
 
-def _check_packed(packed: np.ndarray, name: str, bits: int) -> None:
+def _check_packed(packed: np.ndarray | Rows, name: str, bits: int) -> None:
     if not 1 <= bits <= MAX_BITS:
         raise ValueError(f"Codes of {bits} bits cannot be measured; bits must lie between 1 and {MAX_BITS}.")
     if packed.dtype != np.uint8 or packed.ndim != 2 or packed.shape[1] != -(-bits // 8):
@@ -179,7 +198,7 @@ def _check_padding(packed: np.ndarray, name: str, bits: int) -> None:
         raise ValueError(f"{name} have ones beyond bit {bits}; they were packed from longer codes: check bits.")
 
 
-def _check_labels(query: np.ndarray, queries: int, database: np.ndarray, items: int) -> None:
+def _check_labels(query: np.ndarray | Rows, queries: int, database: np.ndarray | Rows, items: int) -> None:
     for name, labels, count in (("Query", query, queries), ("Database", database, items)):
         if len(labels.shape) not in (1, 2) or (labels.ndim == 1 and labels.dtype.kind not in "iu"):
             raise ValueError(

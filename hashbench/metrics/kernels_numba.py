@@ -11,7 +11,6 @@ break a later fork.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -21,7 +20,7 @@ import numpy as np
 from numba.core import types
 from numba.extending import intrinsic
 
-from hashbench.metrics.hamming import Histograms
+from hashbench.metrics.hamming import Histograms, cores
 
 BLOCK = 2048  # distances computed at a time: 8 KB, well inside the first-level cache
 SLOT = np.uint32  # unsigned: a signed index would be checked for counting from the end
@@ -239,18 +238,21 @@ def _tile(words: int) -> int:
     return min(TILE_ITEMS, TILE_BYTES // (8 * words))
 
 
-def _over_queries(queries: int, work: Callable[[slice], None]) -> None:
-    """Do `work` for all queries, a few at a time on each CPU core that this process may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with ThreadPoolExecutor(cores) as pool:
-        list(pool.map(work, [slice(q, q + QUERIES_PER_TASK) for q in range(0, queries, QUERIES_PER_TASK)]))
+def _over_queries(queries: int, work: Callable[[slice], None], threads: int | None) -> None:
+    """Do `work` for all queries, a few at a time on each of `threads`; None: one for each core this process may use."""
+    threads = threads or cores()
+    tasks = threads * -(-queries // (threads * QUERIES_PER_TASK))
+    step = -(-queries // tasks)
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, [slice(q, q + step) for q in range(0, queries, step)]))
 
 
 class NumbaCounter:
     """Counts a streamed database for fixed queries on the CPU (see `hamming.Counter`)."""
 
-    def __init__(self, queries: np.ndarray, labels: np.ndarray, *, bits: int, levels: int):
+    def __init__(self, queries: np.ndarray, labels: np.ndarray, *, bits: int, levels: int, threads: int | None = None):
         """`queries (Q, bytes)` packed; `labels (Q,)` int64 or `(Q, C)` bool; `levels` of relevance, 0 among them."""
+        self._threads = threads
         self._queries = np.ascontiguousarray(_words(queries).T)
         self._several_labels = labels.ndim == 2
         if self._several_labels:
@@ -275,7 +277,7 @@ class NumbaCounter:
             def count(part: slice) -> None:
                 _count_grouped(self._queries[part], self._labels[part], grouped, starts, self._counts[part])
 
-        _over_queries(len(self._queries), count)
+        _over_queries(len(self._queries), count, self._threads)
 
     def counts(self) -> np.ndarray:
         """Return the counts so far, (Q, levels, bits + 1) int64: by level of relevance, then by distance."""
@@ -319,7 +321,7 @@ class NumbaRanker:
                 *(self.total[part], self.hits[part]),
             )
 
-        _over_queries(len(self._queries), rank)
+        _over_queries(len(self._queries), rank, None)
 
     def _label_words(self, labels: np.ndarray) -> np.ndarray:
         return _masks(labels) if self._several_labels else labels.astype(np.int64).view(np.uint64)[None]

@@ -19,8 +19,22 @@ BINS = {"cuda": 4096, "cpu": 1 << 24}
 class TorchCounter:
     """Counts a streamed database for fixed queries on any torch device (see `hamming.Counter`)."""
 
-    def __init__(self, queries: np.ndarray, labels: np.ndarray, *, bits: int, levels: int, device: str = "cpu"):
-        """`queries (Q, bytes)` packed; `labels (Q,)` int64 or `(Q, C)` bool; `levels` of relevance, 0 among them."""
+    def __init__(
+        self,
+        queries: np.ndarray,
+        labels: np.ndarray,
+        *,
+        bits: int,
+        levels: int,
+        device: str = "cpu",
+        threads: int | None = None,
+    ):
+        """`queries (Q, bytes)` packed; `labels (Q,)` int64 or `(Q, C)` bool; `levels` of relevance, 0 among them.
+
+        `threads` become those of torch in this process; None leaves them as they are.
+        """
+        if threads is not None:
+            torch.set_num_threads(threads)
         self._device = torch.device(device)
         self._kind = "cuda" if self._device.type == "cuda" else "cpu"
         self._float = torch.float16 if self._kind == "cuda" else torch.float32

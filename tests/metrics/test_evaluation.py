@@ -91,7 +91,7 @@ def test_zeros_among_signs_are_refused_until_the_encoding_is_said() -> None:
     codes = np.array([[-1, 0, 1]])
     with pytest.raises(ValueError, match=r"hold -1 and 1 zeros.*--encoding real"):
         read_codes(codes, "Query codes")
-    assert read_codes(codes, "Query codes", encoding="real").packed.tolist() == [[0b0110_0000]]
+    assert np.asarray(read_codes(codes, "Query codes", encoding="real").packed).tolist() == [[0b0110_0000]]
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_codes_that_mean_nothing_or_two_things_are_refused(codes, settings: dict
     ],
 )
 def test_labels_are_recognised(labels, kind, values) -> None:
-    assert read_labels(labels, "Labels", kind=kind).values.tolist() == values
+    assert np.asarray(read_labels(labels, "Labels", kind=kind).values).tolist() == values
 
 
 @pytest.mark.parametrize(

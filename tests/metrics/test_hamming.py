@@ -74,16 +74,6 @@ def test_all_items_at_one_distance_do_not_overflow_a_cell() -> None:
     assert hist.r[:, 8].tolist() == [items, 0]
 
 
-@pytest.mark.gpu
-@pytest.mark.parametrize("bits", [12, 64, 1000])
-def test_cuda_counts_the_same(bits: int, multi_label: bool) -> None:
-    torch = pytest.importorskip("torch")
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
-    codes = make_codes(queries=300, items=70_001, bits=bits, classes=70, multi_label=multi_label)
-    assert same(count(codes, gains=True, device="cuda"), count(codes, backend="numba", gains=True))
-
-
 def test_shards_add_up(multi_label: bool) -> None:
     codes = make_codes(queries=6, items=90, bits=13, classes=4, multi_label=multi_label)
     shards = [

@@ -1,0 +1,137 @@
+"""Counts of one shard as a file, and the files of all shards back to the counts of the whole database."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from hashbench.metrics.files import reading
+from hashbench.metrics.hamming import Histograms
+from hashbench.metrics.shards import Shard
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """The histograms of one shard of a database, and what they may be added to.
+
+    `rows` are where the shard starts and stops among the `items` of the database, None where its files hold it alone;
+    `encoding` is what the database's codes were taken for, `queries` the sha256 of the queries' codes and labels.
+    """
+
+    hist: Histograms
+    shard: Shard
+    rows: tuple[int, int] | None
+    items: int | None
+    encoding: str
+    queries: str
+
+    def write(self, file: IO[bytes]) -> None:
+        """Write the part as an .npz file."""
+        about = {**asdict(self), "format": FORMAT}
+        del about["hist"]
+        np.savez_compressed(file, about=np.array(json.dumps(about)), **self.hist.arrays())  # type: ignore[arg-type]
+
+    @classmethod
+    def read(cls, path: Path) -> Part:
+        """Return the part in a file; raises ValueError where there is none."""
+        if path.suffix != ".npz":
+            raise ValueError(f"{path} is not a part: parts are .npz files from `hashbench evaluate --shard`.")
+        with reading(path), np.load(path, allow_pickle=False) as file:
+            arrays: Mapping[str, np.ndarray] = {name: file[name] for name in file}
+        if "about" not in arrays:
+            raise ValueError(f"{path} is not a part: `hashbench evaluate --shard` did not write it.")
+        try:
+            about: dict[str, Any] = json.loads(str(arrays["about"]))
+            if about.pop("format") != FORMAT:
+                raise ValueError(f"{path} was written by another version of hashbench; count that shard again.")
+            shard, rows = Shard(**about.pop("shard")), about.pop("rows")
+            return cls(Histograms.from_arrays(arrays), shard, rows and tuple(rows), **about)
+        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            raise ValueError(f"{path} is damaged; count that shard again.") from error
+
+
+def fingerprint(codes: np.ndarray, labels: np.ndarray) -> str:
+    """Return the sha256 of queries: packed codes (Q, bytes) and labels (Q,) int64 or (Q, C) bool, in their order."""
+    both = hashlib.sha256(repr((codes.shape, labels.shape, labels.dtype.str)).encode())
+    for array in (codes, labels):
+        both.update(np.ascontiguousarray(array).tobytes())
+    return both.hexdigest()
+
+
+def merged(parts: Mapping[str, Part]) -> Histograms:
+    """Return the histograms of the whole database from the parts of all its shards, by the name of their files.
+
+    Raises ValueError, naming the files, where parts are missing, there twice, or of different queries or databases.
+    """
+    if not parts:
+        raise ValueError("There are no parts; name the files that `hashbench evaluate --shard` wrote.")
+    (first, reference), *others = parts.items()
+    for name, part in others:
+        reason = _difference(reference, part)
+        if reason is not None:
+            raise ValueError(f"{first} and {name} do not belong together: {reason}.")
+    _check_complete(parts)
+    _check_distinct(parts)
+    total = reference.hist
+    for _, part in others:
+        total += part.hist
+    return total
+
+
+def _difference(a: Part, b: Part) -> str | None:
+    if a.queries != b.queries:
+        return "their queries differ in codes or labels"
+    if a.hist.bits != b.hist.bits:
+        return f"one counts codes of {a.hist.bits} bits, the other of {b.hist.bits}"
+    if a.shard.of != b.shard.of:
+        return f"one is shard {a.shard}, the other {b.shard}"
+    if (a.rows is None) != (b.rows is None):
+        return "one was cut from a whole database, the other has files of its own"
+    if a.items != b.items:
+        return f"one was cut from a database of {a.items:,} items, the other of {b.items:,}"
+    if a.encoding != b.encoding:
+        return (
+            f"the codes of one were taken as '{a.encoding}', of the other as '{b.encoding}'; say which with --encoding"
+        )
+    if (a.hist.gains is None) != (b.hist.gains is None):
+        return "only one of them was counted with --measure nDCG@k"
+    return None
+
+
+def _check_complete(parts: Mapping[str, Part]) -> None:
+    files: dict[int, str] = {}
+    for name, part in parts.items():
+        if part.shard.number in files:
+            raise ValueError(f"{files[part.shard.number]} and {name} are both shard {part.shard}; leave one out.")
+        files[part.shard.number] = name
+    of = next(iter(parts.values())).shard.of
+    missing = [str(Shard(number, of)) for number in range(1, of + 1) if number not in files]
+    if missing:
+        raise ValueError(f"The parts of {len(missing)} shards are missing: {_some(missing)}; count them first.")
+
+
+def _check_distinct(parts: Mapping[str, Part]) -> None:
+    """Refuse two shards from files of their own that count the same for every query: one file, named twice."""
+    seen: dict[str, str] = {}
+    for name, part in parts.items():
+        if part.rows is not None:
+            continue
+        counts = fingerprint(part.hist.n, part.hist.r)
+        if counts in seen:
+            raise ValueError(
+                f"{seen[counts]} and {name} count exactly the same, so they come from one file; count the right one."
+            )
+        seen[counts] = name
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:5])
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"

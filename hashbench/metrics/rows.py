@@ -1,0 +1,108 @@
+"""Large arrays a slice of rows at a time: read from their file and brought into form, never held whole."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+AT_A_TIME = 65_536  # rows looked at together
+
+
+@dataclass(frozen=True)
+class FileRows:
+    """The rows of an array in a file, in C order from byte `offset` on.
+
+    They are read, not mapped: a mapped file that was read stays in the process's memory as far as anyone can see, a
+    file cut short under a map kills the process, and this value reaches another process without its content.
+    """
+
+    path: Path
+    dtype: np.dtype
+    offset: int
+    shape: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        start, stop, _ = rows.indices(len(self))
+        items = int(np.prod(self.shape[1:]))
+        wanted = max(0, stop - start) * items
+        place = self.offset + start * items * self.dtype.itemsize
+        found = np.fromfile(self.path, self.dtype, count=wanted, offset=place)
+        if len(found) != wanted:
+            raise ValueError(f"{self.path} ends before row {stop:,}; it was cut short while being read.")
+        return found.reshape(-1, *self.shape[1:])
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Rows of `source` from `start` to `stop`, each slice brought into `form`; stands where an array is only sliced.
+
+    `row` is the shape of one row in form, and `dtype` its type.
+    """
+
+    source: np.ndarray | FileRows
+    form: Callable[[np.ndarray], np.ndarray]
+    row: tuple[int, ...]
+    dtype: np.dtype
+    start: int
+    stop: int
+
+    @classmethod
+    def of(cls, source: np.ndarray | FileRows, form: Callable[[np.ndarray], np.ndarray]) -> Rows:
+        """Return all rows of `source`; what form gives is found by trying it on the first one."""
+        first = form(np.asarray(source[:1]))
+        return cls(source, form, first.shape[1:], first.dtype, 0, len(source))
+
+    def part(self, start: int, stop: int) -> Rows:
+        """Return the rows from `start` to `stop` of these, holding no more of an array in memory than they need."""
+        first, last = self.start + start, self.start + stop
+        if isinstance(self.source, FileRows):
+            return Rows(self.source, self.form, self.row, self.dtype, first, last)
+        return Rows(self.source[first:last], self.form, self.row, self.dtype, 0, stop - start)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the whole array in form."""
+        return (len(self), *self.row)
+
+    @property
+    def ndim(self) -> int:
+        """The number of its dimensions."""
+        return 1 + len(self.row)
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        start, stop, _ = rows.indices(len(self))
+        return self.form(np.asarray(self.source[self.start + start : self.start + max(start, stop)]))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        whole = np.concatenate([*slices(self)])
+        return whole if dtype is None else whole.astype(dtype)
+
+
+def slices(values: np.ndarray | FileRows | Rows) -> Iterator[np.ndarray]:
+    """Yield all rows, some at a time."""
+    for start in range(0, len(values), AT_A_TIME):
+        yield np.asarray(values[start : start + AT_A_TIME])
+
+
+def from_file(array: np.ndarray) -> np.ndarray | FileRows:
+    """Return the rows in the file behind a memory map, or behind some rows of one; any other array as it is."""
+    root: Any = array  # Any: numpy's stub of a memory map lacks where it lies
+    while isinstance(root.base, np.memmap):
+        root = root.base
+    mapped = isinstance(root, np.memmap) and isinstance(root.base, mmap.mmap) and array.flags.c_contiguous
+    if not mapped or root.filename is None or not os.path.isfile(root.filename):
+        return array
+    offset = root.offset + array.ctypes.data - root.ctypes.data
+    return FileRows(Path(root.filename), array.dtype, offset, array.shape)

@@ -1,0 +1,91 @@
+"""What tests/test_distributed.py starts with torchrun: exchanges, and runs on the toy by two ranks.
+
+torchrun --nproc-per-node 2 tests/distributed_runs.py runs|death FOLDER
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+torch.set_num_threads(1)
+sys.path.insert(0, str(Path(__file__).parent))
+
+import toy_dataset  # noqa: E402, F401
+
+import hashbench  # noqa: E402
+from hashbench import distributed  # noqa: E402
+from hashbench.cli import main  # noqa: E402
+
+FROZEN = ("--recipe", "frozen", "--backbone", "toy-backbone")
+#: Name -> what `hashbench run` is given beyond the folder. 19 samples in a batch: the shares differ in size,
+#: and the last batch, of 3, has too few for two ranks.
+RUNS = {
+    "trained": ("--method", "crh,csq,dpn", "--backbone", "toy-backbone"),
+    "frozen": ("--method", "shc,itq,classifier", *FROZEN),
+    "sums": ("--method", "crh", "--backbone", "toy-backbone", "--set", "crh.code_source=fresh"),
+    "batch-norm": ("--method", "csq", "--backbone", "resnet-small"),
+    "pairs": ("--method", "pairs", "--backbone", "toy-backbone"),
+}
+COMMON = ("--dataset", "toy", "--bits", "16", "--epochs", "3", "--set", "recipe.batch_size=19", "--quiet")
+
+
+@hashbench.method("pairs")
+class Pairs(hashbench.DeepMethod):
+    """Compares samples, and does not say that it does not."""
+
+    def loss(self, out, batch):
+        alike = batch.labels @ batch.labels.T
+        return {"pairs": ((out @ out.T / 16 - alike) ** 2).mean()}
+
+
+@hashbench.method("mortal")
+class Mortal(hashbench.DeepMethod):
+    """Ends rank 1 in the third epoch."""
+
+    per_sample = True
+
+    def loss(self, out, batch):
+        if batch.epoch == 2 and os.environ.get("RANK") == "1":
+            os._exit(7)
+        return {"norm": ((out.abs() - 1) ** 2).mean()}
+
+
+def command(name: str, folder: Path) -> list[str]:
+    return ["run", *RUNS[name], *COMMON, "--runs-dir", str(folder / name)]
+
+
+def exchanges(folder: Path) -> None:
+    team = distributed.join(torch.device("cpu"))
+    mine = torch.arange(5)[team.share(5)]
+    parameters = [torch.nn.Parameter(torch.zeros(n)) for n in (2, 1, 3)]
+    parameters[0].grad = torch.tensor([1.0, 2.0]) * (team.rank + 1)
+    if team.rank == 1:
+        parameters[1].grad = torch.tensor([5.0])
+    team.sum_gradients(parameters)
+    state = torch.tensor([team.rank])
+    team.equalise([state])
+    found = {
+        "share": team.gathered(mine).tolist(),
+        "empty": team.gathered(torch.ones(3 if team.rank == 1 else 0, 2)).tolist(),
+        "summed": {
+            name: value.tolist()
+            for name, value in team.summed({"a": torch.tensor([0.1, 0.2], dtype=torch.float64)}).items()
+        },
+        "gradients": [None if p.grad is None else p.grad.tolist() for p in parameters],
+        "first": team.from_first({"rank": team.rank}),
+        "equal": state.tolist(),
+    }
+    (folder / f"{team.rank}.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    what, folder = sys.argv[1], Path(sys.argv[2])
+    if what == "death":
+        main(["run", "--method", "mortal", "--backbone", "toy-backbone", *COMMON, "--runs-dir", str(folder)])
+    else:
+        exchanges(folder)
+        for name in RUNS:
+            main(command(name, folder), standalone_mode=False)
