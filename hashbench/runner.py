@@ -256,7 +256,7 @@ def _compute(
         prepared = preparation.prepare(experiment, task, data, bar=title and f"{title} prepare")
     with clock("train"):
         model = Model(experiment, task, data.width, prepared.tensors)
-        look = looking.every(eval_every, model, dataset, partial(_encode, model, inputs))
+        look = looking.every(eval_every, model, dataset, partial(_encode, model, inputs, team=ALONE))
         trained = _fit(model, data, directory, title, look)
     with clock("encode"):
         query, database = (_encode(model, inputs, part, team) for part in (split.query, split.database))
