@@ -18,16 +18,17 @@ import torch
 from hashbench import looking, preparation
 from hashbench.backbones import file_sha256
 from hashbench.centers import class_centers
+from hashbench.counting import count, encode_rows
 from hashbench.datasets.base import Dataset
-from hashbench.datasets.loader import TrainLoader, inference_batches
+from hashbench.datasets.loader import TrainLoader
 from hashbench.distributed import ALONE, Team, join
 from hashbench.errors import HashbenchError
 from hashbench.experiment import ENGINE, Experiment, changed_fields, recipe_label
 from hashbench.features import features
 from hashbench.memory import is_out_of_memory, out_of_memory, peak_memory_mb, reset_peak_memory
 from hashbench.methods.base import DeepMethod, Method, options
-from hashbench.metrics import Histograms, code_statistics, evaluate_histograms, histograms, pack
-from hashbench.model import ENCODE_BATCH, Model, float32_as_it_says, restored, task_of
+from hashbench.metrics import code_statistics, evaluate_histograms
+from hashbench.model import Model, float32_as_it_says, restored, task_of
 from hashbench.planning import Cell, Plan, Settings, plan, resolve_device
 from hashbench.plugging.loading import resolve_method
 from hashbench.provenance import provenance
@@ -256,12 +257,12 @@ def _compute(
         prepared = preparation.prepare(experiment, task, data, bar=title and f"{title} prepare")
     with clock("train"):
         model = Model(experiment, task, data.width, prepared.tensors)
-        look = looking.every(eval_every, model, dataset, partial(_encode, model, inputs, team=ALONE))
+        look = looking.every(eval_every, model, dataset, partial(encode_rows, model, inputs, team=ALONE))
         trained = _fit(model, data, directory, title, look)
     with clock("encode"):
-        query, database = (_encode(model, inputs, part, team) for part in (split.query, split.database))
+        query, database = (encode_rows(model, inputs, part, team) for part in (split.query, split.database))
     with clock("evaluate"):
-        counted = _count(query, database, dataset, task.bits, team)
+        counted = count(query, database, dataset, team, bits=task.bits)
         if not team.leads:
             return None
         measured = evaluate_histograms(counted, _measures(dataset))
@@ -355,32 +356,6 @@ def _fixed_inputs(
             store, experiment.recipe, weights=experiment.weights, device=device, progress=progress, team=team
         )
     return store.inputs.reshape(len(store.inputs), -1).astype(np.float32) / 255
-
-
-def _encode(model: Model, inputs: np.ndarray, index: np.ndarray, team: Team) -> np.ndarray:
-    """Return the packed codes (n, ceil(bits / 8)), uint8, of the inputs at `index`; each rank encodes its share."""
-    batches = inference_batches(
-        inputs,
-        batch_size=ENCODE_BATCH,
-        device=model.task.device,
-        index=index[team.share(len(index))],
-        size=model.experiment.network_size,
-        channels_last=True,
-    )
-    codes = [torch.empty(0, model.task.bits, dtype=torch.bool, device=model.task.device)]
-    codes += [model.codes(batch) for batch in batches]  # brought to the host at once, so that no batch waits for it
-    return team.gathered(torch.from_numpy(pack(torch.cat(codes).cpu().numpy()))).numpy()
-
-
-def _count(query: np.ndarray, database: np.ndarray, dataset: Dataset, bits: int, team: Team) -> Histograms:
-    """Return the histograms of the whole database, of which each rank counts its share."""
-    split, labels = dataset.split, dataset.store.labels
-    mine = team.share(len(database))
-    counted = histograms(
-        query, database[mine], labels[split.query], labels[split.database[mine]], bits=bits, gains=dataset.multi_label
-    )
-    arrays = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in counted.arrays().items()}
-    return Histograms.from_arrays({name: total.numpy() for name, total in team.summed(arrays).items()})
 
 
 def _coords(experiment: Experiment, dataset: Dataset) -> dict[str, Any]:
