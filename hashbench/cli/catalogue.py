@@ -11,9 +11,9 @@ from hashbench.cli.base import command, data_options
 
 
 @command("hashbench list methods", "hashbench list datasets", name="list")
-@click.argument("kind", type=click.Choice(["methods", "datasets", "backbones", "recipes"]))
+@click.argument("kind", type=click.Choice(["methods", "datasets", "backbones", "recipes", "executors"]))
 def list_names(kind: str) -> None:
-    """Show what there is: methods, datasets, backbones or recipes."""
+    """Show what there is: methods, datasets, backbones, recipes or executors."""
     from hashbench import listing
 
     click.echo(listing.TABLES[kind]())
