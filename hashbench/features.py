@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +15,7 @@ from hashbench.datasets.loader import inference_batches
 from hashbench.datasets.store import cache_root
 from hashbench.recipes import Recipe
 from hashbench.registry import BACKBONES
-from hashbench.results.files import make_folder, reported
+from hashbench.results.files import make_folder, only_one, reported
 from hashbench.results.plain import digest
 
 ROWS_AT_A_TIME = 2048  # what a killed computation loses at most
@@ -84,7 +81,7 @@ def features(
     path = folder / f"{store.name}-{recipe.backbone}-{recipe.size or 'native'}-{key[:16]}.npy"
     if not path.is_file():
         make_folder(folder)
-        with _only_one(path.with_suffix(".lock")):
+        with only_one(path.with_suffix(".lock")):
             if not path.is_file():
                 _compute(path, store, FixedBackbone(store.inputs.shape[1:], recipe).to(device), recipe.size, device,
                          batch_size, progress)  # fmt: skip
@@ -118,11 +115,3 @@ def _compute(
         del array
         part.replace(path)
         note.unlink(missing_ok=True)
-
-
-@contextmanager
-def _only_one(lock: Path) -> Iterator[None]:
-    """Wait until no other process holds `lock`, and hold it; the kernel releases it at the latest when we end."""
-    with reported(lock), lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

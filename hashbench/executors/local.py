@@ -7,11 +7,11 @@ import os
 import signal
 import threading
 from collections import Counter, deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.context import ForkServerProcess
 
 import torch
 
@@ -55,7 +55,7 @@ class _Hand:
     """One worker process, the pipe to it, and what it is at."""
 
     device: str
-    process: SpawnProcess
+    process: ForkServerProcess
     pipe: Connection
     ready: bool = False
     errand: Errand | None = None
@@ -83,7 +83,8 @@ class _Crew:
 
     def __init__(self, sweep: Sweep, devices: Sequence[str], threads: int):
         self._sweep, self._threads = sweep, threads
-        self._context = multiprocessing.get_context("spawn")  # a fork would share CUDA and torch's threads
+        self._context = multiprocessing.get_context("forkserver")  # a fork of ours would take CUDA and threads along
+        self._context.set_forkserver_preload([__name__])  # torch is imported once, so that a new worker is quick
         self._hands: dict[Connection, _Hand] = {}
         self._stillborn = 0
         for device in devices:
@@ -119,7 +120,7 @@ class _Crew:
 
     def _hire(self, device: str) -> None:
         ours, theirs = self._context.Pipe()
-        arguments = (theirs, self._sweep.on(device), self._threads)
+        arguments = (theirs, self._sweep.on(device), self._threads, dict(os.environ))
         process = self._context.Process(target=serve, args=arguments, name=f"hashbench worker on {device}", daemon=True)
         process.start()
         theirs.close()  # or we would never hear that the worker's own end is closed
@@ -175,8 +176,10 @@ def _cause_of_death(code: int | None) -> str:
     return f"left with exit code {code}"
 
 
-def serve(pipe: Connection, sweep: Sweep, threads: int) -> None:
+def serve(pipe: Connection, sweep: Sweep, threads: int, environment: Mapping[str, str]) -> None:
     """Be a worker process: compute what comes through the pipe until the other side is gone."""
+    os.environ.clear()  # it was that of the time when this process's first worker was started
+    os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; who started us decides
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(threads)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import secrets
 from collections.abc import Callable, Iterator
@@ -55,6 +56,16 @@ def remove_parts(folder: Path) -> None:
     with reported(folder):
         for part in folder.glob(_PART.format(name="*", pid="*", token="*")):
             part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def only_one(lock: Path) -> Iterator[None]:
+    """Wait until no other process holds the file `lock`, and hold it; the kernel releases it when we end."""
+    with reported(lock):
+        file = open(lock, "w")  # noqa: SIM115  (an error of the block is not one of this file)
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @contextlib.contextmanager
