@@ -55,9 +55,7 @@ class Slurm(Executor):
         folder = Path(self.logs).absolute() if self.logs else _beside(sweep.request.settings.runs_dir)
         executor = self._executor(folder, parallel=workers or len(parts))
         part_of = Part(pickle.dumps(sweep))
-        with executor.batch():  # which makes them one array
-            jobs = [executor.submit(part_of, part) for part in parts]
-        waiting = [*zip(jobs, parts, strict=True)]
+        waiting = [*zip(_submitted(executor, part_of, parts), parts, strict=True)]
         while waiting:
             ended = [(job, part) for job, part in waiting if job.done()]
             for job, part in ended:
@@ -101,6 +99,18 @@ class Part:
         import submitit
 
         return submitit.helpers.DelayedSubmission(self, errands)
+
+
+def _submitted(executor: Any, part_of: Part, parts: Sequence[Sequence[Errand]]) -> list[Any]:
+    """Return the jobs of one array; raises HashbenchError with Slurm's words where it does not take them."""
+    import submitit
+
+    try:
+        with executor.batch():
+            return [executor.submit(part_of, part) for part in parts]
+    except submitit.core.utils.FailedJobError as error:
+        lines = [line for line in str(error).splitlines() if "error" in line.lower()] or [str(error)]
+        raise HashbenchError(f"Slurm does not take the jobs ({lines[-1].strip()}); see --executor-option.") from error
 
 
 def _ends(job: Any, errands: Sequence[Errand]) -> list[Done]:
