@@ -31,7 +31,7 @@ print("Submitted batch job 7")
 """
 SRUN = """
 import os, sys
-command = [word for word in sys.argv[1:] if not word.startswith("--")]
+command = sys.argv[sys.argv.index("--error") + 2 :]
 os.execv(command[0], command)
 """
 SACCT = """
@@ -69,6 +69,7 @@ def test_what_slurm_refuses_is_said_in_its_words(planned, slurm, monkeypatch):
         execute_on(make_executor("slurm", {"partition": "cpu"}), planned(["crh"]))
 
 
+@pytest.mark.cluster
 def test_a_lost_job_costs_only_what_it_had_not_finished(planned):
     made = planned(["crh", "kills"], seeds=1)
     outcome = execute_on(make_executor("slurm", LOCAL), made)
