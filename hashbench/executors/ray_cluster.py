@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import pickle
+import socket
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
@@ -62,9 +63,10 @@ class Ray(Executor):
     def _connect(self, ray: Any) -> None:
         variables = {name: os.environ[name] for name in _HANDED_ON if name in os.environ}
         try:
+            _knock(self.address)
             ray.init(address=self.address, runtime_env={"env_vars": variables}, log_to_driver=False,
                      logging_level="warning", **({} if self.address else {"include_dashboard": False}))  # fmt: skip
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             reason = str(error).strip().split("\n")[0]
             raise HashbenchError(
                 f"There is no Ray cluster at {self.address or 'this machine'} to connect to ({reason}); start one: "
@@ -77,6 +79,13 @@ class Ray(Executor):
         if not ray.cluster_resources().get("GPU"):
             return 0.0
         return SMALL_SHARE if errand.small else 1.0
+
+
+def _knock(address: str | None) -> None:
+    """Raise OSError where nobody listens at HOST:PORT; Ray itself would try for minutes."""
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _far_side() -> Callable[[bytes, bytes], tuple[str | None]]:
