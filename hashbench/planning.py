@@ -20,7 +20,7 @@ from hashbench.plugging.loading import resolve_method
 from hashbench.provenance import source_sha256
 from hashbench.recipes import PAPER, Recipe
 from hashbench.registry import BACKBONES
-from hashbench.results.standing import NOTHING, Standing, Trace, standing, trace
+from hashbench.results.standing import NOTHING, Standing, Trace, is_stale, standing, trace
 from hashbench.results.store import RunDirectory
 
 Rerun = Literal["missing", "failed", "stale", "all"]
@@ -41,6 +41,10 @@ class Settings:
     accept_unofficial: bool = False
     progress: bool = True
     rerun: Rerun = "missing"  # what is run: cells without a result; of those the failed; stale ones too; all anew
+
+    def __post_init__(self) -> None:
+        """Take a text for a path, as scripts give it."""
+        object.__setattr__(self, "runs_dir", Path(self.runs_dir))
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ class Cell:
             return False
         now = trace(self.directory)
         if now.result is not None:
-            anew = rerun == "all" or (rerun == "stale" and self.standing.state == "stale")
+            anew = rerun == "all" or (rerun == "stale" and is_stale(self.directory, self.source_sha256))
             return anew and now.result == self.planned.result
         return self.planned.failure is not None if rerun == "failed" else True
 

@@ -29,11 +29,8 @@ def provenance(method: str, *, device: torch.device, started: datetime) -> dict[
         "hashbench": __version__,
         "python": platform.python_version(),
         "libraries": {name: _version(name) for name in LIBRARIES},
-        "plugin": {
-            "distribution": entry.origin.distribution,
-            "version": entry.origin.version,
-            "git": file and _checkout(file),
-        },
+        "plugin": {"distribution": entry.origin.distribution, "version": entry.origin.version},
+        "plugin_git": file and _checkout(file),
         "source_sha256": source_sha256(METHODS.get(method)),
         "git": _checkout(Path(__file__).resolve()),
         "device": str(device),

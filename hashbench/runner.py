@@ -181,6 +181,7 @@ def _compute_into(directory: RunDirectory, cell: Cell, plan: Plan) -> None:
     except Held:
         raise
     except Exception as error:
+        directory.check()  # who lost the run, or its folder, fails of that and of nothing else
         with suppress(HashbenchError):  # where nothing can be written, the error itself is what to say
             directory.write_failure(error)
         if is_out_of_memory(error):

@@ -1,4 +1,4 @@
-"""verify: the numbers of a finished run, computed again from what was kept with it and compared with the stored ones."""
+"""verify: the numbers of a finished run, computed again from what was kept and compared with the stored ones."""
 
 from __future__ import annotations
 

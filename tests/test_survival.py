@@ -17,24 +17,28 @@ import torch
 from hashbench.results.store import RunDirectory, find_runs
 
 KILLS = int(os.environ.get("HASHBENCH_KILLS", "6"))
+KILLS_A_SWEEP = 10
+CELLS = 4
 
-
-def swept(runs, *, processes, kills=0, seed=0):
-    """Sweep in processes that are killed; returns the counts."""
-    script = Path(__file__).with_name("sweeping.py")
-    command = [sys.executable, script, runs, processes, kills, seed]
-    done = subprocess.run([*map(str, command)], check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(done.stdout)
+HOW = {  # processes at once, kills, stops, seed of the moments
+    "undisturbed": (1, 0, 0, 0),
+    "shared": (4, 0, 0, 0),
+    "stopped": (3, 0, max(2, KILLS // 5), 0),
+    **{
+        f"killed{seed}": (2, min(KILLS_A_SWEEP, KILLS - KILLS_A_SWEEP * seed), 0, seed)
+        for seed in range(-(-KILLS // KILLS_A_SWEEP))
+    },
+}
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    """The sweep by one process that nobody disturbs."""
-    runs = tmp_path_factory.mktemp("undisturbed") / "runs"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HASHBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
-        swept(runs, processes=1)
-    return runs
+def swept(tmp_path_factory):
+    """Do one sweep in all these ways; returns the folder in which each has its own, and the counts of each."""
+    folder = tmp_path_factory.mktemp("sweeps")
+    command = [sys.executable, Path(__file__).with_name("sweeping.py"), folder, json.dumps(HOW)]
+    environment = os.environ | {"HASHBENCH_CACHE": str(tmp_path_factory.mktemp("cache"))}
+    done = subprocess.run([*map(str, command)], check=True, stdout=subprocess.PIPE, text=True, env=environment)
+    return folder, json.loads(done.stdout)
 
 
 def contents(runs):
@@ -65,19 +69,18 @@ def _leaves(state):
     return np.asarray(state).tobytes() if isinstance(state, torch.Tensor) else state
 
 
-def test_processes_that_share_a_sweep_compute_each_cell_once(tmp_path, undisturbed):
-    counts = swept(tmp_path / "runs", processes=4)
-    assert sorted(counts["computed"]) == sorted({*counts["computed"]})
-    assert len(counts["computed"]) == 8
-    assert contents(tmp_path / "runs") == contents(undisturbed)
+@pytest.mark.parametrize("name", HOW)
+def test_each_cell_is_computed_once_and_as_if_nothing_had_happened(swept, name):
+    folder, counts = swept
+    assert contents(folder / name) == contents(folder / "undisturbed")
+    assert len(contents(folder / name)) == CELLS
+    assert max(Counter(counts[name]["computed"]).values()) == 1
+    if counts[name]["killed"] == 0:  # who is killed right after its last write has not counted it
+        assert len(counts[name]["computed"]) == CELLS
 
 
-def test_a_sweep_that_is_killed_again_and_again_ends_as_if_it_were_not(tmp_path, undisturbed):
-    killed, rounds = 0, 0
-    while killed < KILLS:
-        runs = tmp_path / f"runs{rounds}"
-        counts = swept(runs, processes=2, kills=min(10, KILLS - killed), seed=rounds)
-        assert contents(runs) == contents(undisturbed)
-        assert max(Counter(counts["computed"]).values()) == 1
-        killed, rounds = killed + counts["killed"], rounds + 1
-    print(f"{killed} processes killed in {rounds} sweeps of 8 cells")
+def test_they_were_killed_and_stopped(swept):
+    _, counts = swept
+    killed, stopped = (sum(each[what] for each in counts.values()) for what in ("killed", "stopped"))
+    print(f"{killed} processes killed, {stopped} stopped for longer than the others' patience")
+    assert (killed, stopped) == (KILLS, HOW["stopped"][2])

@@ -1,7 +1,6 @@
 """The trainer: hooks are called, schedule and clipping applied, a resumed training equals an uninterrupted one."""
 
 import dataclasses
-import io
 
 import pytest
 import torch
@@ -144,13 +143,39 @@ def test_resumed_equals_uninterrupted(tmp_path, optimizer):
         assert torch.equal(value, other), name
 
 
-def test_a_torn_checkpoint_is_named(tmp_path):
+@pytest.mark.parametrize("damage", ["torn", "no file of torch", "a flipped byte in a tensor"])
+def test_a_damaged_checkpoint_starts_the_training_over_and_says_so(tmp_path, damage):
     checkpoint = tmp_path / "checkpoint.pt"
-    buffer = io.BytesIO()
-    torch.save({"progress": {}}, buffer)
-    checkpoint.write_bytes(buffer.getvalue()[:-20])
+
+    def stop_after_second(line):
+        if line["epoch"] == 1:
+            raise Interrupted
+
     spy, network, arguments = made()
-    with pytest.raises(HashbenchError, match="delete it to train from the start"):
+    with pytest.raises(Interrupted):
+        train(spy, network, **arguments, hooks=Hooks(log=stop_after_second, checkpoint=checkpoint))
+    whole = checkpoint.read_bytes()
+    kept = torch.load(checkpoint, weights_only=True)["network"]["head.1.weight"]
+    at = whole.index(kept.numpy().tobytes())
+    checkpoint.write_bytes(
+        {
+            "torn": whole[:-20],
+            "no file of torch": b"text",
+            "a flipped byte in a tensor": whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :],
+        }[damage]
+    )
+    log = []
+    spy, network, arguments = made()
+    train(spy, network, **arguments, hooks=Hooks(log=log.append, checkpoint=checkpoint))
+    assert "cannot be read" in log[0]["warning"]
+    assert [line["epoch"] for line in log[1:]] == [0, 1, 2]
+
+
+def test_a_checkpoint_of_another_network_is_named(tmp_path):
+    checkpoint = tmp_path / "checkpoint.pt"
+    torch.save({"network": {}}, checkpoint)
+    spy, network, arguments = made()
+    with pytest.raises(HashbenchError, match=r"does not fit .* delete it to start over"):
         train(spy, network, **arguments, hooks=Hooks(checkpoint=checkpoint))
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import io
 import os
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 from hashbench.errors import HashbenchError
 
@@ -25,7 +26,7 @@ def replacing(path: Path, *, allowed: Callable[[], None] = lambda: None) -> Iter
     """
     part = path.with_name(_PART.format(name=path.name, pid=os.getpid(), token=secrets.token_hex(4)))
     try:
-        with reported(path), open(part, "wb") as file:
+        with reported(path), _candid(_Disk(part, "w")) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())  # before the rename: a power cut must not leave a name without its content
@@ -37,6 +38,31 @@ def replacing(path: Path, *, allowed: Callable[[], None] = lambda: None) -> Iter
         with contextlib.suppress(OSError):
             part.unlink()
         raise
+
+
+class _Disk(io.FileIO):
+    """A file that remembers what the operating system refused."""
+
+    refusal: OSError | None = None
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.refusal = error
+            raise
+
+
+@contextlib.contextmanager
+def _candid(disk: _Disk) -> Iterator[BinaryIO]:
+    """Open a writer to `disk` and tell its refusal, whatever a library makes of it: torch, an assertion of its own."""
+    try:
+        with io.BufferedWriter(disk) as file:
+            yield cast(BinaryIO, file)
+    except Exception as error:
+        if disk.refusal is None or disk.refusal is error:
+            raise
+        raise disk.refusal from error
 
 
 def write_text(path: Path, text: str, *, allowed: Callable[[], None] = lambda: None) -> None:

@@ -44,18 +44,19 @@ def standing(directory: RunDirectory, *, source_sha256: str | None = None) -> St
     if owner is not None:
         return Standing("running", f"by {owner} since {owner.started}")
     if directory.finished:
-        return _finished(directory, source_sha256)
+        return Standing("stale", STALE) if is_stale(directory, source_sha256) else Standing("finished")
     if directory.failure.is_file():
         return Standing("failed", _reason(directory))
     return Standing("interrupted" if directory.spec.is_file() else "to do")
 
 
-def _finished(directory: RunDirectory, source_sha256: str | None) -> Standing:
+def is_stale(directory: RunDirectory, source_sha256: str | None) -> bool:
+    """Return whether a finished run's method had another source than `source_sha256`; False where either is unknown."""
     try:
         then = directory.read_result().provenance.get("source_sha256")
-    except HashbenchError as error:
-        return Standing("finished", str(error))
-    return Standing("stale", STALE) if then and source_sha256 and then != source_sha256 else Standing("finished")
+    except HashbenchError:
+        return False  # nor is it known to be good: whoever reads the result hears why
+    return bool(then and source_sha256 and then != source_sha256)
 
 
 def _reason(directory: RunDirectory) -> str:

@@ -104,7 +104,10 @@ def test_runs_of_two_machines_merge_by_copying_folders(planned, tmp_path):
 
 REFUSED = {
     "name": (["--executor", "slum"], "Unknown executor 'slum'. Did you mean 'slurm'?"),
-    "option": (["--executor", "local", "--executor-option", "thread=1"], "Unknown option of the executor local 'thread'"),
+    "option": (
+        ["--executor", "local", "--executor-option", "thread=1"],
+        "Unknown option of the executor local 'thread'",
+    ),
     "form": (["--executor", "local", "--executor-option", "threads"], "'threads' is not of the form key=value"),
     "value": (["--executor", "local", "--executor-option", "threads=x"], "'x' is not a value for threads"),
     "none": (["--executor", "local", "--workers", "0"], "--workers 0 is not possible"),
