@@ -53,7 +53,7 @@ def test_an_executor_from_a_plugin_is_listed_and_used(theirs, planned, same_as_i
     beats = []
     same_as_in_process(execute_on(make_executor("one-by-one"), planned(), on_beat=lambda left: beats.append(len(left))))
     assert beats == [4, 3, 2, 1]
-    with pytest.raises(HashbenchError, match="is no class derived from hashbench.executors.base.Executor"):
+    with pytest.raises(HashbenchError, match="is no class derived from"):
         make_executor("no-engine")
 
 
