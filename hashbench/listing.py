@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +14,7 @@ from tabulate import tabulate
 from hashbench import recipes
 from hashbench.datasets.base import OWN_KINDS, data_source
 from hashbench.errors import HashbenchError
-from hashbench.registry import BACKBONES, DATASETS, METHODS, Entry, Registry
+from hashbench.registry import BACKBONES, DATASETS, EXECUTORS, METHODS, Entry, Registry
 
 
 def methods() -> str:
@@ -60,6 +62,20 @@ def backbones() -> str:
     return _table(BACKBONES, ["weights", "state"], columns)
 
 
+def executors() -> str:
+    """Return the table of executors: what they are and their options, or what is missing for one."""
+
+    def columns(cls: Any) -> list[Any]:
+        fields = ", ".join(f"{field.name}={field.default}".lower() for field in dataclasses.fields(cls))
+        try:
+            cls().require()
+        except HashbenchError as error:
+            return [str(error), fields]
+        return [inspect.cleandoc(cls.__doc__ or "").partition("\n\n")[0], fields]
+
+    return _table(EXECUTORS, ["what it is, or what it lacks", "options and defaults"], columns)
+
+
 def recipe_names() -> str:
     """Return the table of recipes."""
     return tabulate(
@@ -87,4 +103,10 @@ def _wrapped(text: str) -> str:
     return "\n".join(textwrap.wrap(text, 60)) or text
 
 
-TABLES = {"methods": methods, "datasets": datasets, "backbones": backbones, "recipes": recipe_names}
+TABLES = {
+    "methods": methods,
+    "datasets": datasets,
+    "backbones": backbones,
+    "recipes": recipe_names,
+    "executors": executors,
+}

@@ -16,9 +16,9 @@ from hashbench import seeds
 from hashbench.datasets.loader import Batch
 from hashbench.datasets.store import cache_root
 from hashbench.experiment import Experiment
-from hashbench.methods.base import DeepMethod, Task, TrainingData
+from hashbench.methods.base import DeepMethod, Task
 from hashbench.model import make_backbone, make_method, make_network
-from hashbench.results.files import make_folder, replacing
+from hashbench.results.files import make_folder, only_one, replacing
 from hashbench.results.plain import digest
 from hashbench.training import Hooks, train
 from hashbench.trainset import TrainSet
@@ -89,14 +89,21 @@ def _prepare(experiment: Experiment, task: Task, data: TrainSet, *, bar: str | N
     if not isinstance(method, DeepMethod) or type(method).prepare is DeepMethod.prepare:
         return Prepared({}, 0.0, cached=False)
     path = _cache_file(experiment, type(method))
-    if path.is_file():
-        state = torch.load(path, map_location=task.device, weights_only=True)
-        return Prepared(state["tensors"], state["seconds"], cached=True)
+    if not path.is_file():
+        make_folder(path.parent)
+        with only_one(path.with_suffix(".lock")):  # workers meet here, each with another bit length
+            if not path.is_file():
+                return _prepared(path, method, experiment, task, data, bar)
+    state = torch.load(path, map_location=task.device, weights_only=True)
+    return Prepared(state["tensors"], state["seconds"], cached=True)
+
+
+def _prepared(
+    path: Path, method: DeepMethod, experiment: Experiment, task: Task, data: TrainSet, bar: str | None
+) -> Prepared:
     started = time.perf_counter()
-    data_seen: TrainingData = data
-    tensors = method.prepare(task, data_seen, RecipeTools(experiment, task, data, bar=bar))
+    tensors = method.prepare(task, data, RecipeTools(experiment, task, data, bar=bar))
     seconds = time.perf_counter() - started
-    make_folder(path.parent)
     with replacing(path) as file:
         torch.save({"tensors": tensors, "seconds": seconds}, file)
     return Prepared(tensors, seconds, cached=False)

@@ -141,6 +141,14 @@ def _not_a_method(name: str, thing: Any) -> str | None:
     return None
 
 
+def _not_an_executor(name: str, thing: Any) -> str | None:
+    from hashbench.executors.base import Executor
+
+    if not (isinstance(thing, type) and issubclass(thing, Executor)):
+        return f"{thing!r} is no class derived from hashbench.executors.base.Executor."
+    return None
+
+
 def _own_first(point: EntryPoint) -> tuple[bool, str, str]:
     origin = _origin(point)
     return origin.distribution != OWN_DISTRIBUTION, origin.distribution, point.value
@@ -178,4 +186,13 @@ BACKBONES: Registry[Any] = Registry(
             for name in ("alexnet", "mobilenet_v2", "resnet18", "resnet34", "resnet50", "vgg16", "vit_b_16")
         },
     },
+)
+EXECUTORS: Registry[Any] = Registry(
+    "executor",
+    builtin={
+        "local": "hashbench.executors.local:Local",
+        "ray": "hashbench.executors.ray_cluster:Ray",
+        "slurm": "hashbench.executors.slurm:Slurm",
+    },
+    accepts=_not_an_executor,
 )

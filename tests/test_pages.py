@@ -65,3 +65,20 @@ def test_the_dry_run_of_the_reproduction_page_works(tmp_path, monkeypatch):
     ran = CliRunner().invoke(main, shlex.split(command))
     assert ran.exit_code == 0, ran.output
     assert "to do" in ran.output
+
+
+def test_the_sweeps_of_the_page_on_many_machines_are_planned(tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    pytest.importorskip("submitit")
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")  # as on a login node of Slurm
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "many-machines.md").read_text().replace("\\\n", "")
+    (config,) = re.findall(r"```toml\n(method.*?)```", page, re.DOTALL)
+    Path("sweep.toml").write_text(config.replace("cifar100", "toy"))
+    commands = re.findall(r"`?(hashbench run .*?)(?:`|$)", page, re.MULTILINE)
+    assert len(commands) == 5
+    for command in commands:
+        arguments = shlex.split(re.sub("cifar100|fashion-mnist-10k", "toy", command))[1:]
+        ran = CliRunner().invoke(main, [*arguments, "--dry-run"])
+        assert ran.exit_code == 0, f"{command}\n{ran.output}"
+        assert "cells to compute" in ran.output

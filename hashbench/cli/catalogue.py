@@ -11,10 +11,10 @@ from hashbench.cli.base import command, data_options, size_option
 
 
 @command("hashbench list methods", "hashbench list datasets", name="list")
-@click.argument("kind", type=click.Choice(["methods", "datasets", "backbones", "recipes"]))
+@click.argument("kind", type=click.Choice(["methods", "datasets", "backbones", "recipes", "executors"]))
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where the files of data sets are looked for.")
 def list_names(kind: str, data_dir: Path | None) -> None:
-    """Show what there is: methods, datasets, backbones or recipes.
+    """Show what there is: methods, datasets, backbones, recipes or executors.
 
     A data set is ready to be used, preparable by `hashbench prepare`, or missing, and then downloaded where it may be.
     """

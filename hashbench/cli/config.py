@@ -13,19 +13,25 @@ import click
 from hashbench.errors import HashbenchError, unknown
 
 _SETTINGS = "hashbench.settings"  # where the context keeps the file's [set] table
+_EXECUTOR = "hashbench.executor"  # and that of its [executor] table
 
 
 def config_option(function: Any) -> Any:
     """Add `--config FILE` to a command: its keys are the command's flags, which win where both are given."""
     return click.option(
         "--config", type=click.Path(path_type=Path), metavar="FILE", is_eager=True, expose_value=False,
-        callback=_read, help="TOML file with the same flags: bits = [16, 32], and a table [set].",
+        callback=_read, help="TOML file with the same flags: bits = [16, 32], and tables [set], [executor].",
     )(function)  # fmt: skip
 
 
 def settings_of(context: click.Context) -> tuple[str, ...]:
     """Return the `[set]` table of the command's config file as `owner.field=value` settings."""
     return tuple(context.meta.get(_SETTINGS, ()))
+
+
+def executor_settings_of(context: click.Context) -> tuple[str, ...]:
+    """Return the `[executor]` table of the command's config file as `key=value` settings, but for name and workers."""
+    return tuple(context.meta.get(_EXECUTOR, ()))
 
 
 def _read(context: click.Context, parameter: click.Parameter, path: Path | None) -> None:
@@ -44,6 +50,12 @@ def _read(context: click.Context, parameter: click.Parameter, path: Path | None)
         if isinstance(option, click.Option) and name.startswith("--") and option is not parameter
     }
     given = {key.replace("_", "-"): value for key, value in table.items()}
+    if isinstance(given.get("executor"), Mapping):  # executor = "local" is a flag as any other
+        options = dict(given.pop("executor"))
+        given |= {
+            flag: options.pop(key) for flag, key in (("executor", "name"), ("workers", "workers")) if key in options
+        }
+        context.meta[_EXECUTOR] = [f"{key}={_text(path, f'executor.{key}', value)}" for key, value in options.items()]
     for key in given:
         if key not in flags:
             raise unknown(f"key in {path}", key, flags)

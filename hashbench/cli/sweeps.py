@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from hashbench.cli.base import command, data_options, names, size_option, warn
-from hashbench.cli.config import config_option, settings_of
+from hashbench.cli.config import config_option, executor_settings_of, settings_of
+from hashbench.cli.executing import Elsewhere, executor_options
 from hashbench.errors import HashbenchError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     "hashbench run --method crh --dataset fashion-mnist-10k --bits 32 --set crh.reassign=false",
     "hashbench run --method crh --dataset fashion-mnist-10k --bits 16,32 --epochs 5 --dry-run",
     "hashbench run --config sweep.toml --rerun stale",
+    "hashbench run --method crh --dataset fashion-mnist-10k --seeds 5 --executor local --workers 2",
 )
 @config_option
 @click.option("--method", "methods", required=True, metavar="NAME[,NAME]",
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
 @click.option("--rerun", type=click.Choice(["missing", "failed", "stale", "all"]), default="missing",
               help="What to run: cells without a result; only those that failed; also those whose method's source has "
               "changed since; all anew.")  # fmt: skip
+@executor_options
 @click.option("--dry-run", is_flag=True, help="Show what would be run and how long it takes, and run nothing.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 @click.pass_context
@@ -72,6 +75,9 @@ def run(
     accept_unofficial: bool,
     size: int | None,
     rerun: Rerun,
+    executor: str | None,
+    workers: int | None,
+    executor_settings: tuple[str, ...],
     dry_run: bool,
     quiet: bool,
 ) -> None:
@@ -86,11 +92,16 @@ def run(
     chosen = [*settings_of(context), *settings, *(["recipe.compile=true"] if compiled else [])]
     overrides = parse_settings(chosen)
     method_names, dataset_names = names("--method", methods), names("--dataset", datasets)
+    elsewhere = Elsewhere.of(executor, workers, [*executor_settings_of(context), *executor_settings])
 
     from hashbench import distributed, planning, runner
     from hashbench.results.table import Comparison
     from hashbench.runner import reason_of
 
+    if elsewhere is not None and not distributed.team().alone:
+        raise HashbenchError(
+            "torchrun spreads one run over its processes and --executor many runs over its own; use one of the two."
+        )
     shared = planning.Settings(
         recipe=recipe,
         backbone=backbone,
@@ -119,7 +130,10 @@ def run(
     for cell in plan.cells:
         if cell.skipped is not None:
             click.echo(f"skipped: {cell}: {cell.skipped}", err=True)
-    outcome = runner.execute(plan, on_cell=_announce, on_wait=_wait)
+    if elsewhere is not None:
+        outcome = elsewhere.execute(plan)
+    else:
+        outcome = runner.execute(plan, on_cell=_announce, on_wait=_wait)
     if outcome.results:
         comparison = Comparison.of(outcome.results)
         warn(comparison.problems)

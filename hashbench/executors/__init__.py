@@ -1,0 +1,1 @@
+"""Executors: the cells of a sweep computed by other processes, here or on other machines, on engines that exist."""

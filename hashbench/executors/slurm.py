@@ -1,0 +1,129 @@
+"""The executor `slurm`: a job array of the cells, through submitit."""
+
+from __future__ import annotations
+
+import importlib.util
+import pickle
+import shutil
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from hashbench.errors import HashbenchError
+from hashbench.executors import worker
+from hashbench.executors.base import BEAT, Done, Errand, Executor, Sweep
+
+
+@dataclass(frozen=True)
+class Slurm(Executor):
+    """A job array, one job for each cell or for some of them; Ctrl-C ends the waiting, and the jobs go on.
+
+    A job that is preempted, or whose time is up, is put into the queue again and goes on from its last epoch.
+    """
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    timeout_min: int = 1440  # minutes that one job may take
+    gpus: int = 1  # GPUs of each job
+    cpus: int = 4  # CPUs of each job
+    memory_gb: float | None = None  # memory of each job; by default the cluster's
+    cells_per_job: int = 1  # short runs are better done several to a job
+    logs: str | None = None  # what submitit keeps, in a folder that all machines see; by default beside the runs
+    cluster: Literal["slurm", "local"] = "slurm"  # local: all jobs at once on this machine, to try it out
+
+    def require(self) -> None:
+        """Raise HashbenchError where submitit or Slurm itself is missing."""
+        if importlib.util.find_spec("submitit") is None:
+            raise HashbenchError(
+                "The executor slurm needs submitit, which is not here: pip install 'hashbench[slurm]'."
+            )
+        if self.cluster == "slurm" and shutil.which("sbatch") is None:
+            raise HashbenchError(
+                "There is no sbatch on this machine, so no job can be given to Slurm; run this on a login node, or say "
+                "--executor local for worker processes here."
+            )
+        if self.cells_per_job < 1:
+            raise HashbenchError(f"cells_per_job={self.cells_per_job} is not possible; give 1 or more.")
+
+    def compute(self, sweep: Sweep, errands: Sequence[Errand], *, workers: int | None) -> Generator[Done | None]:
+        """Yield each errand as its job ends; `workers` bounds how many jobs of the array are run at a time."""
+        parts = [errands[at : at + self.cells_per_job] for at in range(0, len(errands), self.cells_per_job)]
+        folder = Path(self.logs).absolute() if self.logs else _beside(sweep.request.settings.runs_dir)
+        executor = self._executor(folder, parallel=workers or len(parts))
+        part_of = Part(pickle.dumps(sweep))
+        waiting = [*zip(_submitted(executor, part_of, parts), parts, strict=True)]
+        while waiting:
+            ended = [(job, part) for job, part in waiting if job.done()]
+            for job, part in ended:
+                waiting.remove((job, part))
+                yield from _ends(job, part)
+            if not ended:
+                yield None
+                time.sleep(BEAT)
+
+    def _executor(self, folder: Path, *, parallel: int) -> Any:
+        import submitit
+
+        executor = submitit.AutoExecutor(folder=folder, cluster=self.cluster)
+        executor.update_parameters(
+            name="hashbench",
+            timeout_min=self.timeout_min,
+            gpus_per_node=self.gpus,
+            cpus_per_task=self.cpus,
+            mem_gb=self.memory_gb,
+            slurm_partition=self.partition,
+            slurm_account=self.account,
+            slurm_qos=self.qos,
+            slurm_constraint=self.constraint,
+            slurm_array_parallelism=parallel,
+        )
+        return executor
+
+
+class Part:
+    """What one job does: some errands of a sweep, one after another."""
+
+    def __init__(self, sweep: bytes):
+        self._sweep = sweep
+
+    def __call__(self, errands: Sequence[Errand]) -> list[Done]:
+        """Compute the errands and return how each ended."""
+        return [worker.compute(self._sweep, errand) for errand in errands]
+
+    def checkpoint(self, errands: Sequence[Errand]) -> Any:
+        """Return the same again, for submitit to put into the queue: what is finished is found finished."""
+        import submitit
+
+        return submitit.helpers.DelayedSubmission(self, errands)
+
+
+def _submitted(executor: Any, part_of: Part, parts: Sequence[Sequence[Errand]]) -> list[Any]:
+    """Return the jobs of one array; raises HashbenchError with Slurm's words where it does not take them."""
+    import submitit
+
+    try:
+        with executor.batch():
+            return [executor.submit(part_of, part) for part in parts]
+    except submitit.core.utils.FailedJobError as error:
+        lines = [line for line in str(error).splitlines() if "error" in line.lower()] or [str(error)]
+        raise HashbenchError(f"Slurm does not take the jobs ({lines[-1].strip()}); see --executor-option.") from error
+
+
+def _ends(job: Any, errands: Sequence[Errand]) -> list[Done]:
+    """Return how a job's errands ended; where the job itself was lost, whatever is not finished has failed."""
+    try:
+        found: list[Done] = job.result()
+        return found
+    except Exception as error:  # submitit raises what the job raised, or its own when the job left nothing
+        what = " ".join(str(error).split())
+        reason = f"Its job {job.job_id} ended without it ({what[:300]}); {job.paths.stderr} may say more."
+        return [Done(errand.at, reason) for errand in errands]
+
+
+def _beside(runs_dir: Path) -> Path:
+    """Return a folder beside the results, which hold no pickles."""
+    return runs_dir.with_name(f"{runs_dir.name}.slurm")
