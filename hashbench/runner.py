@@ -1,48 +1,31 @@
-"""One experiment to one result, and a sweep of them: prepare, train, encode, evaluate, store."""
+"""The cells of a sweep to their results: loaded, computed, put aside where another process is at them."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-from hashbench import looking, preparation
-from hashbench.backbones import file_sha256
-from hashbench.centers import class_centers
-from hashbench.counting import count, encode_rows
-from hashbench.datasets.base import Dataset
-from hashbench.datasets.loader import TrainLoader
-from hashbench.distributed import ALONE, Team, join
+from hashbench.computing import compute
+from hashbench.distributed import Team, join
 from hashbench.errors import HashbenchError
-from hashbench.experiment import ENGINE, Experiment, changed_fields, recipe_label
-from hashbench.features import features
-from hashbench.memory import is_out_of_memory, out_of_memory, peak_memory_mb, reset_peak_memory
-from hashbench.methods.base import DeepMethod, Method, options
-from hashbench.metrics import code_statistics, evaluate_histograms
-from hashbench.model import Model, float32_as_it_says, restored, task_of
+from hashbench.experiment import Experiment
+from hashbench.memory import is_out_of_memory, out_of_memory
+from hashbench.model import Model, float32_as_it_says, restored
 from hashbench.planning import Cell, Plan, Settings, plan, resolve_device
 from hashbench.plugging.loading import resolve_method
-from hashbench.provenance import provenance
-from hashbench.registry import BACKBONES, METHODS
+from hashbench.registry import METHODS
 from hashbench.results.claims import Held, Watch
 from hashbench.results.files import make_folder
 from hashbench.results.progress import record_sweep
 from hashbench.results.store import Result, RunDirectory
-from hashbench.training import Hooks, Progress, train
-from hashbench.trainset import TrainSet
 
-MEASURES = ("mAP@all", "mAP@1000/hits", "mAP@1000/R", "mAP@1000/min", "P@100", "P@1000", "R@1000")
 WAIT = 1.0  # seconds between two looks at cells that other processes are at
-BALLS_AND_CURVES = ("P@H<=2", "R@H<=2", "PR", "PR@k")
 
 
 @dataclass(frozen=True)
@@ -119,7 +102,7 @@ def _follow(plan: Plan, team: Team) -> None:
         if cell is None or cell.experiment is None or cell.directory is None:
             raise HashbenchError(f"Rank {team.rank} has made another plan than rank 0; give all the same command.")
         with float32_as_it_says():
-            _compute(
+            compute(
                 cell.experiment,
                 plan.datasets[cell.dataset],
                 cell.directory,
@@ -206,7 +189,7 @@ def _compute_into(directory: RunDirectory, cell: Cell, plan: Plan) -> None:
     try:
         with float32_as_it_says():
             join(plan.device).from_first(cell.experiment.id)
-            result = _compute(
+            result = compute(
                 cell.experiment, dataset, directory, plan.device, progress=progress, eval_every=plan.settings.eval_every
             )
             assert result is not None, "rank 0 has the result"
@@ -230,181 +213,3 @@ def _forget_other_source(directory: RunDirectory, source_sha256: str | None) -> 
     if then not in (None, source_sha256):
         directory.checkpoint.unlink()
         directory.append_log({"warning": "started over: the method's source changed since the checkpoint was made"})
-
-
-def _compute(
-    experiment: Experiment,
-    dataset: Dataset,
-    directory: RunDirectory,
-    device: torch.device,
-    *,
-    progress: bool,
-    eval_every: int | None,
-) -> Result | None:
-    """Take an experiment through its phases and return what it found; all but the result is stored on the way.
-
-    All ranks of a team do so together; the result is None but on rank 0, which alone stores anything.
-    """
-    started, clock, team = datetime.now(UTC), _Clock(), join(device)
-    reset_peak_memory(device)
-    title = f"{experiment.method} {experiment.bits}b s{experiment.seed}" if progress else None
-    task, split = task_of(experiment, device), dataset.split
-    with clock("data"):
-        fixed = partial(_fixed_inputs, experiment, dataset, device, progress)
-        inputs = dataset.store.inputs if experiment.inputs == "images" else fixed(team)
-        data = _train_set(experiment, dataset, inputs, partial(fixed, ALONE), device, team)
-    with clock("prepare"):
-        prepared = preparation.prepare(experiment, task, data, bar=title and f"{title} prepare")
-    with clock("train"):
-        model = Model(experiment, task, data.width, prepared.tensors)
-        look = looking.every(eval_every, model, dataset, partial(encode_rows, model, inputs, team=ALONE))
-        trained = _fit(model, data, directory, title, look)
-    with clock("encode"):
-        query, database = (encode_rows(model, inputs, part, team) for part in (split.query, split.database))
-    with clock("evaluate"):
-        counted = count(query, database, dataset, team, bits=task.bits)
-        if not team.leads:
-            return None
-        measured = evaluate_histograms(counted, _measures(dataset))
-        statistics = code_statistics(database, counted)
-    with clock("store"):
-        directory.write_arrays("histograms", **counted.arrays())
-        directory.write_arrays("codes", query=query, database=database)
-        if centers := class_centers(model.method, task, inputs=inputs, labels=dataset.store.labels, index=split.train):
-            directory.write_arrays("centers", **centers)
-        directory.check()
-        model.save(directory.model)
-    return Result(
-        id=experiment.id,
-        coords=_coords(experiment, dataset),
-        metrics=measured.metrics,
-        bounds=measured.bounds,
-        ties=measured.ties,
-        curves=measured.curves,
-        counts={"train": len(split.train), **measured.counts},
-        code_stats=statistics,
-        diagnostics=trained.diagnostics,
-        epoch={"kept": "last", "of": experiment.recipe.epochs if model.network is not None else 0},
-        # What was prepared for another bit length, or trained before an interruption, was paid for all the same.
-        time=clock.summary(prepare=prepared.seconds, train=trained.seconds),
-        images_per_s=trained.images_per_s,
-        peak_memory_mb=peak_memory_mb(device),
-        provenance={
-            **provenance(experiment.method, device=device, started=started),
-            "split_sha256": experiment.data.split_sha256,
-            "data_integrity": experiment.data.integrity,
-            "data_official": dataset.store.official,
-            "audit": dataset.audit.counts(),
-            "weights": experiment.weights,
-            "weights_sha256": _weights_sha256(experiment),
-            "prepared_from_cache": prepared.cached,
-            "processes": team.size,
-        },
-    )
-
-
-def _fit(model: Model, data: TrainSet, directory: RunDirectory, title: str | None, look: looking.Look) -> Progress:
-    if model.network is None:
-        started = time.perf_counter()
-        if data.team.leads:
-            model.method.fit(model.task, data)
-        if not data.team.alone:
-            model.take(data.team.from_first(model.state()))
-        return Progress(seconds=time.perf_counter() - started)
-    assert isinstance(model.method, DeepMethod)
-    writes = Hooks(log=directory.append_log, checkpoint=directory.checkpoint, bar=title, look=look)
-    hooks = writes if data.team.leads else Hooks()
-    return train(model.method, model.network, task=model.task, recipe=model.experiment.recipe, data=data,
-                 fresh=data.fresh, hooks=hooks, team=data.team)  # fmt: skip
-
-
-def _train_set(
-    experiment: Experiment,
-    dataset: Dataset,
-    inputs: np.ndarray,
-    fixed: Callable[[], np.ndarray],
-    device: torch.device,
-    team: Team,
-) -> TrainSet:
-    """Return the training set, its labels withheld from unsupervised methods."""
-    recipe, index = experiment.recipe, dataset.split.train
-    supervised = METHODS.get(experiment.method).supervised
-    loader = TrainLoader(
-        inputs,
-        dataset.store.labels[index] if supervised else None,
-        index=index,
-        batch_size=recipe.batch_size,
-        seed=experiment.seed,
-        device=device,
-        augment=recipe.augment if experiment.inputs == "images" else "none",
-        size=experiment.network_size,
-        views=recipe.views,
-        channels_last=True,
-    )
-    return TrainSet(loader, inputs, index, size=experiment.network_size, device=device, features=fixed, team=team)
-
-
-def _fixed_inputs(
-    experiment: Experiment, dataset: Dataset, device: torch.device, progress: bool, team: Team
-) -> np.ndarray:
-    """Return all inputs as what no training changes: the backbone's features, pixels where it has none, or vectors."""
-    store = dataset.store
-    if store.kind == "vectors":
-        return store.inputs
-    if experiment.recipe.pretrained:
-        return features(
-            store, experiment.recipe, weights=experiment.weights, device=device, progress=progress, team=team
-        )
-    return store.inputs.reshape(len(store.inputs), -1).astype(np.float32) / 255
-
-
-def _coords(experiment: Experiment, dataset: Dataset) -> dict[str, Any]:
-    cls: type[Method] = METHODS.get(experiment.method)
-    data, recipe = experiment.data, experiment.recipe
-    return {
-        "method": experiment.method,
-        "method_version": experiment.method_version,
-        "fields": changed_fields(options(cls), experiment.fields),
-        "dataset": data.dataset,
-        "protocol": data.protocol,
-        "evaluated": data.evaluated,
-        "measure": dataset.protocol.measures[0],
-        "backbone": recipe.backbone,
-        "recipe": recipe_label(recipe, paper=cls.paper_recipe, multi_label=data.multi_label),
-        "inputs": experiment.inputs,
-        "bits": experiment.bits,
-        "seed": experiment.seed,
-        "cell": experiment.cell,
-        "engine": ENGINE,
-    }
-
-
-def _measures(dataset: Dataset) -> list[str]:
-    graded = ["nDCG@100"] if dataset.multi_label else []
-    return list(dict.fromkeys([*dataset.protocol.measures, *MEASURES, *graded, *BALLS_AND_CURVES]))
-
-
-def _weights_sha256(experiment: Experiment) -> str | None:
-    if experiment.weights is None:
-        return None
-    return file_sha256(BACKBONES.get(experiment.recipe.backbone).weights_file)
-
-
-class _Clock:
-    """Seconds by phase."""
-
-    def __init__(self) -> None:
-        self._started = time.perf_counter()
-        self._phases: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, phase: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self._phases[phase] = time.perf_counter() - started
-
-    def summary(self, **paid: float) -> dict[str, float]:
-        """Return the seconds of each phase, those `paid` for it where given, of all, and of what lies in no phase."""
-        total = time.perf_counter() - self._started
-        phases = self._phases | paid
-        return {**phases, "total": total, "untracked": max(total - sum(phases.values()), 0.0)}
