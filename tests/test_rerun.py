@@ -94,7 +94,7 @@ def test_stale_results_are_shown_and_kept_unless_asked_for(settings, computed, m
     assert states(made) == ["stale", "stale", "stale"]  # the new one too: what made it is not what we say there is
     assert "has changed since, but not its version" in made.cells[0].standing.note
     before = [result.provenance["started"] for result in outcome.results]
-    monkeypatch.setattr(runner, "provenance", lambda *a, **k: {"started": "anew", "source_sha256": "0"})
+    monkeypatch.setattr(computing, "provenance", lambda *a, **k: {"started": "anew", "source_sha256": "0"})
     _, outcome = swept(settings, "stale", methods=["crh"])
     assert [result.provenance["started"] for result in outcome.results] == ["anew", "anew"]
     assert "anew" not in before
@@ -136,7 +136,7 @@ def test_the_old_result_stays_until_the_new_one_is_whole(settings, monkeypatch, 
 
     with monkeypatch.context() as patch:
         if when == "while computing":
-            patch.setattr(runner, "evaluate_histograms", dies)
+            patch.setattr(computing, "evaluate_histograms", dies)
         elif when == "before the old result goes":
             patch.setattr(RunDirectory, "adopt", dies)
         else:
