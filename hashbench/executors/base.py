@@ -11,11 +11,13 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from hashbench.errors import HashbenchError, unknown
 from hashbench.experiment import parse_value
-from hashbench.planning import Request
+from hashbench.planning import Request, Settings
 from hashbench.registry import EXECUTORS
+from hashbench.results.plain import dumps, loads
 from hashbench.results.standing import Trace
 
 BEAT = 1.0  # seconds after which an executor that hears nothing says so
@@ -29,6 +31,18 @@ class Errand:
     id: str  # its experiment's, by which a worker notices that its own plan is another
     planned: Trace  # what lay in its directory when the sweep was planned
     small: bool = False  # it trains a head on fixed features: several of them fit on one GPU
+
+    @property
+    def text(self) -> str:
+        """The errand as JSON, for engines that carry it to other machines."""
+        return dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_text(cls, text: str) -> Errand:
+        """Return the errand that `text` came from."""
+        plain = loads(text)
+        planned = {name: found and tuple(found) for name, found in plain["planned"].items()}
+        return cls(**{**plain, "planned": Trace(**planned)})
 
 
 @dataclass(frozen=True)
@@ -50,6 +64,24 @@ class Sweep:
             progress=False,
         )
         return cls(dataclasses.replace(request, settings=settings), os.getcwd(), tuple(argv))
+
+    @property
+    def text(self) -> str:
+        """The sweep as JSON, for engines that carry it to other machines."""
+        plain = dataclasses.asdict(self)
+        settings = plain["request"]["settings"]
+        settings |= {name: settings[name] and str(settings[name]) for name in ("runs_dir", "data_dir")}
+        return dumps(plain)
+
+    @classmethod
+    def from_text(cls, text: str) -> Sweep:
+        """Return the sweep that `text` came from."""
+        plain = loads(text)
+        asked = plain["request"]
+        folders = {name: asked["settings"][name] and Path(asked["settings"][name]) for name in ("runs_dir", "data_dir")}
+        lists = {name: tuple(asked[name]) for name in ("methods", "datasets", "bits")}
+        request = Request(**{**asked, **lists, "settings": Settings(**{**asked["settings"], **folders})})
+        return cls(request, plain["folder"], tuple(plain["argv"]))
 
     def on(self, device: str) -> Sweep:
         """Return the same sweep for a worker that computes on `device`."""

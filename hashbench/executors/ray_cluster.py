@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import pickle
 import socket
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
@@ -40,15 +39,14 @@ class Ray(Executor):
         ours = not ray.is_initialized()
         if ours:
             self._connect(ray)
-        common = ray.put(pickle.dumps(sweep))
-        task = ray.remote(_far_side())
+        text, task = sweep.text, ray.remote(_far_side())
         pending, at = deque(errands), dict[Any, Errand]()
         try:
             while pending or at:
                 while pending and (workers is None or len(at) < workers):
                     errand = pending.popleft()
                     needs = {"num_cpus": self.cpus, "num_gpus": self._gpus(ray, errand), "max_retries": self.retries}
-                    at[task.options(name="hashbench cell", **needs).remote(common, pickle.dumps(errand))] = errand
+                    at[task.options(name="hashbench cell", **needs).remote(text, errand.text)] = errand
                 ended, _ = ray.wait([*at], timeout=BEAT)
                 if not ended:
                     yield None
@@ -88,21 +86,20 @@ def _knock(address: str | None) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
-def _far_side() -> Callable[[bytes, bytes], tuple[str | None]]:
+def _far_side() -> Callable[[str, str], tuple[str | None]]:
     """Return the task; it is made here so that Ray sends its code, and a node without hashbench can say so."""
 
-    def compute(sweep: bytes, errand: bytes) -> tuple[str | None]:
-        import pickle
+    def compute(sweep: str, errand: str) -> tuple[str | None]:
         import platform
 
         try:
-            from hashbench.executors import worker
+            from hashbench.executors import base, worker
         except ImportError as error:
             return (
                 f"{platform.node()} of the Ray cluster cannot import hashbench ({error}); "
                 f"install it there, in the environment in which ray was started.",
             )
-        return (worker.compute(sweep, pickle.loads(errand)).error,)
+        return (worker.compute(sweep, base.Errand.from_text(errand)).error,)
 
     return compute
 

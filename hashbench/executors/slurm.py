@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import pickle
 import shutil
 import time
 from collections.abc import Generator, Sequence
@@ -54,7 +53,7 @@ class Slurm(Executor):
         parts = [errands[at : at + self.cells_per_job] for at in range(0, len(errands), self.cells_per_job)]
         folder = Path(self.logs).absolute() if self.logs else _beside(sweep.request.settings.runs_dir)
         executor = self._executor(folder, parallel=workers or len(parts))
-        part_of = Part(pickle.dumps(sweep))
+        part_of = Part(sweep.text)
         waiting = [*zip(_submitted(executor, part_of, parts), parts, strict=True)]
         while waiting:
             ended = [(job, part) for job, part in waiting if job.done()]
@@ -87,7 +86,7 @@ class Slurm(Executor):
 class Part:
     """What one job does: some errands of a sweep, one after another."""
 
-    def __init__(self, sweep: bytes):
+    def __init__(self, sweep: str):
         self._sweep = sweep
 
     def __call__(self, errands: Sequence[Errand]) -> list[Done]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import pickle
 import platform
 import sys
 import time
@@ -59,8 +58,8 @@ class Worker:
                 return Done(errand.at, reason_of(error))
 
 
-def compute(sweep: bytes, errand: Errand) -> Done:
-    """Compute one errand of a pickled sweep; its plan is kept for the next errand that this process is given."""
+def compute(sweep: str, errand: Errand) -> Done:
+    """Compute one errand of a sweep's text; its plan is kept for the next errand that this process is given."""
     try:
         done = _worker(sweep).compute(errand, wait=True)
     except HashbenchError as error:
@@ -70,5 +69,5 @@ def compute(sweep: bytes, errand: Errand) -> Done:
 
 
 @lru_cache(maxsize=1)
-def _worker(sweep: bytes) -> Worker:
-    return Worker(pickle.loads(sweep))
+def _worker(sweep: str) -> Worker:
+    return Worker(Sweep.from_text(sweep))

@@ -9,10 +9,11 @@ from click.testing import CliRunner
 from hashbench import runner
 from hashbench.cli import main
 from hashbench.errors import HashbenchError
-from hashbench.executors.base import make_executor
+from hashbench.executors.base import Errand, Sweep, make_executor
 from hashbench.executors.sweeping import execute_on
 from hashbench.listing import executors
 from hashbench.registry import EXECUTORS
+from hashbench.results.standing import Trace
 from hashbench.results.store import find_runs
 from hashbench.results.table import compare
 
@@ -55,6 +56,15 @@ def test_an_executor_from_a_plugin_is_listed_and_used(theirs, planned, same_as_i
     assert beats == [4, 3, 2, 1]
     with pytest.raises(HashbenchError, match="is no class derived from"):
         make_executor("no-engine")
+
+
+def test_what_travels_as_text_arrives_as_it_was(planned, tmp_path):
+    made = planned(["crh"], seeds=1, data_dir=tmp_path, overrides={"crh": {"heads": "1"}})
+    sweep = Sweep.of(made.request, ["hashbench", "run"])
+    assert Sweep.from_text(sweep.text) == sweep
+    for planned_then in (Trace(), Trace(result=(7, 2**60 + 1)), Trace(failure=(8, 9))):
+        errand = Errand(3, made.cells[0].experiment.id, planned_then, small=True)
+        assert Errand.from_text(errand.text) == errand
 
 
 def test_a_cell_that_an_executor_forgets_is_a_failure(theirs, planned, monkeypatch):
