@@ -6,7 +6,7 @@ import json
 import pytest
 
 import hashbench
-from hashbench import runner
+from hashbench import computing, runner
 from hashbench.errors import HashbenchError
 from hashbench.methods.base import DeepMethod, method
 from hashbench.planning import Request, Settings, plan, plan_of

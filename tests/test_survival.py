@@ -51,7 +51,8 @@ def contents(runs):
         numbers = {name: getattr(result, name) for name in ("metrics", "bounds", "curves", "counts", "code_stats")}
         log = [{**line, "seconds": None} for line in directory.read_log()]
         found[str(result.path.relative_to(runs))] = {
-            "files": sorted(os.listdir(result.path)),
+            # Who is killed between its result and the end of its lock leaves the lock file, which then binds nobody.
+            "files": sorted({*os.listdir(result.path)} - {"lock"}),
             "numbers": json.dumps([numbers, result.diagnostics, log]),
             "model": _leaves(torch.load(directory.model, weights_only=True)),
             **{
