@@ -64,6 +64,8 @@ class Experiment:
         """Everything that can change a number, as plain data; its sha256 is the run's id."""
         recipe = dataclasses.asdict(self.recipe)
         del recipe["name"], recipe["summary"]
+        if not self.recipe.compile:  # came later than the first runs, which keep their identity
+            del recipe["compile"]
         return {
             "engine": ENGINE,
             "method": {"name": self.method, "version": self.method_version, "fields": dict(self.fields)},

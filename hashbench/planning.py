@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
@@ -17,9 +17,13 @@ from hashbench.experiment import Data, Experiment, grid, parse_value, resolve_fi
 from hashbench.methods.base import DeepMethod, Method, options
 from hashbench.model import task_of
 from hashbench.plugging.loading import resolve_method
+from hashbench.provenance import source_sha256
 from hashbench.recipes import PAPER, Recipe
 from hashbench.registry import BACKBONES
+from hashbench.results.standing import NOTHING, Standing, Trace, is_stale, standing, trace
 from hashbench.results.store import RunDirectory
+
+Rerun = Literal["missing", "failed", "stale", "all"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,23 @@ class Settings:
     accept_unofficial: bool = False
     data_size: int | None = None  # side in pixels of prepared image files; None: as their protocols state
     progress: bool = True
+    eval_every: int | None = None  # epochs between measures in the log, for looking only; no part of any identity
+    rerun: Rerun = "missing"  # what is run: cells without a result; of those the failed; stale ones too; all anew
+
+    def __post_init__(self) -> None:
+        """Take a text for a path, as scripts give it."""
+        object.__setattr__(self, "runs_dir", Path(self.runs_dir))
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for, as plain data: any process on any machine makes the same plan of it."""
+
+    methods: tuple[str, ...]
+    datasets: tuple[str, ...]
+    bits: tuple[int, ...]
+    seeds: int
+    settings: Settings
 
 
 @dataclass(frozen=True)
@@ -49,14 +70,36 @@ class Cell:
     seed: int
     experiment: Experiment | None = None
     directory: RunDirectory | None = None
+    source_sha256: str | None = None  # of the method's file as it is now
     skipped: str | None = None
+    planned: Trace = NOTHING  # what lay in the directory when the sweep was planned
 
     @property
-    def state(self) -> Literal["skipped", "finished", "to do"]:
-        """Where the cell stands."""
+    def standing(self) -> Standing:
+        """Where the cell stands now."""
         if self.directory is None:
-            return "skipped"
-        return "finished" if self.directory.finished else "to do"
+            return Standing("skipped", str(self.skipped))
+        return standing(self.directory, source_sha256=self.source_sha256)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the cell has a result."""
+        return self.directory is not None and self.directory.finished
+
+    @property
+    def failed_meanwhile(self) -> bool:
+        """Whether another process of the sweep tried it since it was planned, and failed."""
+        return self.directory is not None and trace(self.directory).failure not in (None, self.planned.failure)
+
+    def to_compute(self, rerun: Rerun) -> bool:
+        """Return whether the cell is to be computed now; False too where another process did so since the plan."""
+        if self.directory is None:
+            return False
+        now = trace(self.directory)
+        if now.result is not None:
+            anew = rerun == "all" or (rerun == "stale" and is_stale(self.directory, self.source_sha256))
+            return anew and now.result == self.planned.result
+        return self.planned.failure is not None if rerun == "failed" else True
 
     def __str__(self) -> str:
         return f"{self.method} on {self.dataset}, {self.bits} bits, seed {self.seed}"
@@ -66,10 +109,15 @@ class Cell:
 class Plan:
     """A resolved sweep: its cells in order, the data sets they need, and the device."""
 
+    request: Request
     cells: Sequence[Cell]
     datasets: Mapping[str, Dataset]
-    settings: Settings
     device: torch.device
+
+    @property
+    def settings(self) -> Settings:
+        """What the runs share."""
+        return self.request.settings
 
 
 def plan(
@@ -81,6 +129,8 @@ def plan(
     Raises HashbenchError for anything unknown or impossible in what was asked; a single cell that its method does not
     support is skipped with the reason, not an error.
     """
+    if settings.rerun not in get_args(Rerun):
+        raise unknown("--rerun", settings.rerun, get_args(Rerun))
     classes = {cls.info.name: cls for cls in map(resolve_method, methods)}
     cells = grid([*classes], dataset_names, bits, seeds)
     for owner in settings.overrides:
@@ -103,7 +153,13 @@ def plan(
     }
     _refuse_namesakes(loaded)
     resolved = [_resolve(loaded[d], classes[m], m, b, s, settings, device) for d, m, b, s in cells]
-    return Plan(resolved, {dataset.name: dataset for dataset in loaded.values()}, settings, device)
+    request = Request(tuple(methods), tuple(dataset_names), tuple(bits), seeds, settings)
+    return Plan(request, resolved, {dataset.name: dataset for dataset in loaded.values()}, device)
+
+
+def plan_of(request: Request) -> Plan:
+    """Return the plan of a request; raises HashbenchError as `plan` does."""
+    return plan(request.methods, request.datasets, request.bits, seeds=request.seeds, settings=request.settings)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -169,7 +225,13 @@ def _resolve(
     directory = RunDirectory.at(
         settings.runs_dir, dataset=data.name, method=method, bits=bits, seed=seed, id=experiment.id
     )
-    return dataclasses.replace(cell, experiment=experiment, directory=directory)
+    return dataclasses.replace(
+        cell,
+        experiment=experiment,
+        directory=directory,
+        source_sha256=source_sha256(cls),
+        planned=trace(directory),
+    )
 
 
 def _data(dataset: Dataset) -> Data:

@@ -6,7 +6,6 @@ import hashlib
 import inspect
 import os
 import platform
-import resource
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -20,22 +19,27 @@ import torch
 from hashbench import __version__
 from hashbench.registry import METHODS
 
-LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "numba")
+LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "numba", "pillow")
 
 
 def provenance(method: str, *, device: torch.device, started: datetime) -> dict[str, Any]:
     """Return what a result states of its making, except for the hashes that the experiment itself carries."""
-    entry = METHODS.entries()[method]
+    entry, file = METHODS.entries()[method], _file_of(METHODS.get(method))
     return {
         "hashbench": __version__,
         "python": platform.python_version(),
         "libraries": {name: _version(name) for name in LIBRARIES},
         "plugin": {"distribution": entry.origin.distribution, "version": entry.origin.version},
+        "plugin_git": file and _checkout(file),
         "source_sha256": source_sha256(METHODS.get(method)),
-        "git": _git(),
+        "git": _checkout(Path(__file__).resolve()),
         "device": str(device),
-        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu(),
+        "cuda": torch.version.cuda if device.type == "cuda" else None,
+        "system": platform.platform(),
+        "cpu": _cpu(),
         "threads": torch.get_num_threads(),
+        "floats": _floats(),
         "deterministic": device.type == "cpu" or torch.are_deterministic_algorithms_enabled(),
         "argv": [os.path.basename(sys.argv[0]), *sys.argv[1:]],
         "started": started.astimezone(UTC).isoformat(timespec="seconds"),
@@ -44,18 +48,11 @@ def provenance(method: str, *, device: torch.device, started: datetime) -> dict[
 
 def source_sha256(thing: Any) -> str | None:
     """Return the sha256 of the file that defines a class, or None where it has no file, as in a notebook."""
+    file = _file_of(thing)
     try:
-        return hashlib.sha256(Path(inspect.getfile(thing)).read_bytes()).hexdigest()
-    except (OSError, TypeError):
+        return None if file is None else hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError:
         return None
-
-
-def peak_memory_mb(device: torch.device) -> float:
-    """Return the largest memory so far in MB (2^20 bytes): the device's on a GPU, else the process's."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)  # macOS counts in bytes, Linux in KB
 
 
 def _version(name: str) -> str | None:
@@ -66,17 +63,43 @@ def _version(name: str) -> str | None:
 
 
 @cache
-def _git() -> dict[str, Any] | None:
-    """Return revision and dirtiness of the checkout that this code runs from, or None outside one."""
+def _cpu() -> str:
+    """Return the processor's model, as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _floats() -> dict[str, Any]:
+    """Return the switches by which float32 may be computed in less than float32."""
+    return {
+        "float32_matmul": torch.get_float32_matmul_precision(),
+        "cudnn_tf32": torch.backends.cudnn.allow_tf32,
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+    }
+
+
+@cache
+def _checkout(file: Path) -> dict[str, Any] | None:
+    """Return revision and dirtiness of the git checkout that a source file belongs to, or None outside one."""
 
     def git(*arguments: str) -> str:
-        here = Path(__file__).parent
-        done = subprocess.run(["git", "-C", here, *arguments], capture_output=True, text=True, timeout=10, check=True)
-        return done.stdout.strip()
+        command = ["git", "-C", str(file.parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
 
     try:
-        if not Path(git("rev-parse", "--show-toplevel")).joinpath("hashbench", "provenance.py").is_file():
-            return None  # installed below somebody else's checkout
+        belongs = git("ls-files", "--cached", "--others", "--exclude-standard", "--", file.name)
+        if not belongs:
+            return None  # installed below somebody else's checkout, which ignores it
         return {"revision": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
     except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _file_of(thing: Any) -> Path | None:
+    try:
+        return Path(inspect.getfile(thing)).resolve()
+    except (OSError, TypeError):
         return None

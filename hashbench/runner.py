@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -15,25 +15,31 @@ from typing import Any
 import numpy as np
 import torch
 
-from hashbench import preparation
+from hashbench import looking, preparation
 from hashbench.backbones import file_sha256
+from hashbench.centers import class_centers
 from hashbench.datasets.base import Dataset
 from hashbench.datasets.loader import TrainLoader, inference_batches
 from hashbench.errors import HashbenchError
 from hashbench.experiment import ENGINE, Experiment, changed_fields, recipe_label
 from hashbench.features import features
+from hashbench.memory import is_out_of_memory, out_of_memory, peak_memory_mb, reset_peak_memory
 from hashbench.methods.base import DeepMethod, Method, options
 from hashbench.metrics import code_statistics, evaluate_histograms, histograms, pack
 from hashbench.model import ENCODE_BATCH, Model, float32_as_it_says, restored, task_of
 from hashbench.planning import Cell, Plan, Settings, plan, resolve_device
 from hashbench.plugging.loading import resolve_method
-from hashbench.provenance import peak_memory_mb, provenance
+from hashbench.provenance import provenance
 from hashbench.registry import BACKBONES, METHODS
+from hashbench.results.claims import Held, Watch
+from hashbench.results.files import make_folder
+from hashbench.results.progress import record_sweep
 from hashbench.results.store import Result, RunDirectory
 from hashbench.training import Hooks, Progress, train
 from hashbench.trainset import TrainSet
 
 MEASURES = ("mAP@all", "mAP@1000/hits", "mAP@1000/R", "mAP@1000/min", "P@100", "P@1000", "R@1000")
+WAIT = 1.0  # seconds between two looks at cells that other processes are at
 BALLS_AND_CURVES = ("P@H<=2", "R@H<=2", "PR", "PR@k")
 
 
@@ -48,30 +54,72 @@ class Outcome:
         """Raise HashbenchError about the first failure, if there is one, and say how many there were."""
         if self.failures:
             cell, error = self.failures[0]
-            reason = str(error) if isinstance(error, HashbenchError) else f"{type(error).__name__}: {error}"
             others = f" ({len(self.failures)} cells failed; FAILED.json in a run directory says more.)"
-            raise HashbenchError(f"{cell}: {reason}{others if len(self.failures) > 1 else ''}") from error
+            raise HashbenchError(f"{cell}: {reason_of(error)}{others if len(self.failures) > 1 else ''}") from error
 
 
-def execute(plan: Plan, *, on_cell: Callable[[Cell, int, int], None] = lambda cell, at, of: None) -> Outcome:
+def reason_of(error: Exception) -> str:
+    """Return why a cell failed, in one line."""
+    text = str(error) if isinstance(error, HashbenchError) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split())
+
+
+def execute(
+    plan: Plan,
+    *,
+    on_cell: Callable[[Cell, int, int], None] = lambda cell, at, of: None,
+    on_wait: Callable[[Sequence[tuple[Cell, Held]]], None] = lambda held: None,
+) -> Outcome:
     """Run what is to do and load what is finished; `on_cell` hears of each cell before its turn.
 
-    A cell that fails leaves FAILED.json behind, and the others go on.
+    A cell that fails leaves FAILED.json behind, and the others go on. A cell that another process is at is put aside;
+    once only such are left, `on_wait` hears of them, and they are taken up as they are finished or their owners die.
     """
-    results: list[Result] = []
+    rerun = plan.settings.rerun
+    left = {at: cell for at, cell in enumerate(plan.cells) if cell.to_compute(rerun) or cell.finished}
+    record_sweep(plan.settings.runs_dir, (cell.directory for cell in plan.cells if cell.directory is not None))
+    results: dict[int, Result] = {}
     failures: list[tuple[Cell, Exception]] = []
-    for at, cell in enumerate(plan.cells, start=1):
-        on_cell(cell, at, len(plan.cells))
-        if cell.experiment is None or cell.directory is None:
-            continue
-        dataset = plan.datasets[cell.dataset]
-        try:
-            results.append(
-                run_experiment(cell.experiment, dataset, cell.directory, plan.device, progress=plan.settings.progress)
-            )
-        except Exception as error:  # whatever a plug-in does, the other cells are worth finishing
-            failures.append((cell, error))
-    return Outcome(results, failures)
+    watch, met, waiting_for = Watch(), set[int](), ""
+    while left:
+        held: dict[int, Held] = {}
+        for at, cell in left.items():
+            if at not in met:
+                on_cell(cell, at + 1, len(plan.cells))
+            met.add(at)
+            try:
+                results[at] = run_cell(plan, cell, watch=watch)
+            except Held as other:
+                held[at] = other
+            except Exception as error:  # whatever a plug-in does, the other cells are worth finishing
+                failures.append((cell, error))
+        if len(held) == len(left):
+            if str(held) != waiting_for:
+                on_wait([(left[at], other) for at, other in held.items()])
+                waiting_for = str(held)
+            time.sleep(WAIT)
+        left = {at: left[at] for at in held}
+    return Outcome([results[at] for at in sorted(results)], failures)
+
+
+def run_cell(plan: Plan, cell: Cell, *, watch: Watch | None = None) -> Result:
+    """Return the result of one cell of a plan: loaded where it is finished, else computed and stored.
+
+    Raises Held where another process is at it (without `watch`, one of another machine counts as alive for ever); any
+    other error of a computation leaves FAILED.json behind and goes on.
+    """
+    if cell.directory is None or cell.experiment is None:
+        raise HashbenchError(f"{cell}: {cell.skipped}")
+    if cell.finished and not cell.to_compute(plan.settings.rerun):
+        return cell.directory.read_result()
+    with cell.directory.lock(watch) as directory:
+        if cell.to_compute(plan.settings.rerun):  # no other process did, between the first look and the lock
+            if cell.failed_meanwhile:
+                raise HashbenchError(f"it has failed since this sweep was planned: {directory.read_failure()}")
+            _compute_into(directory.again if directory.finished else directory, cell, plan)
+        if directory.again.finished:
+            directory.adopt(directory.again)
+        return directory.read_result()
 
 
 def sweep(
@@ -119,35 +167,54 @@ def load(run: str | Path, *, method: str | None = None, device: str = "auto") ->
     return restored(experiment, directory.model, resolve_device(device))
 
 
-def run_experiment(
-    experiment: Experiment, dataset: Dataset, directory: RunDirectory, device: torch.device, *, progress: bool
-) -> Result:
-    """Return the result of one experiment: loaded where the run is finished, else computed and stored.
-
-    Raises HashbenchError when another process is at it; any other error leaves FAILED.json behind and goes on.
-    """
-    if directory.finished:
-        return directory.read_result()
-    with directory.lock():
-        if directory.finished:  # by another process, between the first look and the lock
-            return directory.read_result()
-        how = {"device": str(device), "started": datetime.now(UTC).isoformat(timespec="seconds")}
-        directory.write_spec({"identity": experiment.identity, "how": how})
-        try:
-            with float32_as_it_says():
-                result = _compute(experiment, dataset, directory, device, progress=progress)
-        except Exception as error:
+def _compute_into(directory: RunDirectory, cell: Cell, plan: Plan) -> None:
+    """Compute a cell and store all of it in `directory`, which is ours; leave FAILED.json where that fails."""
+    assert cell.experiment is not None
+    make_folder(directory.path)
+    _forget_other_source(directory, cell.source_sha256)
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    how = {"device": str(plan.device), "started": started, "source_sha256": cell.source_sha256}
+    directory.write_spec({"identity": cell.experiment.identity, "how": how})
+    dataset, progress = plan.datasets[cell.dataset], plan.settings.progress
+    try:
+        with float32_as_it_says():
+            result = _compute(
+                cell.experiment, dataset, directory, plan.device, progress=progress, eval_every=plan.settings.eval_every
+            )
+            directory.write_result(result)
+    except Held:
+        raise
+    except Exception as error:
+        directory.check()  # who lost the run, or its folder, fails of that and of nothing else
+        with suppress(HashbenchError):  # where nothing can be written, the error itself is what to say
             directory.write_failure(error)
-            raise
-        directory.write_result(result)
-        return dataclasses.replace(result, path=directory.path)
+        if is_out_of_memory(error):
+            raise out_of_memory(cell.experiment, plan.device, error) from error
+        raise
+
+
+def _forget_other_source(directory: RunDirectory, source_sha256: str | None) -> None:
+    """Remove a checkpoint that other code of the method has made: half a training each makes no result of either."""
+    if not (directory.checkpoint.is_file() and directory.spec.is_file()):
+        return
+    then = directory.read_spec()["how"].get("source_sha256")
+    if then not in (None, source_sha256):
+        directory.checkpoint.unlink()
+        directory.append_log({"warning": "started over: the method's source changed since the checkpoint was made"})
 
 
 def _compute(
-    experiment: Experiment, dataset: Dataset, directory: RunDirectory, device: torch.device, *, progress: bool
+    experiment: Experiment,
+    dataset: Dataset,
+    directory: RunDirectory,
+    device: torch.device,
+    *,
+    progress: bool,
+    eval_every: int | None,
 ) -> Result:
     """Take an experiment through its phases and return what it found; all but the result is stored on the way."""
     started, clock = datetime.now(UTC), _Clock()
+    reset_peak_memory(device)
     title = f"{experiment.method} {experiment.bits}b s{experiment.seed}" if progress else None
     task, split = task_of(experiment, device), dataset.split
     with clock("data"):
@@ -158,7 +225,8 @@ def _compute(
         prepared = preparation.prepare(experiment, task, data, bar=title and f"{title} prepare")
     with clock("train"):
         model = Model(experiment, task, data.width, prepared.tensors)
-        trained = _fit(model, data, directory, title)
+        look = looking.every(eval_every, model, dataset, partial(_encode, model, inputs))
+        trained = _fit(model, data, directory, title, look)
     with clock("encode"):
         query, database = (_encode(model, inputs, part) for part in (split.query, split.database))
     with clock("evaluate"):
@@ -169,6 +237,9 @@ def _compute(
     with clock("store"):
         directory.write_arrays("histograms", **counted.arrays())
         directory.write_arrays("codes", query=query, database=database)
+        if centers := class_centers(model.method, task, inputs=inputs, labels=dataset.store.labels, index=split.train):
+            directory.write_arrays("centers", **centers)
+        directory.check()
         model.save(directory.model)
     return Result(
         id=experiment.id,
@@ -182,7 +253,7 @@ def _compute(
         diagnostics=trained.diagnostics,
         epoch={"kept": "last", "of": experiment.recipe.epochs if model.network is not None else 0},
         # What was prepared for another bit length, or trained before an interruption, was paid for all the same.
-        time={**clock.summary(), "prepare": prepared.seconds, "train": trained.seconds},
+        time=clock.summary(prepare=prepared.seconds, train=trained.seconds),
         images_per_s=trained.images_per_s,
         peak_memory_mb=peak_memory_mb(device),
         provenance={
@@ -198,13 +269,13 @@ def _compute(
     )
 
 
-def _fit(model: Model, data: TrainSet, directory: RunDirectory, title: str | None) -> Progress:
+def _fit(model: Model, data: TrainSet, directory: RunDirectory, title: str | None, look: looking.Look) -> Progress:
     if model.network is None:
         started = time.perf_counter()
         model.method.fit(model.task, data)
         return Progress(seconds=time.perf_counter() - started)
     assert isinstance(model.method, DeepMethod)
-    hooks = Hooks(log=directory.append_log, checkpoint=directory.checkpoint, bar=title)
+    hooks = Hooks(log=directory.append_log, checkpoint=directory.checkpoint, bar=title, look=look)
     recipe = model.experiment.recipe
     return train(model.method, model.network, task=model.task, recipe=recipe, data=data, fresh=data.fresh, hooks=hooks)
 
@@ -220,8 +291,9 @@ def _train_set(
     recipe, index = experiment.recipe, dataset.split.train
     supervised = METHODS.get(experiment.method).supervised
     loader = TrainLoader(
-        inputs[index],
+        inputs,
         dataset.store.labels[index] if supervised else None,
+        index=index,
         batch_size=recipe.batch_size,
         seed=experiment.seed,
         device=device,
@@ -253,7 +325,8 @@ def _encode(model: Model, inputs: np.ndarray, index: np.ndarray) -> np.ndarray:
         size=model.experiment.network_size,
         channels_last=True,
     )
-    return np.concatenate([pack(model.codes(batch).cpu().numpy()) for batch in batches])
+    codes = [model.codes(batch) for batch in batches]  # brought to the host at once, so that no batch waits for it
+    return pack(torch.cat(codes).cpu().numpy())
 
 
 def _coords(experiment: Experiment, dataset: Dataset) -> dict[str, Any]:
@@ -301,7 +374,8 @@ class _Clock:
         yield
         self._phases[phase] = time.perf_counter() - started
 
-    def summary(self) -> dict[str, float]:
-        """Return the seconds of each phase, of all, and of what lies between the phases."""
+    def summary(self, **paid: float) -> dict[str, float]:
+        """Return the seconds of each phase, those `paid` for it where given, of all, and of what lies in no phase."""
         total = time.perf_counter() - self._started
-        return {**self._phases, "total": total, "untracked": total - sum(self._phases.values())}
+        phases = self._phases | paid
+        return {**phases, "total": total, "untracked": max(total - sum(phases.values()), 0.0)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,11 +59,12 @@ class Progress:
 
 @dataclass(frozen=True)
 class Hooks:
-    """Where a training reports to: a line per epoch, a checkpoint after each, a progress bar."""
+    """Where a training reports to: a line per epoch, measures in some of them, a checkpoint after each, a bar."""
 
     log: Callable[[dict[str, Any]], None] = lambda line: None
     checkpoint: Path | None = None
     bar: str | None = None  # the progress bar's title; None: no bar
+    look: Callable[[int], dict[str, float] | None] = lambda epoch: None  # measures after an epoch, for the log alone
 
 
 def train(
@@ -82,7 +84,8 @@ def train(
     HashbenchError naming epoch, step and term when a loss is not finite.
     """
     optimizer = _optimizer(method.parameter_groups(network, recipe), recipe)
-    progress = _resume(hooks.checkpoint, method, network, optimizer)
+    stepped: nn.Module = torch.compile(network) if recipe.compile else network  # type: ignore[assignment]
+    progress = _resume(hooks, method, network, optimizer)
     warned = False
     bar = tqdm(total=recipe.epochs * task.num_train, initial=progress.images, unit="img", unit_scale=True,
                desc=hooks.bar, disable=hooks.bar is None, leave=False, dynamic_ncols=True)  # fmt: skip
@@ -91,7 +94,7 @@ def train(
             started = time.perf_counter()
             _seed_everything(task.seed, epoch)
             losses = _Losses(epoch, bar)
-            sums = _train_epoch(method, network, optimizer, data.batches(epoch), task, recipe, losses)
+            sums = _train_epoch(method, network, stepped, optimizer, data.batches(epoch), task, recipe, losses)
             means = losses.means()
             with torch.no_grad():
                 if method.wants_fresh_pass(epoch):
@@ -103,6 +106,7 @@ def train(
             progress.epochs_done = epoch + 1
             progress.images += task.num_train
             progress.seconds += time.perf_counter() - started
+            measures = hooks.look(epoch)  # after the clock was read: looking is no part of training
             hooks.log(
                 {
                     "epoch": epoch,
@@ -110,6 +114,7 @@ def train(
                     "diagnostics": progress.diagnostics,
                     "learning_rate": optimizer.param_groups[-1]["lr"],
                     "seconds": progress.seconds,
+                    **({} if measures is None else {"measures": measures}),
                 }
             )
             if hooks.checkpoint is None or progress.epochs_done == recipe.epochs:
@@ -132,13 +137,17 @@ def _warn(sentence: str, hooks: Hooks) -> None:
 def _train_epoch(
     method: DeepMethod,
     network: HashNetwork,
+    stepped: nn.Module,
     optimizer: torch.optim.Optimizer,
     batches: Iterator[Batch],
     task: Task,
     recipe: Recipe,
     losses: _Losses,
 ) -> _Sums:
-    """Take one optimiser step for each batch; nothing in here waits for the device but the bar, once a second."""
+    """Take one optimiser step for each batch; nothing in here waits for the device but the bar, once a second.
+
+    `stepped` is the network as training steps see it, compiled where the recipe says so.
+    """
     network.train()
     method.train()
     sums = _Sums()
@@ -147,7 +156,7 @@ def _train_epoch(
         factor = recipe.learning_rate_factor(batch.step, task.steps_per_epoch)
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
-        terms, out = method.training_step(network, batch)
+        terms, out = method.training_step(stepped, batch)
         torch.stack(list(terms.values())).sum().backward()
         if recipe.gradient_clip:
             nn.utils.clip_grad_norm_(parameters, recipe.gradient_clip)
@@ -246,16 +255,33 @@ def _save(path: Path, progress: Progress, method: nn.Module, network: nn.Module,
         torch.save(state, file)
 
 
-def _resume(path: Path | None, method: nn.Module, network: nn.Module, optimizer: Any) -> Progress:
-    if path is None or not path.is_file():
+def _resume(hooks: Hooks, method: nn.Module, network: nn.Module, optimizer: Any) -> Progress:
+    state = _read_checkpoint(hooks)
+    if state is None:
         return Progress()
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
         network.load_state_dict(state["network"])
         method.load_state_dict(state["method"])
         optimizer.load_state_dict(state["optimizer"])
         return Progress(**state["progress"])
     except Exception as error:
         raise HashbenchError(
-            f"The checkpoint {path} cannot be read ({type(error).__name__}); delete it to train from the start."
+            f"The checkpoint {hooks.checkpoint} does not fit ({type(error).__name__}); delete it to start over."
         ) from error
+
+
+def _read_checkpoint(hooks: Hooks) -> Any:
+    """Return what a checkpoint holds; None without one, and, with a warning, where it is damaged."""
+    path = hooks.checkpoint
+    if path is None or not path.is_file():
+        return None
+    try:
+        with zipfile.ZipFile(path) as parts:
+            damaged = parts.testzip()  # torch.load does not look at the checksums
+        if damaged is None:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        reason = f"{damaged} is damaged"
+    except Exception as error:
+        reason = type(error).__name__
+    _warn(f"The checkpoint {path} cannot be read ({reason}); the training starts over.", hooks)
+    return None

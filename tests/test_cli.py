@@ -10,7 +10,7 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from hashbench.cli import main
+from hashbench.cli import main, sweeps
 from hashbench.results.store import RunDirectory
 
 
@@ -213,13 +213,23 @@ def test_a_runs_directory_that_is_not_ours(hashbench):
     assert "name a folder you may write to" in refused.stderr
 
 
-def test_two_processes_do_not_write_one_run(hashbench):
+def test_a_cell_that_another_process_is_at_is_waited_for(hashbench, monkeypatch):
     dry = hashbench(*TOY, "--bits", "16", "--dry-run").stdout
     directory = RunDirectory(Path(re.search(r"runs/\S+", dry).group()))
-    with directory.lock():
-        refused = hashbench(*TOY, "--bits", "16", code=2)
-    assert f"is being written by process {os.getpid()}" in refused.stderr
-    hashbench(*TOY, "--bits", "16")
+    lock = directory.lock()
+    lock.__enter__()
+    assert "running" in hashbench(*TOY, "--bits", "16", "--dry-run").stdout
+    tell = sweeps._wait
+
+    def tell_and_release(held):
+        tell(held)
+        lock.__exit__(None, None, None)
+
+    monkeypatch.setattr(sweeps, "_wait", tell_and_release)
+    ran = hashbench(*TOY, "--bits", "16,24")
+    waiting = f"crh on toy@small, 16 bits, seed 0: process {os.getpid()}"
+    assert ran.stderr.index("24 bits") < ran.stderr.index("Waiting for 1 cells") < ran.stderr.index(waiting)
+    assert directory.finished
 
 
 @pytest.mark.parametrize("what", ["compare", "show"])

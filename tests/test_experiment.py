@@ -128,3 +128,12 @@ def test_grid_is_complete_and_ordered():
     assert cells[-1] == ("d", "b", 32, 1)
     with pytest.raises(HashbenchError, match="--seeds 0"):
         grid(["a"], ["d"], [16], 0)
+
+
+def test_compiling_is_part_of_the_identity_only_where_it_is_done():
+    assert "compile" not in EXPERIMENT.identity["recipe"]
+    compiled = dataclasses.replace(EXPERIMENT, recipe=dataclasses.replace(EXPERIMENT.recipe, compile=True))
+    assert compiled.identity["recipe"]["compile"] is True
+    assert compiled.id != EXPERIMENT.id
+    assert Experiment.from_identity(compiled.identity).recipe.compile
+    assert not Experiment.from_identity(EXPERIMENT.identity).recipe.compile

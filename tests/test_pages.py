@@ -40,6 +40,24 @@ def test_the_method_of_the_guide_works(tmp_path, monkeypatch, fresh_methods):
         assert ran.exit_code == 0, f"{command}\n{ran.output}"
 
 
+@pytest.mark.parametrize("page", ["results-on-disk.md", "reproducing-a-paper.md"])
+def test_the_commands_about_a_sweep_work_in_their_order(tmp_path, monkeypatch, page):
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs" / page).read_text()
+    for name, content in re.findall(r"Save this as `(\w+\.toml)`:\n\n```toml\n(.*?)```", text, re.DOTALL):
+        Path(name).write_text(content.replace("fashion-mnist-10k", "toy"))
+    section = text[text.index("\n## ") :]
+    commands = re.findall(r"^    hashbench (.*)$", section, re.MULTILINE)
+    assert "verify runs" in commands
+    for command in commands:
+        arguments = shlex.split(
+            command.replace("fashion-mnist-10k@5k", "toy@small").replace("fashion-mnist-10k", "toy")
+        )
+        arguments = [str(next(Path().glob(part))) if "*" in part else part for part in arguments]
+        ran = CliRunner().invoke(main, arguments)
+        assert ran.exit_code == 0, f"{command}\n{ran.output}"
+
+
 def test_the_dry_run_of_the_reproduction_page_works(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs" / "reproducing-a-paper.md").read_text()

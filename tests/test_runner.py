@@ -34,7 +34,7 @@ def test_a_run_leaves_what_the_docs_say(settings):
     assert result.path.relative_to(settings["runs_dir"]).parts[:3] == ("toy@small", "crh", "16b")
     assert result.path.name == f"s0-{result.id[:8]}"
     found = {path.name for path in result.path.iterdir()}
-    assert found == {"spec.json", "result.json", "histograms.npz", "codes.npz", "model.pt", "log.jsonl"}
+    assert found == {"spec.json", "result.json", "histograms.npz", "codes.npz", "centers.npz", "model.pt", "log.jsonl"}
     assert result.metrics["mAP@all"] > 0.8  # chance is 1/3: the toy is easy
     low, high = result.bounds["mAP@all"]
     assert low <= result.metrics["mAP@all"] <= high
@@ -183,7 +183,7 @@ def test_one_failing_cell_leaves_the_others_alone(settings):
 
 def test_what_a_method_does_not_support_is_skipped_in_a_grid_and_refused_alone(settings):
     made = plan(["crh"], ["toy"], [1, 16], settings=Settings(**settings))
-    assert [cell.state for cell in made.cells] == ["skipped", "to do"]
+    assert [cell.standing.state for cell in made.cells] == ["skipped", "to do"]
     assert "cannot hold 3 classes" in made.cells[0].skipped
     with pytest.raises(HashbenchError, match="cannot hold 3 classes"):
         hashbench.run("crh", "toy", bits=1, **settings)

@@ -1,7 +1,6 @@
 """The trainer: hooks are called, schedule and clipping applied, a resumed training equals an uninterrupted one."""
 
 import dataclasses
-import io
 
 import pytest
 import torch
@@ -144,13 +143,39 @@ def test_resumed_equals_uninterrupted(tmp_path, optimizer):
         assert torch.equal(value, other), name
 
 
-def test_a_torn_checkpoint_is_named(tmp_path):
+@pytest.mark.parametrize("damage", ["torn", "no file of torch", "a flipped byte in a tensor"])
+def test_a_damaged_checkpoint_starts_the_training_over_and_says_so(tmp_path, damage):
     checkpoint = tmp_path / "checkpoint.pt"
-    buffer = io.BytesIO()
-    torch.save({"progress": {}}, buffer)
-    checkpoint.write_bytes(buffer.getvalue()[:-20])
+
+    def stop_after_second(line):
+        if line["epoch"] == 1:
+            raise Interrupted
+
     spy, network, arguments = made()
-    with pytest.raises(HashbenchError, match="delete it to train from the start"):
+    with pytest.raises(Interrupted):
+        train(spy, network, **arguments, hooks=Hooks(log=stop_after_second, checkpoint=checkpoint))
+    whole = checkpoint.read_bytes()
+    kept = torch.load(checkpoint, weights_only=True)["network"]["head.1.weight"]
+    at = whole.index(kept.numpy().tobytes())
+    checkpoint.write_bytes(
+        {
+            "torn": whole[:-20],
+            "no file of torch": b"text",
+            "a flipped byte in a tensor": whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :],
+        }[damage]
+    )
+    log = []
+    spy, network, arguments = made()
+    train(spy, network, **arguments, hooks=Hooks(log=log.append, checkpoint=checkpoint))
+    assert "cannot be read" in log[0]["warning"]
+    assert [line["epoch"] for line in log[1:]] == [0, 1, 2]
+
+
+def test_a_checkpoint_of_another_network_is_named(tmp_path):
+    checkpoint = tmp_path / "checkpoint.pt"
+    torch.save({"network": {}}, checkpoint)
+    spy, network, arguments = made()
+    with pytest.raises(HashbenchError, match=r"does not fit .* delete it to start over"):
         train(spy, network, **arguments, hooks=Hooks(checkpoint=checkpoint))
 
 
@@ -194,3 +219,51 @@ def test_bf16_computes_low_and_returns_float32():
     assert low.dtype == torch.float32
     assert not torch.equal(full, low)
     assert torch.allclose(full, low, atol=0.05)
+
+
+def test_a_compiled_network_trains_the_same_weights(monkeypatch):
+    compiled = []
+
+    def compile_eagerly(network):  # all of torch.compile but the last stage, which takes a minute
+        compiled.append(network)
+        return torch._dynamo.optimize("eager")(network)
+
+    monkeypatch.setattr(torch, "compile", compile_eagerly)
+    trained = []
+    for recipe in (RECIPE, dataclasses.replace(RECIPE, compile=True)):
+        spy, network, arguments = made(recipe)
+        train(spy, network, **arguments, hooks=Hooks())
+        trained.append((network, spy))
+    assert compiled == [trained[1][0]]
+    for (name, ours), theirs in zip(
+        trained[1][0].state_dict().items(), trained[0][0].state_dict().values(), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, msg=name)
+    assert trained[0][1].calls == trained[1][1].calls
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("tier", ["resident", "streamed"])
+def test_no_step_waits_for_the_gpu(tier, monkeypatch):
+    """Whatever waits inside an epoch raises here; the losses come to the host only at its end."""
+    monkeypatch.setenv("HASHBENCH_LOADER", tier)
+    monkeypatch.setattr("hashbench.training.CHECK_SECONDS", float("inf"))
+    spy, network, arguments = made()
+    inputs, labels = arguments["data"].inputs, arguments["data"].labels.numpy()
+    loader = TrainLoader(inputs, labels, batch_size=16, seed=0, device="cuda")
+    spy.to("cuda"), network.to("cuda")
+
+    class Watched:
+        def batches(self, epoch=0):
+            batches = loader.epoch(epoch)
+            first = next(batches)
+            torch.cuda.set_sync_debug_mode("error")
+            try:
+                yield first
+                yield from batches
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+
+    spy.epoch_sums = lambda out, batch: {"out": out.double().sum(dim=0)}
+    train(spy, network, **{**arguments, "data": Watched()}, hooks=Hooks())
+    assert len(spy.sums) == RECIPE.epochs

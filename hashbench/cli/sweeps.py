@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from hashbench.cli.base import command, data_options, names, size_option, warn
+from hashbench.cli.config import config_option, settings_of
 from hashbench.errors import HashbenchError
 
 if TYPE_CHECKING:
-    from hashbench.planning import Cell, Plan
+    from hashbench.planning import Cell, Plan, Rerun
+    from hashbench.results.claims import Held
 
 
 @command(
@@ -20,7 +23,9 @@ if TYPE_CHECKING:
     "hashbench run --method crh --dataset fashion-mosaic --bits 32 --seeds 5",
     "hashbench run --method crh --dataset fashion-mnist-10k --bits 32 --set crh.reassign=false",
     "hashbench run --method crh --dataset fashion-mnist-10k --bits 16,32 --epochs 5 --dry-run",
+    "hashbench run --config sweep.toml --rerun stale",
 )
+@config_option
 @click.option("--method", "methods", required=True, metavar="NAME[,NAME]",
               help="Methods; see `hashbench list methods`. Or classes in files: path/file.py:Class.")  # fmt: skip
 @click.option("--dataset", "datasets", required=True, metavar="NAME[@PROTOCOL][,...]", help="Data sets and protocols.")
@@ -33,15 +38,23 @@ if TYPE_CHECKING:
 @click.option("--epochs", type=int, metavar="N", help="Epochs instead of the recipe's.")
 @click.option("--set", "settings", multiple=True, metavar="OWNER.FIELD=VALUE",
               help="A field of a method (crh.heads=1) or of the recipe (recipe.batch_size=64).")  # fmt: skip
+@click.option("--compile", "compiled", is_flag=True, help="Train through torch.compile (recipe.compile=true).")
 @click.option("--evaluate-on", type=click.Choice(["test", "validation"]), default="test",
               help="validation: a fifth of train asks, the rest is trained on and searched.")  # fmt: skip
+@click.option("--eval-every", type=click.IntRange(min=1), metavar="N",
+              help="Log measures every N epochs, for looking only; see `hashbench plot training`.")  # fmt: skip
 @click.option("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")
 @click.option("--runs-dir", type=click.Path(path_type=Path), default=Path("runs"), help="Where results are kept.")
 @data_options
 @size_option("--data-size")
-@click.option("--dry-run", is_flag=True, help="Show what would be run, and run nothing.")
+@click.option("--rerun", type=click.Choice(["missing", "failed", "stale", "all"]), default="missing",
+              help="What to run: cells without a result; only those that failed; also those whose method's source has "
+              "changed since; all anew.")  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Show what would be run and how long it takes, and run nothing.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
+@click.pass_context
 def run(
+    context: click.Context,
     methods: str,
     datasets: str,
     bits: str,
@@ -50,27 +63,33 @@ def run(
     backbone: str | None,
     epochs: int | None,
     settings: tuple[str, ...],
+    compiled: bool,
     evaluate_on: str,
+    eval_every: int | None,
     device: str,
     runs_dir: Path,
     data_dir: Path | None,
     accept_unofficial: bool,
     size: int | None,
+    rerun: Rerun,
     dry_run: bool,
     quiet: bool,
 ) -> None:
     """Train methods on data sets at several code lengths, evaluate them, and keep the results.
 
-    Finished runs are loaded, not repeated; an interrupted run goes on from its last epoch.
+    Finished runs are loaded, not repeated; an interrupted run goes on from its last epoch. Several processes may
+    work on one sweep, also from other machines that share the folder: each cell is computed once.
     """
     from hashbench.experiment import parse_bits, parse_settings
 
     lengths = parse_bits(bits)  # what costs nothing to check is checked before torch is imported
-    overrides = parse_settings(settings)
+    chosen = [*settings_of(context), *settings, *(["recipe.compile=true"] if compiled else [])]
+    overrides = parse_settings(chosen)
     method_names, dataset_names = names("--method", methods), names("--dataset", datasets)
 
     from hashbench import planning, runner
     from hashbench.results.table import Comparison
+    from hashbench.runner import reason_of
 
     shared = planning.Settings(
         recipe=recipe,
@@ -84,6 +103,8 @@ def run(
         accept_unofficial=accept_unofficial,
         data_size=size,
         progress=not quiet and sys.stderr.isatty(),
+        eval_every=eval_every,
+        rerun=rerun,
     )
     plan = planning.plan(method_names, dataset_names, lengths, seeds=seeds, settings=shared)
     if len(plan.cells) == 1 and plan.cells[0].skipped is not None:
@@ -94,28 +115,57 @@ def run(
     for cell in plan.cells:
         if cell.skipped is not None:
             click.echo(f"skipped: {cell}: {cell.skipped}", err=True)
-    outcome = runner.execute(plan, on_cell=_announce)
+    outcome = runner.execute(plan, on_cell=_announce, on_wait=_wait)
     if outcome.results:
         comparison = Comparison.of(outcome.results)
         warn(comparison.problems)
         click.echo(comparison.render("text"))
         click.echo(f"Results are in {runs_dir}; `hashbench compare {runs_dir}` shows them again.")
+    if len(outcome.failures) > 1:
+        click.echo(f"{len(outcome.failures)} cells failed:", err=True)
+        for cell, error in outcome.failures:
+            click.echo(f"  {cell}: {reason_of(error)}", err=True)
     outcome.raise_first_failure()
     if not outcome.results:
-        raise HashbenchError("Every cell was skipped, so there is nothing to show; the reasons stand above.")
+        raise HashbenchError(
+            "No cell had failed, so there is nothing to run again."
+            if rerun == "failed"
+            else "Every cell was skipped, so there is nothing to show; the reasons stand above."
+        )
 
 
 def _announce(cell: Cell, at: int, of: int) -> None:
-    if cell.state != "skipped":
-        what = "already finished" if cell.state == "finished" else f"-> {cell.directory and cell.directory.path}"
-        click.echo(f"[{at}/{of}] {cell} {what}", err=True)
+    standing = cell.standing
+    what = f"-> {cell.directory and cell.directory.path}"
+    if cell.finished:
+        what = "already finished" + (f", but stale: {standing.note}" if standing.state == "stale" else "")
+    click.echo(f"[{at}/{of}] {cell} {what}", err=True)
+
+
+def _wait(held: Sequence[tuple[Cell, Held]]) -> None:
+    click.echo(f"Waiting for {len(held)} cells that other processes are at; their results are taken as they come:",
+               err=True)  # fmt: skip
+    for cell, other in held:
+        click.echo(f"  {cell}: {other.owner}", err=True)
 
 
 def _plan_table(plan: Plan) -> str:
     from tabulate import tabulate
 
-    rows = [
-        [c.dataset, c.method, c.bits, c.seed, c.state, c.skipped or (c.directory and c.directory.path)]
-        for c in plan.cells
-    ]
-    return tabulate(rows, headers=["data set", "method", "bits", "seed", "state", "where, or why not"])
+    from hashbench.results.estimates import duration, kind_of, seconds_by_kind
+
+    known, rerun = seconds_by_kind(plan.settings.runs_dir), plan.settings.rerun
+    rows, expected = [], list[float | None]()
+    for cell in plan.cells:
+        seconds = known.get(kind_of(cell.experiment.identity)) if cell.experiment is not None else None
+        if cell.to_compute(rerun):
+            expected.append(seconds)
+        takes = ("unknown" if seconds is None else duration(seconds)) if cell.to_compute(rerun) else ""
+        standing, place = cell.standing, cell.directory and cell.directory.path
+        rows.append([cell.dataset, cell.method, cell.bits, cell.seed, standing.state, takes, standing.note or place])
+    table = tabulate(rows, headers=["data set", "method", "bits", "seed", "state", "takes about", "where, or why"])
+    told = [seconds for seconds in expected if seconds is not None]
+    parts = [f"{len(expected)} of {len(plan.cells)} cells to compute"]
+    parts += [f"about {duration(sum(told))} one after another"] if told else []
+    parts += [f"{len(expected) - len(told)} of unknown length"] if len(told) < len(expected) else []
+    return f"{table}\n\n{', '.join(parts)}."

@@ -3,27 +3,72 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from hashbench.cli.base import command, warn
+from hashbench.cli.base import command, names, warn
+from hashbench.errors import HashbenchError
+
+if TYPE_CHECKING:
+    from hashbench.results.baseline import Test
 
 
 @command(
     "hashbench compare",
     "hashbench compare runs --format markdown",
     "hashbench compare runs --measure mAP@1000/hits --measure P@H2",
+    "hashbench compare runs --baseline crh --format latex",
+    "hashbench compare runs --baseline crh --test queries --method csq,dpn --bits 32,64",
 )
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--measure", "measures", multiple=True, metavar="NAME", help="Measures; default: the data set's own.")
-@click.option("--format", "form", type=click.Choice(["text", "markdown", "latex", "csv"]), default="text")
-def compare(runs: tuple[Path, ...], measures: tuple[str, ...], form: str) -> None:
-    """Print a table of the results in RUNS (default: runs): methods by code length, a block per data set."""
+@click.option("--baseline", metavar="ROW", help="Method or row to which the others' differences are shown and tested.")
+@click.option("--test", type=click.Choice(["seeds", "queries"]), show_default=False,
+              help="Welch's t-test over seeds (default), or a paired randomisation test over queries.")  # fmt: skip
+@click.option("--published", is_flag=True, help="Papers' numbers beside ours, marked as such.")
+@click.option("--published-from", metavar="FILE", type=click.Path(path_type=Path), help="The same, from your csv file.")
+@click.option("--bounds", is_flag=True, help="The worst and the best order of ties.")
+@click.option("--cost", is_flag=True, help="Training seconds, images/s and peak memory.")
+@click.option("--method", "methods", metavar="NAME[,NAME]", help="Only these methods, in this order.")
+@click.option("--dataset", "datasets", metavar="NAME[@PROTOCOL][,...]", help="Only these data sets, in this order.")
+@click.option("--bits", metavar="K[,K]", help="Only these code lengths.")
+@click.option("--format", "form", type=click.Choice(["text", "markdown", "latex", "html", "csv"]), default="text")
+def compare(
+    runs: tuple[Path, ...],
+    measures: tuple[str, ...],
+    baseline: str | None,
+    test: Test | None,
+    published: bool,
+    published_from: Path | None,
+    bounds: bool,
+    cost: bool,
+    methods: str | None,
+    datasets: str | None,
+    bits: str | None,
+    form: str,
+) -> None:
+    """Print a table of the results in RUNS (default: runs): methods by code length, a block per data set.
+
+    Each cell is the mean ± standard deviation over seeds, with their number; the best of a column is marked.
+    """
+    from hashbench.experiment import parse_bits
     from hashbench.results.table import compare as compare_runs
 
-    comparison = compare_runs(*(runs or (Path("runs"),)), measures=measures or None)
+    if test is not None and baseline is None:
+        raise HashbenchError(f"--test {test} has nothing to test against; name a row with --baseline.")
+    comparison = compare_runs(
+        *(runs or (Path("runs"),)),
+        measures=measures or None,
+        baseline=baseline,
+        test=test or "seeds",
+        published=published_from or published,
+        methods=None if methods is None else names("--method", methods),
+        datasets=None if datasets is None else names("--dataset", datasets),
+        bits=None if bits is None else parse_bits(bits),
+    )
     warn(comparison.problems)
-    click.echo(comparison.render(form))
+    click.echo(comparison.render(form, bounds=bounds, cost=cost))
 
 
 @command("hashbench show runs/fashion-mnist-10k@5k/crh/32b/s0-*")

@@ -1,20 +1,23 @@
 """Augmentations, drawn for a whole epoch on the CPU and applied to a batch at once on its device.
 
-Every augmentation comes down to a box in each image, which may reach over the edge (zeros there), and a flip. Boxes of
-the image's own size are gathered by index, pixel for pixel; boxes of other sizes are resampled with the antialiased
-bilinear filter of torchvision, which is separable, hence two small matrix products an image.
+Every augmentation comes down to a box in each image, which may reach over the edge (zeros there), a flip, and then a
+change of colours (colour.py). Boxes of the image's own size are gathered by index, pixel for pixel; boxes of other
+sizes are resampled with the antialiased bilinear filter of torchvision, which is separable, hence two small matrix
+products an image.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hashbench.datasets.colour import draw_colours, jitter
 from hashbench.errors import unknown
 
 PAD_SHARE = 8  # pad-crop pads by an eighth of the side: 4 pixels at 32
@@ -23,40 +26,58 @@ RATIO = (3 / 4, 4 / 3)  # resized-crop: width over height
 ATTEMPTS = 10  # boxes tried before resized-crop takes the largest that fits
 
 
+DrawBoxes = Callable[[torch.Generator, int, int, int], Tensor]  # (generator, count, height, width)
+
+
 @dataclass(frozen=True)
-class Geometry:
-    """Where n views are cut: `boxes` (n, 4) int64 as top, left, height, width in pixels, and `flips` (n,) bool."""
+class Parameters:
+    """What was drawn for n views: where they are cut, which are flipped, how their colours are changed."""
 
-    boxes: Tensor
-    flips: Tensor
+    boxes: Tensor  # (n, 4) int64: top, left, height, width in pixels
+    flips: Tensor  # (n,) bool
+    colours: Tensor | None = None  # (n, 4) float32: brightness, contrast, saturation, hue; None: as they are
 
-    def __getitem__(self, chosen: slice) -> Geometry:
-        return Geometry(self.boxes[chosen], self.flips[chosen])
+    def __getitem__(self, chosen: slice) -> Parameters:
+        return self._each(lambda drawn: drawn[chosen])
+
+    def to(self, device: torch.device | str) -> Parameters:
+        """Return the same on `device`, on its way there without anybody waiting."""
+        return self._each(lambda drawn: to_device(drawn, device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Parameters:
+        colours = None if self.colours is None else change(self.colours)
+        return Parameters(change(self.boxes), change(self.flips), colours)
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """A named augmentation: how its boxes are drawn (None: the whole image), and whether half the views are flipped."""
+    """A named augmentation: how boxes are drawn (None: the whole image), whether half are flipped, colours jittered."""
 
     name: str
-    draw_boxes: Callable[[torch.Generator, int, int, int], Tensor] | None = None
+    draw_boxes: DrawBoxes | None = None
     flips: bool = False
     resamples: bool = False  # boxes are of any size, and each becomes a whole view
+    jitters: bool = False
 
-    def draw(self, generator: torch.Generator, count: int, *, height: int, width: int) -> Geometry:
-        """Return the geometry of `count` views of images (height, width)."""
+    def draw(self, generator: torch.Generator, count: int, *, height: int, width: int) -> Parameters:
+        """Return the parameters of `count` views of images (height, width)."""
         whole = torch.tensor([[0, 0, height, width]]).expand(count, 4)
         boxes = self.draw_boxes(generator, count, height, width) if self.draw_boxes else whole
         flips = torch.rand(count, generator=generator) < 0.5 if self.flips else torch.zeros(count, dtype=torch.bool)
-        return Geometry(boxes, flips)
+        colours = draw_colours(generator, count) if self.jitters else None
+        return Parameters(boxes, flips, colours)
 
-    def apply(self, images: Tensor, geometry: Geometry, *, size: int = 0) -> Tensor:
+    def apply(self, images: Tensor, drawn: Parameters, *, size: int = 0) -> Tensor:
         """Return views (n, C, size, size) float32 in [0, 1] of images (n, C, H, W) uint8; size 0 keeps (H, W)."""
+        views = self._cut(images, drawn, size)
+        return views if drawn.colours is None else jitter(views, drawn.colours)
+
+    def _cut(self, images: Tensor, drawn: Parameters, size: int) -> Tensor:
         if self.resamples:
             height, width = (size, size) if size else images.shape[-2:]
-            return resample(to_unit(images), geometry, height=height, width=width)
+            return resample(to_unit(images), drawn, height=height, width=width)
         if self.draw_boxes or self.flips:
-            images = shift(images, geometry)
+            images = shift(images, drawn)
         return resize(to_unit(images), size)
 
 
@@ -65,6 +86,13 @@ def augmentation(name: str) -> Augmentation:
     if name not in AUGMENTATIONS:
         raise unknown("augmentation", name, AUGMENTATIONS)
     return AUGMENTATIONS[name]
+
+
+def to_device(values: Tensor, device: torch.device | str) -> Tensor:
+    """Return `values` on `device`; on their way to a GPU neither waits for the other."""
+    if torch.device(device).type == "cuda" and values.device.type == "cpu":
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)
 
 
 def to_unit(images: Tensor) -> Tensor:
@@ -80,26 +108,28 @@ def resize(images: Tensor, size: int | tuple[int, int]) -> Tensor:
     return F.interpolate(images, size=(height, width), mode="bilinear", align_corners=False, antialias=True)
 
 
-def shift(images: Tensor, geometry: Geometry) -> Tensor:
+def shift(images: Tensor, drawn: Parameters) -> Tensor:
     """Return images (n, C, H, W) cut at boxes of their own size, zero outside the image, flipped where asked."""
     count, channels, height, width = images.shape
-    rows = geometry.boxes[:, 0, None] + torch.arange(height, device=images.device)
+    rows = drawn.boxes[:, 0, None] + torch.arange(height, device=images.device)
     columns = torch.arange(width, device=images.device).expand(count, width)
-    columns = geometry.boxes[:, 1, None] + torch.where(geometry.flips[:, None], width - 1 - columns, columns)
+    columns = drawn.boxes[:, 1, None] + torch.where(drawn.flips[:, None], width - 1 - columns, columns)
     inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
     pixel = rows.clamp(0, height - 1)[:, :, None] * width + columns.clamp(0, width - 1)[:, None, :]
     source = pixel.reshape(count, 1, -1).expand(-1, channels, -1)
     return images.flatten(2).gather(2, source).reshape(images.shape) * inside[:, None]
 
 
-def resample(images: Tensor, geometry: Geometry, *, height: int, width: int) -> Tensor:
+def resample(images: Tensor, drawn: Parameters, *, height: int, width: int) -> Tensor:
     """Return float views (n, C, height, width): each box of float images (n, C, H, W) resized, flipped where asked."""
-    tops, lefts, heights, widths = geometry.boxes.unbind(1)
+    tops, lefts, heights, widths = drawn.boxes.unbind(1)
     down = _filter(tops, heights, images.shape[-2], height)
     across = _filter(lefts, widths, images.shape[-1], width)
-    across = torch.where(geometry.flips[:, None, None], across.flip(1), across)
+    across = torch.where(drawn.flips[:, None, None], across.flip(1), across)
     with torch.autocast(images.device.type, enabled=False):  # the filter's weights need all of float32
-        return down[:, None] @ images @ across[:, None].mT
+        rows = (images @ across[:, None].mT).permute(0, 2, 3, 1)
+        views = down @ rows.flatten(2)  # the larger product last, and straight into the layout of channels last
+    return views.unflatten(2, (width, -1)).permute(0, 3, 1, 2)
 
 
 def _filter(start: Tensor, length: Tensor, side: int, size: int) -> Tensor:
@@ -145,13 +175,17 @@ def _largest_box(height: int, width: int) -> tuple[int, int]:
     return height, width
 
 
-AUGMENTATIONS = {
-    chosen.name: chosen
-    for chosen in (
-        Augmentation("none"),
-        Augmentation("flip", flips=True),
-        Augmentation("pad-crop", draw_boxes=_pad_boxes),
-        Augmentation("pad-crop-flip", draw_boxes=_pad_boxes, flips=True),
-        Augmentation("resized-crop-flip", draw_boxes=_area_boxes, flips=True, resamples=True),
+def _combined() -> Iterator[Augmentation]:
+    """Yield every combination of a cut, a flip and colour jitter; its name lists them in this order."""
+    cuts: tuple[tuple[str, DrawBoxes | None], ...] = (
+        ("", None),
+        ("pad-crop", _pad_boxes),
+        ("resized-crop", _area_boxes),
     )
-}
+    for (cut, draw_boxes), flips, jitters in product(cuts, (False, True), (False, True)):
+        parts = [cut, "flip" if flips else "", "jitter" if jitters else ""]
+        name = "-".join(filter(None, parts)) or "none"
+        yield Augmentation(name, draw_boxes, flips=flips, resamples=draw_boxes is _area_boxes, jitters=jitters)
+
+
+AUGMENTATIONS = {chosen.name: chosen for chosen in _combined()}

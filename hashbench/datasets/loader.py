@@ -1,7 +1,8 @@
-"""The device loader: the training set lies on the device as uint8, and batches are gathered and augmented there.
+"""The device loader: batches of uint8 are gathered from the device's memory or streamed to it, and augmented there.
 
-The order of an epoch and all its augmentation parameters are drawn on the CPU before its first step and moved once, so
-one seed means the same batches on every device and for every method, and no step waits for the host.
+Both tiers give the same tensors; free memory decides between them (memory.py). The order of an epoch and all its
+augmentation parameters are drawn on the CPU before its first step and moved once, so one seed means the same batches on
+every device and for every method, and no step waits for the host.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hashbench.datasets.augment import Geometry, augmentation, resize, to_unit
+from hashbench.datasets.augment import Parameters, augmentation, resize, to_device, to_unit
+from hashbench.datasets.memory import choose_tier
+from hashbench.datasets.streaming import resident, row_bytes, streamed
 from hashbench.errors import HashbenchError
 from hashbench.seeds import generator
 
@@ -42,6 +45,7 @@ class TrainLoader:
         inputs: np.ndarray | Tensor,
         labels: np.ndarray | Tensor | None,
         *,
+        index: np.ndarray | None = None,
         batch_size: int,
         seed: int,
         device: torch.device | str,
@@ -50,13 +54,15 @@ class TrainLoader:
         views: int = 1,
         channels_last: bool = False,
     ):
-        """Move inputs (N, C, H, W) uint8 or (N, width) float32, and labels (N, C), to `device`.
+        """Serve inputs (N, C, H, W) uint8 or (N, width) float32, or those at `index` (n,), with labels (n, C).
 
-        `size` is the side in pixels of the square views, 0 for the images' own; each batch holds `views` independently
-        augmented views. Raises HashbenchError for an unknown augmentation, for one asked of vectors, and for a batch
-        size, a number of views or a training set below one.
+        The inputs may be a memory map larger than memory: then they stay there, and each batch is read ahead. `size` is
+        the side in pixels of the square views, 0 for the images' own; each batch holds `views` independently augmented
+        views. Raises HashbenchError for an unknown augmentation, for one asked of vectors, and for a batch size, a
+        number of views or a training set below one.
         """
-        for what, value in (("batch size", batch_size), ("number of views", views), ("training set", len(inputs))):
+        count = len(inputs) if index is None else len(index)
+        for what, value in (("batch size", batch_size), ("number of views", views), ("training set", count)):
             if value < 1:
                 raise HashbenchError(f"A {what} of {value} cannot be trained on; it must be at least 1.")
         self._augmentation = augmentation(augment)
@@ -65,9 +71,15 @@ class TrainLoader:
             raise HashbenchError(
                 f"The augmentation '{augment}' is for images, but these inputs are vectors; use 'none'."
             )
-        self._inputs = _to_device(_as_tensor(inputs), device)
-        self.labels = None if labels is None else _to_device(_as_tensor(labels), device).float()  # (N, C), multi-hot
-        self._bounds = _batch_bounds(len(inputs), batch_size)
+        self._device = torch.device(device)
+        self.tier = choose_tier(count * row_bytes(inputs), self._device)
+        self._inputs: np.ndarray | Tensor = inputs
+        self._index = np.arange(count) if index is None else np.asarray(index)
+        if self.tier == "resident":
+            self._inputs = resident(inputs, index, self._device)
+        self.labels = None if labels is None else to_device(torch.as_tensor(labels), device).float()  # (n, C)
+        self._count, self._shape = count, tuple(inputs.shape[1:])
+        self._bounds = _batch_bounds(count, batch_size)
         self._seed, self._size, self._views, self._channels_last = seed, size, views, channels_last
 
     @property
@@ -77,33 +89,40 @@ class TrainLoader:
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """Yield the batches of an epoch, counted from 0, every sample in exactly one of them."""
-        device, count = self._inputs.device, len(self._inputs)
-        order = _to_device(torch.randperm(count, generator=generator(self._seed, "order", epoch)), device)
-        geometries = [self._draw(epoch, view) for view in range(self._views)]
-        for number, (start, stop) in enumerate(self._bounds):
-            index = order[start:stop]
-            chosen = self._inputs[index]
+        order = torch.randperm(self._count, generator=generator(self._seed, "order", epoch))
+        there = to_device(order, self._device)
+        drawn = [self._draw(epoch, view) for view in range(self._views)]
+        batches = zip(self._bounds, self._gathered(order, there), strict=True)
+        for number, ((start, stop), chosen) in enumerate(batches):
+            index = there[start:stop]
             yield Batch(
-                views=tuple(self._view(chosen, geometry, slice(start, stop)) for geometry in geometries),
-                labels=None if self.labels is None else self.labels[index],
+                views=tuple(self._view(chosen, parameters, slice(start, stop)) for parameters in drawn),
+                labels=None if self.labels is None else self.labels.index_select(0, index),
                 index=index,
                 epoch=epoch,
                 step=epoch * self.steps_per_epoch + number,
             )
 
-    def _draw(self, epoch: int, view: int) -> Geometry | None:
+    def _gathered(self, order: Tensor, there: Tensor) -> Iterator[Tensor]:
+        """Yield the inputs of each batch, on the device: `order` is the epoch's on the host, `there` on the device."""
+        if self.tier == "resident":
+            assert isinstance(self._inputs, Tensor)
+            return (self._inputs.index_select(0, there[start:stop]) for start, stop in self._bounds)
+        rows = self._index[order.numpy()]
+        return streamed(self._inputs, (rows[start:stop] for start, stop in self._bounds), self._device)
+
+    def _draw(self, epoch: int, view: int) -> Parameters | None:
         if not self._is_images:
             return None
-        height, width = self._inputs.shape[-2:]
+        height, width = self._shape[-2:]
         stream = generator(self._seed, "augment", epoch, view)
-        drawn = self._augmentation.draw(stream, len(self._inputs), height=height, width=width)
-        device = self._inputs.device
-        return Geometry(_to_device(drawn.boxes, device), _to_device(drawn.flips, device))
+        drawn = self._augmentation.draw(stream, self._count, height=height, width=width)
+        return drawn.to(self._device)
 
-    def _view(self, chosen: Tensor, geometry: Geometry | None, place: slice) -> Tensor:
-        if geometry is None:
+    def _view(self, chosen: Tensor, drawn: Parameters | None, place: slice) -> Tensor:
+        if drawn is None:
             return chosen
-        return _laid_out(self._augmentation.apply(chosen, geometry[place], size=self._size), self._channels_last)
+        return _laid_out(self._augmentation.apply(chosen, drawn[place], size=self._size), self._channels_last)
 
 
 def steps_per_epoch(num_train: int, batch_size: int) -> int:
@@ -122,13 +141,13 @@ def inference_batches(
 ) -> Iterator[Tensor]:
     """Yield inputs in order, without augmentation: images as float32 in [0, 1] of `size`, vectors as they are.
 
-    With `index` (n,), only those inputs, in that order. One batch at a time is read from `inputs`, which may be a
-    memory map larger than memory.
+    With `index` (n,), only those inputs, in that order. A few batches at a time are read from `inputs`, ahead of their
+    use; it may be a memory map larger than memory.
     """
     count = len(inputs) if index is None else len(index)
-    for start in range(0, count, batch_size):
-        chosen = slice(start, start + batch_size) if index is None else index[start : start + batch_size]
-        batch = _to_device(_as_tensor(inputs[chosen]), device)
+    starts = range(0, count, batch_size)
+    rows = (slice(at, at + batch_size) if index is None else index[at : at + batch_size] for at in starts)
+    for batch in streamed(inputs, rows, torch.device(device)):
         yield _laid_out(resize(to_unit(batch), size), channels_last) if batch.ndim == 4 else batch
 
 
@@ -138,17 +157,6 @@ def _batch_bounds(count: int, batch_size: int) -> list[tuple[int, int]]:
     if batch_size > 1 and len(starts) > 1 and count - starts[-1] == 1:
         starts.pop()
     return list(zip(starts, [*starts[1:], count], strict=True))
-
-
-def _as_tensor(values: np.ndarray | Tensor) -> Tensor:
-    # A copy, because torch cannot share the read-only memory of a memory map.
-    return values if isinstance(values, Tensor) else torch.tensor(values)
-
-
-def _to_device(values: Tensor, device: torch.device | str) -> Tensor:
-    if torch.device(device).type == "cuda" and values.device.type == "cpu":
-        return values.pin_memory().to(device, non_blocking=True)
-    return values.to(device)
 
 
 def _laid_out(images: Tensor, channels_last: bool) -> Tensor:

@@ -48,6 +48,7 @@ class Recipe:
     augment: str = "none"
     views: int = 1
     precision: Literal["fp32", "bf16"] = "fp32"
+    compile: bool = False  # the network through torch.compile: the same up to the last digits, which training magnifies
 
     def __post_init__(self) -> None:
         """Refuse settings that no training can have; raises HashbenchError."""

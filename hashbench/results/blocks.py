@@ -45,7 +45,10 @@ class Block:
         return next((inputs for inputs in _BY_TRAINING if inputs in found), min(found))
 
     def rows(self) -> dict[str, list[Result]]:
-        """Return the results by row label, `crh (reassign=false)`, in the order in which the rows first occur."""
+        """Return the results by row label, `crh (reassign=false)`.
+
+        Methods come in the order in which they first occur, the variants of one by their labels.
+        """
         seen: dict[tuple[str, str], set[Any]] = {}  # (method, coordinate) -> its values
         for result in self.results:
             for key in ("method_version", "inputs"):
@@ -54,7 +57,15 @@ class Block:
         for result in self.results:
             told = [key for key in ("method_version", "inputs") if len(seen[result.coords["method"], key]) > 1]
             rows.setdefault(_label(result, told), []).append(result)
-        return rows
+        methods = list(dict.fromkeys(result.coords["method"] for result in self.results))
+        return dict(sorted(rows.items(), key=lambda row: (methods.index(row[1][0].coords["method"]), row[0])))
+
+    def epoch_words(self) -> str:
+        """Return which epoch counts: `last epoch`."""
+        if self.epoch is None:
+            return "no epochs"
+        kept = self.epoch["kept"]
+        return f"epoch {kept}" if isinstance(kept, int) else f"{kept} epoch"
 
     def describe(self) -> str:
         """Return the conditions that every caption names, as a part of a sentence."""
@@ -62,7 +73,7 @@ class Block:
             [
                 f"backbone {self.conditions['backbone'] or 'none'}",
                 f"recipe {self.conditions['recipe']}",
-                _epoch_words(self.epoch),
+                self.epoch_words() + (f" of {self.epoch['of']}" if self.epoch else ""),
                 f"{self.conditions['evaluated']} queries",
                 f"ties {self.conditions['ties']}",
             ]
@@ -122,13 +133,6 @@ def _label(result: Result, told: Sequence[str]) -> str:
 
 def _value(value: Any) -> str:
     return value if isinstance(value, str) else dumps(value)
-
-
-def _epoch_words(epoch: dict[str, Any] | None) -> str:
-    if epoch is None:
-        return "no epochs"
-    kept = epoch["kept"]
-    return f"{f'epoch {kept}' if isinstance(kept, int) else f'{kept} epoch'} of {epoch['of']}"
 
 
 def _words(key: str) -> str:

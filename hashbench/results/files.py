@@ -5,26 +5,33 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import io
 import os
+import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 from hashbench.errors import HashbenchError
 
-_PART = ".{name}.{pid}.part"  # hidden, so that a reader's glob for *.json never meets half a file
+# Hidden, so that a reader's glob for *.json never meets half a file; machines that share a folder may share a pid too.
+_PART = ".{name}.{pid}-{token}.part"
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that takes the place of `path` when the block ends, and vanishes when it fails (HashbenchError)."""
-    part = path.with_name(_PART.format(name=path.name, pid=os.getpid()))
+def replacing(path: Path, *, allowed: Callable[[], None] = lambda: None) -> Iterator[BinaryIO]:
+    """Open a file that takes the place of `path` when the block ends, and vanishes when it fails (HashbenchError).
+
+    `allowed` is called at the last moment, and raises where `path` must not be touched any more.
+    """
+    part = path.with_name(_PART.format(name=path.name, pid=os.getpid(), token=secrets.token_hex(4)))
     try:
+        with reported(path), _candid(_Disk(part, "w")) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())  # before the rename: a power cut must not leave a name without its content
+        allowed()
         with reported(path):
-            with open(part, "wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())  # before the rename: a power cut must not leave a name without its content
             os.replace(part, path)
             _sync_folder(path.parent)
     except BaseException:
@@ -33,9 +40,34 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
-def write_text(path: Path, text: str) -> None:
-    """Put `text` at `path` in one step; raises HashbenchError where the file cannot be written."""
-    with replacing(path) as file:
+class _Disk(io.FileIO):
+    """A file that remembers what the operating system refused."""
+
+    refusal: OSError | None = None
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.refusal = error
+            raise
+
+
+@contextlib.contextmanager
+def _candid(disk: _Disk) -> Iterator[BinaryIO]:
+    """Open a writer to `disk` and tell its refusal, whatever a library makes of it: torch, an assertion of its own."""
+    try:
+        with io.BufferedWriter(disk) as file:
+            yield cast(BinaryIO, file)
+    except Exception as error:
+        if disk.refusal is None or disk.refusal is error:
+            raise
+        raise disk.refusal from error
+
+
+def write_text(path: Path, text: str, *, allowed: Callable[[], None] = lambda: None) -> None:
+    """Put `text` at `path` in one step, as `replacing` does; raises HashbenchError where it cannot be written."""
+    with replacing(path, allowed=allowed) as file:
         file.write(text.encode())
 
 
@@ -48,7 +80,7 @@ def make_folder(path: Path) -> None:
 def remove_parts(folder: Path) -> None:
     """Remove what killed processes left half-written in `folder`; only for the holder of its lock."""
     with reported(folder):
-        for part in folder.glob(_PART.format(name="*", pid="*")):
+        for part in folder.glob(_PART.format(name="*", pid="*", token="*")):
             part.unlink(missing_ok=True)
 
 

@@ -1,47 +1,59 @@
-"""A comparison as text, Markdown, LaTeX (booktabs) or CSV."""
+"""A comparison as text, Markdown, LaTeX (booktabs), HTML or CSV."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
-import re
 import textwrap
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
 
 from hashbench.errors import unknown
+from hashbench.results import escaping
+from hashbench.results.cells import Cell, Cost, Row, Table
 from hashbench.results.plain import dumps
 
 if TYPE_CHECKING:
-    from hashbench.results.table import Cell, Comparison, Table
+    from hashbench.results.table import Comparison
 
-DIGITS = 4  # of a mean and its std
+DIGITS = 4  # of a mean, its std and a difference
 _MISSING = "—"
-_LATEX = {
-    **{character: "\\" + character for character in "&%$#_{}"},
-    "\\": r"\textbackslash{}",
-    "^": r"\textasciicircum{}",
-    "~": r"\textasciitilde{}",
-    "|": r"\textbar{}",
-    "<": "$<$",
-    ">": "$>$",
-    "±": r"$\pm$",
-    "—": "---",
-    "†": r"\textsuperscript{\dag}",
-    "‡": r"\textsuperscript{\ddag}",
-    "§": r"\textsuperscript{\S}",
-    "¶": r"\textsuperscript{\P}",
+_WIDTH = 100  # of the text around a table
+_ARROWS = {"above": "↑", "below": "↓", "": ""}
+_COSTS: dict[str, tuple[str, int]] = {  # of Cost: the column's head, decimals
+    "train_s": ("train s", 1),
+    "prepare_s": ("prepare s", 1),
+    "images_per_s": ("images/s", 0),
+    "peak_memory_mb": ("peak MB", 0),
 }
 
 
-def render(comparison: Comparison, format: str) -> str:
+@dataclass(frozen=True)
+class _Columns:
+    """What the reader asked for beside means and differences."""
+
+    bounds: bool = False
+    cost: bool = False
+
+
+@dataclass(frozen=True)
+class _Style:
+    """How a format writes text, the best of a column and the second best."""
+
+    escape: Callable[[str], str]
+    best: str = "{}"
+    second: str = "{}"
+
+
+def render(comparison: Comparison, format: str, *, bounds: bool = False, cost: bool = False) -> str:
     """Return the comparison in one of FORMATS; raises HashbenchError for another format."""
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
-    return FORMATS[format](comparison)
+    return FORMATS[format](comparison, _Columns(bounds, cost))
 
 
 def rounded(mean: float) -> float:
@@ -63,105 +75,228 @@ def _plain_text(value: Any) -> str:
         return f"{value:.{DIGITS}f}"
     if isinstance(value, dict | list):
         return dumps(value)
-    return _MISSING if value is None else str(value)
+    return _MISSING if value is None else escaping.plain(str(value))
 
 
-def _text(comparison: Comparison) -> str:
-    return "\n\n".join(map(_text_table, comparison.tables))
+# Formats
 
 
-def _text_table(table: Table) -> str:
-    grid = _grid(table, strong=lambda text: "*" + text, escape=str)
-    body = tabulate(grid[1:], headers=grid[0], disable_numparse=True, colalign=_alignment(table))
-    notes = [f"{mark} {sentence}" for mark, sentence in table.notes]
-    if any(cell.best for row in table.rows for cell in row.cells):
-        notes.append("* best of its column.")
-    return "\n".join([table.title, *textwrap.wrap(table.caption, 100), "", body, *notes])
+def _text(comparison: Comparison, columns: _Columns) -> str:
+    style = _Style(escaping.plain, best="*{}")
+
+    def one(table: Table) -> str:
+        body = tabulate(_body(table, style, columns), headers=_heads(table, style, columns),
+                        disable_numparse=True, colalign=_alignment(table, columns))  # fmt: skip
+        notes = _notes(table, columns)
+        if any(cell.best for row in table.rows for cell in row.cells):
+            notes.append("* best of its column.")
+        prose = [_wrapped(style.escape(note)) for note in notes]
+        return "\n".join([style.escape(table.title), _wrapped(style.escape(table.caption)), "", body, *prose])
+
+    return "\n\n".join(map(one, comparison.tables))
 
 
-def _markdown(comparison: Comparison) -> str:
-    return "\n\n".join(map(_markdown_table, comparison.tables))
+def _markdown(comparison: Comparison, columns: _Columns) -> str:
+    style = _Style(escaping.markdown, best="**{}**")
+
+    def one(table: Table) -> str:
+        body = tabulate(_body(table, style, columns), headers=_heads(table, style, columns), tablefmt="pipe",
+                        disable_numparse=True, colalign=_alignment(table, columns))  # fmt: skip
+        caption = f"**{style.escape(table.title)}**, {style.escape(table.caption)}"
+        return "\n\n".join([caption, body, *map(style.escape, _notes(table, columns))])
+
+    return "\n\n".join(map(one, comparison.tables))
 
 
-def _markdown_table(table: Table) -> str:
-    grid = _grid(table, strong="**{}**".format, escape=_escape_markdown)
-    body = tabulate(grid[1:], headers=grid[0], tablefmt="pipe", disable_numparse=True, colalign=_alignment(table))
-    caption = f"**{_escape_markdown(table.title)}**, {_escape_markdown(table.caption)}"
-    return "\n\n".join([caption, body, *(_escape_markdown(f"{mark} {sentence}") for mark, sentence in table.notes)])
+def _latex(comparison: Comparison, columns: _Columns) -> str:
+    style = _Style(escaping.latex, best=r"\textbf{{{}}}", second=r"\underline{{{}}}")
+
+    def one(table: Table) -> str:
+        lines = [" & ".join(cells) + r" \\" for cells in _body(table, style, columns)]
+        ours = sum(not row.published for row in table.rows)
+        notes = [rf"\par\smallskip{{\footnotesize {style.escape(note)}}}" for note in _notes(table, columns)]
+        return "\n".join(
+            [
+                r"\begin{table}",
+                r"\centering",
+                rf"\caption{{{style.escape(f'{table.title}, {table.caption}')}}}",
+                rf"\begin{{tabular}}{{l{'r' * (len(_heads(table, style, columns)) - 1)}}}",
+                r"\toprule",
+                " & ".join(_heads(table, style, columns)) + r" \\",
+                r"\midrule",
+                *lines[:ours],
+                *([r"\midrule", *lines[ours:]] if lines[ours:] else []),
+                r"\bottomrule",
+                r"\end{tabular}",
+                *notes,
+                r"\end{table}",
+            ]
+        )
+
+    return "% Needs \\usepackage{booktabs}.\n" + "\n\n".join(map(one, comparison.tables))
 
 
-def _latex(comparison: Comparison) -> str:
-    return "% Needs \\usepackage{booktabs}.\n" + "\n\n".join(map(_latex_table, comparison.tables))
+def _html(comparison: Comparison, columns: _Columns) -> str:
+    """Return a fragment: one <figure class="comparison"> for each table; the page around it brings the style."""
+    style = _Style(escaping.html, best="<strong>{}</strong>", second="<u>{}</u>")
 
-
-def _latex_table(table: Table) -> str:
-    header, *rows = (
-        " & ".join(row) + r" \\" for row in _grid(table, strong=r"\textbf{{{}}}".format, escape=_escape_latex)
-    )
-    notes = [
-        rf"\par\smallskip{{\footnotesize {_escape_latex(f'{mark} {sentence}')}}}" for mark, sentence in table.notes
-    ]
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{_escape_latex(f'{table.title}, {table.caption}')}}}",
-            rf"\begin{{tabular}}{{l{'r' * len(table.bits)}}}",
-            r"\toprule",
-            header,
-            r"\midrule",
-            *rows,
-            r"\bottomrule",
-            r"\end{tabular}",
-            *notes,
-            r"\end{table}",
+    def lines(table: Table, *, published: bool) -> list[str]:
+        rows = [row for row in table.rows if row.published == published]
+        cells = [cells for row, cells in zip(table.rows, _body(table, style, columns), strict=True) if row in rows]
+        return [
+            f'<tr><th scope="row">{label}</th>{"".join(f"<td>{text}</td>" for text in texts)}</tr>'
+            for label, *texts in cells
         ]
-    )
+
+    def one(table: Table) -> str:
+        heads = "".join(f'<th scope="col">{head}</th>' for head in _heads(table, style, columns))
+        published = lines(table, published=True)
+        notes = [f"<p>{style.escape(note)}</p>" for note in _notes(table, columns)]
+        return "\n".join(
+            [
+                '<figure class="comparison">',
+                "<table>",
+                f"<caption><strong>{style.escape(table.title)}</strong>, {style.escape(table.caption)}</caption>",
+                f"<thead><tr>{heads}</tr></thead>",
+                "<tbody>",
+                *lines(table, published=False),
+                "</tbody>",
+                *(['<tbody class="published">', *published, "</tbody>"] if published else []),
+                "</table>",
+                *(["<figcaption>", *notes, "</figcaption>"] if notes else []),
+                "</figure>",
+            ]
+        )
+
+    return "\n\n".join(map(one, comparison.tables))
 
 
-def _csv(comparison: Comparison) -> str:
-    columns = dict.fromkeys(key for record in comparison.records for key in record)
+def _csv(comparison: Comparison, columns: _Columns) -> str:
+    """Return a line for each cell, with everything that is known of it, whatever columns were asked for."""
+    lines = [_line(table, row, i) for table in comparison.tables for row in table.rows for i in range(len(table.bits))]
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer = csv.DictWriter(text, dict.fromkeys(key for line in lines for key in line), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(comparison.records)
+    for line in lines:
+        writer.writerow({key: escaping.csv(value) if isinstance(value, str) else value for key, value in line.items()})
     return text.getvalue().rstrip("\n")
 
 
-def _grid(table: Table, *, strong: Callable[[str], str], escape: Callable[[str], str]) -> list[list[str]]:
-    """Return header and rows as strings, escaped, the best cells made `strong`."""
-    counted = any(len(cell.values) > 1 for row in table.rows for cell in row.cells)
-    header = ["method", *(f"{bits} bits" for bits in table.bits)]
-    rows = []
-    for row in table.rows:
-        cells = [escape(_cell_text(cell, counted=counted)) for cell in row.cells]
-        shown = [strong(text) if cell.best else text for cell, text in zip(row.cells, cells, strict=True)]
-        rows.append([escape(f"{row.label} {row.mark}".strip()), *shown])
-    return [header, *rows]
-
-
-def _cell_text(cell: Cell, *, counted: bool) -> str:
-    if math.isnan(cell.mean):
-        return _MISSING
-    std = "" if cell.std is None else f" ± {cell.std:.{DIGITS}f}"
-    return f"{cell.mean:.{DIGITS}f}{std}" + (f" ({len(cell.values)})" if counted else "")
-
-
-def _alignment(table: Table) -> list[str]:
-    return ["left", *("right" for _ in table.bits)]
-
-
-def _escape_markdown(text: str) -> str:
-    return re.sub(r"([\\|`*<])", r"\\\1", text)
-
-
-def _escape_latex(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
-
-
-FORMATS: dict[str, Callable[[Comparison], str]] = {
+FORMATS: dict[str, Callable[[Comparison, _Columns], str]] = {
     "text": _text,
     "markdown": _markdown,
     "latex": _latex,
+    "html": _html,
     "csv": _csv,
 }
+
+
+# What the formats share
+
+
+def _heads(table: Table, style: _Style, columns: _Columns) -> list[str]:
+    heads = ["method", *(f"{bits} bits" for bits in table.bits), *(_COSTS[key][0] for key in _costs(table, columns))]
+    return [style.escape(head) for head in heads]
+
+
+def _body(table: Table, style: _Style, columns: _Columns) -> list[list[str]]:
+    """Return the rows as strings, escaped and styled."""
+    counted = any(len(cell.values) > 1 for row in table.rows for cell in row.cells)
+    return [
+        [
+            style.escape(f"{row.label} {row.mark}".strip()),
+            *(_cell(cell, style, columns, counted=counted and not row.published) for cell in row.cells),
+            *(style.escape(_cost_text(row.cost, key)) for key in _costs(table, columns)),
+        ]
+        for row in table.rows
+    ]
+
+
+def _cell(cell: Cell, style: _Style, columns: _Columns, *, counted: bool) -> str:
+    if not cell.values:
+        return style.escape(_MISSING)
+    text = f"{cell.mean:.{DIGITS}f}" + ("" if cell.std is None else f" ± {cell.std:.{DIGITS}f}")
+    text += f" ({len(cell.values)})" if counted else ""
+    if columns.bounds and cell.bounds is not None:
+        text += f" [{cell.bounds[0]:.{DIGITS}f}, {cell.bounds[1]:.{DIGITS}f}]"
+    shown = (style.best if cell.best else style.second if cell.second else "{}").format(style.escape(text))
+    return shown if cell.difference is None else f"{shown} {style.escape(_difference(cell))}"
+
+
+def _difference(cell: Cell) -> str:
+    """Return a signed difference behind the arrow of a significant one: ↑+0.0120."""
+    assert cell.difference is not None
+    signed = f"{cell.difference:+.{DIGITS}f}".replace("-", "−")
+    return _ARROWS[cell.verdict] + (signed if rounded(cell.difference) else f"±{0:.{DIGITS}f}")
+
+
+def _costs(table: Table, columns: _Columns) -> list[str]:
+    """Return the cost columns of a table; that of the preparation only where a method has one."""
+    if not columns.cost:
+        return []
+    return [key for key in _COSTS if key != "prepare_s" or any(row.cost.prepare_s for row in table.rows)]
+
+
+def _cost_text(cost: Cost, key: str) -> str:
+    value: float | None = getattr(cost, key)
+    return _MISSING if value is None else f"{value:,.{_COSTS[key][1]}f}"
+
+
+def _notes(table: Table, columns: _Columns) -> list[str]:
+    notes = [f"{mark} {sentence}".strip() for mark, sentence in table.notes]
+    if columns.bounds:
+        notes.append("[worst, best]: the means if all items at one distance came in the worst or the best order.")
+    if columns.cost:
+        prepared = (
+            "prepare s its own stages before that, in full also where the cache had them"
+            if "prepare_s" in _costs(table, columns)
+            else "no method here has stages before that"
+        )
+        where = "; ".join(table.devices) or "an unknown device"
+        notes.append(
+            f"Cost: means over all runs of a row; train s is the training alone, {prepared}. On {where}"
+            f"{', so not to be compared' if len(table.devices) > 1 else ''}."
+        )
+    return notes
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, _WIDTH, break_on_hyphens=False)  # a name stays whole, to be searched for
+
+
+def _alignment(table: Table, columns: _Columns) -> list[str]:
+    return ["left", *["right"] * (len(table.bits) + len(_costs(table, columns)))]
+
+
+def _line(table: Table, row: Row, place: int) -> dict[str, Any]:
+    cell = row.cells[place]
+    lower, upper = cell.bounds or (None, None)
+    conditions = {
+        key: dumps(value) if isinstance(value, dict | list) else value for key, value in table.conditions.items()
+    }
+    if row.published:  # the others are ours
+        conditions = {key: conditions.get(key) for key in ("dataset", "protocol", "evaluated")}
+    return {
+        "row": row.label,
+        "method": row.method,
+        "bits": table.bits[place],
+        "measure": table.measure,
+        "n": len(cell.values),
+        "mean": None if math.isnan(cell.mean) else cell.mean,
+        "std": cell.std,
+        "values": " ".join(map(repr, cell.values)),
+        "lower": lower,
+        "upper": upper,
+        "best": cell.best,
+        "baseline": table.baseline,
+        "difference": cell.difference,
+        "test": table.test if cell.p is not None else None,
+        "p_holm": cell.p,
+        "source": row.source,
+        "note": next((sentence for mark, sentence in table.notes if mark and mark == row.mark), ""),
+        "train_s": row.cost.train_s,
+        "prepare_s": row.cost.prepare_s,
+        "images_per_s": row.cost.images_per_s,
+        "peak_memory_mb": row.cost.peak_memory_mb,
+        **conditions,
+    }

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import cast
+
+import numpy as np
 
 from hashbench.errors import HashbenchError
 from hashbench.metrics.hamming import Histograms
@@ -22,6 +24,7 @@ class Score:
     value: float | None = None
     lower: float | None = None
     upper: float | None = None
+    queries: np.ndarray | None = field(default=None, compare=False)  # (Q,) the value of each, where it was asked for
 
 
 Scores = dict[str, dict[str, Score]]  # run id -> measure -> score
@@ -38,8 +41,10 @@ def measure_name(name: str) -> str:
     return str(measure)
 
 
-def all_scores(results: Sequence[Result], measures: Sequence[str] | None, problems: list[str]) -> Scores:
-    """Return the scores of each run, of its default measure where `measures` is None.
+def all_scores(
+    results: Sequence[Result], measures: Sequence[str] | None, problems: list[str], *, per_query: bool = False
+) -> Scores:
+    """Return the scores of each run, of its default measure where `measures` is None; `per_query` reads histograms.
 
     For each measure that some run lacks, one sentence joins `problems` to say how many, and why the first does.
     """
@@ -48,14 +53,19 @@ def all_scores(results: Sequence[Result], measures: Sequence[str] | None, proble
     for result in results:
         histograms = functools.cache(functools.partial(_histograms, result))  # read at most once, and only if needed
         for measure in measures or [result.coords["measure"]]:
+            score = _stored(result, measure) or Score()
             try:
-                score = _stored(result, measure) or _recomputed(histograms(), measure, result.ties)
+                if score.value is None:
+                    score = _recomputed(histograms(), measure, result.ties)
+                if per_query:
+                    values = parse(measure).per_query(histograms(), ties=cast(Ties, result.ties))
+                    score = replace(score, queries=values)
             except ValueError as error:
-                score = Score()
-                missing.setdefault(measure, []).append(str(error))
+                what = measure if score.value is None else f"{measure} of each query"
+                missing.setdefault(what, []).append(str(error))
             scores[result.id][measure] = score
-    for measure, reasons in missing.items():
-        problems.append(f"{measure} is unknown for {len(reasons)} of {len(results)} runs; the first: {reasons[0]}")
+    for what, reasons in missing.items():
+        problems.append(f"{what} is unknown for {len(reasons)} of {len(results)} runs; the first: {reasons[0]}")
     return scores
 
 

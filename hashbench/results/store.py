@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import traceback
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hashbench.errors import HashbenchError
 from hashbench.results import files
+from hashbench.results.claims import Claim, Watch, claimed
 from hashbench.results.plain import document, dumps, loads
 from hashbench.results.result import Result
 
@@ -26,9 +26,10 @@ RESULT = "result.json"
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """The files of one run; whoever writes them holds `lock()`."""
+    """The files of one run; who writes them does so through the one that `lock()` gives."""
 
     path: Path
+    claim: Claim | None = field(default=None, compare=False, repr=False)  # what says that the files are ours to write
 
     @classmethod
     def at(cls, runs_dir: Path | str, *, dataset: str, method: str, bits: int, seed: int, id: str) -> RunDirectory:
@@ -62,6 +63,11 @@ class RunDirectory:
         return self.path / "model.pt"
 
     @property
+    def centers(self) -> Path:
+        """The hash centers of the classes, and how alike the classes are; only of methods that state centers."""
+        return self.path / "centers.npz"
+
+    @property
     def log(self) -> Path:
         """One line of JSON per epoch."""
         return self.path / "log.jsonl"
@@ -77,28 +83,46 @@ class RunDirectory:
         return self.path / "FAILED.json"
 
     @property
+    def again(self) -> RunDirectory:
+        """Where a finished run is run again, until `adopt` puts it in the place of the old one."""
+        return RunDirectory(self.path / "again", self.claim)
+
+    @property
     def finished(self) -> bool:
         """Whether the run has its result."""
         return self.result.is_file()
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Make the directory and be its only writer; raises HashbenchError naming the process that already is."""
-        files.make_folder(self.path)
-        lock = self.path / "lock"
-        with files.reported(lock):
-            handle = _locked(lock)
-        try:
+    def lock(self, watch: Watch | None = None) -> Iterator[RunDirectory]:
+        """Make the directory and give it to its only writer; raises Held naming the process that already is that.
+
+        What it gives refuses to write (Lost) once another process has taken the run over.
+        """
+        with claimed(self.path, watch) as claim:
             files.remove_parts(self.path)
-            yield
-        finally:
-            with contextlib.suppress(OSError):  # a folder that was moved away meanwhile took its lock along
-                lock.unlink()
-            os.close(handle)
+            mine = replace(self, claim=claim)
+            if mine.again.finished:  # a process that was killed while it put the new run in the place of the old
+                mine.adopt(mine.again)
+            yield mine
+
+    def check(self) -> None:
+        """Raise Lost where this run was ours to write and is no longer."""
+        if self.claim is not None:
+            self.claim.check()
+
+    def adopt(self, newer: RunDirectory) -> None:
+        """Put the finished run `newer` in the place of this one; whoever is killed here leaves it to the next owner."""
+        self.check()
+        files.remove_parts(newer.path)
+        with files.reported(self.path):
+            self.result.unlink(missing_ok=True)  # a reader meets the old run, none, or the new one; never a mixture
+            for name in sorted(os.listdir(newer.path), key=lambda name: name == RESULT):
+                os.replace(newer.path / name, self.path / name)
+            newer.path.rmdir()
 
     def write_spec(self, spec: dict[str, Any]) -> None:
         """Store the resolved experiment; raises TypeError where it is not plain data."""
-        files.write_text(self.spec, document(spec))
+        files.write_text(self.spec, document(spec), allowed=self.check)
 
     def read_spec(self) -> dict[str, Any]:
         """Return the resolved experiment; raises HashbenchError where it is missing or torn."""
@@ -108,7 +132,7 @@ class RunDirectory:
         """Store the result, by which the run is finished, and remove what only an unfinished run needs."""
         text = document(result.to_dict())
         Result.from_json(text, path=self.path)  # what could not be read back is not written
-        files.write_text(self.result, text)
+        files.write_text(self.result, text, allowed=self.check)
         with files.reported(self.path):
             self.failure.unlink(missing_ok=True)
             self.checkpoint.unlink(missing_ok=True)
@@ -123,7 +147,7 @@ class RunDirectory:
         for key, array in plain.items():
             if array.dtype.hasobject:
                 raise TypeError(f"The array '{key}' of {name}.npz holds Python objects; store numbers only.")
-        with files.replacing(self.path / f"{name}.npz") as file:
+        with files.replacing(self.path / f"{name}.npz", allowed=self.check) as file:
             np.savez_compressed(file, **plain)  # type: ignore[arg-type]  # its stub takes allow_pickle first
 
     def read_arrays(self, name: str) -> dict[str, NDArray[Any]]:
@@ -140,6 +164,7 @@ class RunDirectory:
     def append_log(self, entry: dict[str, Any]) -> None:
         """Add one line to the log; raises TypeError where `entry` is not plain data."""
         line = dumps(entry).encode() + b"\n"
+        self.check()
         with files.reported(self.log), open(self.log, "ab+") as file:
             _drop_torn_line(file)
             file.write(line)
@@ -165,7 +190,11 @@ class RunDirectory:
             "traceback": "".join(traceback.format_exception(error)),
             "when": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        files.write_text(self.failure, document(failure))
+        files.write_text(self.failure, document(failure), allowed=self.check)
+
+    def read_failure(self) -> str:
+        """Return the error that ended the last attempt, in one line; raises HashbenchError where none can be read."""
+        return " ".join(str(_read_json(self.failure).get("error")).split())
 
 
 def find_runs(roots: Iterable[Path | str]) -> tuple[list[Result], list[str]]:
@@ -200,30 +229,6 @@ def _natural(name: str) -> list[tuple[str, int]]:
 def _folder_name(name: str) -> str:
     """Return a registered name as one folder name; a plug-in may call itself anything, the id keeps runs apart."""
     return re.sub(r"[^\w@+=.-]|^\.", "_", name)
-
-
-def _locked(path: Path) -> int:
-    """Return a handle on the lock file `path`, held until it is closed or the kernel ends the process."""
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The holder before us removes the file as it leaves; then this is a lock on a file that nobody else sees.
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(handle), os.stat(path)):
-                    os.truncate(handle, 0)
-                    os.write(handle, str(os.getpid()).encode())
-                    return handle
-        except BlockingIOError:
-            owner = os.pread(handle, 32, 0).decode(errors="replace") or "unknown"
-            os.close(handle)
-            raise HashbenchError(
-                f"{path.parent} is being written by process {owner}; wait for it to end, or end it and run again."
-            ) from None
-        except BaseException:
-            os.close(handle)
-            raise
-        os.close(handle)
 
 
 def _drop_torn_line(file: BinaryIO) -> None:

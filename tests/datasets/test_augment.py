@@ -4,12 +4,15 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as reference
 
-from hashbench.datasets.augment import AUGMENTATIONS, Geometry, augmentation, resample, resize, shift
+from hashbench.datasets.augment import AUGMENTATIONS, Parameters, augmentation, resample, resize, shift
+from hashbench.datasets.colour import BRIGHTNESS, CONTRAST, HUE, SATURATION, draw_colours, jitter
 from hashbench.errors import HashbenchError
 from hashbench.seeds import generator
 
 SHAPES = [(3, 32, 32), (1, 28, 28), (3, 24, 40)]
 MOVING = ["flip", "pad-crop", "pad-crop-flip"]
+RESAMPLING = ["resized-crop", "resized-crop-flip"]
+JITTERING = [name for name in AUGMENTATIONS if AUGMENTATIONS[name].jitters]
 
 
 def pictures(shape, count=12):
@@ -21,9 +24,9 @@ def pictures(shape, count=12):
 @pytest.mark.parametrize("size", [0, 20, 56])
 def test_crops_and_flips_equal_torchvision_sample_by_sample(name, shape, size):
     images = pictures(shape)
-    geometry = augmentation(name).draw(generator(1), len(images), height=shape[1], width=shape[2])
-    views = augmentation(name).apply(images, geometry, size=size)
-    for image, box, flip, view in zip(images, geometry.boxes.tolist(), geometry.flips, views, strict=True):
+    drawn = augmentation(name).draw(generator(1), len(images), height=shape[1], width=shape[2])
+    views = augmentation(name).apply(images, drawn, size=size)
+    for image, box, flip, view in zip(images, drawn.boxes.tolist(), drawn.flips, views, strict=True):
         pad = max(shape[1:])
         expected = reference.crop(reference.pad(image, [pad] * 4), box[0] + pad, box[1] + pad, box[2], box[3])
         expected = reference.horizontal_flip(expected) if flip else expected
@@ -35,23 +38,77 @@ def test_crops_and_flips_equal_torchvision_sample_by_sample(name, shape, size):
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("size", [0, 7, 24, 64])
-def test_resized_crops_equal_torchvision_sample_by_sample(shape, size):
+@pytest.mark.parametrize("name", RESAMPLING)
+def test_resized_crops_equal_torchvision_sample_by_sample(name, shape, size):
     images = pictures(shape)
-    chosen = augmentation("resized-crop-flip")
-    geometry = chosen.draw(generator(1), len(images), height=shape[1], width=shape[2])
-    views = chosen.apply(images, geometry, size=size)
-    assert geometry.flips.any()
-    for image, box, flip, view in zip(images, geometry.boxes.tolist(), geometry.flips, views, strict=True):
+    chosen = augmentation(name)
+    drawn = chosen.draw(generator(1), len(images), height=shape[1], width=shape[2])
+    views = chosen.apply(images, drawn, size=size)
+    assert drawn.flips.any() == chosen.flips
+    for image, box, flip, view in zip(images, drawn.boxes.tolist(), drawn.flips, views, strict=True):
         target = [size, size] if size else list(shape[1:])
         expected = reference.resized_crop(image.float() / 255, *box, target, antialias=True)
         torch.testing.assert_close(view, reference.horizontal_flip(expected) if flip else expected, atol=1e-5, rtol=0)
 
 
+def jittered(image, brightness, contrast, saturation, hue):
+    """The four of torchvision's ColorJitter in our order, for one image."""
+    image = reference.adjust_contrast(reference.adjust_brightness(image, brightness), contrast)
+    return reference.adjust_hue(reference.adjust_saturation(image, saturation), hue)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_colour_jitter_equals_torchvision_sample_by_sample(shape):
+    images = pictures(shape).float() / 255
+    images[:, :, :4] = 0  # black, white and grey have no hue
+    images[:, :, 4:8] = 1
+    images[:, :, 8:12] = 0.25
+    colours = draw_colours(generator(2), len(images))
+    colours[0], colours[1] = torch.tensor([0.0, 1, 1, 0]), torch.tensor([1.0, 1, 1, 0])  # all black; as it is
+    views = jitter(images, colours)
+    torch.testing.assert_close(views[1], images[1], atol=2e-6, rtol=0)
+    for image, numbers, view in zip(images, colours.tolist(), views, strict=True):
+        torch.testing.assert_close(view, jittered(image, *numbers), atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", JITTERING)
+@pytest.mark.parametrize("size", [0, 20])
+def test_jitter_comes_last_and_moves_nothing_that_was_drawn_before(name, size):
+    images = pictures((3, 24, 40))
+    chosen = augmentation(name)
+    drawn = chosen.draw(generator(1), len(images), height=24, width=40)
+    without = augmentation(name.removesuffix("-jitter") if name != "jitter" else "none")
+    plain = without.draw(generator(1), len(images), height=24, width=40)
+    assert plain.colours is None
+    assert torch.equal(plain.boxes, drawn.boxes)
+    assert torch.equal(plain.flips, drawn.flips)
+    before = without.apply(images, plain, size=size)
+    views = chosen.apply(images, drawn, size=size)
+    for image, numbers, view in zip(before, drawn.colours.tolist(), views, strict=True):
+        torch.testing.assert_close(view, jittered(image, *numbers), atol=5e-5, rtol=0)
+
+
+def test_colours_are_drawn_from_torchvisions_ranges():
+    from torchvision.transforms.v2 import ColorJitter
+
+    ours = draw_colours(generator(0), 4_000)
+    torch.manual_seed(0)
+    transform = ColorJitter(BRIGHTNESS, CONTRAST, SATURATION, HUE)
+    names = ("brightness_factor", "contrast_factor", "saturation_factor", "hue_factor")
+    theirs = [transform.make_params([]) for _ in range(4_000)]
+    for column, name in enumerate(names):
+        expected = torch.tensor([float(drawn[name]) for drawn in theirs]).sort().values
+        found = ours[:, column].sort().values
+        assert (found - expected).abs().mean() < 0.05 * expected.std()
+        assert expected.min() - 1e-3 < found.min()
+        assert found.max() < expected.max() + 1e-3
+
+
 def test_a_crop_over_the_edge_is_zero_there():
     image = torch.arange(1, 10, dtype=torch.uint8).reshape(1, 1, 3, 3)
-    moved = shift(image, Geometry(torch.tensor([[1, -1, 3, 3]]), torch.tensor([False])))
+    moved = shift(image, Parameters(torch.tensor([[1, -1, 3, 3]]), torch.tensor([False])))
     assert moved[0, 0].tolist() == [[0, 4, 5], [0, 7, 8], [0, 0, 0]]
-    moved = shift(image, Geometry(torch.tensor([[1, -1, 3, 3]]), torch.tensor([True])))
+    moved = shift(image, Parameters(torch.tensor([[1, -1, 3, 3]]), torch.tensor([True])))
     assert moved[0, 0].tolist() == [[5, 4, 0], [8, 7, 0], [0, 0, 0]]
 
 
@@ -99,10 +156,10 @@ def test_resized_crop_areas_are_distributed_as_torchvisions():
 
 def test_resampling_ignores_reduced_precision_around_it():
     images, box = pictures((3, 32, 32), 2).float() / 255, torch.tensor([[2, 3, 20, 25]]).expand(2, 4)
-    geometry = Geometry(box, torch.tensor([False, True]))
+    drawn = Parameters(box, torch.tensor([False, True]))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        inside = resample(images, geometry, height=16, width=16)
-    torch.testing.assert_close(inside, resample(images, geometry, height=16, width=16))
+        inside = resample(images, drawn, height=16, width=16)
+    torch.testing.assert_close(inside, resample(images, drawn, height=16, width=16))
 
 
 def test_resize_is_torchvisions_antialiased_one_within_a_level():
@@ -117,9 +174,9 @@ def test_resize_is_torchvisions_antialiased_one_within_a_level():
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_views_are_float_images_in_the_unit_interval(name):
     images = pictures((3, 32, 32))
-    geometry = augmentation(name).draw(generator(0), len(images), height=32, width=32)
+    drawn = augmentation(name).draw(generator(0), len(images), height=32, width=32)
     for size in (0, 24):
-        views = augmentation(name).apply(images, geometry, size=size)
+        views = augmentation(name).apply(images, drawn, size=size)
         assert views.shape == (len(images), 3, size or 32, size or 32)
         assert views.dtype == torch.float32
         assert views.min() >= 0
@@ -128,8 +185,8 @@ def test_views_are_float_images_in_the_unit_interval(name):
 
 def test_no_augmentation_leaves_the_pixels_alone():
     images = pictures((1, 28, 28))
-    geometry = augmentation("none").draw(generator(0), len(images), height=28, width=28)
-    torch.testing.assert_close(augmentation("none").apply(images, geometry) * 255, images.float())
+    drawn = augmentation("none").draw(generator(0), len(images), height=28, width=28)
+    torch.testing.assert_close(augmentation("none").apply(images, drawn) * 255, images.float())
 
 
 def test_unknown_augmentations_get_a_suggestion():

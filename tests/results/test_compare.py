@@ -46,6 +46,13 @@ def test_rows_are_methods_and_columns_ascending_bits(make):
     assert [row.label for row in table.rows] == ["shc", "crh"]
 
 
+def test_variants_of_a_method_stand_together_the_plain_one_first(make):
+    fields = [{"reassign": False}, {}, {"heads": 1}]
+    results = [make(fields=fields[0]), make(method="csq"), *(make(fields=field) for field in fields[1:])]
+    (table,) = Comparison.of(results).tables
+    assert [row.label for row in table.rows] == ["crh", "crh (heads=1)", "crh (reassign=false)", "csq"]
+
+
 # What keeps runs apart
 
 
@@ -80,7 +87,7 @@ def test_runs_that_differ_never_share_a_table(make, change):
 )
 def test_variants_of_a_method_share_a_table_but_no_row(make, change):
     (table,) = Comparison.of([make(0.1), make(0.9, seed=1), make(0.5, seed=2, **change)]).tables
-    assert [row.cells[0].values for row in table.rows] == [(0.1, 0.9), (0.5,)]
+    assert sorted(row.cells[0].values for row in table.rows) == [(0.1, 0.9), (0.5,)]
     assert len({row.label for row in table.rows}) == 2
 
 
@@ -180,6 +187,14 @@ def test_the_best_of_each_column_is_marked(make):
 
 def test_cells_that_print_the_same_are_both_best(make):
     assert best(Comparison.of([make(0.50001), make(0.50002, method="csq")])) == [[True], [True]]
+
+
+def test_the_second_best_is_marked_where_there_is_a_third(make):
+    values = {"crh": 0.5, "csq": 0.40001, "dpn": 0.40002, "itq": 0.2}
+    rows = {row.label: row for row in Comparison.of([make(v, method=m) for m, v in values.items()]).tables[0].rows}
+    assert [label for label, row in rows.items() if row.cells[0].second] == ["csq", "dpn"]
+    (table,) = Comparison.of([make(0.5), make(0.4, method="csq")]).tables
+    assert not any(row.cells[0].second for row in table.rows)
 
 
 def test_alone_in_a_column_is_not_best(make):
@@ -283,6 +298,15 @@ def test_an_empty_comparison_renders_to_nothing():
     assert comparison.render("text") == ""
 
 
+def test_cells_hold_the_mean_bounds_of_ties_and_rows_their_cost(make):
+    (table,) = Comparison.of([make(0.5), make(0.7, seed=1), make(0.1, bits=64, metrics={"mAP@all": 0.1})]).tables
+    (row,) = table.rows
+    assert row.cells[0].bounds == pytest.approx((0.59, 0.61))
+    assert row.cells[1].bounds is None
+    assert (row.cost.train_s, row.cost.prepare_s, row.cost.images_per_s) == (12.5, None, 1000.0)
+    assert row.cost.peak_memory_mb is None
+
+
 def test_comparing_imports_neither_torch_nor_scipy_nor_matplotlib():
     code = (
         "import sys, hashbench.results.table; print([m for m in ('torch', 'scipy', 'matplotlib') if m in sys.modules])"
@@ -296,5 +320,5 @@ def test_one_result_is_described(make):
     assert lines[0] == "crh (reassign=false) on toy@a, 32 bits, seed 0"
     assert lines[1] == "backbone resnet-small, recipe scratch, last epoch of 20, test queries, ties expected"
     assert "mAP@all 0.5000 0.4900 0.5100" in lines
-    for line in ("counts queries 10", "database 90", "seconds train 12.5000", 'git {"dirty": true}', "weights —"):
+    for line in ("counts queries 10", "database 90", "seconds train 12.5000", "git dirty yes", "weights —"):
         assert line in lines

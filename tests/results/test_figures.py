@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import pytest
 
 from hashbench.errors import HashbenchError
-from hashbench.results.figures import pr_curves, save
+from hashbench.results.figures.curves import pr_curves
+from hashbench.results.figures.style import save
 
 
 def lines(figure):
@@ -43,8 +46,10 @@ def test_what_may_not_share_a_table_may_not_share_a_figure(make):
 
 
 def test_without_a_curve_there_is_no_figure(make):
-    with pytest.raises(HashbenchError, match="None of these results"):
+    with pytest.raises(HashbenchError, match="no results to draw"):
         pr_curves([])
+    with pytest.raises(HashbenchError, match="None of these results holds the curve PR"):
+        pr_curves([replace(make(), curves={})])
 
 
 @pytest.mark.parametrize(("name", "start"), [("a.png", b"\x89PNG"), ("new/b.PDF", b"%PDF"), ("c.svg", b"<?xml")])

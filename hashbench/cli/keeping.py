@@ -1,0 +1,139 @@
+"""Commands about what is kept of a sweep: status, verify, export."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hashbench.cli.base import command, data_options, warn
+from hashbench.errors import HashbenchError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from hashbench.results.result import Result
+
+
+@command("hashbench status", "hashbench status runs --watch")
+@click.argument("runs", type=click.Path(path_type=Path), default=Path("runs"))
+@click.option("--watch", is_flag=True, help="Show it again every few seconds, until nothing runs any more.")
+@click.option(
+    "--every", type=click.FloatRange(min=0.1), default=5.0, metavar="SECONDS", help="With --watch: how often."
+)
+def status(runs: Path, watch: bool, every: float) -> None:
+    """Show how far the sweeps in RUNS are: finished, running and how fast, failed and why, to do."""
+    from hashbench.results import progress
+
+    while True:
+        found = progress.find_all(runs)
+        if watch:
+            click.clear()
+        click.echo(progress.table(found))
+        if not (watch and any(run.standing.state == "running" for run in found)):
+            return
+        time.sleep(every)
+
+
+@command("hashbench verify", "hashbench verify runs/cifar10@54k --data-dir data")
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
+@data_options
+def verify(runs: tuple[Path, ...], data_dir: Path | None, accept_unofficial: bool) -> None:
+    """Compute the numbers of the finished runs in RUNS (default: runs) again from what is kept, and compare.
+
+    Measures from histograms; histograms from codes, and from the labels where the data set is there. Says what differs
+    and what could not be checked; exit code 1 where something differs.
+    """
+    from tqdm import tqdm
+
+    from hashbench import verification
+    from hashbench.results.store import find_runs
+
+    results, problems = find_runs(runs or (Path("runs"),))
+    if not results and not problems:
+        raise HashbenchError(f"There is no finished run below {', '.join(map(str, runs or ('runs',)))} to verify.")
+    labels = _LabelSource(data_dir, accept_unofficial)
+    bar = tqdm(results, unit="run", disable=not sys.stderr.isatty(), leave=False)
+    verdicts = [verification.verify(result, labels) for result in bar]
+    unchecked: dict[tuple[str, str], int] = {}
+    for verdict in verdicts:
+        for difference in verdict.drifted:
+            click.echo(f"{verdict.path}: {difference}")
+        for lack in verdict.unchecked:
+            unchecked[lack] = unchecked.get(lack, 0) + 1
+    for problem in problems:
+        click.echo(problem)
+    for (name, reason), count in unchecked.items():
+        click.echo(f"not checked in {count} of {len(results)} runs: {name}: {reason}")
+    drifted = sum(bool(verdict.drifted) for verdict in verdicts) + len(problems)
+    click.echo(f"{len(results) + len(problems)} runs: {len(verdicts) + len(problems) - drifted} as stored, "
+               f"{drifted} with differences. Not checked in any: that model.pt gives these codes.")  # fmt: skip
+    if drifted:
+        sys.exit(1)
+
+
+@command(
+    "hashbench export runs results.csv",
+    "hashbench export runs/fashion-mnist-10k@5k/crh/32b/s0-* codes.npz",
+    "hashbench export runs/fashion-mnist-10k@5k/crh/32b/s0-* database.faiss",
+)
+@click.argument("runs", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--part", type=click.Choice(["query", "database"]), default="database",
+              help="Whose codes, in a file that holds one array.")  # fmt: skip
+def export(runs: Path, file: Path, part: str) -> None:
+    """Write what is in RUNS to FILE: its ending says what.
+
+    .csv: every measure of every run, one a line. Of one run: .npz, all codes; .npy, those of one part; .faiss, a
+    binary FAISS index of one part.
+    """
+    from hashbench.results import export as exporting
+    from hashbench.results.store import RunDirectory, find_runs
+
+    if file.suffix == ".csv":
+        results, problems = find_runs([runs])
+        warn(problems)
+        if not results:
+            raise HashbenchError(f"There is no finished run below {runs} to export.")
+        click.echo(f"{file}: {exporting.write_csv(results, file):,} lines from {len(results):,} runs.")
+    elif file.suffix in exporting.CODE_ENDINGS:
+        chosen: exporting.Part = "query" if part == "query" else "database"
+        click.echo(exporting.write_codes(RunDirectory(runs), file, chosen))
+    else:
+        known = ", ".join((".csv", *exporting.CODE_ENDINGS))
+        raise HashbenchError(f"'{file}' does not say what to write; give it one of the endings {known}.")
+
+
+class _LabelSource:
+    """The labels of runs, from the data sets that can be read here; each is read once."""
+
+    def __init__(self, data_dir: Path | None, accept_unofficial: bool):
+        self._data_dir, self._accept = data_dir, accept_unofficial
+        self._found: dict[tuple[str, str], tuple[str, np.ndarray, np.ndarray] | HashbenchError] = {}
+
+    def __call__(self, result: Result) -> tuple[np.ndarray, np.ndarray]:
+        """Return labels (n, C) of the run's queries and database; raises HashbenchError where they cannot be had."""
+        name = f"{result.coords['dataset']}@{result.coords['protocol']}"
+        key = (name, result.coords["evaluated"])
+        if key not in self._found:
+            self._found[key] = self._read(*key)
+        found = self._found[key]
+        if isinstance(found, HashbenchError):
+            raise found
+        split_sha256, query, database = found
+        if split_sha256 != result.provenance.get("split_sha256"):
+            raise HashbenchError(f"{name} is here, but with other images or another split")
+        return query, database
+
+    def _read(self, name: str, part: str) -> tuple[str, np.ndarray, np.ndarray] | HashbenchError:
+        from hashbench.datasets.base import load
+
+        try:
+            data = load(name, data_dir=self._data_dir, evaluate_on=part, accept_unofficial=self._accept)
+        except HashbenchError as error:
+            return error
+        labels = data.store.labels
+        return data.split.sha256, labels[data.split.query], labels[data.split.database]

@@ -1,0 +1,121 @@
+"""Rows of an array on a device, read ahead by background threads: what lies on disk is there before it is asked for.
+
+On a GPU the rows pass through pinned buffers and are copied on a stream of their own, so that neither the host nor the
+device waits for them; on the CPU the same code runs without buffers and streams.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+READERS = 2  # a disk answers several requests at once faster than one after the other
+AHEAD = 4  # batches that are read before they are asked for
+CHUNK_BYTES = 16 * 2**20  # of a set that becomes resident
+
+Asked = TypeVar("Asked")
+Read = TypeVar("Read")
+Rows = slice | np.ndarray
+
+
+def read_ahead(read: Callable[[Asked], Read], asked: Iterable[Asked]) -> Iterator[Read]:
+    """Yield `read(one)` for each of `asked`, in order, up to AHEAD of them computed in threads before they are needed.
+
+    What `read` raises is raised here, in its turn. Closing the iterator waits for the reads in progress alone.
+    """
+    pool = ThreadPoolExecutor(READERS, thread_name_prefix="hashbench-reader")
+    pending: deque[Future[Read]] = deque()
+    try:
+        for one in asked:
+            pending.append(pool.submit(read, one))
+            if len(pending) > AHEAD:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def streamed(inputs: np.ndarray | Tensor, rows: Iterable[Rows], device: torch.device) -> Iterator[Tensor]:
+    """Yield the `rows` of `inputs`, each a slice or positions (n,), as tensors on `device`, read ahead."""
+    source = inputs.cpu().numpy() if isinstance(inputs, Tensor) else inputs
+    if device.type != "cuda":
+        yield from read_ahead(lambda chosen: torch.from_numpy(gathered(source, chosen)).to(device), rows)
+        return
+    copies = torch.cuda.Stream(device)
+    buffers: SimpleQueue[_PinnedBuffer] = SimpleQueue()
+    for _ in range(READERS + 1):
+        buffers.put(_PinnedBuffer(device))
+
+    def read(chosen: Rows) -> tuple[Tensor, torch.cuda.Event]:
+        values = torch.from_numpy(gathered(source, chosen))
+        buffer = buffers.get()
+        try:
+            return buffer.send(values, copies)
+        finally:
+            buffers.put(buffer)
+
+    for there, arrived in read_ahead(read, rows):
+        current = torch.cuda.current_stream(device)
+        current.wait_event(arrived)
+        there.record_stream(current)
+        yield there
+
+
+def resident(inputs: np.ndarray | Tensor, rows: np.ndarray | None, device: torch.device) -> Tensor:
+    """Return the `rows` of `inputs` (None: all) as one tensor on `device`, with no second copy of them on the host."""
+    if isinstance(inputs, Tensor):
+        return (inputs if rows is None else inputs[rows]).to(device)
+    count = len(inputs) if rows is None else len(rows)
+    step = max(1, CHUNK_BYTES // row_bytes(inputs))
+    places = [slice(at, at + step) for at in range(0, count, step)]
+    wanted = places if rows is None else (rows[place] for place in places)
+    dtype = torch.from_numpy(np.empty(0, inputs.dtype)).dtype
+    whole = torch.empty((count, *inputs.shape[1:]), dtype=dtype, device=device)
+    for place, part in zip(places, streamed(inputs, wanted, device), strict=True):
+        whole[place] = part
+    return whole
+
+
+def gathered(inputs: np.ndarray, rows: Rows) -> np.ndarray:
+    """Return a copy of the `rows` of `inputs`, in memory of its own: torch cannot share that of a read-only map."""
+    if isinstance(rows, np.ndarray) and isinstance(inputs, np.ndarray):
+        return np.asarray(np.take(inputs, rows, axis=0))  # which lets other threads run meanwhile
+    return np.array(inputs[rows])
+
+
+def row_bytes(inputs: np.ndarray | Tensor) -> int:
+    """Return the bytes of one row of `inputs`, at least 1."""
+    return max(1, math.prod(inputs.shape[1:]) * inputs.dtype.itemsize)
+
+
+class _PinnedBuffer:
+    """Page-locked host memory, from which the device copies by itself; used again when the last copy is through."""
+
+    def __init__(self, device: torch.device):
+        self._device = device
+        self._memory = torch.empty(0, dtype=torch.uint8)
+        self._through: torch.cuda.Event | None = None
+
+    def send(self, values: Tensor, stream: torch.cuda.Stream) -> tuple[Tensor, torch.cuda.Event]:
+        """Start the copy of `values` to the device on `stream`; returns it and the event of its arrival."""
+        size = values.numel() * values.itemsize
+        if self._through is not None:
+            self._through.synchronize()  # in the reader's thread: training does not wait
+        if len(self._memory) < size:
+            self._memory = torch.empty(size, dtype=torch.uint8, pin_memory=True)
+        host = self._memory[:size].view(values.dtype).view(values.shape)
+        host.copy_(values)
+        with torch.cuda.device(self._device), torch.cuda.stream(stream):
+            there = host.to(self._device, non_blocking=True)
+            self._through = torch.cuda.Event()
+            self._through.record(stream)
+        return there, self._through

@@ -1,0 +1,53 @@
+"""Measures of a training that is under way (`--eval-every`): for looking only, and without leaving a trace in it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import nn
+
+from hashbench.datasets.base import Dataset
+from hashbench.metrics import evaluate_histograms, histograms
+from hashbench.model import Model
+
+Look = Callable[[int], dict[str, float] | None]
+
+
+def every(epochs: int | None, model: Model, dataset: Dataset, encode: Callable[[np.ndarray], np.ndarray]) -> Look:
+    """Return what gives the data set's measures after each `epochs`-th epoch (0-based number in), else None.
+
+    `encode` gives the packed codes of the inputs at an index; without `epochs`, no epoch is measured. Modes and every
+    stream of chance are as before after it, so the training's numbers are the same with and without.
+    """
+    split, labels = dataset.split, dataset.store.labels
+
+    def look(epoch: int) -> dict[str, float] | None:
+        if not epochs or (epoch + 1) % epochs:
+            return None
+        modules: list[nn.Module] = [model.method] if model.network is None else [model.method, model.network]
+        with _undisturbed(modules, model.task.device):
+            query, database = encode(split.query), encode(split.database)
+        counted = histograms(query, database, labels[split.query], labels[split.database], bits=model.task.bits)
+        return evaluate_histograms(counted, dataset.protocol.measures, bounds=False).metrics
+
+    return look
+
+
+@contextmanager
+def _undisturbed(modules: list[nn.Module], device: torch.device) -> Iterator[None]:
+    """Put back what evaluating may change: which modules train, and the states of the global generators."""
+    training = {module: module.training for owner in modules for module in owner.modules()}
+    python, numpy = random.getstate(), np.random.get_state()
+    devices = [device] if device.type == "cuda" else []
+    try:
+        with torch.random.fork_rng(devices), torch.no_grad():
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        for module, mode in training.items():
+            module.training = mode

@@ -1,0 +1,94 @@
+"""What a table of a comparison is made of: plain values, for every format, figure and report alike."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+ALPHA = 0.05  # the level of every test, after Holm's correction
+_MARKS = "†‡§¶"
+
+
+def footnote_mark(place: int) -> str:
+    """Return the mark of a table's footnote number `place`, from 0: †, ‡, §, ¶, ††, ..."""
+    return _MARKS[place % len(_MARKS)] * (place // len(_MARKS) + 1)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What the seeds of one method and code length gave; no values where nothing is known."""
+
+    values: tuple[float, ...] = ()  # one a seed, in [0, 1]; the only one of a published number
+    bounds: tuple[float, float] | None = None  # mean over seeds of the worst and the best order of ties
+    best: bool = False  # of its column, at the printed precision
+    second: bool = False  # the next best, likewise
+    difference: float | None = None  # of the mean to the baseline's, in units of the measure
+    p: float | None = None  # of the test against the baseline, Holm-corrected over the table; None if not tested
+
+    @property
+    def mean(self) -> float:
+        """The mean over seeds; nan without values."""
+        return statistics.fmean(self.values) if self.values else math.nan
+
+    @property
+    def std(self) -> float | None:
+        """The sample standard deviation over seeds (n - 1); None for fewer than two."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+    @property
+    def verdict(self) -> Literal["above", "below", ""]:
+        """Whether it lies significantly above or below the baseline."""
+        if self.p is None or self.difference is None or self.p >= ALPHA:
+            return ""
+        return "above" if self.difference > 0 else "below"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Means over the runs of a row; None where nothing is known."""
+
+    train_s: float | None = None  # the training alone
+    prepare_s: float | None = None  # the method's own stages before it, also where they came from the cache
+    images_per_s: float | None = None
+    peak_memory_mb: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method, with the fields that differ from its defaults, or a published method; `mark` points to a footnote."""
+
+    label: str
+    mark: str
+    cells: tuple[Cell, ...]  # one for each of the table's code lengths
+    method: str = ""  # its registered name, or the paper's
+    cost: Cost = Cost()
+    source: str = ""  # of published numbers, "arXiv:2507.08404, table 6"; "" for runs
+
+    @property
+    def published(self) -> bool:
+        """Whether the numbers come from a paper: never marked best, and never compared."""
+        return bool(self.source)
+
+
+@dataclass(frozen=True)
+class Table:
+    """One block of results under one measure."""
+
+    dataset: str  # with its protocol, cifar10@54k
+    measure: str
+    caption: str
+    bits: tuple[int, ...]
+    rows: tuple[Row, ...]  # the baseline first, published ones last
+    notes: tuple[tuple[str, str], ...]  # footnotes: (mark or "", sentence)
+    conditions: Mapping[str, Any]  # what all runs of the table share: backbone, recipe, hashes, ...
+    devices: tuple[str, ...] = ()  # on which they ran
+    baseline: str | None = None  # the label of the row to which `difference` and `p` refer
+    test: str = ""  # behind the cells' `p`, "" where nothing was tested
+
+    @property
+    def title(self) -> str:
+        """Data set, protocol and measure: `cifar10@54k: mAP@all`."""
+        return f"{self.dataset}: {self.measure}"

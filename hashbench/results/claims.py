@@ -1,0 +1,268 @@
+"""Who may write a run: one process at a time, also of those on other machines that share the folder.
+
+The owner of a run holds the file `lock` in its directory and touches it every few seconds. Whether an owner still lives
+is for the kernel to say on one machine (flock ends with its process), and for the heartbeat between machines; no clock
+is compared with another. An owner that was taken for dead finds out before it writes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import platform
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+
+from hashbench.errors import HashbenchError
+from hashbench.results import files
+from hashbench.results.plain import dumps, loads
+
+BEAT = 5.0  # seconds between two touches of a lock
+PATIENCE = 60.0  # seconds without a touch after which an owner on another machine is taken for dead
+_NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The process that holds a lock; `started` is for people to read."""
+
+    host: str = "an unknown machine"
+    boot: str = ""  # names the running kernel: within it, flock tells whether the owner lives
+    pid: int = 0
+    started: str = ""
+
+    @classmethod
+    def this_process(cls) -> Owner:
+        """Return the owner that this process would be."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        return cls(platform.node(), _boot(), os.getpid(), now)
+
+    @property
+    def near(self) -> bool:
+        """Whether the owner runs on this machine."""
+        return (self.host, self.boot) == (platform.node(), _boot())
+
+    def __str__(self) -> str:
+        return f"process {self.pid}" if self.near else f"process {self.pid} on {self.host}"
+
+
+class Held(HashbenchError):
+    """A run that another process is writing, as far as can be known now."""
+
+    def __init__(self, folder: Path, owner: Owner, what: str = "is being written by"):
+        super().__init__(f"{folder} {what} {owner}; wait for it to end, or end it and run again.")
+        self.owner = owner
+
+
+class Lost(Held):
+    """A run that was ours until another process took this one for dead."""
+
+
+class Watch:
+    """What one process has seen of the locks of other machines, by its own monotonic clock."""
+
+    def __init__(self, patience: float = PATIENCE):
+        """`patience`: seconds without a change after which an owner counts as dead."""
+        self._patience = patience
+        self._seen: dict[Path, tuple[tuple[int, int], float]] = {}
+
+    def gave_up(self, lock: Path, handle: int) -> bool:
+        """Return whether the open `lock` has not been touched for as long as our patience lasts."""
+        status = os.fstat(handle)
+        state, now = (status.st_ino, status.st_mtime_ns), time.monotonic()
+        known, since = self._seen.get(lock, (None, now))
+        if known != state:
+            self._seen[lock] = (state, now)
+            return False
+        return now - since >= self._patience
+
+
+class Claim:
+    """A run's lock while it is ours."""
+
+    def __init__(self, lock: Path, handle: int, beat: float):
+        self._lock, self._handle = lock, handle
+        self._ended = threading.Event()
+        self._heart = threading.Thread(target=self._touch, args=(beat,), name=f"heartbeat {lock}", daemon=True)
+        self._heart.start()
+
+    def check(self) -> None:
+        """Raise Lost where the run is no longer ours, and HashbenchError where its folder is gone."""
+        if not _lies_at(self._lock, self._handle):
+            folder = self._lock.parent
+            if not folder.is_dir():
+                raise HashbenchError(f"{folder} was moved or deleted while it was written; run again where it is now.")
+            raise Lost(folder, _holder(self._lock), "was taken over, while this process looked dead, by")
+
+    def release(self) -> None:
+        """Give the run back; where it was taken from us, leave it to its owner."""
+        self._ended.set()
+        self._heart.join()
+        with contextlib.suppress(OSError):  # a folder that was moved away meanwhile took its lock along
+            if _lies_at(self._lock, self._handle):
+                self._lock.unlink()
+        os.close(self._handle)
+
+    def _touch(self, beat: float) -> None:
+        while not self._ended.wait(beat):
+            with contextlib.suppress(OSError):  # a file system that hiccups is no reason to die of it
+                os.utime(self._handle)
+
+
+@contextlib.contextmanager
+def claimed(folder: Path, watch: Watch | None = None, *, beat: float = BEAT) -> Iterator[Claim]:
+    """Make `folder` and be the only one to write it; raises Held where another process is, as far as `watch` knows.
+
+    Without a `watch`, an owner on another machine is never taken for dead.
+    """
+    files.make_folder(folder)
+    lock = folder / "lock"
+    with files.reported(lock):
+        claim = Claim(lock, _acquire(lock, watch or Watch(float("inf"))), beat)
+    try:
+        yield claim
+    finally:
+        claim.release()
+
+
+def owner_of(folder: Path) -> Owner | None:
+    """Return who holds the lock of a run, or None where nobody does, or the owner died on this machine."""
+    try:
+        handle = os.open(folder / "lock", os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        owner = _owner(handle)
+        return None if owner.near and _flock(handle) else owner
+    finally:
+        os.close(handle)
+
+
+def _acquire(lock: Path, watch: Watch) -> int:
+    """Return a handle on the lock file that is now ours."""
+    while True:
+        handle = _created(lock)
+        if handle is not None:
+            return handle
+        try:
+            found = os.open(lock, os.O_RDWR)  # a lock over NFS takes the right to write
+        except FileNotFoundError:
+            continue
+        try:
+            owner = _owner(found)
+            alone = owner.near and _flock(found)  # None where this file system has no flock
+            dead = watch.gave_up(lock, found) if alone is None or not owner.near else alone
+            if not dead:
+                raise Held(lock.parent, owner)
+            _evict(lock, found)
+        finally:
+            os.close(found)
+
+
+def _created(lock: Path) -> int | None:
+    """Return a handle on a new lock file, ours and complete from its first moment; None where there is one already."""
+    part = lock.with_name(f".lock.{os.getpid()}-{secrets.token_hex(4)}.part")
+    handle = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        os.write(handle, dumps(asdict(Owner.this_process())).encode())
+        _flock(handle)
+        try:
+            os.link(part, lock)
+        except OSError as error:
+            if error.errno in _NO_HARD_LINKS:
+                return _created_by_name(lock, part)
+            if error.errno not in (errno.EEXIST, errno.ENOENT):  # ENOENT: an owner tidied up and took the part along
+                raise
+            if not _lies_at(lock, handle):  # a link over NFS may succeed and yet report that the name was there
+                return None
+        kept, handle = handle, -1
+        return kept
+    finally:
+        if handle >= 0:
+            os.close(handle)
+        with contextlib.suppress(OSError):
+            part.unlink()
+
+
+def _created_by_name(lock: Path, part: Path) -> int | None:
+    """Do the same where the file system knows no hard links; here others may see a lock without its owner."""
+    try:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    except FileExistsError:
+        return None
+    os.write(handle, part.read_bytes())
+    _flock(handle)
+    return handle
+
+
+def _evict(lock: Path, dead: int) -> None:
+    """Remove the lock of a dead owner, and no other that may have come in its place."""
+    aside = lock.with_name(f".lock.{os.getpid()}-{secrets.token_hex(4)}.part")
+    with contextlib.suppress(FileNotFoundError):  # another process was quicker
+        if not _lies_at(lock, dead):
+            return
+        os.rename(lock, aside)
+        if not _lies_at(aside, dead):
+            with contextlib.suppress(FileExistsError):
+                os.link(aside, lock)
+        aside.unlink()
+
+
+def _holder(lock: Path) -> Owner:
+    """Return who a lock names, dead or alive."""
+    try:
+        handle = os.open(lock, os.O_RDONLY)
+    except OSError:
+        return Owner()
+    try:
+        return _owner(handle)
+    finally:
+        os.close(handle)
+
+
+def _owner(handle: int) -> Owner:
+    try:
+        return Owner(**loads(os.pread(handle, 4096, 0)))
+    except (ValueError, TypeError):
+        return Owner()  # written by something else, or not yet
+
+
+def _flock(handle: int) -> bool | None:
+    """Return whether nobody else on this machine holds the file; None where the file system cannot say."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def _lies_at(path: Path, handle: int) -> bool:
+    """Return whether `path` is the open file; opens it, because over NFS only that asks the server."""
+    try:
+        other = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE):
+            return False
+        raise
+    try:
+        return os.path.samestat(os.fstat(other), os.fstat(handle))
+    finally:
+        os.close(other)
+
+
+@cache
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,70 @@
+"""Results and codes in forms that other tools read: a long CSV, numpy files, a FAISS index."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from hashbench.errors import HashbenchError
+from hashbench.metrics.hamming import unpack
+from hashbench.results import files
+from hashbench.results.result import Result
+from hashbench.results.store import RunDirectory
+from hashbench.results.table import Comparison
+
+Part = Literal["query", "database"]
+CODE_ENDINGS = (".npz", ".npy", ".faiss")
+
+
+def write_csv(results: Iterable[Result], path: Path) -> int:
+    """Write one line for each run and stored measure to `path`; returns how many."""
+    found = list(results)
+    measures = list(dict.fromkeys(measure for result in found for measure in result.metrics))
+    records = [record for record in Comparison.of(found, measures=measures).records if record["value"] is not None]
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=list(records[0]) if records else ["value"])
+    writer.writeheader()
+    writer.writerows(records)
+    files.write_text(path, text.getvalue())
+    return len(records)
+
+
+def write_codes(directory: RunDirectory, path: Path, part: Part) -> str:
+    """Write a run's codes to `path` and return a sentence on what is there; raises HashbenchError for other endings.
+
+    .npz holds both parts as bool (n, bits) under "query" and "database"; .npy one of them; .faiss a binary index of it.
+    """
+    bits, packed = directory.read_result().coords["bits"], directory.read_arrays("codes")
+    codes = packed[part]
+    if path.suffix == ".faiss":
+        return _write_faiss(codes, bits, path, part)
+    with files.replacing(path) as file:
+        if path.suffix == ".npz":
+            both = {name: unpack(packed[name], bits) for name in ("query", "database")}
+            np.savez_compressed(file, **both)  # type: ignore[arg-type]  # its stub takes allow_pickle first
+            counts = " and ".join(f"{len(array):,} {name}" for name, array in both.items())
+            return f"{path}: {counts} codes, bool (n, {bits})."
+        np.save(file, unpack(codes, bits), allow_pickle=False)
+    return f"{path}: {len(codes):,} {part} codes, bool (n, {bits})."
+
+
+def _write_faiss(codes: np.ndarray, bits: int, path: Path, part: Part) -> str:
+    try:
+        import faiss
+    except ImportError:
+        raise HashbenchError("A FAISS index needs faiss; install it with pip install 'hashbench[faiss]'.") from None
+    index = faiss.IndexBinaryFlat(8 * codes.shape[1])
+    index.add(np.ascontiguousarray(codes))
+    with files.replacing(path) as file:
+        file.write(faiss.serialize_index_binary(index).tobytes())
+    padding = index.d - bits
+    padded = f", of which the last {padding} are zeros that fill the last byte" if padding else ""
+    return (
+        f"{path}: {len(codes):,} {part} codes in an IndexBinaryFlat of {index.d} bits{padded}. "
+        f"Ask it with numpy.packbits(codes, axis=1); positions are those of the run's {part}."
+    )

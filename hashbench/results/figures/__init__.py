@@ -1,0 +1,79 @@
+"""Figures from results: what kinds there are. Each is drawn by one function, imported only when it is asked for.
+
+All are made without pyplot, so that no window, backend or global state is touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, cast
+
+from hashbench.errors import HashbenchError, unknown
+from hashbench.results.blocks import Block, blocks, differences
+from hashbench.results.result import Result
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of figure: what it shows, and where the function `results -> Figure` is that draws it."""
+
+    summary: str
+    target: str  # "module:function", below this package
+    measured: bool = False  # whether the function takes a measure
+
+    def load(self) -> Callable[..., Figure]:
+        """Return the function; its module needs matplotlib, which listing the kinds must not wait for."""
+        module, _, name = self.target.partition(":")
+        return cast("Callable[..., Figure]", getattr(import_module(f"{__name__}.{module}"), name))
+
+
+KINDS = {
+    "pr": Kind("precision over recall, by Hamming radius", "curves:pr_curves"),
+    "precision": Kind("precision over the number of retrieved images (P@N)", "curves:precision_curves"),
+    "recall": Kind("recall over the number of retrieved images (R@N)", "curves:recall_curves"),
+    "bits": Kind("a measure over the code length, with the spread over seeds", "scores:by_bits", measured=True),
+    "seconds": Kind("a measure over the seconds of training, a point for each run", "scores:by_seconds", measured=True),
+    "codes": Kind("bit balance and bit correlation over the code length", "codes:code_statistics"),
+    "centers": Kind("distance of hash centers over the similarity of their classes", "centers:center_distances"),
+    "training": Kind("loss terms by epoch, and measures where --eval-every logged them", "training:training_curves"),
+}
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure of one block of results, and what the block is, in words."""
+
+    block: Block
+    words: str
+    figure: Figure
+
+
+def draw(
+    kind: str, results: Sequence[Result], *, measure: str | None = None
+) -> tuple[list[Drawing], list[HashbenchError]]:
+    """Return the figure of each block of `results` in which the kind can be drawn, and why not in each of the others.
+
+    Raises HashbenchError for an unknown kind, and for a measure given to a kind that has none.
+    """
+    if kind not in KINDS:
+        raise unknown("kind of figure", kind, KINDS)
+    if measure is not None and not KINDS[kind].measured:
+        measured = " and ".join(name for name, other in KINDS.items() if other.measured)
+        raise HashbenchError(f"A figure of kind '{kind}' shows no measure; {measured} do.")
+    function = KINDS[kind].load()
+    drawings, refusals = [], []
+    found = blocks(results)
+    for block, apart in zip(found, differences(found), strict=True):
+        try:
+            figure = function(block.results, measure=measure) if KINDS[kind].measured else function(block.results)
+        except HashbenchError as error:
+            refusals.append(error)
+        else:
+            words = ", ".join(part for part in (block.name, block.describe(), apart) if part)
+            drawings.append(Drawing(block, words, figure))
+    return drawings, refusals

@@ -1,0 +1,97 @@
+"""Training as the log tells it: loss terms by epoch, and measures where `--eval-every` had them taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import cycle
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from hashbench.errors import HashbenchError
+from hashbench.results.figures.style import finish, log_ticks, sheet, styles, the_block
+from hashbench.results.result import Result
+from hashbench.results.store import RunDirectory
+
+_COLUMNS = 4
+_TERMS = ("-", "--", ":", "-.")  # dashes of a method's loss terms, in the order of its log
+Logs = dict[str, list[dict[str, Any]]]  # run id -> lines of its epochs
+
+
+def training_curves(results: Iterable[Result]) -> Figure:
+    """Return a panel of loss terms by epoch for each method, and one of measures by epoch for each code length.
+
+    Loss terms of different methods are not comparable, so each has a panel of its own: one dash a term, fainter the
+    shorter the code, the mean over seeds. Measures stand there where `hashbench run --eval-every` logged them. Raises
+    HashbenchError when the results may not share a figure or have no log of epochs.
+    """
+    block = the_block(results)
+    logs: Logs = {result.id: found for result in block.results if (found := _epochs(result))}
+    if not logs:
+        raise HashbenchError(
+            f"No run on {block.name} has a log of epochs: its method trains in none, or log.jsonl was not copied along."
+        )
+    rows = {
+        label: held for label, row in block.rows().items() if (held := [result for result in row if result.id in logs])
+    }
+    measured = {
+        (name, result.coords["bits"])
+        for row in rows.values()
+        for result in row
+        for line in logs[result.id]
+        for name in line.get("measures", {})
+    }
+    looks = styles(rows, points=True)
+    with sheet(len(rows), len(measured), labels=rows if measured else (), columns=_COLUMNS, share_y=False) as (
+        figure,
+        panels,
+    ):
+        for (label, row), axes in zip(rows.items(), panels, strict=False):
+            _draw_losses(axes, row, logs, block.bits, str(looks[label]["color"]))
+            axes.set(title=f"{label}: loss", yscale="log")
+            log_ticks(axes.yaxis)
+        for (name, bits), axes in zip(sorted(measured), panels[len(rows) :], strict=True):
+            for label, row in rows.items():
+                curve = _mean_by_epoch([logs[r.id] for r in row if r.coords["bits"] == bits], "measures", name)
+                axes.plot(curve[0], curve[1], label=label, **looks[label])
+            axes.set(title=f"{name}, {bits} bits")
+        for axes in panels:
+            axes.set_xlabel("epochs")
+            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        looked = ", measures for looking only: nothing is selected by them" if measured else ""
+        caption = f"mean over seeds, losses fainter for shorter codes{looked}, {block.describe()}"
+        finish(figure, panels[len(rows) :], title=f"{block.name}: training", caption=caption)
+    return figure
+
+
+def _draw_losses(axes: Axes, row: Sequence[Result], logs: Logs, lengths: Sequence[int], colour: str) -> None:
+    """Draw each loss term of one method by epoch, a line for each code length."""
+    terms = dict.fromkeys(name for result in row for line in logs[result.id] for name in line["loss"])
+    for name, dash in zip(terms, cycle(_TERMS), strict=False):
+        for place, bits in enumerate(lengths, start=1):
+            runs = [logs[result.id] for result in row if result.coords["bits"] == bits]
+            epochs, means = _mean_by_epoch(runs, "loss", name)
+            longest = place == len(lengths)
+            axes.plot(epochs, means, color=colour, linestyle=dash, alpha=0.25 + 0.75 * place / len(lengths),
+                      label=name if longest else None)  # fmt: skip
+    axes.legend(fontsize=6.5)
+
+
+def _mean_by_epoch(runs: Sequence[list[dict[str, Any]]], part: str, name: str) -> tuple[list[int], list[float]]:
+    """Return the epochs done, from 1, after which `name` was logged, and its mean over runs after each."""
+    values: dict[int, list[float]] = {}
+    for lines in runs:
+        for line in lines:
+            value = line.get(part, {}).get(name)
+            if value is not None:
+                values.setdefault(line["epoch"] + 1, []).append(value)
+    return sorted(values), [float(np.mean(values[epoch])) for epoch in sorted(values)]
+
+
+def _epochs(result: Result) -> list[dict[str, Any]]:
+    """Return the lines of a run's log that tell of an epoch, [] without a run directory or log."""
+    lines = [] if result.path is None else RunDirectory(result.path).read_log()
+    return [line for line in lines if isinstance(line.get("epoch"), int) and isinstance(line.get("loss"), dict)]

@@ -1,0 +1,177 @@
+"""The report: results as one self-contained web page, with tables, figures, retrieved images and provenance.
+
+The page needs no network and carries a content security policy that allows none. All foreign text, of plug-ins and data
+sets, is escaped by the template.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from hashbench import __version__
+from hashbench.errors import HashbenchError
+from hashbench.results.blocks import Block, blocks, differences
+from hashbench.results.cells import Table
+from hashbench.results.escaping import plain
+from hashbench.results.figures import KINDS, draw
+from hashbench.results.figures.inline import palette, svg_element
+from hashbench.results.figures.scores import training_seconds
+from hashbench.results.figures.style import colour_of
+from hashbench.results.gallery import Gallery
+from hashbench.results.plain import dumps
+from hashbench.results.result import Result
+from hashbench.results.rows import conditions_of
+from hashbench.results.store import RunDirectory
+from hashbench.results.table import Comparison
+
+Galleries = Callable[[Block], Gallery | None]
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """A figure of a block, inline."""
+
+    kind: str
+    summary: str
+    svg: Markup
+
+
+@dataclass(frozen=True)
+class _Section:
+    """One block of results, as the template shows it."""
+
+    anchor: str
+    block: Block
+    rows: Mapping[str, list[Result]]  # by label
+    apart: str  # what tells it from a block that reads the same
+    tables: tuple[Table, ...]
+    pictures: tuple[_Picture, ...]
+    not_drawn: tuple[str, ...]
+    gallery: Gallery | None
+    no_gallery: str  # why there is none
+
+    def runs(self) -> Iterator[tuple[str, int, list[Result]]]:
+        """Yield label, code length and runs of each cell, in the order of the table."""
+        for label, row in self.rows.items():
+            for bits in self.block.bits:
+                if held := [result for result in row if result.coords["bits"] == bits]:
+                    yield label, bits, held
+
+    def cell(self, label: str, bits: int) -> str:
+        """Return the anchor of a cell's provenance."""
+        return f"{self.anchor}-{list(self.rows).index(label)}-{bits}"
+
+
+def report(
+    results: Sequence[Result],
+    *,
+    comparison: Comparison | None = None,
+    title: str = "hashbench report",
+    galleries: Galleries = lambda block: None,
+) -> str:
+    """Return the HTML page about `results`, each run once, with the tables of `comparison` (default: theirs).
+
+    `galleries` gives the retrieved images of a block, None for no such part; where it raises HashbenchError, the page
+    says why instead.
+    """
+    comparison = comparison or Comparison.of(results)
+    found = blocks(results)
+    sections = [
+        _section(number, block, apart, comparison, galleries)
+        for number, (block, apart) in enumerate(zip(found, differences(found), strict=True), start=1)
+    ]
+    script = _file("report.js")
+    environment = Environment(
+        loader=PackageLoader("hashbench.results"),
+        autoescape=True,
+        finalize=lambda value: plain(value) if type(value) is str else value,  # not what is markup already
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"facts": _facts, "colour": colour_of, "seconds": training_seconds}
+    return environment.get_template("report.html").render(
+        title=title,
+        version=__version__,
+        sections=sections,
+        runs=len(results),
+        newest=max((str(result.provenance.get("started") or "") for result in results), default=""),
+        problems=comparison.problems,
+        style=Markup(
+            f":root{{{palette(dark=False)}}}@media (prefers-color-scheme:dark){{:root{{{palette(dark=True)}}}}}"
+        )
+        + Markup(_file("report.css")),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+def _section(number: int, block: Block, apart: str, comparison: Comparison, galleries: Galleries) -> _Section:
+    tables = tuple(table for table in comparison.tables if table.conditions == conditions_of(block))
+    pictures, not_drawn = [], []
+    for kind, about in KINDS.items():
+        drawings, refusals = draw(kind, block.results, measure=tables[0].measure if about.measured else None)
+        not_drawn += [f"{kind}: {refusal}" for refusal in refusals]
+        for drawing in drawings:
+            label = f"{block.name}: {about.summary}"
+            svg = svg_element(drawing.figure, name=f"s{number}-{kind}", label=label)
+            pictures.append(_Picture(kind, about.summary, Markup(svg)))
+    shown, reason = None, ""
+    try:
+        shown = galleries(block)
+    except HashbenchError as error:
+        reason = str(error)
+    return _Section(f"s{number}", block, block.rows(), apart, tables, tuple(pictures), tuple(not_drawn), shown, reason)
+
+
+def _facts(result: Result) -> dict[str, dict[str, str]]:
+    """Return where a run's numbers come from, by group and name, as text."""
+    provenance = dict(result.provenance)
+    argv = provenance.pop("argv", None)
+    identity: dict[str, Any] = {"id": result.id}
+    if result.path is not None:
+        identity["run"] = str(result.path)
+        try:
+            identity |= RunDirectory(result.path).read_spec()["identity"]
+        except (HashbenchError, KeyError, TypeError):
+            identity["spec.json"] = "was not copied along"
+    groups: dict[str, dict[str, Any]] = {
+        "measures": {
+            name: value if name not in result.bounds else f"{_text(value)} (ties: {_range(result.bounds[name])})"
+            for name, value in result.metrics.items()
+        },
+        "seconds": dict(result.time),
+        "cost": {"images per second": result.images_per_s, "peak memory, MB": result.peak_memory_mb},
+        "codes": dict(result.code_stats),
+        "provenance": {
+            "command line": shlex.join(map(str, argv)) if isinstance(argv, list) else None,
+            **provenance,
+        },
+        "identity": identity,
+    }
+    return {group: {name: _text(value) for name, value in facts.items()} for group, facts in groups.items() if facts}
+
+
+def _range(bounds: Sequence[float | None]) -> str:
+    return " to ".join(map(_text, bounds))
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}" if abs(value) < 100 else f"{value:,.0f}"
+    if value is None:
+        return "—"
+    return value if isinstance(value, str) else dumps(value)
+
+
+def _file(name: str) -> str:
+    return resources.files("hashbench.results").joinpath("templates", name).read_text(encoding="utf-8")

@@ -1,0 +1,193 @@
+"""From a block of results to the rows, marks and caption of its table under one measure."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from hashbench.results.baseline import Against, set_against
+from hashbench.results.blocks import Block
+from hashbench.results.cells import Cell, Cost, Row, Table, footnote_mark
+from hashbench.results.published import PublishedNumber, known_for, published_rows
+from hashbench.results.render import rounded
+from hashbench.results.result import Result
+from hashbench.results.scores import Score, Scores
+
+_INPUTS = {"images": "images", "features": "fixed features", "pixels": "raw pixels", "vectors": "vectors"}
+
+
+def table_of(
+    block: Block,
+    measure: str,
+    scores: Scores,
+    problems: list[str],
+    *,
+    apart: str = "",
+    against: Against | None = None,
+    published: Sequence[PublishedNumber] | None = None,
+) -> Table:
+    """Return the table of `block`; what the reader must know besides joins `problems`.
+
+    `apart` is what tells the block from its likes; `against` the baseline, the other rows' differences to which are
+    shown and tested; `published` what papers printed, None where nobody asked for it.
+    """
+    evidence: dict[str, list[list[Score]]] = {}
+    rows = []
+    marks: dict[str, str] = {}  # inputs -> the mark of rows that learn from them, unlike the block
+    for label, results in block.rows().items():
+        chosen = [_chosen(results, bits, f"{label} on {block.name}", problems) for bits in block.bits]
+        evidence[label] = [[scores[run.id][measure] for run in runs] for runs in chosen]
+        inputs = results[0].coords["inputs"]
+        mark = "" if inputs == block.inputs else marks.setdefault(inputs, footnote_mark(len(marks)))
+        cells = tuple(map(_cell, evidence[label]))
+        cost = _cost([run for runs in chosen for run in runs])
+        rows.append(Row(label, mark, cells, method=results[0].coords["method"], cost=cost))
+    rows = _with_best(rows)
+    usual = _INPUTS.get(block.inputs, block.inputs)
+    notes = [
+        (mark, f"learned from {_INPUTS.get(inputs, inputs)}, the others from {usual}.")
+        for inputs, mark in marks.items()
+    ]
+    baseline, test = None, ""
+    if against is not None:
+        rows, told, baseline, test = set_against(against, rows, evidence)
+        notes += told
+    learned = "" if block.inputs == "images" else f"learned from {usual}"
+    parts = [block.describe(), learned, apart, _seed_words(rows)]
+    if published is not None:
+        printed, told = _printed(block, measure, published, problems, first_mark=len(marks))
+        rows, notes = [*rows, *printed], [*notes, *told]
+    return Table(
+        dataset=block.name,
+        measure=measure,
+        caption=", ".join(part for part in parts if part) + ".",
+        bits=tuple(block.bits),
+        rows=tuple(rows),
+        notes=tuple(notes),
+        conditions=conditions_of(block),
+        devices=_devices(block.results),
+        baseline=baseline,
+        test=test,
+    )
+
+
+def conditions_of(block: Block) -> dict[str, Any]:
+    """Return what all runs of a block's table share, which tells its tables from those of any other block."""
+    return block.conditions | {f"epoch_{key}": value for key, value in (block.epoch or {}).items()}
+
+
+def _chosen(row: list[Result], bits: int, where: str, problems: list[str]) -> list[Result]:
+    """Return the runs of a row at `bits` that may be averaged: all, but for those of another identity."""
+    groups: dict[str, list[Result]] = {}
+    for result in row:
+        if result.coords["bits"] == bits:
+            groups.setdefault(result.coords["cell"], []).append(result)
+    if len(groups) > 1:
+        # Equal coordinates and another identity: something moved that no caption can name.
+        problems.append(
+            f"{where} at {bits} bits has runs which differ in something that the table does not name; the newest and "
+            f"those like it are shown, move the others to another runs directory."
+        )
+    chosen = max(groups.values(), key=lambda runs: max(str(run.provenance.get("started")) for run in runs), default=[])
+    if len({run.provenance.get("source_sha256") for run in chosen}) > 1:
+        problems.append(
+            f"{where} at {bits} bits averages runs of different source code of the method; run them again, and raise "
+            f"the method's version when its numbers move."
+        )
+    return chosen
+
+
+def _cell(scores: Sequence[Score]) -> Cell:
+    known = [score for score in scores if score.value is not None]
+    lower, upper = (_mean(score.lower for score in known), _mean(score.upper for score in known))
+    return Cell(
+        values=tuple(score.value for score in known if score.value is not None),
+        bounds=None if lower is None or upper is None else (lower, upper),
+    )
+
+
+def _cost(runs: Sequence[Result]) -> Cost:
+    def mean(of: Callable[[Result], float | None]) -> float | None:
+        return _mean(value for value in map(of, runs) if value is not None)
+
+    return Cost(
+        train_s=mean(lambda run: run.time.get("train")),
+        prepare_s=mean(lambda run: run.time.get("prepare")),
+        images_per_s=mean(lambda run: run.images_per_s),
+        peak_memory_mb=mean(lambda run: run.peak_memory_mb),
+    )
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    """Return the mean of numbers; None without any, or with an unknown one among them."""
+    found = list(values)
+    known = [value for value in found if value is not None]
+    return statistics.fmean(known) if known and len(known) == len(found) else None
+
+
+def _with_best(rows: Sequence[Row]) -> list[Row]:
+    """Mark the best cells of each column in which more than one row has a value, and the second of more than two."""
+    tops: list[list[float]] = []
+    for column in zip(*(row.cells for row in rows), strict=True):
+        means = [rounded(cell.mean) for cell in column if cell.values]
+        places = sorted(set(means), reverse=True)[: min(2, len(means) - 1)] if means else []
+        tops.append(places)
+
+    def placed(cell: Cell, places: list[float]) -> Cell:
+        place = places.index(rounded(cell.mean)) if cell.values and rounded(cell.mean) in places else None
+        return replace(cell, best=place == 0, second=place == 1)
+
+    return [
+        replace(row, cells=tuple(placed(cell, places) for cell, places in zip(row.cells, tops, strict=True)))
+        for row in rows
+    ]
+
+
+def _seed_words(rows: Sequence[Row]) -> str:
+    counts = {len(cell.values) for row in rows for cell in row.cells if cell.values}
+    if not counts:
+        return ""
+    if counts == {1}:
+        return "one seed"
+    spread = str(max(counts)) if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
+    return f"mean ± std (n) over {spread} seeds"
+
+
+def _printed(
+    block: Block, measure: str, numbers: Sequence[PublishedNumber], problems: list[str], *, first_mark: int
+) -> tuple[list[Row], list[tuple[str, str]]]:
+    """Return the published rows of a block and their footnotes, which say what differs from the runs."""
+    rows: list[Row] = []
+    if block.conditions["evaluated"] == "test":
+        rows, meaning = published_rows(
+            numbers, dataset=block.name, measure=measure, bits=block.bits, first_mark=first_mark
+        )
+    if not rows:
+        known = "; ".join(known_for(numbers, block.name)) or "nothing"
+        asked = f"{block.name} {measure} on {block.conditions['evaluated']} queries"
+        lengths = ", ".join(map(str, block.bits))
+        problems.append(f"No published number fits {asked} at {lengths} bits; for these images there is {known}.")
+        return [], []
+    ours = block.conditions["backbone"] or "none"
+    return rows, [
+        (
+            mark,
+            f"printed in {number.source}, {number.where}, for the same protocol and measure: backbone {number.backbone}"
+            f"{'' if number.backbone == ours else f' (here {ours})'}, epoch: {number.selection} (here "
+            f"{block.epoch_words()}), ties as in its own code (here {block.conditions['ties']}). Not run here, so "
+            f"neither ranked nor tested.",
+        )
+        for mark, number in meaning.items()
+    ]
+
+
+def _devices(results: Iterable[Result]) -> tuple[str, ...]:
+    """Return the devices of some runs with their CPU threads, each once."""
+    found = []
+    for provenance in (result.provenance for result in results):
+        device, name, threads = (provenance.get(key) for key in ("device", "device_name", "threads"))
+        if device is not None:
+            found.append(f"{device} ({name}, {threads} thread{'' if threads == 1 else 's'})")
+    return tuple(sorted(set(found)))

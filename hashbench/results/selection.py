@@ -1,0 +1,50 @@
+"""Which of many results a comparison takes, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from hashbench.errors import HashbenchError, unknown
+from hashbench.results.result import Result
+
+
+def select(
+    results: Iterable[Result],
+    *,
+    methods: Sequence[str] | None = None,
+    datasets: Sequence[str] | None = None,
+    bits: Sequence[int] | None = None,
+    known_methods: Iterable[str] = (),
+) -> list[Result]:
+    """Return the results of these methods, data sets (`cifar10` or `cifar10@54k`) and code lengths, in their order.
+
+    None takes all. Raises HashbenchError for a name that no result has; that of a method may be a known one instead.
+    """
+    kept = list(results)
+    if datasets is not None:
+        named = {name for result in kept for name in _dataset_names(result)}
+        _check("data set", datasets, named)
+        kept = [result for result in kept if not _dataset_names(result).isdisjoint(datasets)]
+        kept.sort(key=lambda result: min(datasets.index(name) for name in _dataset_names(result) & {*datasets}))
+    if methods is not None:
+        _check("method", methods, {result.coords["method"] for result in kept} | {*known_methods})
+        kept = [result for result in kept if result.coords["method"] in methods]
+        kept.sort(key=lambda result: methods.index(result.coords["method"]))
+    if bits is not None:
+        _check("code length", bits, {result.coords["bits"] for result in kept})
+        kept = [result for result in kept if result.coords["bits"] in bits]
+    if not kept:
+        raise HashbenchError("No run has all that was asked for; name fewer methods, data sets or code lengths.")
+    return kept
+
+
+def _dataset_names(result: Result) -> set[str]:
+    name, protocol = result.coords["dataset"], result.coords["protocol"]
+    return {name, f"{name}@{protocol}"}
+
+
+def _check(kind: str, wanted: Sequence[object], known: Iterable[object]) -> None:
+    there = {str(name) for name in known}
+    for name in wanted:
+        if str(name) not in there:
+            raise unknown(kind, name, there, hint="It is not among these results.")

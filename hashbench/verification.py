@@ -1,0 +1,154 @@
+"""verify: the numbers of a finished run, computed again from what was kept and compared with the stored ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hashbench.errors import HashbenchError
+from hashbench.metrics import Histograms, code_statistics, evaluate_histograms, histograms
+from hashbench.metrics.measures import parse
+from hashbench.results.plain import digest
+from hashbench.results.result import Result
+from hashbench.results.store import RunDirectory
+
+TOLERANCE = 1e-9  # the same sums in another order differ by less
+Labels = Callable[[Result], tuple[np.ndarray, np.ndarray]]  # of queries and database; raises HashbenchError
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one run: what was compared, what differs, and what could not be compared, with the reason."""
+
+    path: Path
+    checked: tuple[str, ...]
+    drifted: tuple[str, ...]
+    unchecked: tuple[tuple[str, str], ...]
+
+
+def verify(result: Result, labels: Labels) -> Verdict:
+    """Return the verdict on a finished run; `labels` gives those of its queries and database, where they can be had."""
+    assert result.path is not None
+    directory = RunDirectory(result.path)
+    checks: dict[str, Callable[[], Iterator[str]]] = {
+        "identity": lambda: _identity(result, directory),
+        "measures from histograms": lambda: _measures(result, directory),
+        "histograms from codes": lambda: _distances(result, directory),
+        "statistics from codes": lambda: _statistics(result, directory),
+        "histograms from codes and labels": lambda: _relevance(result, directory, labels),
+    }
+    checked, drifted, unchecked = [], [], []
+    for name, check in checks.items():
+        try:
+            drifted += [f"{name}: {difference}" for difference in check()]
+            checked.append(name)
+        except FileNotFoundError as error:
+            unchecked.append((name, str(error)))
+        except HashbenchError as error:
+            unchecked.append((name, str(error)))
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            drifted.append(f"{name}: what is stored does not fit together ({type(error).__name__}: {error})")
+    return Verdict(result.path, tuple(checked), tuple(drifted), tuple(unchecked))
+
+
+def _identity(result: Result, directory: RunDirectory) -> Iterator[str]:
+    identity, coords = directory.read_spec()["identity"], result.coords
+    if digest(identity) != result.id:
+        yield f"spec.json has the id {digest(identity)[:8]}, the result {result.id[:8]}"
+    if digest({name: value for name, value in identity.items() if name != "seed"}) != coords["cell"]:
+        yield "the result's cell is not that of spec.json"
+    named = {
+        "method": identity["method"]["name"],
+        "method_version": identity["method"]["version"],
+        "dataset": identity["data"]["dataset"],
+        "protocol": identity["data"]["protocol"],
+        "evaluated": identity["data"]["evaluated"],
+        **{name: identity[name] for name in ("bits", "seed", "inputs")},
+    }
+    for name, value in named.items():
+        if coords[name] != value:
+            yield f"{name} is {coords[name]!r} in the result and {value!r} in spec.json"
+    expected = RunDirectory.at(
+        "", dataset=f"{coords['dataset']}@{coords['protocol']}", method=coords["method"], bits=coords["bits"],
+        seed=coords["seed"], id=result.id,
+    ).path  # fmt: skip
+    if directory.path.name != expected.name:
+        yield f"the folder is called {directory.path.name} instead of {expected.name}"
+
+
+def _measures(result: Result, directory: RunDirectory) -> Iterator[str]:
+    stored = Histograms.from_arrays(_arrays(directory, "histograms"))
+    if stored.bits != result.coords["bits"]:
+        yield f"the histograms are of {stored.bits} bits"
+    names = [*result.metrics, *result.curves]
+    again = evaluate_histograms(stored, [parse(name) for name in names], ties=result.ties)  # type: ignore[arg-type]
+    for part in ("metrics", "bounds", "curves", "counts"):
+        now: Mapping[str, Any] = getattr(again, part)
+        then: Mapping[str, Any] = getattr(result, part)
+        yield from _differences(then, {name: now[name] for name in now if name in then})
+
+
+def _distances(result: Result, directory: RunDirectory) -> Iterator[str]:
+    """Compare the distances alone, which need no labels."""
+    stored, codes = Histograms.from_arrays(_arrays(directory, "histograms")), _arrays(directory, "codes")
+    nothing = [np.zeros(len(codes[part]), dtype=np.int64) for part in ("query", "database")]
+    again = histograms(codes["query"], codes["database"], *nothing, bits=result.coords["bits"])
+    if not np.array_equal(again.n, stored.n):
+        yield _rows_apart(again.n, stored.n, "distances")
+
+
+def _statistics(result: Result, directory: RunDirectory) -> Iterator[str]:
+    stored, codes = Histograms.from_arrays(_arrays(directory, "histograms")), _arrays(directory, "codes")
+    yield from _differences(result.code_stats, code_statistics(codes["database"], stored))
+
+
+def _relevance(result: Result, directory: RunDirectory, labels: Labels) -> Iterator[str]:
+    stored, codes = Histograms.from_arrays(_arrays(directory, "histograms")), _arrays(directory, "codes")
+    again = histograms(
+        codes["query"], codes["database"], *labels(result), bits=result.coords["bits"], gains=stored.gains is not None
+    )
+    if not np.array_equal(again.r, stored.r):
+        yield _rows_apart(again.r, stored.r, "relevant items")
+    if again.gains is not None and stored.gains is not None and not np.array_equal(again.gains, stored.gains):
+        yield "the counts by number of shared labels differ"
+
+
+def _arrays(directory: RunDirectory, name: str) -> dict[str, np.ndarray]:
+    """Return the arrays of a file; one that is there but damaged is a drift (ValueError), one that is not is not."""
+    if not (directory.path / f"{name}.npz").is_file():
+        raise FileNotFoundError(f"there is no {name}.npz")
+    try:
+        return directory.read_arrays(name)
+    except HashbenchError as error:
+        raise TypeError(str(error)) from error
+
+
+def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in now.items():
+        if not _same(then.get(name), value):
+            yield f"{name} is {_short(then.get(name))} in the result and {_short(value)} computed anew"
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, int | float) and isinstance(other, int | float):
+        return math.isclose(one, other, rel_tol=TOLERANCE, abs_tol=TOLERANCE) or (one != one and other != other)
+    return bool(one == other) or (one is None and isinstance(other, float) and math.isnan(other))
+
+
+def _rows_apart(again: np.ndarray, stored: np.ndarray, what: str) -> str:
+    if again.shape != stored.shape:
+        return f"the {what} have the shape {stored.shape} in the histograms and {again.shape} computed anew"
+    return f"the {what} of {int((again != stored).any(axis=1).sum())} of {len(stored)} queries differ"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else f"{value!r:.60}"

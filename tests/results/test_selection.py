@@ -1,0 +1,62 @@
+import pytest
+
+from hashbench.errors import HashbenchError
+from hashbench.results.selection import select
+from hashbench.results.table import compare
+
+
+@pytest.fixture
+def results(make):
+    return [
+        make(method=method, dataset=dataset, protocol=protocol, bits=bits)
+        for dataset, protocol in (("toy", "a"), ("toy", "b"), ("other", "a"))
+        for method in ("crh", "csq")
+        for bits in (16, 32)
+    ]
+
+
+def coords(results, *keys):
+    return [*dict.fromkeys(tuple(r.coords[key] for key in keys) for r in results)]
+
+
+def test_everything_is_kept_in_order_when_nothing_is_named(results):
+    assert select(results) == results
+
+
+def test_names_cut_and_order(results):
+    assert coords(select(results, methods=["csq"]), "method") == [("csq",)]
+    assert coords(select(results, methods=["csq", "crh"]), "method") == [("csq",), ("crh",)]
+    assert coords(select(results, datasets=["toy"]), "dataset", "protocol") == [("toy", "a"), ("toy", "b")]
+    assert coords(select(results, datasets=["other", "toy@b"]), "dataset", "protocol") == [("other", "a"), ("toy", "b")]
+    assert coords(select(results, bits=[32]), "bits") == [(32,)]
+    assert len(select(results, methods=["crh"], datasets=["toy@a"], bits=[16])) == 1
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ({"methods": ["chr"]}, r"Unknown method 'chr'\. Did you mean 'crh'\?"),
+        ({"datasets": ["toy@c"]}, r"Unknown data set 'toy@c'\. Did you mean 'toy@"),
+        ({"bits": [64]}, r"Unknown code length '64'\. .* among these results"),
+    ],
+)
+def test_what_no_result_has_is_refused(results, wanted, message):
+    with pytest.raises(HashbenchError, match=message):
+        select(results, **wanted)
+
+
+def test_a_published_method_alone_leaves_no_run(results):
+    with pytest.raises(HashbenchError, match="No run has all that was asked for"):
+        select(results, methods=["HashNet"], known_methods=["HashNet"])
+
+
+def test_the_filters_of_compare_keep_the_baseline_and_the_paper_s_spelling(tmp_path, make, stored):
+    for method in ("crh", "csq", "dpn"):
+        stored(make(method=method))
+    line = "arXiv:1,t,{},toy@a,x,32,mAP@all,.7,best\n"
+    file = tmp_path / "numbers.csv"
+    file.write_text("source,where,method,dataset,backbone,bits,measure,value,selection\n"
+                    + line.format("CSQ") + line.format("HashNet") + line.format("SHC"))  # fmt: skip
+    options = {"methods": ["csq", "HashNet"], "baseline": "crh", "published": file}
+    (table,) = compare(tmp_path / "runs", **options).tables
+    assert [row.label for row in table.rows] == ["crh", "csq", "CSQ, published", "HashNet, published"]

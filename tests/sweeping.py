@@ -1,0 +1,108 @@
+"""Run one toy sweep in several processes at once, disturb them at random moments and start them again; run by a test.
+
+    python tests/sweeping.py FOLDER '{"NAME": [PROCESSES, KILLS, STOPS, SEED], ...}'
+
+Prints as JSON for each name how many processes were killed and stopped, and which cells were computed to their end, one
+entry each time. The processes are forked, so that a killed one is back in milliseconds, and killed within its work
+instead of its imports. With STOPS, each process believes to be on a machine of its own, and a stopped one wakes after
+it was replaced.
+"""
+
+import functools
+import json
+import os
+import platform
+import random
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import scipy.linalg
+import scipy.optimize  # noqa: F401
+import torch
+import torch._dynamo  # what a run imports on its way is here before the forks, which then take no time
+import toy_dataset  # noqa: F401  (registers the toy)
+
+import hashbench.metrics.kernels_numba  # noqa: F401
+from hashbench import runner
+from hashbench.planning import Settings, plan
+from hashbench.results import claims, store
+
+torch.set_num_threads(1)
+EPOCHS = 10
+PATIENCE = 1.5
+
+
+def sweep(runs: Path, tally: Path) -> None:
+    """Do the sweep as `hashbench run` does, noting each computation that came to its end."""
+    compute = runner._compute_into
+
+    def noted(directory, cell, plan):
+        compute(directory, cell, plan)
+        with open(tally, "a") as file:  # one short append, which the kernel does in one piece
+            file.write(f"{cell}\n")
+
+    runner._compute_into = noted
+    made = plan(["crh", "csq"], ["toy"], [16, 24],
+                settings=Settings(runs_dir=runs, epochs=EPOCHS, progress=False))  # fmt: skip
+    outcome = runner.execute(made)
+    outcome.raise_first_failure()
+    assert len(outcome.results) == len(made.cells)
+
+
+def be_on_a_machine_of_its_own() -> None:
+    """Let the others know this process by its heartbeat alone, and be quick about it."""
+    name = f"machine{os.getpid()}"
+    platform.node = lambda: name
+    store.claimed = functools.partial(claims.claimed, beat=0.1)
+    runner.Watch = functools.partial(claims.Watch, patience=PATIENCE)
+    runner.WAIT = 0.1
+
+
+def forked(runs: Path, tally: Path, *, alone: bool) -> int:
+    """Start a process that sweeps and return its number."""
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        if alone:
+            be_on_a_machine_of_its_own()
+        sweep(runs, tally)
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+
+
+def disturbed(runs: Path, processes: int, kills: int, stops: int, seed: int) -> dict[str, object]:
+    """Keep `processes` of them going, some of which are killed or stopped for a while, until all have ended."""
+    chance, killed, stopped = random.Random(seed), 0, 0
+    tally = runs.with_suffix(".tally")
+    start = functools.partial(forked, runs, tally, alone=stops > 0)
+    alive = {start() for _ in range(processes)}
+    while killed < kills or stopped < stops:
+        time.sleep(chance.uniform(0.02, 1.2))
+        victim = chance.choice(sorted(alive))
+        if stopped < stops:
+            os.kill(victim, signal.SIGSTOP)
+            time.sleep(2 * PATIENCE)
+            os.kill(victim, signal.SIGCONT)
+            stopped += 1
+            continue
+        os.kill(victim, signal.SIGKILL)
+        _, status = os.waitpid(victim, 0)
+        assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
+        killed += os.WIFSIGNALED(status)
+        alive ^= {victim, start()}
+    for pid in alive:
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    return {"killed": killed, "stopped": stopped, "computed": tally.read_text().splitlines()}
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    print(json.dumps({name: disturbed(folder / name, *how) for name, how in json.loads(sys.argv[2]).items()}))

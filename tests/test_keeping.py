@@ -1,0 +1,285 @@
+"""status, verify, export and --config: what is said about a sweep and what is given away of it."""
+
+import csv
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import hashbench
+from hashbench.cli import main
+from hashbench.metrics import unpack
+from hashbench.results.plain import document
+from hashbench.results.store import RunDirectory
+
+
+@pytest.fixture
+def cli(tmp_path, monkeypatch):
+    """Run the command in an empty folder; returns its result."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments, code=0):
+        result = CliRunner().invoke(main, [*map(str, arguments)], catch_exceptions=False)
+        assert result.exit_code == code, result.output
+        return result
+
+    return call
+
+
+@pytest.fixture
+def run(cli):
+    """A finished run of 12 bits, which do not fill their bytes."""
+    return RunDirectory(hashbench.run("crh", "toy", bits=12, epochs=2, progress=False).path)
+
+
+def changed(path, change):
+    """Change a JSON file in place."""
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(document(data))
+
+
+# status
+
+TOY = ("run", "--method", "crh", "--dataset", "toy", "--epochs", "4", "--quiet")
+
+
+def test_status_tells_what_is_done_running_failed_and_to_do(cli, tmp_path):
+    cli(*TOY, "--bits", "16,24", "--seeds", "2")
+    folders = {path.parent.name: RunDirectory(path.parent) for path in tmp_path.rglob("24b/*/result.json")}
+    first, second = folders.values()
+    for directory in (first, second):
+        directory.result.unlink()
+    first.write_failure(ValueError("boom"))
+    log = second.read_log()
+    second.log.unlink()
+    for line in log[:2]:
+        second.append_log({**line, "seconds": 30.0 * (line["epoch"] + 1)})
+    (tmp_path / "runs/toy@small/crh/16b").rename(tmp_path / "elsewhere")
+    with second.lock():
+        shown = cli("status").stdout
+    lines = [line.split() for line in shown.splitlines()]
+    assert ["runs", "running", "failed", "to", "do"] in lines
+    assert ["toy@small/crh/16b", "—", "—", "2"] in lines
+    assert ["toy@small/crh/24b", "1", "1", "—"] in lines
+    assert re.search(r"24b/s\d-\w+: epoch 3 of 4, 2 images/s, about 60 s left, by process \d+ since", shown)
+    assert "ValueError: boom" in shown
+    assert "interrupted" in cli("status").stdout
+    assert not [line for line in cli("status", "runs/toy@small").stdout.splitlines() if "16b" in line]
+
+
+def test_status_watches_until_nothing_runs(cli, run, monkeypatch):
+    shown = []
+    lock = run.lock()
+    lock.__enter__()
+
+    def sleep(seconds):
+        shown.append(seconds)
+        if len(shown) == 2:
+            lock.__exit__(None, None, None)
+
+    monkeypatch.setattr("time.sleep", sleep)
+    ran = cli("status", "--watch", "--every", "7")
+    assert shown == [7.0, 7.0]
+    assert ran.stdout.count("toy@small/crh/12b") > 3
+
+
+@pytest.mark.parametrize("command", ["status", "verify", "export"])
+def test_what_looks_at_results_imports_no_torch(cli, run, command):
+    arguments = {"status": [], "verify": [], "export": ["runs", "all.csv"]}[command]
+    code = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from hashbench.cli import main
+main({[command, *arguments]!r}, standalone_mode=False)
+sys.exit(9 if "torch" in sys.modules else 0)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False, stdout=subprocess.DEVNULL).returncode == 0
+
+
+# verify
+
+
+def test_verify_finds_an_untouched_run_as_stored(cli, run):
+    said = cli("verify").stdout
+    assert said == ("1 runs: 1 as stored, 0 with differences. Not checked in any: that model.pt gives these codes.\n")
+
+
+def _flip(run):
+    codes = run.read_arrays("codes")
+    codes["database"][3, 0] ^= 128
+    run.write_arrays("codes", **codes)
+
+
+def _swap_relevance(run):
+    counts = run.read_arrays("histograms")
+    counts["r"] = counts["r"][::-1].copy()
+    run.write_arrays("histograms", **counts)
+
+
+def _in_result(*keys, value):
+    def change(run):
+        def put(data):
+            for key in keys[:-1]:
+                data = data[key]
+            data[keys[-1]] = value
+
+        changed(run.result, put)
+
+    return change
+
+
+DRIFTS = {
+    "a measure": (_in_result("metrics", "mAP@all", value=0.5), r"measures from histograms: mAP@all is 0.5 in the res"),
+    "a bound": (_in_result("bounds", "mAP@all", value=[0.1, 0.2]), "measures from histograms: mAP@all is [0.1, 0.2]"),
+    "a curve": (_in_result("curves", "PR", "y", 2, value=0.123), "measures from histograms: PR is"),
+    "a count": (_in_result("counts", "queries", value=14), "queries is 14 in the result and 15"),
+    "a statistic": (_in_result("code_stats", "bit_balance", value=0.1), "statistics from codes: bit_balance is 0.1"),
+    "a code": (_flip, "histograms from codes: the distances of 15 of 15 queries differ"),
+    "the relevance": (_swap_relevance, "histograms from codes and labels: the relevant items of"),
+    "coordinates": (_in_result("coords", "seed", value=1), "identity: seed is 1 in the result and 0 in spec.json"),
+    "the id": (_in_result("id", value="0" * 64), "identity: spec.json has the id"),
+    "the folder": (lambda run: run.path.rename(run.path.with_name("s0-00000000")), "the folder is called s0-00000000"),
+    "a damaged file": (lambda run: run.histograms.write_bytes(b"PK"), "what is stored does not fit together"),
+    "the spec": (lambda run: changed(run.spec, lambda spec: spec["identity"].update(bits=13)), "identity: "),
+}
+
+
+@pytest.mark.parametrize("what", DRIFTS)
+def test_verify_finds_what_has_drifted(cli, run, what):
+    change, sentence = DRIFTS[what]
+    change(run)
+    said = cli("verify", code=1).stdout
+    assert sentence in said
+    assert "0 as stored, 1 with differences" in said
+
+
+def test_verify_says_what_it_could_not_check(cli, run, monkeypatch):
+    run.codes.unlink()
+    said = cli("verify").stdout
+    assert "not checked in 1 of 1 runs: histograms from codes: there is no codes.npz" in said
+    assert "1 as stored, 0 with differences" in said
+
+
+def test_verify_needs_the_same_data_for_the_labels(cli, run):
+    changed(run.result, lambda data: data["provenance"].update(split_sha256="0" * 64))
+    assert "toy@small is here, but with other images or another split" in cli("verify").stdout
+    changed(run.result, lambda data: data["coords"].update(dataset="gone"))
+    assert "'gone'" in cli("verify", code=1).stdout
+
+
+# export
+
+
+def test_the_long_csv_holds_every_measure_of_every_run(cli, run):
+    other = hashbench.run("lsh", "toy", bits=16, epochs=2, progress=False)
+    cli("export", "runs", "all.csv")
+    with open("all.csv", newline="") as file:
+        lines = [*csv.DictReader(file)]
+    stored = {(r.id, name): value for r in (run.read_result(), other) for name, value in r.metrics.items()}
+    assert {(line["id"], line["measure"]): float(line["value"]) for line in lines} == stored
+    assert {line["method"] for line in lines} == {"crh", "lsh"}
+
+
+def test_codes_for_numpy(cli, run):
+    kept = {name: unpack(packed, 12) for name, packed in run.read_arrays("codes").items()}
+    cli("export", run.path, "codes.npz")
+    with np.load("codes.npz", allow_pickle=False) as stored:
+        assert {*stored.files} == {"query", "database"}
+        assert all(np.array_equal(stored[name], codes) for name, codes in kept.items())
+    cli("export", run.path, "codes.npy", "--part", "query")
+    assert np.array_equal(np.load("codes.npy"), kept["query"])
+
+
+def test_a_faiss_index_returns_the_neighbours_of_brute_force(cli, run):
+    faiss = pytest.importorskip("faiss")
+    said = cli("export", run.path, "database.faiss").stdout
+    assert "16 bits, of which the last 4 are zeros" in said
+    index = faiss.read_index_binary("database.faiss")
+    codes = {name: unpack(packed, 12) for name, packed in run.read_arrays("codes").items()}
+    distances, neighbours = index.search(np.packbits(codes["query"], axis=1), 75)
+    expected = (codes["query"][:, None] != codes["database"][None]).sum(axis=2)
+    assert np.array_equal(distances, np.sort(expected, axis=1))
+    assert np.array_equal(np.take_along_axis(expected, neighbours, axis=1), distances)
+    assert all(len({*row}) == 75 for row in neighbours)
+
+
+def test_without_faiss_the_sentence_says_what_to_install(cli, run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    refused = cli("export", run.path, "database.faiss", code=2)
+    assert "pip install 'hashbench[faiss]'" in refused.stderr
+    assert not Path("database.faiss").exists()
+
+
+def test_an_ending_that_says_nothing(cli, run):
+    assert "one of the endings .csv, .npz, .npy, .faiss" in cli("export", "runs", "codes.txt", code=2).stderr
+
+
+# --config
+
+
+def test_a_config_holds_the_flags_and_the_command_line_wins(cli):
+    Path("sweep.toml").write_text(
+        """
+        method = ["crh", "csq"]
+        dataset = "toy"
+        bits = [16, 24]
+        epochs = 1
+        dry-run = true
+        [set]
+        crh.heads = 1
+        recipe.batch_size = 16
+        recipe.betas = [0.5, 0.9]
+        """
+    )
+    shown = cli("run", "--config", "sweep.toml").stdout
+    assert re.findall(r"(\w+) +(\d+) +0 +to do", shown) == [("crh", "16"), ("crh", "24"), ("csq", "16"), ("csq", "24")]
+    typed = "run --method crh,csq --dataset toy --bits 16,24 --epochs 1 --dry-run --set crh.heads=1"
+    rest = ["--set", "recipe.batch_size=16", "--set", "recipe.betas=0.5,0.9"]
+    assert cli(*typed.split(), *rest).stdout == shown
+    other = cli("run", "--config", "sweep.toml", "--bits", "32", "--set", "recipe.batch_size=32").stdout
+    assert re.findall(r"(\w+) +(\d+) +0 +to do", other) == [("crh", "32"), ("csq", "32")]
+    alike = cli(*typed.replace("16,24", "32").split(), *rest[2:], "--set", "recipe.batch_size=32").stdout
+    assert alike == other
+
+
+BAD_CONFIGS = {
+    "an unknown key": ('methods = "crh"', "Unknown key in sweep.toml 'methods'. Did you mean 'method'?"),
+    "no TOML": ("method = ", "sweep.toml is not TOML"),
+    "a table": ("[method]\nname = 1", "method = {'name': 1} is no flag's value"),
+    "flat settings": ('set = "crh.heads=1"', "[set] holds lines like crh.heads = 1"),
+    "a value of another type": ('epochs = "many"', "'many' is not a valid int"),
+}
+
+
+@pytest.mark.parametrize("what", BAD_CONFIGS)
+def test_a_config_that_is_wrong_is_one_sentence(cli, what):
+    text, sentence = BAD_CONFIGS[what]
+    Path("sweep.toml").write_text(text)
+    said = cli("run", "--method", "crh", "--dataset", "toy", "--config", "sweep.toml", code=2).stderr
+    assert sentence in said
+
+
+def test_a_config_that_is_not_there(cli):
+    said = cli("run", "--method", "crh", "--dataset", "toy", "--config", "nowhere.toml", code=2).stderr
+    assert "nowhere.toml cannot be read (No such file or directory)" in said
+
+
+# the plan
+
+
+def test_the_plan_estimates_from_the_runs_alike(cli, run):
+    changed(run.result, lambda data: data["time"].update(total=600.0))
+    hashbench.run("lsh", "toy", bits=12, progress=False)
+    shown = cli(
+        "run", "--method", "crh,csq", "--dataset", "toy", "--epochs", "2", "--bits", "12,24", "--dry-run"
+    ).stdout
+    assert re.search(r"crh +12 +0 +finished +runs", shown)
+    assert re.search(r"crh +24 +0 +to do +10 min", shown)
+    assert re.search(r"csq +24 +0 +to do +unknown", shown)
+    assert shown.strip().endswith("3 of 4 cells to compute, about 10 min one after another, 2 of unknown length.")
