@@ -6,11 +6,12 @@ grow row by row, the hashes last, so the number of hashes says how many rows are
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -29,8 +30,9 @@ from hashbench.datasets.protocol import Protocol
 from hashbench.datasets.recording import complete
 from hashbench.datasets.store import CACHE_DIR
 from hashbench.errors import HashbenchError
-from hashbench.results.files import make_folder, only_one, reported
+from hashbench.results.files import make_folder, only_one, reported, write_text
 
+ROOT = "root.json"  # in a store in the making: the data folder that it is made of
 CHUNK_BYTES = 1 << 24  # of inputs: what is written, and what a killed preparation loses, at a time
 
 
@@ -78,7 +80,7 @@ def prepare(
     return _audited(store, store.folder, protocols)
 
 
-def _audited(store: Store, folder: Path | None, protocols: Sequence[Protocol]) -> Preparation:
+def _audited(store: Store, folder: Path | None, protocols: Iterable[Protocol]) -> Preparation:
     audits: dict[str, Audit] = {}
     problems: dict[str, HashbenchError] = {}
     for protocol in protocols:
@@ -106,6 +108,10 @@ class _Build:
         return prepared.prepared_root() / prepared.folder_name(self.source.name, self.size, self.key)
 
     @property
+    def root(self) -> str:
+        return prepared.root_of(self.source, self.data_dir)
+
+    @property
     def workshop(self) -> Path:
         return self._beside("building")
 
@@ -120,15 +126,25 @@ class _Build:
             shutil.rmtree(self._beside("old"), ignore_errors=True)
             found = self._found()
             if found is not None and self._is_current(found, states):
+                self._remove_abandoned()
                 return found
             if isinstance(self.data, ImageFiles):
-                _check_promises(self.data, protocols)
+                _check_promises(self.data, protocols, self.progress)
+            self._remove_abandoned()
             if found is not None and states is not None and not self.workshop.exists():
                 self._borrow_rows(states)
             make_folder(self.workshop)
+            write_text(self.workshop / ROOT, json.dumps(self.root))
             self._write_rows(states)
-            root = prepared.root_of(self.source, self.data_dir)
-            complete(self.workshop, self.data, self.source, root=root, size=self.size, key=self.key)
+            complete(
+                self.workshop,
+                self.data,
+                self.source,
+                root=self.root,
+                size=self.size,
+                key=self.key,
+                progress=self.progress,
+            )
             self._take_place()
         self._remove_superseded()
         return prepared.open_store(self.folder)
@@ -243,11 +259,32 @@ class _Build:
                 record = prepared.read_record(folder)
             except HashbenchError:
                 continue
-            if folder != self.folder and record["root"] == prepared.root_of(self.source, self.data_dir):
+            if folder != self.folder and record["root"] == self.root:
                 shutil.rmtree(folder, ignore_errors=True)
 
+    def _remove_abandoned(self) -> None:
+        """Remove what interrupted preparations left of the same data folder before its files changed."""
+        pattern = prepared.folder_pattern(self.source.name, self.size)
+        for workshop in self.folder.parent.glob(f".{pattern}.building"):
+            if workshop == self.workshop:
+                continue
+            with (
+                suppress(_Busy, OSError, HashbenchError),
+                only_one(workshop.with_suffix(".lock"), on_wait=_leave_it),
+            ):
+                if (workshop / ROOT).read_text() == json.dumps(self.root):
+                    shutil.rmtree(workshop, ignore_errors=True)
 
-def _check_promises(files: ImageFiles, protocols: Sequence[Protocol]) -> None:
+
+class _Busy(Exception):
+    """Another process holds the lock."""
+
+
+def _leave_it() -> None:
+    raise _Busy
+
+
+def _check_promises(files: ImageFiles, protocols: Sequence[Protocol], progress: bool) -> None:
     """Raise HashbenchError before anything is decoded where `files` cannot be a data set under any of `protocols`."""
     if len(set(files.paths)) != len(files.paths):
         raise HashbenchError(f"{files.name} lists an image twice; are its lists damaged?")
@@ -256,7 +293,9 @@ def _check_promises(files: ImageFiles, protocols: Sequence[Protocol]) -> None:
     store = Store(
         files.name, stand_ins, files.labels, files.classes, part=files.part, sources=files.sources, names=files.paths
     )
-    problems = _audited(store, None, protocols).problems
+    title = f"{files.name}: checking protocols"
+    bar = tqdm(protocols, unit="protocol", desc=title, disable=not progress, leave=False)
+    problems = _audited(store, None, bar).problems
     if len(problems) == len(protocols):
         raise next(iter(problems.values()))
 

@@ -33,6 +33,7 @@ RECORD = "store.json"
 INPUTS, LABELS, HASHES, PART, NAMES, FILES = (
     "inputs.npy", "labels.npy", "hashes.npy", "part.npy", "names.json", "files.npy",
 )  # fmt: skip
+KEY_DIGITS = 12  # of a key, in the name of a folder
 IMAGE_SIZE = 256  # pixels, where the protocols of a set of image files state no other
 
 
@@ -191,7 +192,7 @@ def folders(name: str, sizes: Sequence[int | None]) -> Iterator[Path]:
     """Yield the prepared folders of data set `name` at any of `sizes` (None: as it comes)."""
     for size in sizes:
         yield from sorted(
-            path for path in prepared_root().glob(f"{_slug(name)}-{size or 'native'}-*") if (path / RECORD).is_file()
+            path for path in prepared_root().glob(folder_pattern(name, size)) if (path / RECORD).is_file()
         )
 
 
@@ -202,7 +203,7 @@ def prepared_root() -> Path:
 
 def folder_name(name: str, size: int | None, key: str) -> str:
     """Return the name of the folder of a prepared store."""
-    return f"{_slug(name)}-{size or 'native'}-{key[:12]}"
+    return f"{_slug(name)}-{size or 'native'}-{key[:KEY_DIGITS]}"
 
 
 def files_key(files: Any, size: int) -> str:
@@ -222,6 +223,11 @@ def files_key(files: Any, size: int) -> str:
             "sources": sorted(file.digest for file in files.sources),
         }
     )
+
+
+def folder_pattern(name: str, size: int | None) -> str:
+    """Return the glob of the folders of a data set's prepared stores, whatever their keys."""
+    return folder_name(name, size, "") + "[0-9a-f]" * KEY_DIGITS
 
 
 def split_key(protocol: Protocol, evaluate_on: str) -> str:

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 from PIL import features
+from tqdm import tqdm
 
 from hashbench.datasets import prepared
 from hashbench.datasets.audit import audit, audited_split
-from hashbench.datasets.base import DataSource, Split, Store
+from hashbench.datasets.base import EVALUATED_PARTS, DataSource, Split, Store
 from hashbench.datasets.decoding import FILTER
 from hashbench.datasets.imagefiles import ImageFiles
 from hashbench.datasets.prepared import FILES, HASHES, INPUTS, LABELS, NAMES, PART, RECORD, HashedStore
@@ -29,12 +30,19 @@ LIBRARIES = ("hashbench", "numpy", "pillow")
 
 
 def complete(
-    folder: Path, data: Store | ImageFiles, source: DataSource, *, root: str, size: int | None, key: str
+    folder: Path,
+    data: Store | ImageFiles,
+    source: DataSource,
+    *,
+    root: str,
+    size: int | None,
+    key: str,
+    progress: bool,
 ) -> None:
     """Write everything but the rows, which are there, into `folder`, store.json last.
 
     `root` is the data folder that was asked for, `size` the side of the images (None: arrays as they came), `key` what
-    tells this store from others. Raises HashbenchError where a file cannot be written.
+    tells this store from others; `progress` shows a bar. Raises HashbenchError where a file cannot be written.
     """
     for path in folder.iterdir():
         if path.name not in (INPUTS, HASHES, FILES):  # of an earlier preparation, or half-written when it was killed
@@ -55,7 +63,7 @@ def complete(
         names=names,
         hashes=np.load(folder / HASHES),
     )
-    splits, refused = _write_splits(folder, store, source)
+    splits, refused = _write_splits(folder, store, source, progress)
     record: dict[str, Any] = {
         "schema": prepared.SCHEMA,
         "name": store.name,
@@ -79,30 +87,36 @@ def complete(
     write_text(folder / RECORD, document({**record, "sha256": prepared.record_digest(record)}))
 
 
-def _write_splits(folder: Path, store: Store, source: DataSource) -> tuple[dict[str, Any], dict[str, str]]:
+def _write_splits(
+    folder: Path, store: Store, source: DataSource, progress: bool
+) -> tuple[dict[str, Any], dict[str, str]]:
     """Write the splits of all protocols; returns what the record says of each, and why others cannot be had."""
     splits: dict[str, Any] = {}
     refused: dict[str, str] = {}
-    for protocol in source.protocols:
-        parts: Split | None = None
-        for evaluate_on in ("test", "validation"):
-            key = prepared.split_key(protocol, evaluate_on)
-            try:
-                if parts is None:
-                    parts, found = audited_split(store, protocol, evaluate_on)
+    asked = len(source.protocols) * len(EVALUATED_PARTS)
+    with tqdm(total=asked, unit="split", desc=f"{store.name}: splits", disable=not progress, leave=False) as bar:
+        for protocol in source.protocols:
+            parts: Split | None = None
+            for evaluate_on in EVALUATED_PARTS:
+                key = prepared.split_key(protocol, evaluate_on)
+                try:
+                    if parts is None:
+                        parts, found = audited_split(store, protocol, evaluate_on)
+                    else:
+                        parts = hold_out(store, parts)
+                        found = audit(store, parts)
+                except HashbenchError as error:
+                    refused[key] = str(error)
                 else:
-                    parts = hold_out(store, parts)
-                    found = audit(store, parts)
-            except HashbenchError as error:
-                refused[key] = str(error)
-                continue
-            _save(folder / prepared.split_file(key), np.concatenate([parts.train, parts.query, parts.database]))
-            splits[key] = {
-                "protocol": protocol.name,
-                "evaluate_on": evaluate_on,
-                "sha256": parts.sha256,
-                "audit": dataclasses.asdict(found),
-            }
+                    rows = np.concatenate([parts.train, parts.query, parts.database])
+                    _save(folder / prepared.split_file(key), rows)
+                    splits[key] = {
+                        "protocol": protocol.name,
+                        "evaluate_on": evaluate_on,
+                        "sha256": parts.sha256,
+                        "audit": dataclasses.asdict(found),
+                    }
+                bar.update()
     return splits, refused
 
 

@@ -14,11 +14,11 @@ from PIL import Image
 from scipy.io import savemat
 
 from hashbench.datasets.base import DataSource, data_source
-from hashbench.datasets.imagenet import SYNSETS
 from hashbench.datasets.mirflickr import CLASSES as MIRFLICKR_LABELS
 from hashbench.datasets.protocol import Sizes
 
 SIDES = (20, 24)  # height and width: not square, as the pictures of the releases
+SYNSETS = tuple(f"n{number:08d}" for number in range(1, 101))  # of ImageNet100; not the real ones
 
 
 @dataclass(frozen=True)
@@ -219,10 +219,20 @@ def mirflickr(data: Path, *, count: int = 80) -> Replica:
     return Replica({f"mirflickr/im{number}.jpg": labels for number, labels in enumerate(shown, start=1)})
 
 
+def imagenet_classes(root: Path) -> None:
+    """Write a list in the form of HashNet's: pictures of the 100 classes, each with one column for each class."""
+    lines = [
+        f"/home/someone/imagenet/image/{synset}_{place}.JPEG " + " ".join(str(int(synset == of)) for of in SYNSETS)
+        for place, synset in enumerate(SYNSETS[::-1] * 2)
+    ]
+    write(root / "imagenet100.txt", lines)
+
+
 def imagenet100(data: Path, *, each: int = 3, folders: bool = False) -> Replica:
     """Write the 100 classes and one more; validation pictures in one folder with the devkit, or in class folders."""
     root = data / "imagenet"
-    others = ("n01440764",)
+    imagenet_classes(root)
+    others = ("n00000101",)
     numbers = {synset: number for number, synset in enumerate((*others, *SYNSETS[::-1]), start=1)}
     labels, parts = {}, {}
     for synset in numbers:

@@ -1,5 +1,6 @@
 """The examples of the documentation run as they are written, and its tables name what there is."""
 
+import dataclasses
 import os
 import re
 import shutil
@@ -8,14 +9,20 @@ import sys
 from pathlib import Path
 
 import pytest
+import replicas
+from click.testing import CliRunner
 from replicas import picture
 
+from hashbench.cli import main
+from hashbench.datasets import cifar as reader
 from hashbench.datasets.base import data_source
+from hashbench.datasets.protocol import Sizes
 from hashbench.registry import DATASETS
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs/adding-a-dataset.md").read_text()
 SETS = (ROOT / "docs/datasets.md").read_text()
+PREPARING = (ROOT / "docs/preparing-data.md").read_text()
 
 
 def run(folder, *arguments):
@@ -61,6 +68,36 @@ def test_the_commands_for_own_data_work_as_written(tmp_path):
     assert "folder:pets: 30 inputs" in run(tmp_path, "-m", "hashbench", *prepare.replace("128", "16").split())
     train = [*train.replace("128", "16").split(), "--epochs", "1"]
     assert "16 bits" in run(tmp_path, "-m", "hashbench", *train)
+
+
+@pytest.fixture
+def replicas_of_the_sets(tmp_path, fresh_registry, monkeypatch, cifar, write):
+    """Write replicas of CUB-200 and CIFAR-10 into the folder `data`, and scale the protocols of both to them."""
+    monkeypatch.chdir(tmp_path)
+    DATASETS._loaded["cub200"] = replicas.small("cub200", len(replicas.cub200(tmp_path / "data").labels))
+    arrays = cifar(num_classes=10)
+    write(tmp_path / "data/cifar-binary", arrays.files)
+    monkeypatch.setattr(reader, "CIFAR10", arrays.release)
+    real = data_source("cifar10")
+    sizes = Sizes(arrays.cut, len(arrays.numbers) - arrays.cut, arrays.cut)
+    protocol = dataclasses.replace(next(p for p in real.protocols if p.rule == "given-v1"), sizes=sizes)
+    DATASETS._loaded["cifar10"] = dataclasses.replace(real, protocols=(protocol,))
+
+
+def test_the_commands_about_preparing_work_as_written(replicas_of_the_sets):
+    commands = re.findall(r"^    hashbench (.*)$", PREPARING, re.MULTILINE)
+    assert [command.split()[1] for command in commands] == ["fashion-mnist-10k", "cifar10", "cub200"]
+    for command in commands:
+        ran = CliRunner().invoke(main, command.split())
+        assert ran.exit_code == 0, f"{command}\n{ran.output}"
+        assert re.search(r"query images \(a class\) +[1-9]", ran.output)
+    assert "40 inputs of 3x224x224, 4 classes" in ran.output
+
+
+def test_the_code_about_preparing_prints_what_it_says(tmp_path):
+    (code,) = re.findall(r"```python\n(.*?)```", PREPARING, re.DOTALL)
+    (said,) = re.findall(r"print\(.*\)  # (.*)", code)
+    assert run(tmp_path, "-c", code) == f"{said}\n"
 
 
 def test_the_code_of_the_page_runs(tmp_path):

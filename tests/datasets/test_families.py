@@ -2,6 +2,7 @@
 
 import re
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -187,6 +188,20 @@ DAMAGE = [
         lambda b: b.replace(b"7\n", b"2000\n", 1),
         "'2000' is not the number of a class",
     ),
+    (
+        "imagenet100",
+        "imagenet/imagenet100.txt",
+        None,
+        r"classes of ImageNet100 is missing: get .*thuml/HashNet .* save it as .*/imagenet/imagenet100\.txt",
+    ),
+    ("imagenet100", "imagenet/imagenet100.txt", lambda b: b"\xff" + b, r"imagenet100\.txt cannot be read"),
+    (
+        "imagenet100",
+        "imagenet/imagenet100.txt",
+        lambda b: b.replace(b"n00000007", b"n00000008"),
+        r"imagenet100\.txt names 99 classes .* instead of 100",
+    ),
+    ("imagenet100", "imagenet/imagenet100.txt", lambda b: b + b"n00000101\n", "names 101 classes"),
 ]
 
 
@@ -205,10 +220,22 @@ def test_a_damaged_or_foreign_annotation_file_is_named(tmp_path, name, file, dam
     assert "\n" not in str(error.value)
 
 
+def test_the_classes_of_imagenet_are_those_of_any_text_that_names_them(tmp_path):
+    replicas.imagenet100(tmp_path)
+    listed = data_source("imagenet100").read(tmp_path)
+    assert Path(listed.sources[0].path).name == "imagenet100.txt"
+    words = ("n0000001", "n000000011", "an00000102", "N00000103")  # almost ids
+    replicas.write(tmp_path / "imagenet/imagenet100.txt", [*words, *replicas.SYNSETS], "\r\n")
+    named = data_source("imagenet100").read(tmp_path)
+    assert named.classes == listed.classes == replicas.SYNSETS
+    assert named.paths == listed.paths
+    assert named.sources[0].digest != listed.sources[0].digest
+
+
 def test_a_missing_class_folder_of_imagenet_is_named(tmp_path):
     replicas.imagenet100(tmp_path, folders=True)
-    (tmp_path / "imagenet/train/n00000000").rename(tmp_path / "away")
-    with pytest.raises(HashbenchError, match=r"class folder .*n00000000 cannot be read .*; unpack n00000000\.tar"):
+    (tmp_path / "imagenet/train/n00000042").rename(tmp_path / "away")
+    with pytest.raises(HashbenchError, match=r"class folder .*n00000042 cannot be read .*; unpack n00000042\.tar"):
         data_source("imagenet100").read(tmp_path)
 
 

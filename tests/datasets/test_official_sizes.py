@@ -96,27 +96,24 @@ def mirflickr(data, monkeypatch):
         write(root / "mirflickr25k_annotations_v080" / f"{label}.txt", [str(number) for number in numbers])
 
 
-IMAGENET_SIZES = {  # of the classes that have not 1,300 train pictures, in HashNet's database lists
-    "n00000000": 1165, "n00000000": 1029, "n00000000": 1137, "n00000000": 1272, "n00000000": 1133, "n00000000": 1180,
-    "n00000000": 1152, "n00000000": 1117, "n00000000": 1249, "n00000000": 1162, "n00000000": 1207,
-}  # fmt: skip
-
-
 def imagenet100(data, monkeypatch):
     """Write the ground truth of 50,000 validation pictures of 1,000 classes; the train folders are told, not made."""
     root = data / "imagenet"
     (root / "train").mkdir(parents=True)
     (root / "val").mkdir()
+    replicas.imagenet_classes(root)
+    numbers = class_numbers(100, 128_503, least=732, seed=1)  # no class of ILSVRC2012 has fewer
+    sizes = dict(zip(replicas.SYNSETS, np.bincount(numbers)[1:].tolist(), strict=True))
     others = [f"n9{number:07d}" for number in range(900)]
     truth = [number for _ in range(50) for number in range(1, 1001)]
     devkit = root / "ILSVRC2012_devkit_t12" / "data"
     write(devkit / "ILSVRC2012_validation_ground_truth.txt", [str(number) for number in truth])
-    table = replicas._struct(ILSVRC2012_ID=list(range(1, 1001)), WNID=[*others, *imagenet.SYNSETS])
+    table = replicas._struct(ILSVRC2012_ID=list(range(1, 1001)), WNID=[*others, *replicas.SYNSETS])
     replicas.savemat(devkit / "meta.mat", {"synsets": table.reshape(-1, 1)})
     monkeypatch.setattr(
         imagenet,
         "_images",
-        lambda folder: [f"{folder.name}_{place}.JPEG" for place in range(IMAGENET_SIZES.get(folder.name, 1300))],
+        lambda folder: [f"{folder.name}_{place}.JPEG" for place in range(sizes[folder.name])],
     )
 
 
