@@ -11,7 +11,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from image_trees import register_tree, write_tree
 
+from hashbench.datasets import building
 from hashbench.datasets.base import Store
 from hashbench.datasets.store import Archive, OfficialFile, Release
 from hashbench.registry import DATASETS
@@ -131,3 +133,13 @@ def make_store() -> Callable[..., Store]:
         return Store("toy", inputs, labels, tuple(f"class {number}" for number in range(labels.shape[1])), **fields)
 
     return make
+
+
+@pytest.fixture
+def tree(tmp_path, fresh_registry, monkeypatch):
+    """Return the data folder of the registered set `tree`: 30 JPEG files, written four rows at a time."""
+    data_dir = tmp_path / "data"
+    write_tree(data_dir)
+    register_tree(tmp_path)
+    monkeypatch.setattr(building, "CHUNK_BYTES", 4 * 3 * 16 * 16)
+    return data_dir
