@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from importlib.util import find_spec
 
 import pytest
 from click.testing import CliRunner
@@ -123,7 +124,10 @@ REFUSED = {
     "none": (["--executor", "local", "--workers", "0"], "--workers 0 is not possible"),
     "workers alone": (["--workers", "2"], "--workers belongs to an executor"),
     "option alone": (["--executor-option", "threads=1"], "--executor-option belongs to an executor"),
-    "sbatch": (["--executor", "slurm"], "There is no sbatch on this machine"),
+    "slurm": (
+        ["--executor", "slurm"],
+        "There is no sbatch on this machine" if find_spec("submitit") else "pip install 'hashbench[slurm]'",
+    ),
 }
 
 
