@@ -17,7 +17,7 @@ def test_readme_has_the_two_commands():
     text = (ROOT / "README.md").read_text()
     assert re.findall(r"^pip install .*$", text, re.MULTILINE) == [
         "pip install -e . && hashbench run --method crh --dataset fashion-mnist-10k --bits 16,32,64",
-        "pip install -e '.[test]' && pytest",
+        "pip install -e '.[test]' && pytest -n auto --dist loadfile",
     ]
 
 
