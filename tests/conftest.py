@@ -9,7 +9,9 @@ torch.set_num_threads(1)  # the toys are small: two threads would mostly wait fo
 sys.path.insert(0, str(Path(__file__).parent))
 
 import toy_dataset  # noqa: E402, F401  (registers the toy data set and backbone)
+from click.testing import CliRunner  # noqa: E402
 
+from hashbench.cli import main  # noqa: E402
 from hashbench.registry import METHODS  # noqa: E402
 
 
@@ -26,3 +28,16 @@ def fresh_methods(monkeypatch):
     """Forget after the test what methods it registered."""
     monkeypatch.setattr(METHODS, "_local", dict(METHODS._local))
     monkeypatch.setattr(METHODS, "_loaded", dict(METHODS._loaded))
+
+
+@pytest.fixture
+def cli(tmp_path, monkeypatch):
+    """Run the command in an empty folder; returns its result."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments, code=0):
+        result = CliRunner().invoke(main, [*map(str, arguments)], catch_exceptions=False)
+        assert result.exit_code == code, result.output
+        return result
+
+    return call

@@ -9,26 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 import hashbench
-from hashbench.cli import main
 from hashbench.metrics import unpack
 from hashbench.results.plain import document
 from hashbench.results.store import RunDirectory
-
-
-@pytest.fixture
-def cli(tmp_path, monkeypatch):
-    """Run the command in an empty folder; returns its result."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments, code=0):
-        result = CliRunner().invoke(main, [*map(str, arguments)], catch_exceptions=False)
-        assert result.exit_code == code, result.output
-        return result
-
-    return call
 
 
 @pytest.fixture

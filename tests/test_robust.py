@@ -12,11 +12,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner
 
 import hashbench
 from hashbench import runner
-from hashbench.cli import main
 from hashbench.errors import HashbenchError
 from hashbench.memory import peak_memory_mb, reset_peak_memory
 from hashbench.methods.base import DeepMethod, method
@@ -29,18 +27,6 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture
 def settings(tmp_path):
     return {"runs_dir": tmp_path / "runs", "epochs": 2, "progress": False}
-
-
-@pytest.fixture
-def cli(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments, code=0):
-        result = CliRunner().invoke(main, [*map(str, arguments)], catch_exceptions=False)
-        assert result.exit_code == code, result.output
-        return result
-
-    return call
 
 
 def raising(error):

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import click
 
 from hashbench.cli.base import command, data_options, warn
-from hashbench.errors import HashbenchError
 from hashbench.results.figures import KINDS
 
 if TYPE_CHECKING:
@@ -38,10 +37,11 @@ def plot(kind: str, runs: tuple[Path, ...], output: Path | None, measure: str | 
     """
     from hashbench.results.figures import draw
     from hashbench.results.figures.style import ending_of, save
+    from hashbench.results.store import finished_runs
 
     output = output or Path(f"{kind}.png")
     ending_of(output)  # refused before anything is read
-    results, problems = finished_runs(runs)
+    results, problems = finished_runs(*runs)
     warn(problems)
     drawings, refusals = draw(kind, each_once(results), measure=measure)
     if not drawings:
@@ -93,6 +93,7 @@ def report(
     from hashbench.results.gallery import Gallery, gallery
     from hashbench.results.published import read_published
     from hashbench.results.report import report as page
+    from hashbench.results.store import finished_runs
     from hashbench.results.table import Comparison
 
     def galleries(block: Block) -> Gallery | None:
@@ -102,7 +103,7 @@ def report(
         dataset = load(block.name, data_dir=data_dir, evaluate_on=evaluated, accept_unofficial=accept_unofficial)
         return gallery(block, dataset, queries=queries, seed=seed)
 
-    results, problems = finished_runs(runs)
+    results, problems = finished_runs(*runs)
     comparison = Comparison.of(
         results,
         measures=measures or None,
@@ -114,24 +115,6 @@ def report(
     text = page(each_once(results), comparison=comparison, title=title, galleries=galleries)
     write_text(output, text)
     click.echo(f"{output}: {len(results)} runs, {len(text.encode()) / 1e6:.1f} MB; open it in a browser.")
-
-
-def finished_runs(runs: Sequence[Path]) -> tuple[list[Result], list[str]]:
-    """Return the readable finished runs below `runs` (default: runs), and a sentence for each other.
-
-    Raises HashbenchError where there is none.
-    """
-    from hashbench.results.store import find_runs
-
-    places = runs or (Path("runs"),)
-    results, problems = find_runs(places)
-    if not results:
-        where = ", ".join(map(str, places))
-        raise HashbenchError(
-            f"There is no readable finished run below {where}; start one with `hashbench run`."
-            + "".join(f" {problem}" for problem in problems[:1])
-        )
-    return results, problems
 
 
 def each_once(results: Sequence[Result]) -> list[Result]:

@@ -211,6 +211,19 @@ def find_runs(roots: Iterable[Path | str]) -> tuple[list[Result], list[str]]:
     return results, problems
 
 
+def finished_runs(*roots: Path | str) -> tuple[list[Result], list[str]]:
+    """Return what `find_runs` does below `roots` (default: runs); raises HashbenchError where no run is readable."""
+    places = roots or ("runs",)
+    results, problems = find_runs(places)
+    if not results:
+        where = ", ".join(map(str, places))
+        raise HashbenchError(
+            f"There is no readable finished run below {where}; start one with `hashbench run`."
+            + "".join(f" {problem}" for problem in problems[:1])
+        )
+    return results, problems
+
+
 def _run_folders(root: Path) -> Iterator[Path]:
     if not root.is_dir():
         raise HashbenchError(f"There is no folder {root}; name a runs directory, or start a run with `hashbench run`.")

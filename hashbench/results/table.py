@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hashbench.errors import HashbenchError, unknown
+from hashbench.errors import unknown
 from hashbench.results import published as papers
 from hashbench.results import render
 from hashbench.results.baseline import Against, Test
@@ -19,7 +19,7 @@ from hashbench.results.result import Result
 from hashbench.results.rows import table_of
 from hashbench.results.scores import Score, Scores, all_scores, measure_name
 from hashbench.results.selection import select
-from hashbench.results.store import find_runs
+from hashbench.results.store import finished_runs
 
 
 @dataclass(frozen=True)
@@ -98,14 +98,7 @@ def compare(
     name@protocol) and `bits` leave out all others; rows and tables come in their order. Raises HashbenchError where
     there are no runs, or none of a name.
     """
-    places = roots or ("runs",)
-    results, problems = find_runs(places)
-    if not results:
-        where = ", ".join(map(str, places))
-        raise HashbenchError(
-            f"There is no readable finished run below {where}; start one with `hashbench run`."
-            + "".join(f" {problem}" for problem in problems[:1])
-        )
+    results, problems = finished_runs(*roots)
     numbers: list[PublishedNumber] | None = None
     if published is not False:
         numbers = papers.read_published(papers.PUBLISHED if published is True else Path(published))
