@@ -22,7 +22,7 @@ from hashbench.features import FixedBackbone, Flatten, input_shape
 from hashbench.methods.base import DeepMethod, Method, Task
 from hashbench.recipes import Recipe
 from hashbench.registry import BACKBONES, METHODS
-from hashbench.results.files import replacing
+from hashbench.tensorfiles import save
 from hashbench.training import HashNetwork
 
 ENCODE_BATCH = 512
@@ -95,8 +95,7 @@ class Model:
 
     def save(self, path: Path) -> None:
         """Write what a run keeps, weights and buffers only; raises HashbenchError when it cannot be written."""
-        with replacing(path) as file:
-            torch.save({"width": self.width, "prepared": self.prepared, **self.state()}, file)
+        save({"width": self.width, "prepared": self.prepared, **self.state()}, path)
 
     def state(self) -> dict[str, Any]:
         """Return the weights and buffers of method and network by name."""

@@ -18,8 +18,9 @@ from hashbench.datasets.store import cache_root
 from hashbench.experiment import Experiment
 from hashbench.methods.base import DeepMethod, Task
 from hashbench.model import make_backbone, make_method, make_network
-from hashbench.results.files import make_folder, only_one, replacing
+from hashbench.results.files import make_folder, only_one
 from hashbench.results.plain import digest
+from hashbench.tensorfiles import save
 from hashbench.training import Hooks, train
 from hashbench.trainset import TrainSet
 
@@ -104,8 +105,7 @@ def _prepared(
     started = time.perf_counter()
     tensors = method.prepare(task, data, RecipeTools(experiment, task, data, bar=bar))
     seconds = time.perf_counter() - started
-    with replacing(path) as file:
-        torch.save({"tensors": tensors, "seconds": seconds}, file)
+    save({"tensors": tensors, "seconds": seconds}, path)
     return Prepared(tensors, seconds, cached=False)
 
 

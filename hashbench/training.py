@@ -22,7 +22,7 @@ from hashbench.distributed import ALONE, Team
 from hashbench.errors import HashbenchError
 from hashbench.methods.base import DeepMethod, Task, TrainingData
 from hashbench.recipes import Recipe
-from hashbench.results.files import replacing
+from hashbench.tensorfiles import save
 
 _LOG = logging.getLogger(__name__)
 CHECK_SECONDS = 1.0  # how often the losses are brought to the host: for the progress bar, and to stop when not finite
@@ -286,8 +286,7 @@ def _save(path: Path, progress: Progress, method: nn.Module, network: nn.Module,
         "network": network.state_dict(),
         "optimizer": optimizer.state_dict(),
     }
-    with replacing(path) as file:
-        torch.save(state, file)
+    save(state, path)
 
 
 def _resume(hooks: Hooks, method: nn.Module, network: nn.Module, optimizer: Any, team: Team) -> Progress:

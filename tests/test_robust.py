@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from hashbench.memory import peak_memory_mb, reset_peak_memory
 from hashbench.methods.base import DeepMethod, method
 from hashbench.planning import Settings, plan
 from hashbench.results.store import RunDirectory, find_runs
+from hashbench.tensorfiles import save
 
 ROOT = Path(__file__).parents[1]
 
@@ -195,6 +197,37 @@ main(["run", "--method", "crh", "--dataset", "toy", "--bits", "16", "--epochs", 
     assert said.strip().endswith("the same command goes on from here.")
     left = {path.name for path in tmp_path.joinpath("runs").rglob("*") if path.is_file() and path.suffix != ".json"}
     assert left == {"checkpoint.pt", "log.jsonl"}
+
+
+def test_ctrl_c_in_the_middle_of_saving_is_not_lost(tmp_path):
+    """Wherever in `save` Python gets to raise it, it comes out as itself, and the old file stays whole."""
+    path = tmp_path / "state.pt"
+    save({"weights": torch.zeros(4)}, path)
+    whole = path.read_bytes()
+    state = {f"layer {at}": torch.randn(8, 8) for at in range(20)}
+    package = str(ROOT / "hashbench")
+    calls = at = 0
+
+    def interrupt(frame, event, argument):
+        nonlocal calls
+        if event == "call" and frame.f_code.co_filename.startswith((package, str(Path(torch.__file__).parent))):
+            calls += 1
+            if calls == at:
+                raise KeyboardInterrupt
+        return None
+
+    for at in count(1):  # each function that is called on the way, and by whom it is called
+        calls = 0
+        sys.settrace(interrupt)
+        try:
+            save(state, path)
+            break
+        except KeyboardInterrupt:
+            assert path.read_bytes() == whole or torch.load(path, weights_only=True).keys() == state.keys()
+        finally:
+            sys.settrace(None)
+    assert at > 10
+    assert torch.load(path, weights_only=True).keys() == state.keys()
 
 
 def test_peak_memory_is_that_of_the_run_and_not_of_those_before(settings):
