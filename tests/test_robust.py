@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -216,8 +215,8 @@ def test_ctrl_c_in_the_middle_of_saving_is_not_lost(tmp_path):
                 raise KeyboardInterrupt
         return None
 
-    for at in count(1):  # each function that is called on the way, and by whom it is called
-        calls = 0
+    while True:  # each function that is called on the way, and by whom it is called
+        at, calls = at + 1, 0
         sys.settrace(interrupt)
         try:
             save(state, path)
