@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -138,6 +139,24 @@ def parse_settings(settings: Iterable[str]) -> dict[str, dict[str, str]]:
             raise HashbenchError(f"--set '{setting}' is not of the form method.field=value or recipe.field=value.")
         parsed.setdefault(owner, {})[field] = value
     return parsed
+
+
+def parse_row(text: str) -> tuple[str, dict[str, str]]:
+    """Return a row of a table, `crh (heads=1, reassign=false)`, as the method's name and its fields' texts.
+
+    A name without parentheses, or with nothing in them, has no fields. Raises HashbenchError where they hold anything
+    but field=value.
+    """
+    match = re.fullmatch(r"(.*\S)\s*\((.*)\)", text)
+    if match is None:
+        return text, {}
+    fields = {}
+    for setting in match[2].split(",") if match[2].strip() else ():
+        field, equals, value = map(str.strip, setting.partition("="))
+        if not (field and equals and value):
+            raise HashbenchError(f"'{text}' is no row of a table; write for example 'crh (heads=1, reassign=false)'.")
+        fields[field] = value
+    return match[1], fields
 
 
 def parse_bits(text: str) -> list[int]:

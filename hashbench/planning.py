@@ -14,7 +14,7 @@ from hashbench import distributed
 from hashbench.datasets import base as datasets
 from hashbench.datasets.base import Dataset
 from hashbench.errors import HashbenchError, unknown
-from hashbench.experiment import Data, Experiment, grid, parse_value, resolve_fields, resolve_recipe
+from hashbench.experiment import Data, Experiment, grid, parse_row, parse_value, resolve_fields, resolve_recipe
 from hashbench.methods.base import DeepMethod, Method, options
 from hashbench.model import is_split, task_of
 from hashbench.plugging.loading import resolve_method
@@ -66,7 +66,7 @@ class Cell:
     """One place in a sweep's grid: an experiment and its run directory, or the reason why there is none."""
 
     dataset: str
-    method: str
+    method: str  # and the fields set for its row: `crh (reassign=false)`
     bits: int
     seed: int
     experiment: Experiment | None = None
@@ -126,17 +126,18 @@ def plan(
 ) -> Plan:
     """Resolve the grid of a sweep: reads the data sets, trains nothing, writes nothing.
 
-    `methods` are targets as `resolve_method` takes: names, or classes in modules and files, whose code is then run.
-    Raises HashbenchError for anything unknown or impossible in what was asked; a single cell that its method does not
-    support is skipped with the reason, not an error.
+    `methods` are rows of a table: a target as `resolve_method` takes (a name, or a class in a module or file, whose
+    code is then run), and fields that it alone has, `crh (reassign=false)`. Raises HashbenchError for anything unknown
+    or impossible in what was asked; a single cell that its method does not support is skipped with the reason.
     """
     if settings.rerun not in get_args(Rerun):
         raise unknown("--rerun", settings.rerun, get_args(Rerun))
-    classes = {cls.info.name: cls for cls in map(resolve_method, methods)}
-    cells = grid([*classes], dataset_names, bits, seeds)
+    rows = {row.label: row for row in map(_row, methods)}
+    cells = grid([*rows], dataset_names, bits, seeds)
+    owners = {*(row.cls.info.name for row in rows.values()), "recipe"}
     for owner in settings.overrides:
-        if owner != "recipe" and owner not in classes:
-            raise unknown("owner of a --set", owner, [*classes, "recipe"])
+        if owner not in owners:
+            raise unknown("owner of a --set", owner, sorted(owners))
     if settings.backbone is not None:
         BACKBONES.get(settings.backbone)
     device = resolve_device(settings.device)
@@ -153,7 +154,7 @@ def plan(
         for name in dataset_names
     }
     _refuse_namesakes(loaded)
-    resolved = [_resolve(loaded[d], classes[m], m, b, s, settings, device) for d, m, b, s in cells]
+    resolved = [_resolve(loaded[d], rows[m], b, s, settings, device) for d, m, b, s in cells]
     request = Request(tuple(methods), tuple(dataset_names), tuple(bits), seeds, settings)
     return Plan(request, resolved, {dataset.name: dataset for dataset in loaded.values()}, device)
 
@@ -192,15 +193,33 @@ def _refuse_namesakes(loaded: Mapping[str, Dataset]) -> None:
             raise HashbenchError(f"'{other}' and '{asked}' are both called {dataset.name}; rename the folder of one.")
 
 
-def _resolve(
-    dataset: Dataset, cls: type[Method], method: str, bits: int, seed: int, settings: Settings, device: torch.device
-) -> Cell:
+@dataclass(frozen=True)
+class _Row:
+    """A method with the fields, as texts, that are set for this row of the table alone."""
+
+    cls: type[Method]
+    texts: Mapping[str, str]
+
+    @property
+    def label(self) -> str:
+        """The row's name: `crh (reassign=false)`."""
+        fields = ", ".join(f"{field}={text}" for field, text in sorted(self.texts.items()))
+        return f"{self.cls.info.name} ({fields})" if fields else self.cls.info.name
+
+
+def _row(text: str) -> _Row:
+    target, texts = parse_row(text)
+    return _Row(resolve_method(target), texts)
+
+
+def _resolve(dataset: Dataset, row: _Row, bits: int, seed: int, settings: Settings, device: torch.device) -> Cell:
     """Return the cell with its experiment, or with the reason why its method cannot do it."""
-    cell = Cell(dataset.name, method, bits, seed)
+    cls, method = row.cls, row.cls.info.name
+    cell = Cell(dataset.name, row.label, bits, seed)
     data, paper = _data(dataset), settings.recipe == PAPER
     if paper and not cls.paper_recipe:
         return dataclasses.replace(cell, skipped="it states no published settings for --recipe paper; use another.")
-    texts = settings.overrides.get(method, {})
+    texts = {**settings.overrides.get(method, {}), **row.texts}
     resolve_fields(method, options(cls), texts)  # unknown names are refused before any value is parsed
     given = {name: parse_value(cls, name, text) for name, text in texts.items()}
     fields = resolve_fields(method, options(cls), {**(cls.paper_fields if paper else {}), **given})

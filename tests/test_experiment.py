@@ -10,6 +10,7 @@ from hashbench.experiment import (
     Experiment,
     grid,
     parse_bits,
+    parse_row,
     parse_settings,
     parse_value,
     recipe_label,
@@ -107,6 +108,20 @@ def test_settings_of_another_form_are_refused(text):
 def resolved(**changes):
     arguments = {"data": DATA, "paper": {}, "settings": {}, "backbone": None, "epochs": None}
     return resolve_recipe(None, **{**arguments, **changes})
+
+
+def test_a_row_of_a_table_is_a_method_and_its_fields():
+    assert parse_row("crh") == parse_row("crh ()") == ("crh", {})
+    assert parse_row("crh (reassign=false)") == ("crh", {"reassign": "false"})
+    assert parse_row("my/file.py:Loss( heads = 1,scale=2.5 )") == ("my/file.py:Loss", {"heads": "1", "scale": "2.5"})
+
+
+@pytest.mark.parametrize("text", ["crh (,)", "crh (heads)", "crh (heads=)", "crh (=1)", "crh (heads=1,)"])
+def test_a_row_of_another_form_is_refused(text):
+    with pytest.raises(
+        HashbenchError, match=r"is no row of a table; write for example 'crh \(heads=1, reassign=false\)'"
+    ):
+        parse_row(text)
 
 
 def test_default_recipe_goes_by_size():

@@ -190,6 +190,20 @@ def test_what_a_method_does_not_support_is_skipped_in_a_grid_and_refused_alone(s
     assert not settings["runs_dir"].exists()
 
 
+def test_rows_of_one_method_share_a_sweep(settings):
+    """Fields of a row go before those that all rows share; runs that come out alike are one run."""
+    rows = ["crh", "crh (heads=1)", "crh (solver=hungarian, heads=2)", "csq"]
+    shared = Settings(**settings, overrides={"crh": {"heads": "4"}})
+    made = plan(rows, ["toy"], [16], settings=shared)
+    assert [cell.method for cell in made.cells] == ["crh", "crh (heads=1)", "crh (heads=2, solver=hungarian)", "csq"]
+    assert [cell.experiment.fields.get("heads") for cell in made.cells] == [4, 1, 2, None]
+    assert [cell.experiment.fields.get("solver") for cell in made.cells] == ["greedy", "greedy", "hungarian", None]
+    again = plan(["crh (heads=4)"], ["toy"], [16], settings=Settings(**settings))
+    assert again.cells[0].experiment == made.cells[0].experiment
+    with pytest.raises(HashbenchError, match=r"Unknown field of crh 'head'\. Did you mean 'heads'\?"):
+        plan(["crh (head=1)"], ["toy"], [16], settings=Settings(**settings))
+
+
 def test_methods_that_only_fit_see_features_and_no_labels_they_must_not(settings):
     seen = {}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -52,8 +53,11 @@ def warn(problems: Iterable[str]) -> None:
 
 
 def names(option: str, text: str) -> list[str]:
-    """Return the names in a list like `crh,csq`, each once; raises HashbenchError for an empty place."""
-    found = [name.strip() for name in text.split(",")]
+    """Return the names in a list like `crh,csq`, each once; raises HashbenchError for an empty place.
+
+    A comma between parentheses belongs to a name: `crh,crh (heads=1, reassign=false)`.
+    """
+    found = [name.strip() for name in re.split(r",(?![^(]*\))", text)]
     if not all(found):
         raise HashbenchError(f"{option} '{text}' has an empty place; write names with one comma between them.")
     return [*dict.fromkeys(found)]

@@ -23,13 +23,15 @@ if TYPE_CHECKING:
     "hashbench run --method crh --dataset fashion-mnist-10k --bits 16,32,64",
     "hashbench run --method crh --dataset fashion-mosaic --bits 32 --seeds 5",
     "hashbench run --method crh --dataset fashion-mnist-10k --bits 32 --set crh.reassign=false",
+    "hashbench run --method 'crh,crh (reassign=false)' --dataset fashion-mnist-10k --bits 32 --seeds 5",
     "hashbench run --method crh --dataset fashion-mnist-10k --bits 16,32 --epochs 5 --dry-run",
     "hashbench run --config sweep.toml --rerun stale",
     "hashbench run --method crh --dataset fashion-mnist-10k --seeds 5 --executor local --workers 2",
 )
 @config_option
 @click.option("--method", "methods", required=True, metavar="NAME[,NAME]",
-              help="Methods; see `hashbench list methods`. Or classes in files: path/file.py:Class.")  # fmt: skip
+              help="Methods; see `hashbench list methods`. Or classes in files: path/file.py:Class. Fields for one row "
+              "of the table stand behind it: 'crh,crh (reassign=false)'.")  # fmt: skip
 @click.option("--dataset", "datasets", required=True, metavar="NAME[@PROTOCOL][,...]", help="Data sets and protocols.")
 @click.option("--bits", default="16,32,64", metavar="K[,K]", help="Code lengths.")
 @click.option("--seeds", default=1, metavar="N", help="Run seeds 0 to N-1.")

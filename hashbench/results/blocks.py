@@ -56,7 +56,7 @@ class Block:
         rows: dict[str, list[Result]] = {}
         for result in self.results:
             told = [key for key in ("method_version", "inputs") if len(seen[result.coords["method"], key]) > 1]
-            rows.setdefault(_label(result, told), []).append(result)
+            rows.setdefault(row_label(result, told), []).append(result)
         methods = list(dict.fromkeys(result.coords["method"] for result in self.results))
         return dict(sorted(rows.items(), key=lambda row: (methods.index(row[1][0].coords["method"]), row[0])))
 
@@ -122,8 +122,8 @@ def _epochs(group: Sequence[Result]) -> list[dict[str, Any] | None]:
     return found or [None]
 
 
-def _label(result: Result, told: Sequence[str]) -> str:
-    """Return the method's name with its changed fields, and those of version and inputs in which its rows differ."""
+def row_label(result: Result, told: Sequence[str] = ()) -> str:
+    """Return the method's name with its changed fields, and with version and inputs where they are to be `told`."""
     coords = result.coords
     name = coords["method"] + (f" v{coords['method_version']}" if "method_version" in told else "")
     fields = [f"{key}={_value(value)}" for key, value in sorted(coords["fields"].items())]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from hashbench.errors import HashbenchError, unknown
+from hashbench.results.blocks import row_label
 from hashbench.results.result import Result
 
 
@@ -18,7 +19,8 @@ def select(
 ) -> list[Result]:
     """Return the results of these methods, data sets (`cifar10` or `cifar10@54k`) and code lengths, in their order.
 
-    None takes all. Raises HashbenchError for a name that no result has; that of a method may be a known one instead.
+    None takes all. A method is meant with all its rows, or as one row: `crh (reassign=false)`, and `crh ()` for the one
+    with all defaults. Raises HashbenchError for a name that no result has; that of a method may be a known one instead.
     """
     kept = list(results)
     if datasets is not None:
@@ -27,9 +29,9 @@ def select(
         kept = [result for result in kept if not _dataset_names(result).isdisjoint(datasets)]
         kept.sort(key=lambda result: min(datasets.index(name) for name in _dataset_names(result) & {*datasets}))
     if methods is not None:
-        _check("method", methods, {result.coords["method"] for result in kept} | {*known_methods})
-        kept = [result for result in kept if result.coords["method"] in methods]
-        kept.sort(key=lambda result: methods.index(result.coords["method"]))
+        _check("method", methods, {name for result in kept for name in _method_names(result)} | {*known_methods})
+        kept = [result for result in kept if not _method_names(result).isdisjoint(methods)]
+        kept.sort(key=lambda result: min(methods.index(name) for name in _method_names(result) & {*methods}))
     if bits is not None:
         _check("code length", bits, {result.coords["bits"] for result in kept})
         kept = [result for result in kept if result.coords["bits"] in bits]
@@ -41,6 +43,11 @@ def select(
 def _dataset_names(result: Result) -> set[str]:
     name, protocol = result.coords["dataset"], result.coords["protocol"]
     return {name, f"{name}@{protocol}"}
+
+
+def _method_names(result: Result) -> set[str]:
+    method, label = result.coords["method"], row_label(result)
+    return {method, f"{method} ()" if label == method else label}
 
 
 def _check(kind: str, wanted: Sequence[object], known: Iterable[object]) -> None:

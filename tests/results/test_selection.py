@@ -32,6 +32,15 @@ def test_names_cut_and_order(results):
     assert len(select(results, methods=["crh"], datasets=["toy@a"], bits=[16])) == 1
 
 
+def test_one_row_of_a_method_is_named_as_the_table_names_it(make):
+    results = [make(), make(fields={"heads": 1}), make(fields={"heads": 1, "reassign": False}), make(method="csq")]
+    rows = lambda *names: [r.coords["fields"] for r in select(results, methods=names)]  # noqa: E731
+    assert rows("crh") == [{}, {"heads": 1}, {"heads": 1, "reassign": False}]
+    assert rows("crh ()") == [{}]
+    assert rows("crh (heads=1, reassign=false)", "crh (heads=1)") == [{"heads": 1, "reassign": False}, {"heads": 1}]
+    assert rows("csq ()") == rows("csq") == [{}]
+
+
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
