@@ -53,6 +53,7 @@ def test_what_ships_with_hashbench_is_audited(tmp_path):
     assert ran.exit_code == 0, ran.output
     assert "official files" in ran.output
     assert "It ships with hashbench and needs no preparation." in ran.output
+    assert "Its reader names no files, whose change would be seen" in invoke("prepare", "toy").output
     assert re.search(r"query images \(a class\) +1,000 \(100\)", ran.output)
 
 
@@ -99,7 +100,7 @@ def test_the_list_says_what_is_ready_preparable_and_missing(tree):
     ],
 )
 def test_bad_input_is_one_sentence(tree, arguments, reason, monkeypatch):
-    monkeypatch.setattr("hashbench.datasets.store.urllib.request.urlopen", _no_network)
+    monkeypatch.setattr("hashbench.datasets.downloading.urllib.request.urlopen", _no_network)
     ran = invoke("prepare", *arguments)
     assert ran.exit_code == 2
     assert ran.output.startswith("Error: ")
@@ -153,7 +154,7 @@ main(["prepare", "tree", "--data-dir", {str(tree)!r}])
     )
     assert process.stdout.readline() == "half\n"
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=120)
     assert process.returncode == 130
     assert said.strip() == "Interrupted. What was finished is kept; the same command goes on from here."
     assert [path.name for path in (Path(os.environ["HASHBENCH_CACHE"]) / "stores").glob("tree-*")] == []

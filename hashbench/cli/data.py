@@ -51,7 +51,12 @@ def _summary(made: Preparation) -> str:
 
     store = made.store
     official = {True: "official files", False: "NOT the official files", None: "checksums of the release not known"}
-    place = f"Prepared in {made.folder}." if made.folder else "It ships with hashbench and needs no preparation."
+    if made.folder:
+        place = f"Prepared in {made.folder}."
+    elif store.sources:
+        place = "It ships with hashbench and needs no preparation."
+    else:
+        place = "Its reader names no files, whose change would be seen, so nothing is kept: each start reads them anew."
     left_out = isinstance(store, PreparedStore) and store.record["unlabelled"]
     unlabelled = f"{left_out:,} images of the release have no label and were left out.\n" if left_out else ""
     shape = "x".join(map(str, store.inputs.shape[1:]))

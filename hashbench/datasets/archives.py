@@ -18,7 +18,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from hashbench.datasets.store import CHUNK_BYTES, data_root, download
+from hashbench.datasets.downloading import CHUNK_BYTES, download
+from hashbench.datasets.store import data_root
 from hashbench.errors import HashbenchError
 from hashbench.results.files import make_folder, only_one, reported
 
@@ -139,7 +140,9 @@ def _extract(archive: Path, folder: Path) -> None:
         for _ in tqdm(members, desc=f"unpacking {archive.name}", unit="file", leave=False, disable=None):
             pass
     except DAMAGE as error:
-        raise HashbenchError(f"{archive} is damaged, truncated or no archive ({error}); fetch it again.") from error
+        raise HashbenchError(
+            f"{archive} is damaged, truncated or no archive ({error}); delete it and fetch it again."
+        ) from error
 
 
 def _zip_members(archive: Path, folder: Path) -> Iterator[str]:

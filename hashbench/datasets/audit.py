@@ -188,7 +188,8 @@ def _balance(size: int | None, per_class: tuple[int, ...]) -> str:
     held = [count for count in per_class if count]
     low, high = min(held, default=0), max(held, default=0)
     each = f"{low:,}" if low == high else f"{low:,} to {high:,}"
-    return f"{size:,} ({each}{'' if len(held) == len(per_class) else f', {len(held)} classes'})"
+    some = "" if len(held) == len(per_class) else f", {len(held)} class{'' if len(held) == 1 else 'es'}"
+    return f"{size:,} ({each}{some})"
 
 
 def _share_labels(store: Store, image: int, others: list[int]) -> bool:

@@ -30,6 +30,10 @@ ACCEPT_UNOFFICIAL = "HASHBENCH_ACCEPT_UNOFFICIAL"
 EVALUATED_PARTS = ("test", "validation")
 OWN_KINDS = ("folder:", "lists:", "arrays:")  # what the names of own data start with, before a path
 OWN_PROTOCOLS = ("given", "auto", "unseen")
+OWN_NEEDS = {  # what own data must be like to have a protocol
+    "given": "'given' is there where the data come with a split.",
+    "unseen": "'unseen' is there where each image has one label, of five classes or more.",
+}
 
 
 @dataclass(frozen=True)
@@ -223,7 +227,8 @@ def find(name: str, data_dir: str | Path | None = None) -> tuple[DataSource, Pro
         return source, next(iter(found.values()))
     if wanted not in found:
         known = [protocol.full_name for protocol in found.values()]
-        raise unknown("protocol", f"{set_name}@{wanted}", known, hint="`hashbench list datasets` shows all.")
+        hint = OWN_NEEDS[wanted] if source.spelling else "`hashbench list datasets` shows all."
+        raise unknown("protocol", f"{set_name}@{wanted}", known, hint=hint)
     return source, found[wanted]
 
 

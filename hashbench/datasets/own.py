@@ -30,6 +30,7 @@ IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tif
 PARTS = {"train": "train", "test": "test", "val": "test", "query": "test", "database": "database"}
 SPLITS = ({"train", "test"}, {"train", "val"}, {"train", "query", "database"})  # folders that state a split
 ARRAYS = ("images", "features")
+UNSEEN_CLASSES = 5  # from here on two or more are unseen; with a single one, every order would be perfect
 
 
 def own_source(spelling: str, data_dir: str | Path | None = None) -> DataSource:
@@ -150,7 +151,7 @@ def _protocols(data: Store | ImageFiles, *, train_in_database: bool) -> tuple[Pr
     }
     if data.part is None:
         del rules["given"]
-    if several or len(data.classes) < 2:
+    if several or len(data.classes) < UNSEEN_CLASSES:
         del rules["unseen"]
     return tuple(
         Protocol(

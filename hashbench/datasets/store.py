@@ -1,4 +1,4 @@
-"""Where data lie on disk, and how official files get there: folders, downloads, checksums.
+"""Where data lie on disk, and the official files of a release: found or downloaded, checked, read.
 
 A file is read whole, checked against the size and checksum of the official release, and never unpacked to disk; what
 was downloaded appears under its name only after its checksum matched.
@@ -11,18 +11,16 @@ import hashlib
 import http.client
 import os
 import tarfile
-import urllib.request
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from hashbench.datasets.downloading import download
 from hashbench.errors import HashbenchError
 
 DATA_DIR = "HASHBENCH_DATA"
 CACHE_DIR = "HASHBENCH_CACHE"
-TIMEOUT_S = 30
-CHUNK_BYTES = 1 << 20
 DAMAGE = (OSError, EOFError, zlib.error, tarfile.TarError)  # what reading a damaged or unreadable file raises
 
 
@@ -159,29 +157,6 @@ class Release:
                 f"{self.title} is not in {path.parent} and cannot be downloaded ({reason}): get {whole} from "
                 f"{self.url} and put it there, or say with --data-dir where it is{self.hint and f' ({self.hint})'}."
             ) from error
-
-
-def download(url: str, target: Path, *, check: Callable[[Path], None]) -> None:
-    """Fetch `url` into the file `target` with a progress bar; nothing appears there unless `check` accepts the file.
-
-    Raises OSError or http.client.HTTPException when the transfer fails, and what `check` raises.
-    """
-    from tqdm import tqdm
-
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:
-            size = int(answer.headers.get("Content-Length") or 0)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            progress = tqdm(total=size or None, desc=target.name, unit="B", unit_scale=True, leave=False)
-            with partial.open("wb") as file, progress as bar:
-                while chunk := answer.read(CHUNK_BYTES):
-                    file.write(chunk)
-                    bar.update(len(chunk))
-        check(partial)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _md5(content: bytes) -> str:

@@ -18,7 +18,10 @@ import torch
 from torch import Tensor
 
 READERS = 2  # a disk answers several requests at once faster than one after the other
-AHEAD = 4  # batches that are read before they are asked for
+AHEAD = 4  # reads that are done before they are asked for
+READ_BYTES = (
+    4 * 2**20
+)  # small batches are read several at a time: each read takes the interpreter and a core from others
 CHUNK_BYTES = 16 * 2**20  # of a set that becomes resident
 
 Asked = TypeVar("Asked")
@@ -47,8 +50,11 @@ def read_ahead(read: Callable[[Asked], Read], asked: Iterable[Asked]) -> Iterato
 def streamed(inputs: np.ndarray | Tensor, rows: Iterable[Rows], device: torch.device) -> Iterator[Tensor]:
     """Yield the `rows` of `inputs`, each a slice or positions (n,), as tensors on `device`, read ahead."""
     source = inputs.cpu().numpy() if isinstance(inputs, Tensor) else inputs
+    asked = _grouped(rows, READ_BYTES // row_bytes(source))
     if device.type != "cuda":
-        yield from read_ahead(lambda chosen: torch.from_numpy(gathered(source, chosen)).to(device), rows)
+        on_host = read_ahead(lambda group: [torch.from_numpy(gathered(source, one)).to(device) for one in group], asked)
+        for batches in on_host:
+            yield from batches
         return
     copies = torch.cuda.Stream(device)
     buffers: SimpleQueue[_PinnedBuffer] = SimpleQueue()
@@ -63,11 +69,27 @@ def streamed(inputs: np.ndarray | Tensor, rows: Iterable[Rows], device: torch.de
         finally:
             buffers.put(buffer)
 
-    for there, arrived in read_ahead(read, rows):
-        current = torch.cuda.current_stream(device)
-        current.wait_event(arrived)
-        there.record_stream(current)
-        yield there
+    for sent in read_ahead(lambda group: [read(one) for one in group], asked):
+        for there, arrived in sent:
+            current = torch.cuda.current_stream(device)
+            current.wait_event(arrived)
+            there.record_stream(current)
+            yield there
+
+
+def _grouped(rows: Iterable[Rows], most: int) -> Iterator[list[Rows]]:
+    """Yield `rows` in lists of at most `most` positions, or of one batch that has more."""
+    group: list[Rows] = []
+    held = 0
+    for one in rows:
+        count = one.stop - one.start if isinstance(one, slice) else len(one)
+        if group and held + count > most:
+            yield group
+            group, held = [], 0
+        group.append(one)
+        held += count
+    if group:
+        yield group
 
 
 def resident(inputs: np.ndarray | Tensor, rows: np.ndarray | None, device: torch.device) -> Tensor:

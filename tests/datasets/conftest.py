@@ -14,8 +14,9 @@ import pytest
 from image_trees import register_tree, write_tree
 
 from hashbench.datasets import building
-from hashbench.datasets.base import Store
-from hashbench.datasets.store import Archive, OfficialFile, Release
+from hashbench.datasets.base import Store, data_source
+from hashbench.datasets.prepared import state
+from hashbench.datasets.store import Archive, OfficialFile, Release, data_root
 from hashbench.registry import DATASETS
 
 USERS_DATA = os.environ.get("HASHBENCH_DATA")
@@ -24,9 +25,14 @@ NOWHERE = "http://127.0.0.1:9/"  # the discard port: refused at once
 
 @pytest.fixture(autouse=True)
 def _data_of_the_user(monkeypatch, request):
-    """Let tests of real data, and no others, see the user's data folder."""
-    if USERS_DATA and "real" in request.keywords:
+    """Let tests of real data, and no others, see the user's data folder; those of sets that it lacks are skipped."""
+    if (real := request.node.get_closest_marker("real")) is None:
+        return
+    if USERS_DATA:
         monkeypatch.setenv("HASHBENCH_DATA", USERS_DATA)
+    for name in real.args:
+        if state(data_source(name), None) == "missing":
+            pytest.skip(f"{name} is not in {data_root()}")
 
 
 @pytest.fixture

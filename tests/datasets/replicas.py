@@ -16,6 +16,7 @@ from scipy.io import savemat
 from hashbench.datasets.base import DataSource, data_source
 from hashbench.datasets.mirflickr import CLASSES as MIRFLICKR_LABELS
 from hashbench.datasets.protocol import Sizes
+from hashbench.datasets.store import Release
 
 SIDES = (20, 24)  # height and width: not square, as the pictures of the releases
 SYNSETS = tuple(f"n{number:08d}" for number in range(1, 101))  # of ImageNet100; not the real ones
@@ -254,6 +255,22 @@ def imagenet100(data: Path, *, each: int = 3, folders: bool = False) -> Replica:
     return Replica(ours, {path: parts[path] for path in ours})
 
 
+def cifar_files(release: Release, *, classes: int, each: int, label_bytes: int) -> dict[str, bytes]:
+    """Return the content of the files of CIFAR-10 or CIFAR-100, each image of a tone that tells its class."""
+    chance = np.random.default_rng(classes)
+    numbers = np.tile(np.arange(classes, dtype=np.uint8), each)
+    pixels = chance.integers(0, 60, (len(numbers), 3, 1024), dtype=np.uint8)
+    pixels[np.arange(len(numbers)), numbers % 3] += (50 + 37 * numbers.astype(int) % 140).astype(np.uint8)[:, None]
+    other = np.full((len(numbers), label_bytes - 1), 7, np.uint8)  # the coarse label of CIFAR-100
+    records = np.concatenate([other, numbers[:, None], pixels.reshape(len(numbers), -1)], axis=1)
+    shares = np.array_split(records, np.cumsum([len(records) * file.size // _bytes(release) for file in release.files]))
+    return {file.name: share.tobytes() for file, share in zip(release.files, shares, strict=False)}
+
+
+def _bytes(release: Release) -> int:
+    return sum(file.size for file in release.files)
+
+
 MAKERS: dict[str, Callable[[Path], Replica]] = {
     "cars": cars,
     "coco": coco,
@@ -267,8 +284,17 @@ MAKERS: dict[str, Callable[[Path], Replica]] = {
 SIZES = {
     "cars@a": Sizes(32, 16, 32),
     "cars@b": Sizes(16, 10, 22),
+    "cifar10@54k": Sizes(50, 20, 50),
+    "cifar10@59k": Sizes(50, 20, 100),
+    "cifar10@50k": Sizes(100, 20, 100),
+    "cifar10@unsup": Sizes(30, 50, 70),
+    "cifar10@unseen": Sizes(70, 6, 30),
+    "cifar100@45k": Sizes(200, 100, 300),
+    "cifar100@unseen": Sizes(375, 25, 125),
     "coco@hashnet": Sizes(12, 8, 32),
     "cub200@official": Sizes(24, 16, 24),
+    "fashion-mnist@64k": Sizes(50, 20, 50),
+    "fashion-mnist@unseen": Sizes(70, 6, 30),
     "imagenet100@hashnet": Sizes(200, 200, 300),
     "imagenet100@unseen": Sizes(225, 50, 75),
     "mirflickr@38": Sizes(40, 12, 28),

@@ -101,7 +101,9 @@ def test_a_truncated_archive_is_one_sentence_and_leaves_nothing(tmp_path, name, 
     path = (zipped if name.endswith("zip") else tarred)(tmp_path / name, files)
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(HashbenchError, match=r"x\.\w+ is damaged, truncated or no archive \(.*\); fetch it again"):
+    with pytest.raises(
+        HashbenchError, match=r"x\.\w+ is damaged, truncated or no archive \(.*\); delete it and fetch it again"
+    ):
         unpack(path, tmp_path / "out" / "pics", marker="a.jpg")
     assert contents(tmp_path / "out") == []
 

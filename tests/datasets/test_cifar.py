@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+import hashbench
 from hashbench.datasets.base import find_protocol, load
 from hashbench.datasets.building import prepare
 from hashbench.datasets.cifar import CIFAR10, CIFAR10_CLASSES, CIFAR100, CIFAR100_CLASSES, read_binary
@@ -48,7 +49,7 @@ def test_the_releases_are_60_000_records(release, classes, label_bytes):
     assert len({file.md5 for file in release.files}) == len(release.files)
 
 
-@pytest.mark.real
+@pytest.mark.real("cifar10")
 @pytest.mark.parametrize(
     ("name", "split_sha256"),
     [
@@ -67,7 +68,7 @@ def test_the_real_cifar10(name, split_sha256):
     assert loaded.audit.queries_without_relevant == loaded.audit.unlabelled == 0
 
 
-@pytest.mark.real
+@pytest.mark.real("cifar100")
 def test_the_real_cifar100():
     loaded = load("cifar100", accept_unofficial=True)  # known copies of it are real but ordered otherwise
     assert loaded.store.integrity.startswith("a52ba3cd")
@@ -77,7 +78,7 @@ def test_the_real_cifar100():
     assert set(loaded.audit.database_per_class) == {450}
 
 
-@pytest.mark.real
+@pytest.mark.real("cifar10", "cifar100")
 def test_the_audits_of_the_real_cifars_prepared():
     """As docs/preparing-data.md states them; run with HASHBENCH_DATA=... pytest -m real tests/datasets."""
     ten = prepare("cifar10", progress=False)
@@ -91,3 +92,16 @@ def test_the_audits_of_the_real_cifars_prepared():
     assert (found.copies, found.copies_with_other_labels) == (2 * 26, 2 * 17)
     assert (found.queries_copied_in_database, found.queries_copied_in_train) == (0, 0)
     assert load("cifar100", accept_unofficial=True).split.sha256.startswith("79a96d99")
+
+
+@pytest.mark.real("cifar10", "cifar100")
+@pytest.mark.parametrize(("name", "classes"), [("cifar10@54k", 10), ("cifar100@45k", 100)])
+def test_the_real_cifars_are_trained_on_and_evaluated(name, classes, tmp_path):
+    prepare(name, accept_unofficial=True, progress=False)
+    result = hashbench.run(
+        "crh", name, bits=32, accept_unofficial=True, epochs=2, backbone="toy-backbone", progress=False,
+        runs_dir=tmp_path,
+    )  # fmt: skip
+    sizes = find_protocol(name).sizes
+    assert (result.counts["train"], result.counts["queries"], result.counts["database"]) == sizes
+    assert result.metrics["mAP@all"] > 1.2 / classes  # what random codes give is 1 / classes

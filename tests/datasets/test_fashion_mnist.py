@@ -109,7 +109,7 @@ def test_the_official_files_are_known():
     assert [file.size for file in FASHION_MNIST.files] == [16 + 60_000 * 784, 8 + 60_000, 16 + 10_000 * 784, 8 + 10_000]
 
 
-@pytest.mark.real
+@pytest.mark.real("fashion-mnist")
 def test_the_real_fashion_mnist_and_the_embedded_part_of_it(embedded):
     loaded = load("fashion-mnist")
     assert loaded.store.official is True

@@ -149,7 +149,7 @@ def test_inference_gives_all_inputs_in_order(batch_size, tmp_path):
 
 def test_inference_on_a_subset_reads_only_that_subset():
     class Watched:
-        ndim, read = 4, 0
+        ndim, shape, dtype, read = IMAGES.ndim, IMAGES.shape, IMAGES.dtype, 0
 
         def __len__(self):
             return len(IMAGES)

@@ -131,21 +131,6 @@ def test_a_download_that_is_not_the_official_file_leaves_nothing(cifar, idx, sit
     assert files_under(data) == []
 
 
-def test_an_interrupted_download_leaves_nothing(cifar, site, tmp_path, write, monkeypatch):
-    url, folder = site
-    replica = cifar(url=url)
-    write(folder, {"cifar-binary.tar.gz": replica.packed})
-    data = write(tmp_path / "data", {})
-
-    def interrupt(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("hashbench.datasets.store._require_md5", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        replica.release.read(data)
-    assert files_under(data) == []
-
-
 def test_without_files_and_without_a_network_one_sentence_says_what_goes_where(cifar, idx, tmp_path, site):
     with pytest.raises(HashbenchError) as error:
         cifar().release.read(tmp_path)

@@ -67,7 +67,18 @@ def test_a_class_folder_tree_is_a_data_set(pets):
     assert files.paths == tuple(sorted(files.paths))
     for path, labels in zip(files.paths, files.labels, strict=True):
         assert files.classes[labels.argmax()] == path.partition("/")[0]
-    assert [protocol.full_name for protocol in source.protocols] == ["folder:pets@auto", "folder:pets@unseen"]
+    assert [protocol.full_name for protocol in source.protocols] == ["folder:pets@auto"]
+
+
+@pytest.mark.parametrize(("classes", "offered"), [(4, False), (5, True)])
+def test_classes_are_unseen_where_two_or_more_of_them_are(tmp_path, classes, offered):
+    images = np.random.default_rng(0).integers(0, 256, (10 * classes, 6, 6), dtype=np.uint8)
+    spelling = arrays(tmp_path / "mine.npz", images=images, labels=np.arange(len(images)) % classes)
+    if offered:
+        assert np.count_nonzero(load(f"{spelling}@unseen").audit.query_per_class) == 2
+    else:
+        with pytest.raises(HashbenchError, match=r"Unknown protocol 'arrays:.*@unseen'.*one label, of five classes or"):
+            load(f"{spelling}@unseen")
 
 
 @pytest.mark.parametrize(
@@ -305,7 +316,7 @@ def test_the_command_line_takes_own_data(pets):
     root = pets()
     for command in (
         ["prepare", f"folder:{root}", "--size", "12"],
-        ["prepare", f"folder:{root}@unseen", "--size", "12"],
+        ["prepare", f"folder:{root}@auto", "--size", "12"],
     ):
         done = subprocess.run([sys.executable, "-m", "hashbench", *command], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr

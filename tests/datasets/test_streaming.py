@@ -79,6 +79,19 @@ def test_both_tiers_give_the_same_vectors(batch_size, device, made):
         assert torch.equal(batch.inputs.cpu(), expected[batch.index.cpu()])
 
 
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("rows", [1, 9, 20, 1000])  # of 41, in batches of 9
+def test_however_many_batches_are_read_at_a_time_they_are_the_same(rows, device, made, monkeypatch):
+    monkeypatch.setattr(streaming, "READ_BYTES", rows * IMAGES[0].nbytes)
+    loaders = [made(tier, device=device) for tier in ("streamed", "resident")]
+    real, reads = streaming.read_ahead, []
+    monkeypatch.setattr(
+        streaming, "read_ahead", lambda read, asked: real(lambda group: reads.append(len(group)) or read(group), asked)
+    )
+    assert_same(*(loader.epoch(2) for loader in loaders))
+    assert sorted(reads) == {1: [1] * 5, 9: [1] * 5, 20: [1, 2, 2], 1000: [5]}[rows]
+
+
 def test_tensors_are_streamed_too(made):
     assert_same(made("streamed", torch.from_numpy(IMAGES)).epoch(0), made("resident").epoch(0))
 
