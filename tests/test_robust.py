@@ -186,11 +186,14 @@ from hashbench.cli import main
 main(["run", "--method", "crh", "--dataset", "toy", "--bits", "16", "--epochs", "100000", "--quiet"])
 """
     process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not list(tmp_path.rglob("checkpoint.pt")):
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=120)
+    try:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not list(tmp_path.rglob("checkpoint.pt")):
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=120)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert said.strip().endswith("the same command goes on from here.")
     left = {path.name for path in tmp_path.joinpath("runs").rglob("*") if path.is_file() and path.suffix != ".json"}
