@@ -7,10 +7,6 @@ import torch
 
 torch.set_num_threads(1)  # the toys are small: two threads would mostly wait for each other
 
-# A shell without job control starts `pytest &` with SIGINT ignored, and so would be whatever a test starts to interrupt.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
 sys.path.insert(0, str(Path(__file__).parent))
 
 import toy_dataset  # noqa: E402, F401  (registers the toy data set and backbone)
@@ -18,6 +14,10 @@ from click.testing import CliRunner  # noqa: E402
 
 from hashbench.cli import main  # noqa: E402
 from hashbench.registry import METHODS  # noqa: E402
+
+# A shell without job control starts `pytest &` with SIGINT ignored, and whatever a test starts inherits that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

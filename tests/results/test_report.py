@@ -178,7 +178,11 @@ def test_a_baseline_and_problems_are_shown(runs, make):
     comparison = Comparison.of(runs, against=Against("csq"), problems=["One run is corrupt."])
     text = report(runs, comparison=comparison)
     assert "One run is corrupt." in text
-    assert re.findall(r'<br><span class="muted">(.*?)</span>', text) == ["±0.0000", "±0.0000", "−0.2550"]  # as in tables
+    assert re.findall(r'<br><span class="muted">(.*?)</span>', text) == [
+        "±0.0000",
+        "±0.0000",
+        "−0.2550",
+    ]  # as in tables
     assert "baseline" in text
 
 
