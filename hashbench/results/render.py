@@ -124,7 +124,7 @@ def _latex(comparison: Comparison, columns: _Columns) -> str:
             [
                 r"\begin{table}",
                 r"\centering",
-                rf"\caption{{{style.escape(f'{table.title}, {table.caption}')}}}",
+                rf"\caption{{{style.escape(f'{table.title}, {table.caption}')}}}\smallskip",
                 rf"\begin{{tabular}}{{l{'r' * (len(_heads(table, style, columns)) - 1)}}}",
                 r"\toprule",
                 " & ".join(_heads(table, style, columns)) + r" \\",

@@ -27,7 +27,9 @@ def select(
         kept = [result for result in kept if not _dataset_names(result).isdisjoint(datasets)]
         kept.sort(key=lambda result: min(datasets.index(name) for name in _dataset_names(result) & {*datasets}))
     if methods is not None:
-        _check("method", methods, {result.coords["method"] for result in kept} | {*known_methods})
+        papers = {*known_methods}  # which write names in capitals of their own
+        asked = [name for name in methods if name.casefold() not in {known.casefold() for known in papers}]
+        _check("method", asked, {result.coords["method"] for result in kept} | papers)
         kept = [result for result in kept if result.coords["method"] in methods]
         kept.sort(key=lambda result: methods.index(result.coords["method"]))
     if bits is not None:
