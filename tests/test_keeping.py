@@ -58,6 +58,11 @@ def test_status_tells_what_is_done_running_failed_and_to_do(cli, tmp_path):
     assert not [line for line in cli("status", "runs/toy@small").stdout.splitlines() if "16b" in line]
 
 
+def test_status_of_a_folder_without_runs(cli):
+    Path("runs").mkdir()
+    assert cli("status", "--watch").stdout.startswith("There is no run below runs yet")
+
+
 def test_status_watches_until_nothing_runs(cli, run, monkeypatch):
     shown = []
     lock = run.lock()
