@@ -198,10 +198,13 @@ def _compute_into(directory: RunDirectory, cell: Cell, plan: Plan) -> None:
         raise
     except Exception as error:
         directory.check()  # who lost the run, or its folder, fails of that and of nothing else
+        told = out_of_memory(cell.experiment, plan.device, error) if is_out_of_memory(error) else None
+        if told is not None:
+            told.__cause__ = error  # for the traceback in the file
         with suppress(HashbenchError):  # where nothing can be written, the error itself is what to say
-            directory.write_failure(error)
-        if is_out_of_memory(error):
-            raise out_of_memory(cell.experiment, plan.device, error) from error
+            directory.write_failure(told or error)
+        if told is not None:
+            raise told from error
         raise
 
 

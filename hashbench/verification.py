@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from hashbench.results.result import Result
 from hashbench.results.store import RunDirectory
 
 TOLERANCE = 1e-9  # the same sums in another order differ by less
+Content = TypeVar("Content")
 Labels = Callable[[Result], tuple[np.ndarray, np.ndarray]]  # of queries and database; raises HashbenchError
 
 
@@ -47,17 +48,21 @@ def verify(result: Result, labels: Labels) -> Verdict:
         try:
             drifted += [f"{name}: {difference}" for difference in check()]
             checked.append(name)
-        except FileNotFoundError as error:
+        except (FileNotFoundError, HashbenchError) as error:
             unchecked.append((name, str(error)))
-        except HashbenchError as error:
-            unchecked.append((name, str(error)))
+        except _Damaged as error:
+            drifted.append(str(error))
         except (ValueError, KeyError, TypeError, IndexError) as error:
             drifted.append(f"{name}: what is stored does not fit together ({type(error).__name__}: {error})")
-    return Verdict(result.path, tuple(checked), tuple(drifted), tuple(unchecked))
+    return Verdict(result.path, tuple(checked), tuple(dict.fromkeys(drifted)), tuple(unchecked))
+
+
+class _Damaged(Exception):
+    """A file of the run that is there and cannot be read: a difference, whatever was to be checked with it."""
 
 
 def _identity(result: Result, directory: RunDirectory) -> Iterator[str]:
-    identity, coords = directory.read_spec()["identity"], result.coords
+    identity, coords = _read(directory.spec, directory.read_spec)["identity"], result.coords
     if digest(identity) != result.id:
         yield f"spec.json has the id {digest(identity)[:8]}, the result {result.id[:8]}"
     if digest({name: value for name, value in identity.items() if name != "seed"}) != coords["cell"]:
@@ -119,13 +124,17 @@ def _relevance(result: Result, directory: RunDirectory, labels: Labels) -> Itera
 
 
 def _arrays(directory: RunDirectory, name: str) -> dict[str, np.ndarray]:
-    """Return the arrays of a file; one that is there but damaged is a drift (ValueError), one that is not is not."""
-    if not (directory.path / f"{name}.npz").is_file():
-        raise FileNotFoundError(f"there is no {name}.npz")
+    return _read(directory.path / f"{name}.npz", lambda: directory.read_arrays(name))
+
+
+def _read(path: Path, reading: Callable[[], Content]) -> Content:
+    """Return what `reading` gives; raises FileNotFoundError without the file, _Damaged where it cannot be read."""
+    if not path.exists():
+        raise FileNotFoundError(f"there is no {path.name}")
     try:
-        return directory.read_arrays(name)
+        return reading()
     except HashbenchError as error:
-        raise TypeError(str(error)) from error
+        raise _Damaged(error) from error
 
 
 def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

@@ -1,3 +1,4 @@
+import signal
 import sys
 from pathlib import Path
 
@@ -13,6 +14,10 @@ from click.testing import CliRunner  # noqa: E402
 
 from hashbench.cli import main  # noqa: E402
 from hashbench.registry import METHODS  # noqa: E402
+
+# A shell without job control starts `pytest &` with SIGINT ignored, and whatever a test starts inherits that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -58,6 +58,11 @@ def test_status_tells_what_is_done_running_failed_and_to_do(cli, tmp_path):
     assert not [line for line in cli("status", "runs/toy@small").stdout.splitlines() if "16b" in line]
 
 
+def test_status_of_a_folder_without_runs(cli):
+    Path("runs").mkdir()
+    assert cli("status", "--watch").stdout.startswith("There is no run below runs yet")
+
+
 def test_status_watches_until_nothing_runs(cli, run, monkeypatch):
     shown = []
     lock = run.lock()
@@ -130,7 +135,12 @@ DRIFTS = {
     "coordinates": (_in_result("coords", "seed", value=1), "identity: seed is 1 in the result and 0 in spec.json"),
     "the id": (_in_result("id", value="0" * 64), "identity: spec.json has the id"),
     "the folder": (lambda run: run.path.rename(run.path.with_name("s0-00000000")), "the folder is called s0-00000000"),
-    "a damaged file": (lambda run: run.histograms.write_bytes(b"PK"), "what is stored does not fit together"),
+    "a damaged file": (
+        lambda run: run.histograms.write_bytes(b"PK"),
+        "histograms.npz cannot be read: it is torn or no .npz file",
+    ),
+    "a damaged spec": (lambda run: run.spec.write_text("{"), "spec.json cannot be read: Expecting property"),
+    "a file of other arrays": (lambda run: run.write_arrays("histograms", x=np.ones(2)), "does not fit together (KeyE"),
     "the spec": (lambda run: changed(run.spec, lambda spec: spec["identity"].update(bits=13)), "identity: "),
 }
 
@@ -141,12 +151,15 @@ def test_verify_finds_what_has_drifted(cli, run, what):
     change(run)
     said = cli("verify", code=1).stdout
     assert sentence in said
+    assert said.count("cannot be read") <= 1  # however many checks need the file
     assert "0 as stored, 1 with differences" in said
 
 
 def test_verify_says_what_it_could_not_check(cli, run, monkeypatch):
     run.codes.unlink()
+    run.spec.unlink()
     said = cli("verify").stdout
+    assert "not checked in 1 of 1 runs: identity: there is no spec.json" in said
     assert "not checked in 1 of 1 runs: histograms from codes: there is no codes.npz" in said
     assert "1 as stored, 0 with differences" in said
 
@@ -169,6 +182,19 @@ def test_the_long_csv_holds_every_measure_of_every_run(cli, run):
     stored = {(r.id, name): value for r in (run.read_result(), other) for name, value in r.metrics.items()}
     assert {(line["id"], line["measure"]): float(line["value"]) for line in lines} == stored
     assert {line["method"] for line in lines} == {"crh", "lsh"}
+
+
+def test_the_long_csv_holds_no_formula_of_a_spreadsheet(cli, run):
+    changed(run.result, lambda data: data["coords"].update(method="=HYPERLINK(1)"))
+    cli("export", "runs", "all.csv")
+    with open("all.csv", newline="") as file:
+        assert {line["method"] for line in csv.DictReader(file)} == {"'=HYPERLINK(1)"}
+
+
+def test_codes_that_are_other_arrays(cli, run):
+    run.write_arrays("codes", words=np.zeros(3))
+    assert "codes.npz does not hold the codes of a run" in cli("export", run.path, "new/codes.npz", code=2).stderr
+    assert not Path("new").exists()
 
 
 def test_codes_for_numpy(cli, run):
@@ -199,6 +225,22 @@ def test_without_faiss_the_sentence_says_what_to_install(cli, run, monkeypatch):
     refused = cli("export", run.path, "database.faiss", code=2)
     assert "pip install 'hashbench[faiss]'" in refused.stderr
     assert not Path("database.faiss").exists()
+
+
+def test_what_is_written_makes_its_folder_and_says_where_there_can_be_none(cli, run):
+    cli("export", "runs", "new/all.csv")
+    cli("export", run.path, "newer/codes.npy")
+    cli("report", "runs", "-o", "newest/report.html", "--queries", "0")
+    assert all(Path(name).is_file() for name in ("new/all.csv", "newer/codes.npy", "newest/report.html"))
+    refused = cli("export", "runs", "new/all.csv/all.csv", code=2).stderr
+    assert "Cannot write new/all.csv: File exists; a file stands where a folder is needed" in refused
+
+
+def test_a_file_of_a_run_in_place_of_the_run(cli, run):
+    for command in (["show", run.result], ["export", run.result, "codes.npz"], ["encode", run.model, "."]):
+        refused = cli(*command, code=2).stderr
+        assert " is no run directory, or not finished" in refused
+        assert "delete" not in refused
 
 
 def test_an_ending_that_says_nothing(cli, run):

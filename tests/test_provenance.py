@@ -1,8 +1,10 @@
 """Where a number comes from: which checkout a method's file belongs to, and what the rest of a result states."""
 
+import re
 import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ import hashbench
 from hashbench.plugging.loading import resolve_method
 from hashbench.provenance import _checkout, provenance
 
+ROOT = Path(__file__).parents[1]
 METHOD = """
 import hashbench
 from hashbench.methods.base import DeepMethod
@@ -71,3 +74,10 @@ def test_a_result_states_what_made_it(tmp_path):
     assert stated["system"].startswith("Linux")
     for name in ("cpu", "source_sha256", "split_sha256", "data_integrity", "argv", "started", "python"):
         assert stated[name], name
+
+
+def test_every_key_of_a_result_is_described(tmp_path):
+    result = hashbench.run("itq", "toy", bits=16, progress=False, runs_dir=str(tmp_path / "runs")).to_dict()
+    documented = {*re.findall(r"`([\w ]+)`", (ROOT / "docs" / "results-on-disk.md").read_text())}
+    parts = [result, *(result[part] for part in ("coords", "counts", "code_stats", "epoch", "time", "provenance"))]
+    assert {key for part in parts for key in part} - documented == set()

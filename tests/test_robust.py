@@ -58,6 +58,7 @@ def test_out_of_memory_names_the_knobs_and_the_other_cells_go_on(settings, fresh
     assert isinstance(error, HashbenchError)
     for knob in ("--set recipe.batch_size=32", "a smaller --backbone than resnet-small", "not enough main memory"):
         assert knob in str(error)
+        assert knob in outcome.failures[0][0].standing.note  # which status and the next plan show
     assert [result.coords["method"] for result in outcome.results] == ["crh"]
 
 
@@ -138,6 +139,8 @@ def test_a_result_that_is_corrupt_fails_its_cell_alone(settings, cli):
     runs = settings["runs_dir"]
     first = hashbench.sweep(["crh"], ["toy"], [16, 24], **settings)[0]
     (first.path / "result.json").write_text('{"schema": 1')
+    planned = cli("run", "--method", "crh", "--dataset", "toy", "--bits", "16,24", "--epochs", "2", "--dry-run").stdout
+    assert planned.count("it is torn or no JSON") == 1
     ran = cli("run", "--method", "crh", "--dataset", "toy", "--bits", "16,24", "--epochs", "2", code=2)
     assert "it is torn or no JSON" in ran.stderr
     assert "24 bits" in ran.stdout
@@ -187,11 +190,14 @@ from hashbench.cli import main
 main(["run", "--method", "crh", "--dataset", "toy", "--bits", "16", "--epochs", "100000", "--quiet"])
 """
     process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not list(tmp_path.rglob("checkpoint.pt")):
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=120)
+    try:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not list(tmp_path.rglob("checkpoint.pt")):
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=120)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert said.strip().endswith("the same command goes on from here.")
     left = {path.name for path in tmp_path.joinpath("runs").rglob("*") if path.is_file() and path.suffix != ".json"}

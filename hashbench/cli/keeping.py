@@ -30,6 +30,9 @@ def status(runs: Path, watch: bool, every: float) -> None:
 
     while True:
         found = progress.find_all(runs)
+        if not found:
+            click.echo(f"There is no run below {runs} yet, begun or asked for; start one with `hashbench run`.")
+            return
         if watch:
             click.clear()
         click.echo(progress.table(found))

@@ -89,7 +89,7 @@ def report(
     """
     from hashbench.datasets.base import load
     from hashbench.results.baseline import Against
-    from hashbench.results.files import write_text
+    from hashbench.results.files import make_folder, write_text
     from hashbench.results.gallery import Gallery, gallery
     from hashbench.results.published import read_published
     from hashbench.results.report import report as page
@@ -113,6 +113,7 @@ def report(
     )
     warn(comparison.problems)
     text = page(each_once(results), comparison=comparison, title=title, galleries=galleries)
+    make_folder(output.parent)
     write_text(output, text)
     click.echo(f"{output}: {len(results)} runs, {len(text.encode()) / 1e6:.1f} MB; open it in a browser.")
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from hashbench.errors import HashbenchError
 from hashbench.metrics.hamming import unpack
-from hashbench.results import files
+from hashbench.results import escaping, files
 from hashbench.results.result import Result
 from hashbench.results.store import RunDirectory
 from hashbench.results.table import Comparison
@@ -29,7 +29,11 @@ def write_csv(results: Iterable[Result], path: Path) -> int:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, fieldnames=list(records[0]) if records else ["value"])
     writer.writeheader()
-    writer.writerows(records)
+    for record in records:
+        writer.writerow(
+            {key: escaping.csv(value) if isinstance(value, str) else value for key, value in record.items()}
+        )
+    files.make_folder(path.parent)
     files.write_text(path, text.getvalue())
     return len(records)
 
@@ -40,7 +44,10 @@ def write_codes(directory: RunDirectory, path: Path, part: Part) -> str:
     .npz holds both parts as bool (n, bits) under "query" and "database"; .npy one of them; .faiss a binary index of it.
     """
     bits, packed = directory.read_result().coords["bits"], directory.read_arrays("codes")
+    if not {"query", "database"} <= packed.keys():
+        raise HashbenchError(f"{directory.codes} does not hold the codes of a run; copy it anew, or run again.")
     codes = packed[part]
+    files.make_folder(path.parent)
     if path.suffix == ".faiss":
         return _write_faiss(codes, bits, path, part)
     with files.replacing(path) as file:

@@ -61,6 +61,11 @@ def rounded(mean: float) -> float:
     return round(mean, DIGITS)
 
 
+def signed(difference: float) -> str:
+    """Return a difference with its sign at the precision at which it is printed: +0.0120, −0.0120, ±0.0000."""
+    return f"{difference:+.{DIGITS}f}".replace("-", "−") if rounded(difference) else f"±{0:.{DIGITS}f}"
+
+
 def plain_table(rows: Sequence[Sequence[Any]], *, header: Sequence[str] = ()) -> str:
     """Return names and values as aligned text, numbers at the usual precision; a name repeated below is left out."""
     shown: list[list[str]] = []
@@ -119,7 +124,7 @@ def _latex(comparison: Comparison, columns: _Columns) -> str:
             [
                 r"\begin{table}",
                 r"\centering",
-                rf"\caption{{{style.escape(f'{table.title}, {table.caption}')}}}",
+                rf"\caption{{{style.escape(f'{table.title}, {table.caption}')}}}\smallskip",
                 rf"\begin{{tabular}}{{l{'r' * (len(_heads(table, style, columns)) - 1)}}}",
                 r"\toprule",
                 " & ".join(_heads(table, style, columns)) + r" \\",
@@ -226,8 +231,7 @@ def _cell(cell: Cell, style: _Style, columns: _Columns, *, counted: bool) -> str
 def _difference(cell: Cell) -> str:
     """Return a signed difference behind the arrow of a significant one: ↑+0.0120."""
     assert cell.difference is not None
-    signed = f"{cell.difference:+.{DIGITS}f}".replace("-", "−")
-    return _ARROWS[cell.verdict] + (signed if rounded(cell.difference) else f"±{0:.{DIGITS}f}")
+    return _ARROWS[cell.verdict] + signed(cell.difference)
 
 
 def _costs(table: Table, columns: _Columns) -> list[str]:

@@ -28,6 +28,7 @@ from hashbench.results.figures.scores import training_seconds
 from hashbench.results.figures.style import colour_of
 from hashbench.results.gallery import Gallery
 from hashbench.results.plain import dumps
+from hashbench.results.render import signed
 from hashbench.results.result import Result
 from hashbench.results.rows import conditions_of
 from hashbench.results.store import RunDirectory
@@ -98,7 +99,7 @@ def report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"facts": _facts, "colour": colour_of, "seconds": training_seconds}
+    environment.filters |= {"facts": _facts, "colour": colour_of, "seconds": training_seconds, "signed": signed}
     return environment.get_template("report.html").render(
         title=title,
         version=__version__,

@@ -29,7 +29,9 @@ def select(
         kept = [result for result in kept if not _dataset_names(result).isdisjoint(datasets)]
         kept.sort(key=lambda result: min(datasets.index(name) for name in _dataset_names(result) & {*datasets}))
     if methods is not None:
-        _check("method", methods, {name for result in kept for name in _method_names(result)} | {*known_methods})
+        papers = {*known_methods}  # which write names in capitals of their own
+        asked = [name for name in methods if name.casefold() not in {known.casefold() for known in papers}]
+        _check("method", asked, {name for result in kept for name in _method_names(result)} | papers)
         kept = [result for result in kept if not _method_names(result).isdisjoint(methods)]
         kept.sort(key=lambda result: min(methods.index(name) for name in _method_names(result) & {*methods}))
     if bits is not None:

@@ -44,7 +44,7 @@ def standing(directory: RunDirectory, *, source_sha256: str | None = None) -> St
     if owner is not None:
         return Standing("running", f"by {owner} since {owner.started}")
     if directory.finished:
-        return Standing("stale", STALE) if is_stale(directory, source_sha256) else Standing("finished")
+        return Standing("finished") if source_sha256 is None else _finished(directory, source_sha256)
     if directory.failure.is_file():
         return Standing("failed", _reason(directory))
     return Standing("interrupted" if directory.spec.is_file() else "to do")
@@ -52,11 +52,16 @@ def standing(directory: RunDirectory, *, source_sha256: str | None = None) -> St
 
 def is_stale(directory: RunDirectory, source_sha256: str | None) -> bool:
     """Return whether a finished run's method had another source than `source_sha256`; False where either is unknown."""
+    return source_sha256 is not None and _finished(directory, source_sha256).state == "stale"
+
+
+def _finished(directory: RunDirectory, source_sha256: str) -> Standing:
+    """Return whether a finished run is stale; one whose result cannot be read is not, but a reader hears why."""
     try:
         then = directory.read_result().provenance.get("source_sha256")
-    except HashbenchError:
-        return False  # nor is it known to be good: whoever reads the result hears why
-    return bool(then and source_sha256 and then != source_sha256)
+    except HashbenchError as error:
+        return Standing("finished", str(error))
+    return Standing("stale", STALE) if then not in (None, source_sha256) else Standing("finished")
 
 
 def _reason(directory: RunDirectory) -> str:

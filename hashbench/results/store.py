@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import traceback
+import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ from hashbench.results.plain import document, dumps, loads
 from hashbench.results.result import Result
 
 RESULT = "result.json"
+_NO_FILE = (FileNotFoundError, NotADirectoryError)  # the second where a file is named instead of a run
 
 
 @dataclass(frozen=True)
@@ -154,12 +156,16 @@ class RunDirectory:
         """Return the arrays of `name`.npz by name; raises HashbenchError where the file is missing or corrupt."""
         path = self.path / f"{name}.npz"
         try:
-            with np.load(path, allow_pickle=False) as stored:
-                return {key: stored[key] for key in stored.files}
-        except FileNotFoundError:
+            with open(path, "rb") as file:
+                if not zipfile.is_zipfile(file):  # numpy would take it for a pickle, and say how to load that
+                    raise ValueError("it is torn or no .npz file")
+                file.seek(0)
+                with np.load(file, allow_pickle=False) as stored:
+                    return {key: stored[key] for key in stored.files}
+        except _NO_FILE:
             raise _missing(path) from None
         except Exception as error:  # a damaged zip file makes zipfile, zlib and numpy raise a dozen kinds
-            raise _corrupt(path, error) from error
+            raise _unreadable(path, error) from error
 
     def append_log(self, entry: dict[str, Any]) -> None:
         """Add one line to the log; raises TypeError where `entry` is not plain data."""
@@ -179,14 +185,14 @@ class RunDirectory:
             try:
                 entry = loads(line)
             except ValueError as error:
-                raise _corrupt(self.log, error) from error
+                raise _unreadable(self.log, error) from error
             entries[("epoch", entry["epoch"]) if "epoch" in entry else number] = entry
         return list(entries.values())
 
     def write_failure(self, error: BaseException) -> None:
         """Store why the run ended without a result: the error, its traceback, and when."""
         failure = {
-            "error": f"{type(error).__name__}: {error}",
+            "error": str(error) if isinstance(error, HashbenchError) else f"{type(error).__name__}: {error}",
             "traceback": "".join(traceback.format_exception(error)),
             "when": datetime.now(UTC).isoformat(timespec="seconds"),
         }
@@ -257,23 +263,30 @@ def _drop_torn_line(file: BinaryIO) -> None:
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
-    except FileNotFoundError:
+    except _NO_FILE:
         raise _missing(path) from None
     except OSError as error:
-        raise _corrupt(path, error) from error
+        raise _unreadable(path, error) from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         data: dict[str, Any] = loads(_read(path))
     except ValueError as error:
-        raise _corrupt(path, error) from error
+        raise _unreadable(path, error) from error
     return data
 
 
 def _missing(path: Path) -> HashbenchError:
-    return HashbenchError(f"There is no {path}; the run is not finished, or the file was not copied along.")
+    return HashbenchError(
+        f"There is no {path}; {path.parent} is no run directory, or not finished, or the file was not copied along."
+    )
 
 
-def _corrupt(path: Path, error: Exception) -> HashbenchError:
+def _unreadable(path: Path, error: Exception) -> HashbenchError:
+    """Return the error about a file that is damaged, or that the operating system does not give us."""
+    if isinstance(error, OSError) and error.errno:  # what is in it may well be whole
+        return HashbenchError(
+            f"{path} cannot be read: {os.strerror(error.errno)}; check who may read it, and the disk."
+        )
     return HashbenchError(f"{path} cannot be read: {error}; delete its folder and run again to have it anew.")

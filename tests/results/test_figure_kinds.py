@@ -84,7 +84,7 @@ def test_seconds_of_different_machines_are_said_not_to_compare(make):
         runs = [make(seed=s, provenance={"device_name": name, "threads": 1}) for s, name in enumerate(names)]
         return " ".join(by_seconds(runs).get_supxlabel().split())
 
-    assert "on cpu-a, 1 threads" in caption("cpu-a", "cpu-a")
+    assert "on cpu-a, 1 thread," in caption("cpu-a", "cpu-a")
     assert "not comparable" in caption("cpu-a", "cpu-b")
 
 

@@ -171,13 +171,18 @@ def test_each_block_has_its_own_tables(runs, make):
     assert values == [*["0.505"] * 4, "0.1"]
 
 
-def test_a_baseline_and_problems_are_shown(runs):
+def test_a_baseline_and_problems_are_shown(runs, make):
     from hashbench.results.baseline import Against
 
+    runs += [make(0.25, method="dpn", bits=32)]
     comparison = Comparison.of(runs, against=Against("csq"), problems=["One run is corrupt."])
     text = report(runs, comparison=comparison)
     assert "One run is corrupt." in text
-    assert "+0.0000" in text
+    assert re.findall(r'<br><span class="muted">(.*?)</span>', text) == [
+        "±0.0000",
+        "±0.0000",
+        "−0.2550",
+    ]  # as in tables
     assert "baseline" in text
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -280,6 +281,19 @@ def test_no_pickle_is_written_or_read(run):
     np.savez(run.histograms, n=np.array([{}], dtype=object))
     with pytest.raises(HashbenchError, match="cannot be read"):
         run.read_arrays("histograms")
+
+
+def test_what_the_system_refuses_to_read_is_not_taken_for_damaged(run, monkeypatch):
+    def refused(*arguments, **more):
+        raise PermissionError(13, "Permission denied")  # root may read anything, so the refusal is ours
+
+    run.write_arrays("histograms", n=np.arange(3))
+    run.write_spec({"identity": {}, "how": {}})
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    monkeypatch.setattr("builtins.open", refused)
+    for read in (run.read_spec, lambda: run.read_arrays("histograms")):
+        with pytest.raises(HashbenchError, match="cannot be read: Permission denied; check who may read it, and the d"):
+            read()
 
 
 def test_missing_and_corrupt_arrays_are_one_sentence(run):

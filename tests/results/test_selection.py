@@ -57,6 +57,8 @@ def test_what_no_result_has_is_refused(results, wanted, message):
 def test_a_published_method_alone_leaves_no_run(results):
     with pytest.raises(HashbenchError, match="No run has all that was asked for"):
         select(results, methods=["HashNet"], known_methods=["HashNet"])
+    with pytest.raises(HashbenchError, match="No run has all that was asked for"):
+        select(results, methods=["hashnet"], known_methods=["HashNet"])  # a name of ours, without a run
 
 
 def test_the_filters_of_compare_keep_the_baseline_and_the_paper_s_spelling(tmp_path, make, stored):

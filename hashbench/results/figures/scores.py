@@ -102,7 +102,6 @@ def _seeds(block: Block) -> str:
 
 def _machines(results: Iterable[Result]) -> str:
     """Return on what the seconds were measured; on different devices they cannot be compared, which is said."""
-    devices = {
-        f"{r.provenance.get('device_name') or 'unknown device'}, {r.provenance.get('threads')} threads" for r in results
-    }
+    found = {(r.provenance.get("device_name") or "unknown device", r.provenance.get("threads")) for r in results}
+    devices = [f"{name}, {threads} thread{'' if threads == 1 else 's'}" for name, threads in found]
     return f"on {devices.pop()}" if len(devices) == 1 else "on DIFFERENT devices or threads, so not comparable"

@@ -137,7 +137,8 @@ def sheet(
 def finish(figure: Figure, panels: Sequence[Axes], *, title: str, caption: str) -> None:
     """Add title, conditions and one legend for all panels."""
     figure.suptitle(title, fontsize=10)
-    figure.supxlabel(textwrap.fill(caption, int(figure.get_figwidth() / 0.06)), fontsize=7, color=GREY)
+    wrapped = textwrap.fill(caption, int(figure.get_figwidth() / 0.06), break_on_hyphens=False)
+    figure.supxlabel(wrapped, fontsize=7, color=GREY)
     handles = {label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     if handles:
         figure.legend(handles.values(), handles.keys(), loc="outside right center", fontsize=8)
