@@ -191,7 +191,7 @@ main(["run", "--method", "crh", "--dataset", "toy", "--bits", "16", "--epochs", 
 """
     process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while time.monotonic() < deadline and not list(tmp_path.rglob("checkpoint.pt")):
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)

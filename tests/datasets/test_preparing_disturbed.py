@@ -118,7 +118,7 @@ def test_of_two_processes_one_prepares_and_the_other_waits_for_it(tree, tmp_path
         (tmp_path / name).mkdir()
         arguments = command(waiting, tmp_path / name, tree, 30)
         both.append(subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, text=True))
-    said = [process.communicate(timeout=60)[0] for process in both]
+    said = [process.communicate(timeout=240)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert sorted(said) in (["", "waited\n"], ["", ""])  # or one came when the other had finished
     assert len(list((tmp_path / "shared/stores").glob("tree-*"))) == 1

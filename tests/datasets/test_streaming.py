@@ -164,7 +164,7 @@ def test_ctrl_c_ends_the_process(monkeypatch):
     try:
         assert process.stdout.readline() == "going\n"
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=240)
     finally:
         process.kill()
     assert "KeyboardInterrupt" in said

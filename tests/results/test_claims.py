@@ -207,7 +207,7 @@ def test_no_step_is_lost_between_processes_some_of_which_are_killed(tmp_path, ma
         for _ in range(chance.randint(1, 8)):
             victim.stdout.readline()
         victim.kill()
-    outputs = [child.communicate(timeout=60)[0] for child in [*children, *victims]]
+    outputs = [child.communicate(timeout=240)[0] for child in [*children, *victims]]
     assert [child.returncode for child in children] == [0] * 4
     written = [int(number) for output in outputs for number in output.split()]
     assert len(written) == len(set(written))
