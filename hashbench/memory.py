@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from hashbench import allocator
 from hashbench.errors import HashbenchError
 from hashbench.experiment import Experiment
 
@@ -20,6 +21,7 @@ def reset_peak_memory(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
+    allocator.give_back()
     with suppress(OSError):
         (_PROCESS / "clear_refs").write_text("5")  # Linux: the peak becomes what is in use now
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from hashbench import __version__
+from hashbench import __version__, allocator
 from hashbench.errors import HashbenchError
 
 
@@ -41,8 +40,7 @@ def command(*examples: str, name: str | None = None) -> Callable[[Callable[..., 
 @click.version_option(__version__, prog_name="hashbench")
 def main(debug: bool) -> None:
     """Benchmark deep hashing: images in, K-bit codes out, retrieval by Hamming distance, numbers to be trusted."""
-    # Large tensors on huge pages: a batch of 224 pixels is then written about three times as fast. Read by torch.
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    allocator.settle()
 
 
 def warn(problems: Iterable[str]) -> None:
