@@ -38,9 +38,9 @@ def resident(**environment: str) -> list[int]:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators are left as they are")
 def test_the_command_keeps_what_is_freed_until_a_run_begins() -> None:
     used, freed, given_back = resident()
-    assert used >= 200
-    assert freed >= 200
-    assert given_back < 100
+    assert used > 150
+    assert freed > 150
+    assert given_back < 50
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators are left as they are")
@@ -51,5 +51,5 @@ def test_the_command_keeps_what_is_freed_until_a_run_begins() -> None:
 )
 def test_what_the_environment_says_of_the_allocator_counts(chosen: dict[str, str]) -> None:
     used, freed, _ = resident(**chosen)
-    assert used >= 200
-    assert freed < 100
+    assert used > 150
+    assert freed < 50
