@@ -35,7 +35,7 @@ step() { # name, seconds, command...
     local name=$1 limit=$2 started=$SECONDS
     shift 2
     echo "== $name: $*"
-    timeout --kill-after=5 "$limit" "$@" >"$out/$name.txt" 2>&1
+    timeout --kill-after=3 "$limit" "$@" >"$out/$name.txt" 2>&1
     local status=$?
     tail -n 15 "$out/$name.txt"
     case $status in
@@ -58,7 +58,7 @@ for package in hypothesis sklearn numba; do # a file of tests that needs what is
     done
     files=("${kept[@]}")
 done
-step checks 190 "$python" -m pytest -m gpu -rs "${files[@]}"
+step checks 170 "$python" -m pytest -m gpu -rs "${files[@]}"
 step run 90 "${hashbench[@]}" run --method crh --bits 16,32,64 "${train[@]}" --runs-dir "$scratch/runs"
 step torchrun 60 "$python" -m torch.distributed.run --standalone --nproc-per-node 1 -m hashbench run \
     --method crh,shc --bits 32 --epochs 3 "${train[@]/cuda/auto}" --runs-dir "$scratch/torchrun"

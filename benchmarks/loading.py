@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # as the command line does; the DataLoader has it too
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # before torch is there; the DataLoader has it too
 
 import click
 import numpy as np

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from hashbench import recipes
+from hashbench import allocator, recipes
 from hashbench.datasets.loader import Batch, TrainLoader
 from hashbench.methods.base import DeepMethod, Task
 from hashbench.model import make_network
@@ -21,6 +21,8 @@ from hashbench.registry import BACKBONES
 from hashbench.training import HashNetwork, Hooks, train
 
 CLASSES, BITS = 10, 32
+
+allocator.settle()  # as the command does
 
 
 @dataclass

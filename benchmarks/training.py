@@ -6,8 +6,11 @@ python benchmarks/training.py --device cuda --steps 60
 
 from __future__ import annotations
 
+import os
 import statistics
 from collections.abc import Callable
+
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # before torch is there, as the command line does
 
 import click
 import torch

@@ -21,7 +21,7 @@ from hashbench.datasets.loader import TrainLoader
 from hashbench.distributed import ALONE, Team, join
 from hashbench.experiment import ENGINE, Experiment, changed_fields, recipe_label
 from hashbench.features import features
-from hashbench.memory import keep_freed_memory, peak_memory_mb, reset_peak_memory
+from hashbench.memory import peak_memory_mb, reset_peak_memory
 from hashbench.methods.base import DeepMethod, Method, options
 from hashbench.metrics import code_statistics, evaluate_histograms
 from hashbench.model import Model, task_of
@@ -49,7 +49,6 @@ def compute(
     All ranks of a team do so together; the result is None but on rank 0, which alone stores anything.
     """
     started, clock, team = datetime.now(UTC), _Clock(), join(device)
-    keep_freed_memory()
     reset_peak_memory(device)
     title = f"{experiment.method} {experiment.bits}b s{experiment.seed}" if progress else None
     task, split = task_of(experiment, device), dataset.split

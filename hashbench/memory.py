@@ -1,8 +1,7 @@
-"""Memory of a run: kept for the next step, the most that it used, and what to say when there is not enough."""
+"""Memory of a run: the most that it used, and what to say when there is not enough."""
 
 from __future__ import annotations
 
-import ctypes
 import resource
 import sys
 from contextlib import suppress
@@ -10,24 +9,11 @@ from pathlib import Path
 
 import torch
 
+from hashbench import allocator
 from hashbench.errors import HashbenchError
 from hashbench.experiment import Experiment
 
 _PROCESS = Path("/proc/self")
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # glibc's malloc.h
-_KEPT_BYTES = 2**31 - 1
-
-
-def keep_freed_memory() -> None:
-    """Let the process use again what a step has freed, up to 2 GiB, instead of asking the system each time.
-
-    By default glibc takes each large tensor from the system and gives it back at once; every page is then cleared and
-    faulted in again, which took half the time of a backbone on a CPU. Other C libraries are left as they are.
-    """
-    with suppress(OSError, AttributeError):
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_M_MMAP_MAX, 0)
-        libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 def reset_peak_memory(device: torch.device) -> None:
@@ -35,8 +21,7 @@ def reset_peak_memory(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)  # what is kept of earlier runs is not this one's
+    allocator.give_back()
     with suppress(OSError):
         (_PROCESS / "clear_refs").write_text("5")  # Linux: the peak becomes what is in use now
 

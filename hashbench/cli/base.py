@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import click
 
-from hashbench import __version__
+from hashbench import __version__, allocator
 from hashbench.errors import HashbenchError
 
 
@@ -42,8 +41,7 @@ def command(*examples: str, name: str | None = None) -> Callable[[Callable[..., 
 @click.version_option(__version__, prog_name="hashbench")
 def main(debug: bool) -> None:
     """Benchmark deep hashing: images in, K-bit codes out, retrieval by Hamming distance, numbers to be trusted."""
-    # Large tensors on huge pages: a batch of 224 pixels is then written about three times as fast. Read by torch.
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    allocator.settle()
 
 
 def warn(problems: Iterable[str]) -> None:

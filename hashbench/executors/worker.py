@@ -9,6 +9,7 @@ import sys
 import time
 from functools import lru_cache
 
+from hashbench import allocator
 from hashbench.errors import HashbenchError
 from hashbench.executors.base import Done, Errand, Sweep
 from hashbench.planning import plan_of
@@ -21,6 +22,7 @@ class Worker:
 
     def __init__(self, sweep: Sweep):
         """Make the plan; raises HashbenchError where that is not possible here, or the results folder is missing."""
+        allocator.settle()
         sys.argv = [*sweep.argv]
         if os.path.isdir(sweep.folder):
             os.chdir(sweep.folder)
