@@ -34,7 +34,8 @@ class CRH(DeepMethod):
     quantization: float | None = option(None, "lambda of eq. 4; none: 0.1 single-label, 0 multi-label")
     codebook_size: int | None = option(None, "M, words in a head's codebook; none: min(2 C, 2^K)")
     codebook_draws: int = option(1, "codebooks drawn, of which the most widely spread is kept; the release: 1000")
-    heads: int | None = option(None, "H, codebooks that share the K bits; none: by head_rule")
+    heads: int | None = option(None, "H, codebooks that share the K bits; none: K / d")
+    head_width: int | None = option(None, "d, bits of a head; none: K / H where heads is given, else by head_rule")
     head_rule: Literal["power-of-two", "smallest-divisor"] = option(
         "power-of-two", "head width: the smallest power of two (or just divisor of K) that holds the codebook"
     )
@@ -76,11 +77,15 @@ class CRH(DeepMethod):
             return f"a codebook of {size} words cannot hold {classes} classes; raise codebook_size or leave it out."
         if bits < 63 and 2**bits < size:
             return f"{bits} bits give {2**bits} words, fewer than codebook_size={size}."
-        if self.heads is not None and (self.heads < 1 or bits % self.heads):
-            return f"heads={self.heads} does not divide {bits} bits."
+        if self.heads is not None and self.head_width is not None:
+            return "heads and head_width say the same twice; give one of them."
+        for name in ("heads", "head_width"):
+            parts = getattr(self, name)
+            if parts is not None and (parts < 1 or bits % parts):
+                return f"{name}={parts} does not divide {bits} bits."
         width = self._head_width(task)
         if width < 63 and 2**width < size:
-            return f"heads of {width} bits give {2**width} words, fewer than the codebook's {size}; use fewer heads."
+            return f"heads of {width} bits give {2**width} words, fewer than the codebook's {size}; use wider heads."
         if min(self.codebook_draws, self.every_epoch_until + 1, self.then_every) < 1:
             return "codebook_draws and then_every must be at least 1, every_epoch_until at least 0."
         return None
@@ -169,6 +174,8 @@ class CRH(DeepMethod):
         return 2 * task.num_classes if task.bits >= 32 else min(2 * task.num_classes, 2**task.bits)
 
     def _head_width(self, task: Task) -> int:
+        if self.head_width is not None:
+            return self.head_width
         if self.heads is not None:
             return task.bits // self.heads
         needed = (self._codebook_size(task) - 1).bit_length()

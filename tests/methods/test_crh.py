@@ -51,6 +51,7 @@ def test_the_release_takes_the_smallest_divisor(classes, bits, width):
 def test_heads_and_codebook_size_can_be_given():
     assert ready(10, 48, heads=1).words.shape == (1, 20, 48)
     assert ready(10, 48, heads=6).words.shape == (6, 20, 8)
+    assert ready(10, 48, head_width=8, codebook_size=10).words.shape == (6, 10, 8)
     assert ready(10, 48, codebook_size=10).words.shape == (12, 10, 4)
     assert ready(10, 48, codebook_size=300).words.shape == (3, 300, 16)
     assert ready(12, 4).words.shape == (1, 16, 4)  # 2 C would be more words than there are
@@ -304,6 +305,9 @@ def test_state_travels_with_the_checkpoint():
         (4, 4, {"codebook_size": 17}, "fewer than codebook_size=17"),
         (10, 16, {"heads": 3}, "heads=3 does not divide 16 bits"),
         (10, 16, {"heads": 0}, "heads=0 does not divide"),
+        (10, 16, {"head_width": 6}, "head_width=6 does not divide 16 bits"),
+        (10, 16, {"head_width": 0}, "head_width=0 does not divide"),
+        (10, 16, {"heads": 2, "head_width": 8}, "say the same twice"),
         (10, 16, {"heads": 8}, "heads of 2 bits give 4 words"),
         (10, 16, {"codebook_draws": 0}, "must be at least 1"),
     ],
