@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 
 import torch
+from tqdm import tqdm
 
 from hashbench.errors import HashbenchError
 from hashbench.executors.base import BEAT, Done, Errand, Executor, Sweep
@@ -182,6 +183,7 @@ def serve(pipe: Connection, sweep: Sweep, threads: int, environment: Mapping[str
     os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; who started us decides
     threading.Thread(target=_die_with_parent, daemon=True).start()
+    tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system, which a worker that is ended leaves behind
     torch.set_num_threads(threads)
     try:
         worker = Worker(sweep)
