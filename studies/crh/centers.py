@@ -2,12 +2,12 @@
 
     python studies/crh/centers.py RUNS -o results/crh-centers.csv
 
-RUNS must hold codes.npz (not committed), and HASHBENCH_DATA the official binary files. Writes one line for each run that
-keeps centers: Spearman's correlation, over all pairs of classes, of the similarity of two centers (their agreeing bits)
-with three references that know nothing of the run, and the share of superclass pairs among the nearest centers.
+RUNS must hold codes.npz (not committed), and HASHBENCH_DATA the official binary files. Writes one line for each run
+that keeps centers: Spearman's correlation, over all pairs of classes, of the similarity of two centers (their agreeing
+bits) with three references that know nothing of the run, and the share of superclass pairs among nearest centers.
 
 confusion    how often a linear classifier takes one of the two classes for the other, over the database images: the
-             `classifier` row, same seed; no method trains on it (SHC trains on a classifier's doubts about train images)
+             `classifier` row, same seed; no method trains on it (SHC does on a classifier's doubts about train images)
 superclass   whether both belong to one of CIFAR-100's 20 superclasses
 features     cosine of the classes' mean features, as `hashbench plot centers` has it
 """
@@ -68,10 +68,18 @@ def lines(results: Sequence[Result], dataset: Dataset, coarse: np.ndarray) -> li
         kept = run.read_arrays("centers")
         centers = unpack(kept["centers"], coords["bits"])
         alike = (centers[first] == centers[second]).mean(axis=1)
-        found.append((row_label(result), coords["bits"], coords["seed"], round(result.metrics["mAP@all"] or 0.0, 4),
-                      correlation(alike, confused[coords["seed"]]), correlation(alike, same),
-                      correlation(alike, kept["similarity"][first, second]), nearest_share(centers, coarse)))  # fmt: skip
-    return sorted(found, key=lambda line: line[:3])  # type: ignore[arg-type, return-value]
+        references = (confused[coords["seed"]], same, kept["similarity"][first, second])
+        found.append(
+            (
+                row_label(result),
+                coords["bits"],
+                coords["seed"],
+                round(result.metrics["mAP@all"] or 0.0, 4),
+                *(correlation(alike, reference) for reference in references),
+                nearest_share(centers, coarse),
+            )
+        )
+    return sorted(found, key=lambda line: line[:3])
 
 
 def superclasses(dataset: Dataset) -> np.ndarray:
@@ -102,7 +110,7 @@ def correlation(x: np.ndarray, y: np.ndarray) -> float | str:
 
 
 def nearest_share(centers: np.ndarray, coarse: np.ndarray) -> float:
-    """Return of a class's nearest centers (all at the smallest distance) the share in its superclass, mean over classes.
+    """Return the mean over classes of how many of the nearest centers (all at one distance) are of the superclass.
 
     4 of the 99 others are: .04 by chance.
     """
