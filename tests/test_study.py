@@ -1,0 +1,50 @@
+"""The study's page and the committed results agree: each table is what the command above it prints."""
+
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from hashbench.cli import main
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "study.md").read_text()
+TABLES = re.findall(r"^    hashbench (compare .*--format markdown)\n\n((?:(?!    |#).*\n)*)", PAGE, re.MULTILINE)
+
+
+@pytest.fixture(autouse=True)
+def at_the_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.mark.parametrize(("command", "below"), TABLES, ids=[command for command, _ in TABLES])
+def test_a_table_is_what_its_command_prints(command, below):
+    ran = CliRunner().invoke(main, shlex.split(command))
+    assert ran.exit_code == 0, ran.output
+    assert below.startswith(ran.stdout.strip() + "\n")
+
+
+def test_the_page_has_tables():
+    assert len(TABLES) >= 5
+
+
+def test_what_is_committed_is_as_stored():
+    ran = CliRunner().invoke(main, ["verify", "results/test"])
+    assert ran.exit_code == 0, ran.output
+    assert "0 with differences" in ran.output
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "studies").rglob("*.toml")), ids=lambda path: path.name)
+def test_every_row_of_a_sweep_names_fields_that_exist(path):
+    from hashbench.experiment import parse_row, parse_value
+    from hashbench.methods.base import options
+    from hashbench.registry import METHODS
+
+    for row in tomllib.loads(path.read_text())["method"]:
+        name, fields = parse_row(row)
+        assert fields.keys() <= options(METHODS.get(name)).keys()
+        for field, text in fields.items():
+            parse_value(METHODS.get(name), field, text)
