@@ -17,6 +17,7 @@ from hashbench.results.plain import digest
 from hashbench.results.result import Result
 from hashbench.results.store import RunDirectory
 
+_MEASURES = "measures from histograms"
 TOLERANCE = 1e-9  # the same sums in another order differ by less
 Content = TypeVar("Content")
 Labels = Callable[[Result], tuple[np.ndarray, np.ndarray]]  # of queries and database; raises HashbenchError
@@ -31,6 +32,11 @@ class Verdict:
     drifted: tuple[str, ...]
     unchecked: tuple[tuple[str, str], ...]
 
+    @property
+    def measured(self) -> bool:
+        """Whether the measures were computed again, and not the identity compared alone."""
+        return _MEASURES in self.checked
+
 
 def verify(result: Result, labels: Labels) -> Verdict:
     """Return the verdict on a finished run; `labels` gives those of its queries and database, where they can be had."""
@@ -38,7 +44,7 @@ def verify(result: Result, labels: Labels) -> Verdict:
     directory = RunDirectory(result.path)
     checks: dict[str, Callable[[], Iterator[str]]] = {
         "identity": lambda: _identity(result, directory),
-        "measures from histograms": lambda: _measures(result, directory),
+        _MEASURES: lambda: _measures(result, directory),
         "histograms from codes": lambda: _distances(result, directory),
         "statistics from codes": lambda: _statistics(result, directory),
         "histograms from codes and labels": lambda: _relevance(result, directory, labels),

@@ -162,6 +162,8 @@ def test_verify_says_what_it_could_not_check(cli, run, monkeypatch):
     assert "not checked in 1 of 1 runs: identity: there is no spec.json" in said
     assert "not checked in 1 of 1 runs: histograms from codes: there is no codes.npz" in said
     assert "1 as stored, 0 with differences" in said
+    (run.path / "histograms.npz").unlink()
+    assert "0 as stored, 0 with differences, 1 whose measures could not be checked. Not" in cli("verify").stdout
 
 
 def test_verify_needs_the_same_data_for_the_labels(cli, run):

@@ -72,8 +72,11 @@ def verify(runs: tuple[Path, ...], data_dir: Path | None, accept_unofficial: boo
     for (name, reason), count in unchecked.items():
         click.echo(f"not checked in {count} of {len(results)} runs: {name}: {reason}")
     drifted = sum(bool(verdict.drifted) for verdict in verdicts) + len(problems)
-    click.echo(f"{len(results) + len(problems)} runs: {len(verdicts) + len(problems) - drifted} as stored, "
-               f"{drifted} with differences. Not checked in any: that model.pt gives these codes.")  # fmt: skip
+    unknown = sum(not (verdict.drifted or verdict.measured) for verdict in verdicts)
+    total = len(results) + len(problems)
+    parts = [f"{total - drifted - unknown} as stored", f"{drifted} with differences"]
+    parts += [f"{unknown} whose measures could not be checked"] if unknown else []
+    click.echo(f"{total} runs: {', '.join(parts)}. Not checked in any: that model.pt gives these codes.")
     if drifted:
         sys.exit(1)
 

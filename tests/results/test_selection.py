@@ -1,7 +1,7 @@
 import pytest
 
 from hashbench.errors import HashbenchError
-from hashbench.results.selection import select
+from hashbench.results.selection import select, with_baseline
 from hashbench.results.table import compare
 
 
@@ -39,6 +39,15 @@ def test_one_row_of_a_method_is_named_as_the_table_names_it(make):
     assert rows("crh ()") == [{}]
     assert rows("crh (heads=1, reassign=false)", "crh (heads=1)") == [{"heads": 1, "reassign": False}, {"heads": 1}]
     assert rows("csq ()") == rows("csq") == [{}]
+
+
+def test_a_baseline_brings_its_own_row_where_it_was_not_named(make):
+    results = [make(), make(fields={"heads": 1}), make(method="csq"), make(method="dpn", fields={"margin": 2.0})]
+    asked = lambda methods, baseline: with_baseline(methods, baseline, results)[len(methods) :]  # noqa: E731
+    assert asked(["csq"], "crh") == ["crh ()"]
+    assert asked(["csq"], "crh (heads=1)") == ["crh (heads=1)"]
+    assert asked(["csq"], "dpn") == ["dpn"]  # it has no plain row
+    assert asked(["csq", "crh ()"], "crh") == asked(["crh"], "crh (heads=1)") == asked(["csq"], "nobody") == []
 
 
 @pytest.mark.parametrize(
