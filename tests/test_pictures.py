@@ -46,6 +46,19 @@ def test_several_data_sets_give_a_file_each(runs, tmp_path):
     assert (tmp_path / "alone.svg").read_bytes() == (tmp_path / "it-toy@small.svg").read_bytes()
 
 
+def test_rows_data_sets_and_bits_are_chosen_as_in_compare(runs, tmp_path):
+    call("plot", "bits", runs / "toy@small" / "crh", "-o", tmp_path / "folder.svg")
+    call("plot", "bits", runs, "--method", "crh ()", "--dataset", "toy@small", "-o", tmp_path / "named.svg")
+    assert (tmp_path / "folder.svg").read_bytes() == (tmp_path / "named.svg").read_bytes()
+    assert "Unknown code length '16'" in call("plot", "bits", runs, "--bits", "16", code=2).stderr
+    chosen = ("--method", "lsh", "--dataset", "toy@searched", "--queries", "0")
+    said = call("report", runs, *chosen, "-o", tmp_path / "report.html").stdout
+    assert "1 runs" in said
+    text = (tmp_path / "report.html").read_text()
+    assert "toy@searched" in text
+    assert "toy@small" not in text
+
+
 def test_a_run_named_twice_counts_once(runs, tmp_path):
     folder = runs / "toy@small"
     call("plot", "bits", folder, "-o", tmp_path / "once.svg")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import click
 
@@ -76,3 +76,31 @@ def size_option(flag: str) -> Callable[[Callable[..., None]], Callable[..., None
     """Add the option about the size of prepared images, as `size`, to a command."""
     text = "Side of the prepared images of a set of image files; default: what its protocols state."
     return click.option(flag, "size", type=click.IntRange(min=1), metavar="PIXELS", help=text)
+
+
+def filter_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add --method, --dataset and --bits to a command about results, as `methods`, `datasets` and `bits`."""
+    rows = "Only these methods or rows, in this order: 'crh (heads=1)'; 'crh ()': plain."
+    methods = click.option("--method", "methods", metavar="NAME[,NAME]", help=rows)
+    places = "Only these data sets, in this order."
+    datasets = click.option("--dataset", "datasets", metavar="NAME[@PROTOCOL][,...]", help=places)
+    return methods(datasets(click.option("--bits", metavar="K[,K]", help="Only these code lengths.")(function)))
+
+
+class Filters(TypedDict):
+    """What to leave out of results; None where nothing was asked for."""
+
+    methods: list[str] | None
+    datasets: list[str] | None
+    bits: list[int] | None
+
+
+def filters(methods: str | None, datasets: str | None, bits: str | None) -> Filters:
+    """Return what the options of `filter_options` say; raises HashbenchError for an empty place or no number."""
+    from hashbench.experiment import parse_bits
+
+    return {
+        "methods": None if methods is None else names("--method", methods),
+        "datasets": None if datasets is None else names("--dataset", datasets),
+        "bits": None if bits is None else parse_bits(bits),
+    }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hashbench.cli.base import command, data_options, warn
+from hashbench.cli.base import command, data_options, filter_options, filters, warn
 from hashbench.results.figures import KINDS
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @command(
     "hashbench plot pr runs -o pr.png",
-    "hashbench plot bits runs --measure P@H2 -o bits.svg",
+    "hashbench plot bits runs --measure P@H2 --method 'csq,crh ()' -o bits.svg",
     "hashbench plot training runs/cifar10@54k/crh runs/cifar10@54k/csq -o training.pdf",
 )
 @click.argument("kind", type=click.Choice([*KINDS]), metavar="KIND")
@@ -30,20 +30,31 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE",
               help="Where to: .png, .svg or .pdf.  [default: KIND.png]")  # fmt: skip
 @click.option("--measure", metavar="NAME", help="Measure of kinds that show one; default: the data set's own.")
-def plot(kind: str, runs: tuple[Path, ...], output: Path | None, measure: str | None) -> None:
+@filter_options
+def plot(
+    kind: str,
+    runs: tuple[Path, ...],
+    output: Path | None,
+    measure: str | None,
+    methods: str | None,
+    datasets: str | None,
+    bits: str | None,
+) -> None:
     """Draw a figure of the finished runs in RUNS (default: runs).
 
     Results that may not share a figure, of other data or another recipe, give a file each.
     """
     from hashbench.results.figures import draw
     from hashbench.results.figures.style import ending_of, save
+    from hashbench.results.selection import select
     from hashbench.results.store import finished_runs
 
     output = output or Path(f"{kind}.png")
     ending_of(output)  # refused before anything is read
     results, problems = finished_runs(*runs)
     warn(problems)
-    drawings, refusals = draw(kind, each_once(results), measure=measure)
+    chosen = select(each_once(results), **filters(methods, datasets, bits))
+    drawings, refusals = draw(kind, chosen, measure=measure)
     if not drawings:
         raise refusals[0]
     warn(map(str, refusals))
@@ -70,6 +81,7 @@ plot.help = f"{cleandoc(plot.help or '')}\n\n\b\nKinds:\n{_KINDS}"
 @click.option("--queries", type=click.IntRange(min=0), default=3, metavar="N",
               help="Queries of each data set whose nearest images are shown; 0 reads no data set.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), default=0, metavar="N", help="Which queries are drawn.")
+@filter_options
 @data_options
 def report(
     runs: tuple[Path, ...],
@@ -80,6 +92,9 @@ def report(
     title: str,
     queries: int,
     seed: int,
+    methods: str | None,
+    datasets: str | None,
+    bits: str | None,
     data_dir: Path | None,
     accept_unofficial: bool,
 ) -> None:
@@ -93,6 +108,7 @@ def report(
     from hashbench.results.gallery import Gallery, gallery
     from hashbench.results.published import read_published
     from hashbench.results.report import report as page
+    from hashbench.results.selection import select
     from hashbench.results.store import finished_runs
     from hashbench.results.table import Comparison
 
@@ -104,6 +120,7 @@ def report(
         return gallery(block, dataset, queries=queries, seed=seed)
 
     results, problems = finished_runs(*runs)
+    results = select(results, **filters(methods, datasets, bits))
     comparison = Comparison.of(
         results,
         measures=measures or None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hashbench.cli.base import command, names, warn
+from hashbench.cli.base import command, filter_options, filters, warn
 from hashbench.errors import HashbenchError
 
 if TYPE_CHECKING:
@@ -30,9 +30,7 @@ if TYPE_CHECKING:
 @click.option("--published-from", metavar="FILE", type=click.Path(path_type=Path), help="The same, from your csv file.")
 @click.option("--bounds", is_flag=True, help="The worst and the best order of ties.")
 @click.option("--cost", is_flag=True, help="Training seconds, images/s and peak memory.")
-@click.option("--method", "methods", metavar="NAME[,NAME]", help="Only these methods, in this order.")
-@click.option("--dataset", "datasets", metavar="NAME[@PROTOCOL][,...]", help="Only these data sets, in this order.")
-@click.option("--bits", metavar="K[,K]", help="Only these code lengths.")
+@filter_options
 @click.option("--format", "form", type=click.Choice(["text", "markdown", "latex", "html", "csv"]), default="text")
 def compare(
     runs: tuple[Path, ...],
@@ -52,7 +50,6 @@ def compare(
 
     Each cell is the mean ± standard deviation over seeds, with their number; the best of a column is marked.
     """
-    from hashbench.experiment import parse_bits
     from hashbench.results.table import compare as compare_runs
 
     if test is not None and baseline is None:
@@ -63,9 +60,7 @@ def compare(
         baseline=baseline,
         test=test or "seeds",
         published=published_from or published,
-        methods=None if methods is None else names("--method", methods),
-        datasets=None if datasets is None else names("--dataset", datasets),
-        bits=None if bits is None else parse_bits(bits),
+        **filters(methods, datasets, bits),
     )
     warn(comparison.problems)
     click.echo(comparison.render(form, bounds=bounds, cost=cost))
