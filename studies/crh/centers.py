@@ -1,10 +1,13 @@
 """Do hash centers follow the classes, and does retrieval follow the centers? On CIFAR-100, over the main grid's runs.
 
     python studies/crh/centers.py RUNS -o results/crh-centers.csv
+    python studies/crh/centers.py results/crh-centers.csv
 
-RUNS must hold codes.npz (not committed), and HASHBENCH_DATA the official binary files. Writes one line for each run
-that keeps centers: Spearman's correlation, over all pairs of classes, of the similarity of two centers (their agreeing
-bits) with three references that know nothing of the run, and the share of superclass pairs among nearest centers.
+The first needs RUNS with codes.npz (not committed) and the official binary files below HASHBENCH_DATA. It writes one
+line for each run that keeps centers: Spearman's correlation, over all pairs of classes, of the similarity of two centers
+(their agreeing bits) with three references that know nothing of the run, and the share of superclass pairs among
+nearest centers.
+The second prints the means over seeds, and over all runs the correlation of a run's mAP with each of these.
 
 confusion    how often a linear classifier takes one of the two classes for the other, over the database images: the
              `classifier` row, same seed; no method trains on it (SHC does on a classifier's doubts about train images)
@@ -21,7 +24,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import spearmanr
+from scipy.stats import pearsonr, spearmanr
+from tabulate import tabulate
 
 from hashbench.datasets.base import Dataset, load
 from hashbench.metrics.hamming import unpack
@@ -34,21 +38,41 @@ COLUMNS = ("row", "bits", "seed", "mAP@all", "confusion", "superclass", "feature
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=Path)
-    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("source", type=Path, metavar="RUNS|CSV")
+    parser.add_argument("-o", "--output", type=Path)
     arguments = parser.parse_args()
-    results, problems = find_runs([arguments.runs])
+    if arguments.output is None:
+        print(table(arguments.source))
+        return
+    results, problems = find_runs([arguments.source])
     if problems:
         raise SystemExit(problems[0])
     of_study = [r for r in results if r.coords["dataset"] == "cifar100" and r.coords["protocol"] == "45k"]
     tested = [r for r in of_study if r.coords["evaluated"] == "test" and r.coords["inputs"] == "features"]
     dataset = load("cifar100@45k", accept_unofficial=True)
-    rows = list(lines(tested, dataset, superclasses(dataset)))
+    rows = lines(tested, dataset, superclasses(dataset))
     with arguments.output.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows(rows)
     print(f"{arguments.output}: {len(rows)} runs with centers")
+
+
+def table(path: Path) -> str:
+    """Return the means over seeds as a Markdown table, and the correlations of mAP over all runs of a code length."""
+    with path.open() as file:
+        runs = list(csv.DictReader(file))
+    measured = COLUMNS[3:]
+    values = np.array([[float(run[name] or "nan") for name in measured] for run in runs])
+    places = [(int(run["bits"]), run["row"]) for run in runs]
+    rows = [
+        [row, bits, *values[[place == (bits, row) for place in places]].mean(axis=0)] for bits, row in sorted({*places})
+    ]
+    for bits in sorted({bits for bits, _ in places}):
+        of_length = values[[place[0] == bits for place in places]]
+        follows = [pearsonr(of_length[:, 0], column).statistic for column in of_length[:, 1:].T]
+        rows.append([f"correlation of mAP, {len(of_length)} runs", bits, None, *follows])
+    return tabulate(rows, headers=["row", "bits", *measured], tablefmt="pipe", floatfmt=".2f", missingval="")
 
 
 def lines(results: Sequence[Result], dataset: Dataset, coarse: np.ndarray) -> list[tuple[object, ...]]:
