@@ -4,9 +4,9 @@
     python studies/crh/centers.py results/crh-centers.csv
 
 The first needs RUNS with codes.npz (not committed) and the official binary files below HASHBENCH_DATA. It writes one
-line for each run that keeps centers: Spearman's correlation, over all pairs of classes, of the similarity of two centers
-(their agreeing bits) with three references that know nothing of the run, and the share of superclass pairs among
-nearest centers.
+line for each run that keeps centers: Spearman's correlation, over all pairs of classes, of the similarity of two
+centers (their agreeing bits) with three references that know nothing of the run, and the share of superclass pairs
+among nearest centers.
 The second prints the means over seeds, and over all runs the correlation of a run's mAP with each of these.
 
 confusion    how often a linear classifier takes one of the two classes for the other, over the database images: the
