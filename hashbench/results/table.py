@@ -102,17 +102,16 @@ def compare(
     numbers: list[PublishedNumber] | None = None
     if published is not False:
         numbers = papers.read_published(papers.PUBLISHED if published is True else Path(published))
-    if methods is not None and baseline is not None:
-        methods = [*methods, *({result.coords["method"] for result in results} & {baseline} - {*methods})]
     kept = select(
         results,
         methods=methods,
         datasets=datasets,
         bits=bits,
+        baseline=baseline,
         known_methods=[number.method for number in numbers or ()],
     )
     if numbers is not None and methods is not None:
-        numbers = papers.of_methods(numbers, methods)
+        numbers = papers.of_methods(numbers, [*methods, *([baseline] if baseline is not None else [])])
     against = None if baseline is None else Against(baseline, test)
     return Comparison.of(kept, measures=measures, against=against, published=numbers, problems=problems)
 

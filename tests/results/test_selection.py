@@ -41,6 +41,17 @@ def test_one_row_of_a_method_is_named_as_the_table_names_it(make):
     assert rows("csq ()") == rows("csq") == [{}]
 
 
+def test_the_baseline_stays_as_the_one_row_that_it_names(make):
+    results = [make(), make(fields={"heads": 1}), make(method="csq"), make(method="dpn", fields={"margin": 2})]
+    rows = lambda name: [  # noqa: E731
+        (r.coords["method"], r.coords["fields"]) for r in select(results, methods=["csq"], baseline=name)
+    ]
+    assert rows("crh") == rows("crh ()") == [("csq", {}), ("crh", {})]
+    assert rows("crh (heads=1)") == [("csq", {}), ("crh", {"heads": 1})]
+    assert rows("dpn") == [("csq", {}), ("dpn", {"margin": 2})]  # no plain row: the method
+    assert rows("csq") == rows("shc") == [("csq", {})]  # there already, and nowhere
+
+
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
@@ -71,3 +82,5 @@ def test_the_filters_of_compare_keep_the_baseline_and_the_paper_s_spelling(tmp_p
     options = {"methods": ["csq", "HashNet"], "baseline": "crh", "published": file}
     (table,) = compare(tmp_path / "runs", **options).tables
     assert [row.label for row in table.rows] == ["crh", "csq", "CSQ, published", "HashNet, published"]
+    (table,) = compare(tmp_path / "runs", methods=["csq ()", "dpn"], published=file).tables
+    assert [row.label for row in table.rows] == ["csq", "dpn", "CSQ, published"]
