@@ -73,13 +73,15 @@ def evaluate(
     from hashbench.metrics import evaluation
     from hashbench.metrics.files import read_array
     from hashbench.metrics.shards import Shard
-    from hashbench.results.files import replacing
+    from hashbench.results.files import make_folder, replacing
 
     if (shard is None) != (output is None) or (own_files and shard is None):
         raise HashbenchError("--shard and --output belong together, and --own-files to them: say which FILE the part "
                              "goes to, for example --shard 1/4 --output part-1.npz.")  # fmt: skip
     if shard is not None and (mode is not None or per_query is not None):
         raise HashbenchError("A shard has counts alone: leave out --mode, and give --per-query to `hashbench merge`.")
+    for written in filter(None, (output, per_query)):
+        make_folder(written.parent)  # before the counting, which may take hours
     places = (query_codes, database_codes, query_labels, database_labels)
     with _usable():
         arrays = [read_array(*_file_and_key(place)) for place in places]
@@ -147,8 +149,9 @@ def _show(scores: Scores, per_query: Path | None) -> None:
     if per_query is not None:
         import numpy as np
 
-        from hashbench.results.files import replacing
+        from hashbench.results.files import make_folder, replacing
 
+        make_folder(per_query.parent)
         with replacing(per_query) as file:
             np.savez_compressed(file, **scores.per_query)  # type: ignore[arg-type]  # its stub takes allow_pickle first
 

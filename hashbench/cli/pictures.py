@@ -120,7 +120,7 @@ def report(
         return gallery(block, dataset, queries=queries, seed=seed)
 
     results, problems = finished_runs(*runs)
-    results = select(results, **filters(methods, datasets, bits))
+    results = select(results, baseline=baseline, **filters(methods, datasets, bits))
     comparison = Comparison.of(
         results,
         measures=measures or None,

@@ -22,7 +22,7 @@ _FEW = f"with fewer than {FEWEST} seeds on a side"
 
 @dataclass(frozen=True)
 class Against:
-    """A baseline, by row label or method name, and over what the differences to it are tested."""
+    """A baseline, by row label or method name (`crh ()`: the row with all defaults), and what it is tested over."""
 
     name: str
     test: Test = "seeds"
@@ -37,8 +37,9 @@ class Against:
         Raises HashbenchError where a method's name stands for several rows.
         """
         pairs = list(rows)
-        if any(label == self.name for label, _ in pairs):
-            return self.name
+        plain = self.name.removesuffix(" ()")
+        if any(label == plain for label, _ in pairs):
+            return plain
         meant = [label for label, method in pairs if method == self.name]
         if len(meant) > 1:
             several = ", ".join(f"'{label}'" for label in meant)

@@ -92,8 +92,8 @@ def known_for(numbers: Iterable[PublishedNumber], dataset: str) -> list[str]:
 
 
 def of_methods(numbers: Iterable[PublishedNumber], methods: Collection[str]) -> list[PublishedNumber]:
-    """Return the numbers of `methods`, which papers write in capitals of their own (CSQ, HashNet)."""
-    wanted = {method.casefold() for method in methods}
+    """Return the numbers of `methods`, or of those whose rows they are; papers write capitals of their own (CSQ)."""
+    wanted = {name.casefold() for method in methods for name in (method, method.partition(" (")[0])}
     return [number for number in numbers if number.method.casefold() in wanted]
 
 

@@ -146,8 +146,8 @@ def _html(comparison: Comparison, columns: _Columns) -> str:
     style = _Style(escaping.html, best="<strong>{}</strong>", second="<u>{}</u>")
 
     def lines(table: Table, *, published: bool) -> list[str]:
-        rows = [row for row in table.rows if row.published == published]
-        cells = [cells for row, cells in zip(table.rows, _body(table, style, columns), strict=True) if row in rows]
+        body = zip(table.rows, _body(table, style, columns), strict=True)
+        cells = [cells for row, cells in body if row.published == published]
         return [
             f'<tr><th scope="row">{label}</th>{"".join(f"<td>{text}</td>" for text in texts)}</tr>'
             for label, *texts in cells

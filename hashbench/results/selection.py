@@ -15,12 +15,14 @@ def select(
     methods: Sequence[str] | None = None,
     datasets: Sequence[str] | None = None,
     bits: Sequence[int] | None = None,
+    baseline: str | None = None,
     known_methods: Iterable[str] = (),
 ) -> list[Result]:
     """Return the results of these methods, data sets (`cifar10` or `cifar10@54k`) and code lengths, in their order.
 
     None takes all. A method is meant with all its rows, or as one row: `crh (reassign=false)`, and `crh ()` for the one
-    with all defaults. Raises HashbenchError for a name that no result has; that of a method may be a known one instead.
+    with all defaults; `baseline`, named likewise, stays whatever `methods` are. Raises HashbenchError for a name that
+    no result has; that of a method may be a known one instead.
     """
     kept = list(results)
     if datasets is not None:
@@ -31,9 +33,10 @@ def select(
     if methods is not None:
         papers = {*known_methods}  # which write names in capitals of their own
         asked = [name for name in methods if name.casefold() not in {known.casefold() for known in papers}]
-        _check("method", asked, {name for result in kept for name in row_names(result)} | papers)
-        kept = [result for result in kept if not row_names(result).isdisjoint(methods)]
-        kept.sort(key=lambda result: min(methods.index(name) for name in row_names(result) & {*methods}))
+        _check("method", asked, {name for result in kept for name in _method_names(result)} | papers)
+        wanted = [*methods, *_named_by(baseline, kept)]
+        kept = [result for result in kept if not _method_names(result).isdisjoint(wanted)]
+        kept.sort(key=lambda result: min(wanted.index(name) for name in _method_names(result) & {*wanted}))
     if bits is not None:
         _check("code length", bits, {result.coords["bits"] for result in kept})
         kept = [result for result in kept if result.coords["bits"] in bits]
@@ -42,25 +45,20 @@ def select(
     return kept
 
 
-def with_baseline(methods: Sequence[str], baseline: str, results: Iterable[Result]) -> list[str]:
-    """Return `methods` and, where none of their rows is the `baseline`, the row that it means, or all of its method."""
-    named = [row_names(result) for result in results]
-    known = {name for names in named for name in names}
-    means = f"{baseline} ()" if f"{baseline} ()" in known else baseline
-    if means not in known or any(means in names and not names.isdisjoint(methods) for names in named):
-        return [*methods]
-    return [*methods, means]
+def _dataset_names(result: Result) -> set[str]:
+    name, protocol = result.coords["dataset"], result.coords["protocol"]
+    return {name, f"{name}@{protocol}"}
 
 
-def row_names(result: Result) -> set[str]:
-    """Return by which names a result's row is asked for: its method's, and its own, `crh (heads=1)` or `crh ()`."""
+def _method_names(result: Result) -> set[str]:
     method, label = result.coords["method"], row_label(result)
     return {method, f"{method} ()" if label == method else label}
 
 
-def _dataset_names(result: Result) -> set[str]:
-    name, protocol = result.coords["dataset"], result.coords["protocol"]
-    return {name, f"{name}@{protocol}"}
+def _named_by(baseline: str | None, results: Iterable[Result]) -> list[str]:
+    """Return what a baseline selects: the row of that label where there is one, else the method, else nothing."""
+    there = {name for result in results for name in _method_names(result)} if baseline is not None else set()
+    return [name for name in (f"{baseline} ()", baseline) if name in there][:1]
 
 
 def _check(kind: str, wanted: Sequence[object], known: Iterable[object]) -> None:

@@ -18,7 +18,7 @@ from hashbench.results.published import PublishedNumber
 from hashbench.results.result import Result
 from hashbench.results.rows import table_of
 from hashbench.results.scores import Score, Scores, all_scores, measure_name
-from hashbench.results.selection import select, with_baseline
+from hashbench.results.selection import select
 from hashbench.results.store import finished_runs
 
 
@@ -102,18 +102,17 @@ def compare(
     numbers: list[PublishedNumber] | None = None
     if published is not False:
         numbers = papers.read_published(papers.PUBLISHED if published is True else Path(published))
-    if methods is not None and baseline is not None:
-        methods = with_baseline(methods, baseline, results)
     kept = select(
         results,
         methods=methods,
         datasets=datasets,
         bits=bits,
+        baseline=baseline,
         known_methods=[number.method for number in numbers or ()],
     )
     if numbers is not None and methods is not None:
-        numbers = papers.of_methods(numbers, methods)
-    against = None if baseline is None else Against(baseline.removesuffix(" ()"), test)
+        numbers = papers.of_methods(numbers, [*methods, *([baseline] if baseline is not None else [])])
+    against = None if baseline is None else Against(baseline, test)
     return Comparison.of(kept, measures=measures, against=against, published=numbers, problems=problems)
 
 

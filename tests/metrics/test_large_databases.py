@@ -65,9 +65,9 @@ def count_shards(files: list[str], of: int, *more: str) -> list[str]:
 def test_shards_counted_apart_give_the_values_of_the_whole(files: list[str], codes: Codes) -> None:
     measures = ["--measure", "mAP@all", "--measure", "mAP@30/hits", "--measure", "nDCG@20", "--measure", "PR"]
     parts = count_shards(files, 5, "--encoding", "packed", *measures)
-    whole = hashbench("evaluate", *files, "--encoding", "packed", *measures, "--per-query", "whole.npz")
-    assert hashbench("merge", *parts[::-1], *measures, "--per-query", "merged.npz") == whole
-    with np.load("merged.npz") as merged, np.load("whole.npz") as expected:
+    whole = hashbench("evaluate", *files, "--encoding", "packed", *measures, "--per-query", "new/whole.npz")
+    assert hashbench("merge", *parts[::-1], *measures, "--per-query", "also-new/merged.npz") == whole
+    with np.load("also-new/merged.npz") as merged, np.load("new/whole.npz") as expected:
         assert set(expected) == {"mAP@all", "mAP@30/hits", "nDCG@20"}
         for name in expected:
             assert np.array_equal(merged[name], expected[name])

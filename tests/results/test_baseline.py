@@ -102,7 +102,9 @@ def test_a_variant_is_named_by_its_label(make):
     both = [*results, make(fields={"heads": 1})]
     with pytest.raises(HashbenchError, match=r"'crh' may be any of 'crh \(heads=1\)', 'crh \(reassign=false\)'"):
         table(both, "crh")
-    assert table([*both, make()], "crh").baseline == "crh"
+    assert table([*both, make()], "crh").baseline == table([*both, make()], "crh ()").baseline == "crh"
+    with pytest.raises(HashbenchError, match=r"Unknown baseline 'crh \(\)'"):
+        table(both, "crh ()")
 
 
 def test_a_baseline_that_is_nowhere_is_refused(make):

@@ -1,7 +1,7 @@
 import pytest
 
 from hashbench.errors import HashbenchError
-from hashbench.results.selection import select, with_baseline
+from hashbench.results.selection import select
 from hashbench.results.table import compare
 
 
@@ -41,13 +41,15 @@ def test_one_row_of_a_method_is_named_as_the_table_names_it(make):
     assert rows("csq ()") == rows("csq") == [{}]
 
 
-def test_a_baseline_brings_its_own_row_where_it_was_not_named(make):
-    results = [make(), make(fields={"heads": 1}), make(method="csq"), make(method="dpn", fields={"margin": 2.0})]
-    asked = lambda methods, baseline: with_baseline(methods, baseline, results)[len(methods) :]  # noqa: E731
-    assert asked(["csq"], "crh") == ["crh ()"]
-    assert asked(["csq"], "crh (heads=1)") == ["crh (heads=1)"]
-    assert asked(["csq"], "dpn") == ["dpn"]  # it has no plain row
-    assert asked(["csq", "crh ()"], "crh") == asked(["crh"], "crh (heads=1)") == asked(["csq"], "nobody") == []
+def test_the_baseline_stays_as_the_one_row_that_it_names(make):
+    results = [make(), make(fields={"heads": 1}), make(method="csq"), make(method="dpn", fields={"margin": 2})]
+    rows = lambda name: [  # noqa: E731
+        (r.coords["method"], r.coords["fields"]) for r in select(results, methods=["csq"], baseline=name)
+    ]
+    assert rows("crh") == rows("crh ()") == [("csq", {}), ("crh", {})]
+    assert rows("crh (heads=1)") == [("csq", {}), ("crh", {"heads": 1})]
+    assert rows("dpn") == [("csq", {}), ("dpn", {"margin": 2})]  # no plain row: the method
+    assert rows("csq") == rows("shc") == [("csq", {})]  # there already, and nowhere
 
 
 @pytest.mark.parametrize(
@@ -80,3 +82,5 @@ def test_the_filters_of_compare_keep_the_baseline_and_the_paper_s_spelling(tmp_p
     options = {"methods": ["csq", "HashNet"], "baseline": "crh", "published": file}
     (table,) = compare(tmp_path / "runs", **options).tables
     assert [row.label for row in table.rows] == ["crh", "csq", "CSQ, published", "HashNet, published"]
+    (table,) = compare(tmp_path / "runs", methods=["csq ()", "dpn"], published=file).tables
+    assert [row.label for row in table.rows] == ["csq", "dpn", "CSQ, published"]
