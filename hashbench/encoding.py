@@ -7,17 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 from hashbench.datasets.augment import resize, to_unit
+from hashbench.datasets.decoding import read_picture
+from hashbench.datasets.imagefiles import IMAGE_ENDINGS
 from hashbench.errors import HashbenchError
 from hashbench.metrics.hamming import pack
 from hashbench.model import Model
 from hashbench.results.files import replacing
 
-ENDINGS = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"))
 BATCH = 256
 
 
@@ -27,10 +27,10 @@ def encode_folder(model: Model, folder: Path, output: Path, *, progress: bool) -
     Returns how many there were. Raises HashbenchError where the folder holds none, or one cannot be decoded.
     """
     if not folder.is_dir():
-        raise HashbenchError(f"There is no folder {folder}; name one with images ({', '.join(sorted(ENDINGS))}).")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS)
+        raise HashbenchError(f"There is no folder {folder}; name one with images ({', '.join(IMAGE_ENDINGS)}).")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_ENDINGS and path.is_file())
     if not paths:
-        raise HashbenchError(f"{folder} holds no images; it may hold {', '.join(sorted(ENDINGS))} files.")
+        raise HashbenchError(f"{folder} holds no images; it may hold {', '.join(IMAGE_ENDINGS)} files.")
     if len(model.experiment.data.shape) != 3:
         raise HashbenchError("This run takes vectors, not images; use hashbench.load(run).encode(vectors).")
     channels, height, width = model.experiment.data.shape
@@ -49,10 +49,6 @@ def encode_folder(model: Model, folder: Path, output: Path, *, progress: bool) -
 
 def _read(path: Path, channels: int, size: tuple[int, int]) -> Tensor:
     """Return one image (channels, height, width), float in [0, 1], resized bilinear and antialiased."""
-    try:
-        with Image.open(path) as opened:
-            pixels = np.array(opened.convert("L" if channels == 1 else "RGB"))
-    except (OSError, ValueError) as error:
-        raise HashbenchError(f"{path} cannot be decoded as an image ({error}); remove it from the folder.") from error
+    pixels = np.array(read_picture(path, "L" if channels == 1 else "RGB"))
     unit = to_unit(torch.from_numpy(pixels).reshape(1, *pixels.shape[:2], channels).permute(0, 3, 1, 2))
     return resize(unit, size)[0]

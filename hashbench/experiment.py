@@ -129,6 +129,11 @@ def parse_value(owner: type, field: str, text: str) -> Any:
         raise HashbenchError(f"'{text}' is not a value for {field}, which takes {_describe(annotation)}.") from error
 
 
+def setting_text(value: Any) -> str:
+    """Return the text that `parse_value` reads as `value`, as it is typed in --set."""
+    return ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+
+
 def parse_settings(settings: Iterable[str]) -> dict[str, dict[str, str]]:
     """Return `owner.field=value` settings as {owner: {field: value}}; raises HashbenchError for other forms."""
     parsed: dict[str, dict[str, str]] = {}
@@ -224,9 +229,15 @@ def changed_fields(options: Mapping[str, dataclasses.Field[Any]], fields: Mappin
 def grid(
     methods: Sequence[str], datasets: Sequence[str], bits: Sequence[int], seeds: int
 ) -> list[tuple[str, str, int, int]]:
-    """Return the cells (dataset, method, bits, seed) of a sweep in the order in which they are run."""
+    """Return the cells (dataset, method, bits, seed) of a sweep in the order in which they are run.
+
+    Raises HashbenchError for code lengths that no code has, before anything is trained, and for no seeds at all.
+    """
     if seeds < 1:
         raise HashbenchError(f"--seeds {seeds} is not possible; give 1 or more.")
+    for length in bits:
+        if not 1 <= length <= MAX_BITS:
+            raise HashbenchError(f"{length} bits are not possible; a code has 1 to {MAX_BITS:,} bits.")
     return [(d, m, b, s) for d in datasets for m in methods for b in bits for s in range(seeds)]
 
 

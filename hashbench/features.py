@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from hashbench.datasets.store import cache_root
 from hashbench.distributed import ALONE, Team
 from hashbench.recipes import Recipe
 from hashbench.registry import BACKBONES
-from hashbench.results.files import make_folder, only_one, reported
+from hashbench.results.files import make_folder, only_one, reported, write_text
 from hashbench.results.plain import digest
 
 ROWS_AT_A_TIME = 2048  # what a killed computation loses at most
@@ -113,7 +115,7 @@ def _compute(
         if team.leads:
             done = int(note.read_text()) if part.is_file() and note.is_file() else 0
             if not done:
-                np.lib.format.open_memmap(part, mode="w+", dtype=np.float32, shape=shape)
+                _make(part, shape)
         done = team.from_first(done)
         array = np.lib.format.open_memmap(part, mode="r+")
         title = f"features of {store.name}"
@@ -133,9 +135,25 @@ def _compute(
                 array.flush()
                 team.wait()
                 if team.leads:
-                    note.write_text(str(stop))
+                    write_text(note, str(stop))  # whole or not at all: a kill must not leave an empty one
         del array
         if team.leads:
             part.replace(path)
             note.unlink(missing_ok=True)
         team.wait()
+
+
+def _make(part: Path, shape: tuple[int, int]) -> None:
+    """Make a part file with room on the disk for all of it.
+
+    A full disk is an error here; later, writing through the map, it would end the process with SIGBUS.
+    """
+    np.lib.format.open_memmap(part, mode="w+", dtype=np.float32, shape=shape)
+    if not hasattr(os, "posix_fallocate"):  # as on macOS
+        return
+    with part.open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, os.path.getsize(part))
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # what file systems without it say
+                raise

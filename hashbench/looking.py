@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from hashbench.counting import count
 from hashbench.datasets.base import Dataset
-from hashbench.metrics import evaluate_histograms, histograms
+from hashbench.distributed import ALONE
+from hashbench.metrics import evaluate_histograms
 from hashbench.model import Model
 
 Look = Callable[[int], dict[str, float] | None]
@@ -23,7 +25,7 @@ def every(epochs: int | None, model: Model, dataset: Dataset, encode: Callable[[
     `encode` gives the packed codes of the inputs at an index; without `epochs`, no epoch is measured. Modes and every
     stream of chance are as before after it, so the training's numbers are the same with and without.
     """
-    split, labels = dataset.split, dataset.store.labels
+    split = dataset.split
 
     def look(epoch: int) -> dict[str, float] | None:
         if not epochs or (epoch + 1) % epochs:
@@ -31,7 +33,7 @@ def every(epochs: int | None, model: Model, dataset: Dataset, encode: Callable[[
         modules: list[nn.Module] = [model.method] if model.network is None else [model.method, model.network]
         with _undisturbed(modules, model.task.device):
             query, database = encode(split.query), encode(split.database)
-        counted = histograms(query, database, labels[split.query], labels[split.database], bits=model.task.bits)
+        counted = count(query, database, dataset, ALONE, bits=model.task.bits)
         return evaluate_histograms(counted, dataset.protocol.measures, bounds=False).metrics
 
     return look

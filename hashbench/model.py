@@ -86,7 +86,8 @@ class Model:
         """
         given, wanted = torch.as_tensor(images), self.experiment.data.shape
         if given.ndim != len(wanted) + 1 or given.shape[1] != wanted[0]:
-            raise HashbenchError(f"The inputs have shape {tuple(given.shape)}; this run takes (n, {wanted}).")
+            sides = ", ".join(map(str, wanted))
+            raise HashbenchError(f"The inputs have shape {tuple(given.shape)}; this run takes (n, {sides}).")
         found = [np.empty((0, self.task.bits), dtype=bool)]
         for batch in given.split(batch_size):
             inputs = self._prepared(batch)

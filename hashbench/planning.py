@@ -14,7 +14,16 @@ from hashbench import distributed
 from hashbench.datasets import base as datasets
 from hashbench.datasets.base import Dataset
 from hashbench.errors import HashbenchError, unknown
-from hashbench.experiment import Data, Experiment, grid, parse_row, parse_value, resolve_fields, resolve_recipe
+from hashbench.experiment import (
+    Data,
+    Experiment,
+    grid,
+    parse_row,
+    parse_value,
+    resolve_fields,
+    resolve_recipe,
+    setting_text,
+)
 from hashbench.methods.base import DeepMethod, Method, options
 from hashbench.model import is_split, task_of
 from hashbench.plugging.loading import resolve_method
@@ -46,8 +55,14 @@ class Settings:
     rerun: Rerun = "missing"  # what is run: cells without a result; of those the failed; stale ones too; all anew
 
     def __post_init__(self) -> None:
-        """Take a text for a path, as scripts give it."""
+        """Take texts for paths and values for the texts of overrides, as scripts give them."""
+        texts = {
+            owner: {field: setting_text(value) for field, value in given.items()}
+            for owner, given in self.overrides.items()
+        }
+        object.__setattr__(self, "overrides", texts)
         object.__setattr__(self, "runs_dir", Path(self.runs_dir))
+        object.__setattr__(self, "data_dir", None if self.data_dir is None else Path(self.data_dir))
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,8 @@ def _prepare(experiment: Experiment, task: Task, data: TrainSet, *, bar: str | N
     if not isinstance(method, DeepMethod) or type(method).prepare is DeepMethod.prepare:
         return Prepared({}, 0.0, cached=False)
     path = _cache_file(experiment, type(method))
+    if path is None:
+        return _prepared(None, method, experiment, task, data, bar)
     if not path.is_file():
         make_folder(path.parent)
         with only_one(path.with_suffix(".lock")):  # workers meet here, each with another bit length
@@ -100,19 +102,27 @@ def _prepare(experiment: Experiment, task: Task, data: TrainSet, *, bar: str | N
 
 
 def _prepared(
-    path: Path, method: DeepMethod, experiment: Experiment, task: Task, data: TrainSet, bar: str | None
+    path: Path | None, method: DeepMethod, experiment: Experiment, task: Task, data: TrainSet, bar: str | None
 ) -> Prepared:
     started = time.perf_counter()
     tensors = method.prepare(task, data, RecipeTools(experiment, task, data, bar=bar))
     seconds = time.perf_counter() - started
-    save({"tensors": tensors, "seconds": seconds}, path)
+    if path is not None:
+        save({"tensors": tensors, "seconds": seconds}, path)
     return Prepared(tensors, seconds, cached=False)
 
 
-def _cache_file(experiment: Experiment, cls: type[DeepMethod]) -> Path:
-    """Return where the preparation is kept: under method, source, data, recipe, seed and the fields it depends on."""
+def _cache_file(experiment: Experiment, cls: type[DeepMethod]) -> Path | None:
+    """Return where the preparation is kept: under method, source, data, recipe, seed and the fields it depends on.
+
+    None where the source cannot be had, as of a class in a notebook: what it
+    prepared before it was defined anew would pass for it.
+    """
     identity = experiment.identity
-    source = inspect.getsource(inspect.getmodule(cls) or cls)
+    try:
+        source = inspect.getsource(inspect.getmodule(cls) or cls)
+    except (OSError, TypeError):
+        return None
     key = digest(
         {
             **{part: identity[part] for part in ("engine", "data", "recipe", "weights", "inputs", "seed")},

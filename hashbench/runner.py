@@ -147,6 +147,8 @@ def sweep(
 
 def run(method: str, dataset: str, *, bits: int, seed: int = 0, **settings: Any) -> Result:
     """Run one experiment and return its result; raises HashbenchError with the reason where it is not possible."""
+    if seed < 0:
+        raise HashbenchError(f"The seed {seed} is not possible; give 0 or more.")
     made = plan([method], [dataset], [bits], seeds=seed + 1, settings=Settings(**settings))
     cell = made.cells[-1]
     if cell.skipped is not None:

@@ -84,15 +84,19 @@ def test_encode_writes_packed_codes_and_names(hashbench, tmp_path):
     for name in ("b.png", "a.png"):
         Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)).save(photos / name)
     (photos / "notes.txt").write_text("no image")
+    (photos / "album.png").mkdir()
     hashbench("encode", run, photos.parent, "--output", "codes.npz")
     with np.load("codes.npz", allow_pickle=False) as stored:
         assert stored["files"].tolist() == ["inner/a.png", "inner/b.png"]
         assert stored["codes"].shape == (2, 2)
         assert stored["bits"] == 12
-    (photos / "broken.png").write_bytes(b"no png")
-    refused = hashbench("encode", run, photos.parent, "--output", "other.npz", code=2)
-    assert "broken.png" in refused.stderr
-    assert not Path("other.npz").exists()
+    deep = np.full((8, 8), 40_000, np.uint16)  # Pillow's conversion would cut it to white
+    for name, content in (("broken.png", b"no png"), ("deep.png", None)):
+        Image.fromarray(deep).save(photos / name) if content is None else (photos / name).write_bytes(content)
+        refused = hashbench("encode", run, photos.parent, "--output", "other.npz", code=2)
+        assert f"{name} cannot be decoded as an image" in refused.stderr
+        assert not Path("other.npz").exists()
+        (photos / name).unlink()
 
 
 @pytest.fixture

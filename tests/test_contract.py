@@ -230,3 +230,9 @@ def test_what_is_not_supported_is_skipped_with_the_reason(short):
 def test_unknown_targets_are_errors():
     with pytest.raises(HashbenchError, match="Did you mean 'crh'"):
         check("chr")
+
+    class Undecorated(hashbench.DeepMethod):
+        pass
+
+    with pytest.raises(HashbenchError, match=r"Undecorated lacks the decorator @hashbench.method"):
+        check(Undecorated)

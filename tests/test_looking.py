@@ -1,6 +1,7 @@
 """--eval-every: measures in the log that leave no trace in the training."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -52,3 +53,11 @@ def test_modes_and_streams_of_chance_are_put_back(tmp_path):
     assert torch.equal(torch.get_rng_state(), before[0])
     assert (np.random.get_state()[1].tolist(), random.getstate()) == before[1:]
     assert (model.network.training, model.network.head.training) == (True, False)
+
+
+def test_measures_by_shared_labels_are_seen_too(tmp_path):
+    dataset = datasets.load("toy")
+    graded = replace(dataset, protocol=replace(dataset.protocol, measures=("nDCG@100",), multi_label=True))
+    model = hashbench.load(run(tmp_path).path)
+    look = looking.every(1, model, graded, lambda index: np.zeros((len(index), 2), np.uint8))
+    assert 0 < look(0)["nDCG@100"] < 1

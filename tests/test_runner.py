@@ -1,5 +1,6 @@
 """From an experiment to a run directory: what is stored, what is reused, what survives."""
 
+import errno
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -154,6 +156,53 @@ def test_killed_feature_computation_goes_on(frozen, monkeypatch):
     monkeypatch.setenv("HASHBENCH_CACHE", str(frozen["runs_dir"] / "cache"))
     whole = hashbench.run("crh", "toy", bits=16, **{**frozen, "runs_dir": frozen["runs_dir"] / "whole"})
     assert resumed.metrics == whole.metrics
+
+
+def test_features_that_do_not_fit_on_the_disk_are_one_sentence(frozen, monkeypatch):
+    def full(*place):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "posix_fallocate", full, raising=False)
+        with pytest.raises(HashbenchError, match=r"Cannot write .*\.part: No space left on device; make room there"):
+            hashbench.run("crh", "toy", bits=16, **frozen)
+    assert hashbench.run("crh", "toy", bits=16, **frozen).coords["inputs"] == "features"
+
+
+@pytest.mark.parametrize("bits", [0, 1025])
+def test_lengths_that_no_code_has_are_refused_before_anything_is_trained(settings, bits):
+    with pytest.raises(HashbenchError, match=f"^{bits} bits are not possible; a code has 1 to 1,024 bits"):
+        hashbench.run("lsh", "toy", bits=bits, **settings)
+    with pytest.raises(HashbenchError, match="The seed -1 is not possible"):
+        hashbench.run("lsh", "toy", bits=16, seed=-1, **settings)
+    assert not settings["runs_dir"].exists()
+
+
+def test_scripts_may_give_values_for_texts(settings):
+    as_values = {"crh": {"margin": 0.3, "reassign": False, "heads": None}, "recipe": {"betas": (0.5, 0.9)}}
+    as_texts = {"crh": {"margin": "0.3", "reassign": "false", "heads": "none"}, "recipe": {"betas": "0.5,0.9"}}
+    made = [plan(["crh"], ["toy"], [16], settings=Settings(**settings, overrides=o)) for o in (as_values, as_texts)]
+    assert made[0].cells[0].experiment == made[1].cells[0].experiment
+    assert made[0].cells[0].experiment.fields["margin"] == 0.3
+
+
+def test_a_class_without_source_prepares_anew_each_time(settings):
+    """As in a notebook, where a class may have changed under the same name."""
+    home = ModuleType("a_notebook")
+    cell = """
+@hashbench.method("in-a-notebook")
+class Mine(hashbench.DeepMethod):
+    def prepare(self, task, data, tools):
+        return {"offset": torch.ones(1)}
+    def setup(self, task, prepared):
+        self.register_buffer("offset", prepared["offset"])
+    def loss(self, out, batch):
+        return {"all": ((out - self.offset) ** 2).mean()}
+"""
+    vars(home).update(hashbench=hashbench, torch=torch)
+    exec(cell, vars(home))
+    for result in hashbench.sweep(["in-a-notebook"], ["toy"], [16, 24], **settings):
+        assert result.provenance["prepared_from_cache"] is False
 
 
 def test_validation_uses_train_alone(settings):

@@ -176,7 +176,12 @@ class _Build:
         make_folder(self.workshop)
         with reported(self.workshop):
             for name in (INPUTS, FILES, HASHES):
-                (os.link if unchanged else shutil.copyfile)(self.folder / name, self.workshop / name)
+                try:
+                    (os.link if unchanged else shutil.copyfile)(self.folder / name, self.workshop / name)
+                except OSError:
+                    if not unchanged:
+                        raise
+                    shutil.copyfile(self.folder / name, self.workshop / name)  # the file system knows no hard links
 
     def _write_rows(self, states: np.ndarray | None) -> None:
         """Write inputs, their files' states and their hashes, from where a killed process left off."""

@@ -25,17 +25,25 @@ UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  #
 
 def decode(path: Path, size: int) -> np.ndarray:
     """Return the image at `path` as (3, size, size) uint8; raises HashbenchError naming it where it is damaged."""
+    picture = read_picture(path, "RGB").resize((size, size), Image.Resampling.BILINEAR)
+    return np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1))
+
+
+def read_picture(path: Path, mode: str) -> Image.Image:
+    """Return the image at `path` in Pillow's `mode`, "RGB" or "L" (grey), whatever 8-bit mode it has.
+
+    Raises HashbenchError naming the file where it is damaged, of another format, or of more than 8 bits a channel.
+    """
     try:
         with Image.open(path, formats=FORMATS) as opened:
             if opened.mode not in MODES:
                 raise ValueError(f"its pixels are '{opened.mode}' instead of 8 bits a channel")
-            picture = opened.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
+            return opened.convert(mode)
     except UNREADABLE as error:
         reason = str(error).replace(str(path), "it")
         raise HashbenchError(
-            f"{path} cannot be decoded as an image ({reason}); put the right file there, and the same command goes on."
+            f"{path} cannot be decoded as an image ({reason}); put the right file there, and give the command again."
         ) from error
-    return np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1))
 
 
 def inspect(files: ImageFiles) -> np.ndarray:

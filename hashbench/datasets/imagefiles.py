@@ -11,6 +11,9 @@ from hashbench.datasets.store import SourceFile
 if TYPE_CHECKING:
     import numpy as np
 
+# By these, files in a folder are taken for images.
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
+
 
 @dataclass(frozen=True, eq=False)
 class ImageFiles:

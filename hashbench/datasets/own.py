@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from hashbench.datasets.annotations import source as file_source
 from hashbench.datasets.annotations import unreadable
 from hashbench.datasets.base import DataSource, Store, one_hot
-from hashbench.datasets.imagefiles import ImageFiles
+from hashbench.datasets.imagefiles import IMAGE_ENDINGS, ImageFiles
 from hashbench.datasets.lists import read_lists
 from hashbench.datasets.protocol import Protocol, StatedSizes
 from hashbench.datasets.store import SourceFile, data_root
@@ -26,7 +26,6 @@ from hashbench.errors import HashbenchError
 if TYPE_CHECKING:
     import numpy as np
 
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
 PARTS = {"train": "train", "test": "test", "val": "test", "query": "test", "database": "database"}
 SPLITS = ({"train", "test"}, {"train", "val"}, {"train", "query", "database"})  # folders that state a split
 ARRAYS = ("images", "features")

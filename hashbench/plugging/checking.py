@@ -64,6 +64,10 @@ def check(target: str | type[Method]) -> Verdict:
     Raises HashbenchError where there is no such method; whatever goes wrong inside the method is a line of the verdict.
     """
     cls = resolve_method(target) if isinstance(target, str) else target
+    if "info" not in vars(cls):
+        raise HashbenchError(
+            f"{cls.__name__} lacks the decorator @hashbench.method(name, ...); put it above the class."
+        )
     info = cls.info
     paper = f", {info.paper}" if info.paper else ""
     title = f"{info.name} version {info.version}{paper}, from {METHODS.entries()[info.name].origin}"

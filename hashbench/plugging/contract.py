@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from hashbench.experiment import parse_value
+from hashbench.experiment import parse_value, setting_text
 from hashbench.methods.base import DeepMethod, Method, options
 from hashbench.model import Model, restored
 from hashbench.plugging.trials import CLASSES, CPU, EPOCHS, NUM_QUERIES, Case, Interrupted
@@ -36,10 +36,9 @@ def wrong_form(cls: type[Method]) -> str | None:
     if type(info.version) is not int or info.version < 1:
         return f"version is {info.version!r}; give a whole number from 1."
     for name, found in options(cls).items():
-        text = ",".join(map(str, found.default)) if isinstance(found.default, tuple) else str(found.default)
         try:
             canonical(found.default)
-            parse_value(cls, name, text)
+            parse_value(cls, name, setting_text(found.default))
         except (TypeError, ValueError) as error:
             return f"the field '{name}' with its default {found.default!r} cannot be a setting: {error}"
     cls()

@@ -1,5 +1,6 @@
 """`prepare` on trees of image files and on arrays: what it makes, what it resumes and what it refuses."""
 
+import errno
 import json
 import os
 import shutil
@@ -138,7 +139,13 @@ def test_the_official_files_may_go_once_they_are_prepared(tree):
     assert len(load("tree", data_dir=tree).store.inputs) == 30
 
 
-def test_a_moved_data_folder_is_recognised_and_nothing_is_decoded_again(tree, monkeypatch):
+@pytest.mark.parametrize("hard_links", [True, False])
+def test_a_moved_data_folder_is_recognised_and_nothing_is_decoded_again(tree, monkeypatch, hard_links):
+    def refuse(source, target):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))  # as exFAT does
+
+    if not hard_links:
+        monkeypatch.setattr(os, "link", refuse)
     ready(tree)
     moved = tree.rename(tree.with_name("moved"))
     assert len(load("tree", data_dir=moved).store.inputs) == 30
