@@ -24,7 +24,7 @@ from hashbench.experiment import (
     resolve_recipe,
     setting_text,
 )
-from hashbench.methods.base import DeepMethod, Method, options
+from hashbench.methods.base import DeepMethod, Method, Task, options
 from hashbench.model import is_split, task_of
 from hashbench.plugging.loading import resolve_method
 from hashbench.provenance import source_sha256
@@ -260,7 +260,7 @@ def _resolve(dataset: Dataset, row: _Row, bits: int, seed: int, settings: Settin
     )
     if issubclass(cls, DeepMethod) and not distributed.team().alone and is_split(cls, experiment, device):
         experiment = dataclasses.replace(experiment, world=distributed.team().size)
-    reason = _no_team(cls) or cls(**experiment.fields).supports(task_of(experiment, device))
+    reason = _no_team(cls) or _unsupported(cls(**experiment.fields), task_of(experiment, device))
     if reason is not None:
         return dataclasses.replace(cell, skipped=reason)
     directory = RunDirectory.at(
@@ -273,6 +273,14 @@ def _resolve(dataset: Dataset, row: _Row, bits: int, seed: int, settings: Settin
         source_sha256=source_sha256(cls),
         planned=trace(directory),
     )
+
+
+def _unsupported(method: Method, task: Task) -> str | None:
+    """Return why the method does not do the task; a plug-in that fails at the question ends no sweep of others."""
+    try:
+        return method.supports(task)
+    except Exception as error:
+        return f"its supports() failed: {type(error).__name__}: {error}"
 
 
 def _no_team(cls: type[Method]) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -23,6 +24,8 @@ from hashbench.results.plain import digest
 from hashbench.tensorfiles import save
 from hashbench.training import Hooks, train
 from hashbench.trainset import TrainSet
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -92,13 +95,25 @@ def _prepare(experiment: Experiment, task: Task, data: TrainSet, *, bar: str | N
     path = _cache_file(experiment, type(method))
     if path is None:
         return _prepared(None, method, experiment, task, data, bar)
-    if not path.is_file():
+    found = _cached(path, task)
+    if found is None:
         make_folder(path.parent)
         with only_one(path.with_suffix(".lock")):  # workers meet here, each with another bit length
-            if not path.is_file():
+            found = _cached(path, task)
+            if found is None:
+                if path.is_file():
+                    _LOG.warning("%s is damaged and is prepared anew.", path)
                 return _prepared(path, method, experiment, task, data, bar)
-    state = torch.load(path, map_location=task.device, weights_only=True)
-    return Prepared(state["tensors"], state["seconds"], cached=True)
+    return found
+
+
+def _cached(path: Path, task: Task) -> Prepared | None:
+    """Return what an earlier run has prepared; None where none has, or its file is damaged and has to be made anew."""
+    try:
+        state = torch.load(path, map_location=task.device, weights_only=True)
+        return Prepared(state["tensors"], state["seconds"], cached=True)
+    except Exception:  # it is not there, or torch raises one of a dozen kinds
+        return None
 
 
 def _prepared(
@@ -115,8 +130,8 @@ def _prepared(
 def _cache_file(experiment: Experiment, cls: type[DeepMethod]) -> Path | None:
     """Return where the preparation is kept: under method, source, data, recipe, seed and the fields it depends on.
 
-    None where the source cannot be had, as of a class in a notebook: what it
-    prepared before it was defined anew would pass for it.
+    None where the source cannot be had, as of a class in a notebook: what it prepared before it was defined anew would
+    pass for it.
     """
     identity = experiment.identity
     try:

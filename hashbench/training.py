@@ -211,6 +211,11 @@ class _Losses:
 
     def add(self, batch: Batch, terms: dict[str, Tensor]) -> None:
         """Take the terms of one step, and show and check what is there when it is time."""
+        if self._names not in ([], list(terms)):
+            raise HashbenchError(
+                f"The loss terms changed within epoch {self._epoch + 1} from {self._names} to {list(terms)}; "
+                f"return the same names in every step, a term that is not due as 0."
+            )
         self._names = list(terms)
         self._pending.append(torch.stack([term.detach() for term in terms.values()]))
         self._sizes.append(batch.whole or len(batch.index))

@@ -18,6 +18,7 @@ from toy_dataset import ToyBackbone, toy
 import hashbench
 from hashbench import preparation, runner
 from hashbench.datasets import base as datasets
+from hashbench.datasets.store import cache_root
 from hashbench.errors import HashbenchError
 from hashbench.methods.base import DeepMethod, Method, method
 from hashbench.metrics import evaluate_histograms, histograms
@@ -239,6 +240,20 @@ def test_what_a_method_does_not_support_is_skipped_in_a_grid_and_refused_alone(s
     assert not settings["runs_dir"].exists()
 
 
+def test_a_method_that_fails_at_the_question_is_skipped_with_the_reason(settings, fresh_methods):
+    @method("undecided")
+    class Undecided(DeepMethod):
+        def supports(self, task):
+            return 1 / 0
+
+        def loss(self, out, batch):
+            return {"all": out.square().mean()}
+
+    made = plan(["undecided", "crh"], ["toy"], [16], settings=Settings(**settings))
+    assert [cell.standing.state for cell in made.cells] == ["skipped", "to do"]
+    assert made.cells[0].skipped == "its supports() failed: ZeroDivisionError: division by zero"
+
+
 def test_rows_of_one_method_share_a_sweep(settings):
     """Fields of a row go before those that all rows share; runs that come out alike are one run."""
     rows = ["crh", "crh (heads=1)", "crh (solver=hungarian, heads=2)", "csq"]
@@ -300,6 +315,12 @@ def test_a_preparation_is_done_once_for_all_bit_lengths(settings, monkeypatch):
     assert results[0].time["prepare"] == results[1].time["prepare"] > 0
     hashbench.run("prepares", "toy", bits=16, **settings, overrides={"prepares": {"temperature": "2"}})
     assert len(calls) == 2
+
+    for kept in (cache_root() / "prepared").glob("prepares-*.pt"):
+        kept.write_bytes(kept.read_bytes()[:-100])
+    again = hashbench.sweep(["prepares"], ["toy"], [16], **{**settings, "runs_dir": settings["runs_dir"] / "again"})
+    assert len(calls) == 3  # a damaged file is no preparation
+    assert again[0].metrics == results[0].metrics
     assert hashbench.load(results[0].path).encode(toy.read(None).inputs[:2]).shape == (2, 16)
     assert preparation.cache_root().joinpath("prepared").is_dir()
 

@@ -190,6 +190,17 @@ def test_a_loss_that_is_not_finite_names_epoch_step_and_term():
         train(spy, network, **arguments, hooks=Hooks())
 
 
+def test_loss_terms_that_change_within_an_epoch_are_refused():
+    class Warms(Spy):
+        def loss(self, out, batch):
+            terms = super().loss(out, batch)
+            return terms if batch.step else {"pull": terms["pull"]}
+
+    spy, network, arguments = made(method=Warms)
+    with pytest.raises(HashbenchError, match=r"changed within epoch 1 from \['pull'\] to \['pull', 'small'\]"):
+        train(spy, network, **arguments, hooks=Hooks())
+
+
 def test_gradients_are_clipped():
     def distance(clip):
         plain = dataclasses.replace(RECIPE, optimizer="sgd", momentum=0.0, epochs=1, warmup_epochs=0)

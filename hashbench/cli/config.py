@@ -38,7 +38,7 @@ def _read(context: click.Context, parameter: click.Parameter, path: Path | None)
     if path is None:
         return
     try:
-        table = tomllib.loads(path.read_text())
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise HashbenchError(f"{path} cannot be read ({os.strerror(error.errno or 0)}); is the path right?") from error
     except ValueError as error:  # which TOML's and Unicode's errors are

@@ -30,10 +30,13 @@ def export_split(dataset: Dataset, folder: Path, *, progress: bool = False) -> i
     parts = {part: getattr(split, part) for part in LISTS}
     positions = np.unique(np.concatenate([*parts.values()]))
     make_folder(folder / IMAGES)
-    with ThreadPoolExecutor() as pool:
+    pool = ThreadPoolExecutor()
+    try:
         written = pool.map(lambda position: _write_png(store.inputs[position], folder / _path(position)), positions)
         for _ in tqdm(written, total=len(positions), unit="img", disable=not progress, leave=False):
             pass  # takes what a thread raised
+    finally:
+        pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for all that are still to write
     for part, index in parts.items():
         write_text(folder / LISTS[part], "".join(_line(store, position) for position in index))
     return len(positions)

@@ -136,7 +136,7 @@ class _Crew:
 
     def _heard(self, hand: _Hand, word: object, queue: _Queue) -> Done | None:
         if word == READY:
-            hand.ready = True
+            hand.ready, self._stillborn = True, 0
         elif isinstance(word, HashbenchError):
             raise word
         elif word is None and hand.errand is not None:

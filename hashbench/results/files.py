@@ -88,16 +88,18 @@ def remove_parts(folder: Path) -> None:
 def only_one(lock: Path, *, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Hold `lock`, after waiting until no other process does; the kernel releases it at the latest when we end.
 
-    `on_wait` is called once where there is something to wait for. Raises HashbenchError where it cannot be written.
+    `on_wait` is called once where there is something to wait for. Raises HashbenchError where it cannot be written or
+    the file system has no locks.
     """
     with reported(lock):
         file = lock.open("w")
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            on_wait()
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with reported(lock):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                on_wait()
+                fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 

@@ -104,11 +104,11 @@ def _pace(directory: RunDirectory) -> str:
         identity = directory.read_spec()["identity"]
         epochs = [line for line in directory.read_log() if "epoch" in line]
         of, images = identity["recipe"]["epochs"], identity["data"]["num_train"]
+        done, seconds = (epochs[-1]["epoch"] + 1, epochs[-1]["seconds"]) if epochs else (0, 0.0)
     except (HashbenchError, KeyError, TypeError):
         return ""
-    if not epochs:
+    if not done:
         return f"epoch 1 of {of}"
-    done, seconds = epochs[-1]["epoch"] + 1, epochs[-1]["seconds"]
     if done >= of:
         return "encoding and evaluating"
     rate = images * done / max(seconds, 1e-9)

@@ -182,10 +182,7 @@ class RunDirectory:
         *lines, _torn = _read(self.log).split(b"\n")
         entries: dict[Any, dict[str, Any]] = {}
         for number, line in enumerate(lines):
-            try:
-                entry = loads(line)
-            except ValueError as error:
-                raise _unreadable(self.log, error) from error
+            entry = _object(self.log, line)
             entries[("epoch", entry["epoch"]) if "epoch" in entry else number] = entry
         return list(entries.values())
 
@@ -270,8 +267,15 @@ def _read(path: Path) -> bytes:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    return _object(path, _read(path))
+
+
+def _object(path: Path, text: bytes) -> dict[str, Any]:
+    """Return the JSON object that `text` of the file is; raises HashbenchError where it is none."""
     try:
-        data: dict[str, Any] = loads(_read(path))
+        data = loads(text)
+        if not isinstance(data, dict):
+            raise ValueError(f"it holds {type(data).__name__} where an object is expected")
     except ValueError as error:
         raise _unreadable(path, error) from error
     return data

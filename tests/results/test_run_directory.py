@@ -329,10 +329,16 @@ def test_the_spec_is_read_back(run):
     spec = {"identity": {"method": "crh", "lambda": 0.1}, "how": {"device": "cpu"}}
     run.write_spec(spec)
     assert run.read_spec() == spec
-    for torn in ("{", '{"a": NaN}', ""):
+    for torn in ("{", '{"a": NaN}', "", "5", "[]"):
         run.spec.write_text(torn)
         with pytest.raises(HashbenchError, match=r"spec.json cannot be read"):
             run.read_spec()
+
+
+def test_a_line_of_the_log_that_is_no_object_is_one_sentence(run):
+    run.log.write_text('{"epoch": 0}\n5\n')
+    with pytest.raises(HashbenchError, match=r"log.jsonl cannot be read: it holds int where an object is expected"):
+        run.read_log()
 
 
 def test_the_log_survives_a_torn_line(run):
