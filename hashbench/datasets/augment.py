@@ -2,8 +2,8 @@
 
 Every augmentation comes down to a box in each image, which may reach over the edge (zeros there), a flip, and then a
 change of colours (colour.py). Boxes of the image's own size are gathered by index, pixel for pixel; boxes of other
-sizes are resampled with the antialiased bilinear filter of torchvision, which is separable, hence two small matrix
-products an image.
+sizes are resampled with the antialiased bilinear filter of torchvision, which is separable: on a CPU a compiled kernel
+adds up the few pixels under it, elsewhere it is two small matrix products an image.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Augmentation:
     def _cut(self, images: Tensor, drawn: Parameters, size: int) -> Tensor:
         if self.resamples:
             height, width = (size, size) if size else images.shape[-2:]
-            return resample(to_unit(images), drawn, height=height, width=width)
+            return resample(images, drawn, height=height, width=width)
         if self.draw_boxes or self.flips:
             images = shift(images, drawn)
         return resize(to_unit(images), size)
@@ -121,13 +121,28 @@ def shift(images: Tensor, drawn: Parameters) -> Tensor:
 
 
 def resample(images: Tensor, drawn: Parameters, *, height: int, width: int) -> Tensor:
-    """Return float views (n, C, height, width): each box of float images (n, C, H, W) resized, flipped where asked."""
+    """Return views (n, C, height, width) float32 in [0, 1]: each box of images (n, C, H, W) uint8 resized and flipped.
+
+    The boxes lie within the images.
+    """
+    if images.device.type == "cpu":
+        try:
+            from hashbench.datasets.kernels_numba import compiled_resample
+        except ImportError:  # without numba the products do, several times slower
+            pass
+        else:
+            return compiled_resample(images, drawn, height=height, width=width)
+    return dense_resample(images, drawn, height=height, width=width)
+
+
+def dense_resample(images: Tensor, drawn: Parameters, *, height: int, width: int) -> Tensor:
+    """Return what `resample` does, on any device: products with the whole matrices of the filter."""
     tops, lefts, heights, widths = drawn.boxes.unbind(1)
     down = _filter(tops, heights, images.shape[-2], height)
     across = _filter(lefts, widths, images.shape[-1], width)
     across = torch.where(drawn.flips[:, None, None], across.flip(1), across)
     with torch.autocast(images.device.type, enabled=False):  # the filter's weights need all of float32
-        rows = (images @ across[:, None].mT).permute(0, 2, 3, 1)
+        rows = (to_unit(images) @ across[:, None].mT).permute(0, 2, 3, 1)
         views = down @ rows.flatten(2)  # the larger product last, and straight into the layout of channels last
     return views.unflatten(2, (width, -1)).permute(0, 3, 1, 2)
 

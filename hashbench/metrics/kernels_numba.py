@@ -4,37 +4,23 @@ What makes it fast: a block of distances is computed by vector instructions into
 cache, and the distances of two items are counted with one increment, in a table of all pairs of distances whose
 margins are the histogram (half the increments, and far fewer that wait for the one before). With one label per item a
 tile is grouped by label first, so that the relevant items of a query are a range and relevance costs nothing.
-
-The threads are Python's: the kernels hold no lock on the interpreter, and no threading layer is left behind that would
-break a later fork.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numba
 import numpy as np
 from numba.core import types
 from numba.extending import intrinsic
 
+from hashbench.metrics.compiling import compiled, over_rows
 from hashbench.metrics.hamming import Histograms, cores
 
 BLOCK = 2048  # distances computed at a time: 8 KB, well inside the first-level cache
 SLOT = np.uint32  # unsigned: a signed index would be checked for counting from the end
 TILE_ITEMS = 65_536  # at most 32,768 pairs are counted between two settlements: 16-bit cells cannot overflow
 TILE_BYTES = 1 << 20  # a tile's codes stay in the second-level cache while the queries pass over them
-QUERIES_PER_TASK = 100  # few enough tasks that handing them out costs nothing, enough to even out the cores
-
-
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile without the interpreter lock, and keep the machine code on disk where a folder for it can be written."""
-    try:
-        return numba.njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # numba found no folder to cache in
-        return numba.njit(nogil=True)(function)
 
 
 def _popcount_instruction(typing: Any, word: Any) -> Any:
@@ -47,7 +33,7 @@ def _popcount_instruction(typing: Any, word: Any) -> Any:
 _popcount: Any = intrinsic(_popcount_instruction)
 
 
-@_compiled
+@compiled
 def _distances(query: np.ndarray, database: np.ndarray, start: int, size: int, out: np.ndarray) -> None:
     words = database[0, start : start + size]
     for j in range(size):
@@ -58,7 +44,7 @@ def _distances(query: np.ndarray, database: np.ndarray, start: int, size: int, o
             out[j] += _popcount(query[w] ^ words[j])
 
 
-@_compiled
+@compiled
 def _shared_labels(query: np.ndarray, labels: np.ndarray, start: int, size: int, out: np.ndarray) -> None:
     words = labels[0, start : start + size]
     for j in range(size):
@@ -69,14 +55,14 @@ def _shared_labels(query: np.ndarray, labels: np.ndarray, start: int, size: int,
             out[j] += _popcount(query[w] & words[j])
 
 
-@_compiled
+@compiled
 def _pairs(slots: int, items: int) -> np.ndarray:
     """Return the table of pairs, or none where fewer items than cells make settling cost more than it saves."""
     side = slots if items >= slots * slots else 0
     return np.zeros((side, side), np.uint16)
 
 
-@_compiled
+@compiled
 def _tally(slots: np.ndarray, size: int, pairs: np.ndarray, histogram: np.ndarray, in_pairs: bool) -> None:
     """Count `slots[:size]`, two at a time into `pairs` or one at a time into `histogram`."""
     half = size // 2 if in_pairs else 0
@@ -87,7 +73,7 @@ def _tally(slots: np.ndarray, size: int, pairs: np.ndarray, histogram: np.ndarra
         histogram[rest[j]] += 1
 
 
-@_compiled
+@compiled
 def _settle(pairs: np.ndarray, histogram: np.ndarray) -> None:
     """Add both margins of `pairs` to `histogram` and clear it."""
     for i in range(pairs.shape[0]):
@@ -99,7 +85,7 @@ def _settle(pairs: np.ndarray, histogram: np.ndarray) -> None:
         histogram[i] += row
 
 
-@_compiled
+@compiled
 def _count_range(
     query: np.ndarray,
     database: np.ndarray,
@@ -116,7 +102,7 @@ def _count_range(
         _tally(slots, size, pairs, histogram, in_pairs)
 
 
-@_compiled
+@compiled
 def _count_grouped(
     queries: np.ndarray, classes: np.ndarray, database: np.ndarray, starts: np.ndarray, counts: np.ndarray
 ) -> None:
@@ -138,7 +124,7 @@ def _count_grouped(
             _settle(pairs, counts[q, 1])
 
 
-@_compiled
+@compiled
 def _count_masked(
     queries: np.ndarray,
     query_labels: np.ndarray,
@@ -165,7 +151,7 @@ def _count_masked(
             _settle(pairs, counts[q])
 
 
-@_compiled
+@compiled
 def _group(database: np.ndarray, labels: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the codes ordered by their label's place among the sorted `classes`, and where each class starts."""
     words, n = database.shape
@@ -185,7 +171,7 @@ def _group(database: np.ndarray, labels: np.ndarray, classes: np.ndarray) -> tup
     return grouped, starts
 
 
-@_compiled
+@compiled
 def _rank_in_order(
     queries: np.ndarray,
     query_labels: np.ndarray,
@@ -238,21 +224,12 @@ def _tile(words: int) -> int:
     return min(TILE_ITEMS, TILE_BYTES // (8 * words))
 
 
-def _over_queries(queries: int, work: Callable[[slice], None], threads: int | None) -> None:
-    """Do `work` for all queries, a few at a time on each of `threads`; None: one for each core this process may use."""
-    threads = threads or cores()
-    tasks = threads * -(-queries // (threads * QUERIES_PER_TASK))
-    step = -(-queries // tasks)
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(work, [slice(q, q + step) for q in range(0, queries, step)]))
-
-
 class NumbaCounter:
     """Counts a streamed database for fixed queries on the CPU (see `hamming.Counter`)."""
 
     def __init__(self, queries: np.ndarray, labels: np.ndarray, *, bits: int, levels: int, threads: int | None = None):
         """`queries (Q, bytes)` packed; `labels (Q,)` int64 or `(Q, C)` bool; `levels` of relevance, 0 among them."""
-        self._threads = threads
+        self._threads = threads or cores()
         self._queries = np.ascontiguousarray(_words(queries).T)
         self._several_labels = labels.ndim == 2
         if self._several_labels:
@@ -277,7 +254,7 @@ class NumbaCounter:
             def count(part: slice) -> None:
                 _count_grouped(self._queries[part], self._labels[part], grouped, starts, self._counts[part])
 
-        _over_queries(len(self._queries), count, self._threads)
+        over_rows(len(self._queries), count, self._threads)
 
     def counts(self) -> np.ndarray:
         """Return the counts so far, (Q, levels, bits + 1) int64: by level of relevance, then by distance."""
@@ -321,7 +298,7 @@ class NumbaRanker:
                 *(self.total[part], self.hits[part]),
             )
 
-        _over_queries(len(self._queries), rank, None)
+        over_rows(len(self._queries), rank, cores())
 
     def _label_words(self, labels: np.ndarray) -> np.ndarray:
         return _masks(labels) if self._several_labels else labels.astype(np.int64).view(np.uint64)[None]

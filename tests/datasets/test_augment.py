@@ -1,12 +1,25 @@
 """Every augmentation against a slow reference, sample by sample, for the parameters that were drawn."""
 
+import sys
+
 import pytest
 import torch
 from torchvision.transforms.v2 import functional as reference
 
-from hashbench.datasets.augment import AUGMENTATIONS, Parameters, augmentation, resample, resize, shift
+from hashbench.datasets import kernels_numba
+from hashbench.datasets.augment import (
+    AUGMENTATIONS,
+    Parameters,
+    augmentation,
+    dense_resample,
+    resample,
+    resize,
+    shift,
+)
 from hashbench.datasets.colour import BRIGHTNESS, CONTRAST, HUE, SATURATION, draw_colours, jitter
+from hashbench.datasets.kernels_numba import compiled_resample
 from hashbench.errors import HashbenchError
+from hashbench.metrics import compiling
 from hashbench.seeds import generator
 
 SHAPES = [(3, 32, 32), (1, 28, 28), (3, 24, 40)]
@@ -39,7 +52,10 @@ def test_crops_and_flips_equal_torchvision_sample_by_sample(name, shape, size):
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("size", [0, 7, 24, 64])
 @pytest.mark.parametrize("name", RESAMPLING)
-def test_resized_crops_equal_torchvision_sample_by_sample(name, shape, size):
+@pytest.mark.parametrize("numba", [True, False], ids=["numba", "no numba"])
+def test_resized_crops_equal_torchvision_sample_by_sample(name, shape, size, numba, monkeypatch):
+    if not numba:
+        monkeypatch.setitem(sys.modules, "hashbench.datasets.kernels_numba", None)
     images = pictures(shape)
     chosen = augmentation(name)
     drawn = chosen.draw(generator(1), len(images), height=shape[1], width=shape[2])
@@ -154,12 +170,70 @@ def test_resized_crop_areas_are_distributed_as_torchvisions():
         assert (a - b).abs().mean() < 0.05 * b.std() + 0.02 * b.mean()
 
 
-def test_resampling_ignores_reduced_precision_around_it():
-    images, box = pictures((3, 32, 32), 2).float() / 255, torch.tensor([[2, 3, 20, 25]]).expand(2, 4)
+@pytest.mark.parametrize("how", [compiled_resample, dense_resample])
+def test_resampling_ignores_reduced_precision_around_it(how):
+    images, box = pictures((3, 32, 32), 2), torch.tensor([[2, 3, 20, 25]]).expand(2, 4)
     drawn = Parameters(box, torch.tensor([False, True]))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        inside = resample(images, drawn, height=16, width=16)
-    torch.testing.assert_close(inside, resample(images, drawn, height=16, width=16))
+        inside = how(images, drawn, height=16, width=16)
+    torch.testing.assert_close(inside, how(images, drawn, height=16, width=16))
+
+
+def boxes_within(height, width, count):
+    """Boxes of every size and place, the whole image, its last pixel and its last row among them."""
+    heights, widths = (torch.randint(1, side + 1, (count,), generator=generator(3)) for side in (height, width))
+    places = torch.rand(2, count, generator=generator(4))
+    tops, lefts = (places[0] * (height - heights + 1)).long(), (places[1] * (width - widths + 1)).long()
+    edges = [[0, 0, height, width], [height - 1, width - 1, 1, 1], [height - 1, 0, 1, width]]
+    return torch.cat([torch.stack([tops, lefts, heights, widths], dim=1), torch.tensor(edges)])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (41, 64), (90, 57)])
+def test_the_compiled_resampling_equals_the_dense_products(channels, channels_last, height, width):
+    boxes = boxes_within(height, width, 30)
+    images = pictures((channels, height, width), len(boxes))
+    if channels_last:
+        images = images.contiguous(memory_format=torch.channels_last)
+    drawn = Parameters(boxes, torch.arange(len(boxes)) % 2 == 0)
+    for size in ({"height": 64, "width": 96}, {"height": 24, "width": 40}, {"height": 1, "width": 5}):
+        views, expected = (how(images, drawn, **size) for how in (compiled_resample, dense_resample))
+        torch.testing.assert_close(views, expected, atol=1e-5, rtol=0)
+        assert (views.dtype, views.stride()) == (expected.dtype, expected.stride())
+    assert torch.equal(compiled_resample(images[:0], drawn[:0], **size), expected[:0])
+
+
+def test_the_number_of_threads_changes_no_view(monkeypatch):
+    images, boxes = pictures((3, 20, 30), 23), boxes_within(20, 30, 20)
+    drawn = Parameters(boxes, torch.arange(23) % 3 == 0)
+    handed_out = []
+    monkeypatch.setattr(
+        kernels_numba, "over_rows", lambda *given: handed_out.append(given[2]) or compiling.over_rows(*given)
+    )
+    views = []
+    for threads in (1, 2, 5):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        views.append(compiled_resample(images, drawn, height=16, width=16))
+        assert torch.equal(views[-1], views[0])
+    assert handed_out == [1, 2, 5]
+
+
+def test_the_products_resample_where_numba_is_missing(monkeypatch):
+    images, drawn = pictures((3, 20, 30), 13), Parameters(boxes_within(20, 30, 10), torch.arange(13) % 3 == 0)
+    size = {"height": 16, "width": 16}
+    assert torch.equal(resample(images, drawn, **size), compiled_resample(images, drawn, **size))
+    monkeypatch.setitem(sys.modules, "hashbench.datasets.kernels_numba", None)
+    assert torch.equal(resample(images, drawn, **size), dense_resample(images, drawn, **size))
+
+
+@pytest.mark.parametrize(
+    "box", [[-1, 0, 5, 5], [0, -1, 5, 5], [16, 0, 5, 5], [0, 26, 5, 5], [3, 3, 0, 5], [3, 3, 5, 0]]
+)
+def test_the_kernel_reads_nothing_beyond_the_image(box):
+    drawn = Parameters(torch.tensor([box]), torch.tensor([False]))
+    with pytest.raises(ValueError, match="must hold pixels and lie within the image"):
+        compiled_resample(pictures((3, 20, 30), 1), drawn, height=8, width=8)
 
 
 def test_resize_is_torchvisions_antialiased_one_within_a_level():

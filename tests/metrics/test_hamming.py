@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from metrics_cases import Codes, make_codes
 
-from hashbench.metrics import Histograms, histograms, kernels_numba, kernels_torch, oracle, pack, unpack
+from hashbench.metrics import Histograms, compiling, histograms, kernels_numba, kernels_torch, oracle, pack, unpack
 
 BACKENDS = ["numba", "torch"]
 LENGTHS = [1, 8, 12, 13, 16, 48, 64, 65, 100, 128, 1000, 1024]
@@ -203,15 +203,15 @@ def test_without_numba_torch_counts(monkeypatch) -> None:
 
 
 def test_kernels_compile_where_nothing_can_be_cached(monkeypatch) -> None:
-    njit = kernels_numba.numba.njit
+    njit = compiling.numba.njit
 
     def without_a_folder(*, nogil: bool, cache: bool = False):
         if cache:
             raise RuntimeError("cannot cache function: no locator available")
         return njit(nogil=nogil)
 
-    monkeypatch.setattr(kernels_numba.numba, "njit", without_a_folder)
-    assert kernels_numba._compiled(lambda number: 2 * number)(21) == 42
+    monkeypatch.setattr(compiling.numba, "njit", without_a_folder)
+    assert compiling.compiled(lambda number: 2 * number)(21) == 42
 
 
 def test_importing_the_metrics_imports_no_heavy_library() -> None:
