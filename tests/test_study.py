@@ -1,7 +1,9 @@
-"""The study's page and the committed results agree: each table is what the command above it prints."""
+"""README, the study's page and the committed results agree: each table is what the command above it prints."""
 
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -11,8 +13,13 @@ from click.testing import CliRunner
 from hashbench.cli import main
 
 ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "study.md").read_text()
-TABLES = re.findall(r"^    hashbench (compare .*--format markdown)\n\n((?:(?!    |#).*\n)*)", PAGE, re.MULTILINE)
+TABLES = [
+    found
+    for page in (ROOT / "README.md", ROOT / "docs" / "study.md")
+    for found in re.findall(
+        r"^    hashbench (compare .*--format markdown)\n\n((?:(?!    |#).*\n)*)", page.read_text(), re.MULTILINE
+    )
+]
 
 
 @pytest.fixture(autouse=True)
@@ -27,8 +34,15 @@ def test_a_table_is_what_its_command_prints(command, below):
     assert below.startswith(ran.stdout.strip() + "\n")
 
 
-def test_the_page_has_tables():
-    assert len(TABLES) >= 5
+def test_the_pages_have_tables():
+    assert len(TABLES) >= 9
+
+
+def test_the_table_of_centers_is_what_its_command_prints():
+    page = (ROOT / "docs" / "study.md").read_text()
+    ((command, below),) = re.findall(r"^    (python studies/\S+ results/\S+)\n\n((?:\|.*\n)*)", page, re.MULTILINE)
+    ran = subprocess.run([sys.executable, *command.split()[1:]], capture_output=True, text=True, check=True)
+    assert below == ran.stdout
 
 
 def test_what_is_committed_is_as_stored():
