@@ -19,9 +19,7 @@ from torch import Tensor
 
 READERS = 2  # a disk answers several requests at once faster than one after the other
 AHEAD = 4  # reads that are done before they are asked for
-READ_BYTES = (
-    4 * 2**20
-)  # small batches are read several at a time: each read takes the interpreter and a core from others
+READ_BYTES = 4 * 2**20  # at once, of small batches: each read wakes a thread that takes the interpreter from others
 CHUNK_BYTES = 16 * 2**20  # of a set that becomes resident
 
 Asked = TypeVar("Asked")
