@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import os
 import signal
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -26,6 +27,7 @@ from hashbench.errors import HashbenchError
 T = TypeVar("T")
 # A rank waits as long as another works: for a preparation, for the features. That a rank died shows on its connection.
 PATIENCE = timedelta(days=30)
+LETTING_GO = 0.2  # seconds
 
 
 @dataclass(frozen=True)
@@ -192,5 +194,11 @@ def _end(number: int, frame: Any) -> None:
 
 
 def _leave() -> None:
+    """End the exchanges before Python ends.
+
+    A thread of gloo takes Python's lock to let go of the tensors of the last exchange; where Python is ending by then,
+    it aborts the process, whose run was whole. So the threads get time for it while the lock is free.
+    """
     if dist.is_initialized():
+        time.sleep(LETTING_GO)
         dist.destroy_process_group()
