@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import random
+import shutil
 import signal
 import sys
 import time
@@ -78,14 +79,22 @@ def forked(runs: Path, tally: Path, *, alone: bool) -> int:
         os._exit(1)
 
 
+def ended(pid: int) -> int:
+    """Wait for a process and return its exit code."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
 def disturbed(runs: Path, processes: int, kills: int, stops: int, seed: int) -> dict[str, object]:
-    """Keep `processes` of them going, some of which are killed or stopped for a while, until all have ended."""
+    """Keep `processes` of them going, some of which are killed or stopped for a while, until all have ended.
+
+    A sweep that is done before its kills are is thrown away and done again.
+    """
     chance, killed, stopped = random.Random(seed), 0, 0
     tally = runs.with_suffix(".tally")
     start = functools.partial(forked, runs, tally, alone=stops > 0)
     alive = {start() for _ in range(processes)}
     while killed < kills or stopped < stops:
-        time.sleep(chance.uniform(0.02, 1.2))
+        time.sleep(chance.uniform(0.02, 0.8))
         victim = chance.choice(sorted(alive))
         if stopped < stops:
             os.kill(victim, signal.SIGSTOP)
@@ -95,11 +104,18 @@ def disturbed(runs: Path, processes: int, kills: int, stops: int, seed: int) -> 
             continue
         os.kill(victim, signal.SIGKILL)
         _, status = os.waitpid(victim, 0)
-        assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
-        killed += os.WIFSIGNALED(status)
-        alive ^= {victim, start()}
-    for pid in alive:
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        alive.remove(victim)
+        if os.WIFSIGNALED(status):
+            killed += 1
+            alive.add(start())
+            continue
+        for code in (os.waitstatus_to_exitcode(status), *map(ended, alive)):  # a quick machine was done: once more
+            assert code == 0
+        shutil.rmtree(runs)
+        tally.unlink()
+        alive = {start() for _ in range(processes)}
+    for code in map(ended, alive):
+        assert code == 0
     return {"killed": killed, "stopped": stopped, "computed": tally.read_text().splitlines()}
 
 
