@@ -121,6 +121,7 @@ def run_cell(plan: Plan, cell: Cell, *, watch: Watch | None = None) -> Result:
     if cell.directory is None or cell.experiment is None:
         raise HashbenchError(f"{cell}: {cell.skipped}")
     if cell.finished and not cell.to_compute(plan.settings.rerun):
+        cell.directory.tidy()
         return cell.directory.read_result()
     with cell.directory.lock(watch) as directory:
         if cell.to_compute(plan.settings.rerun):  # no other process did, between the first look and the lock

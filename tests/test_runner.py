@@ -231,6 +231,13 @@ def test_one_failing_cell_leaves_the_others_alone(settings):
         outcome.raise_first_failure()
 
 
+def test_what_a_kill_right_after_the_result_leaves_is_removed_by_the_next_sweep(settings):
+    directory = RunDirectory(hashbench.run("crh", "toy", bits=16, **settings).path)
+    directory.checkpoint.write_bytes(b"left")
+    hashbench.run("crh", "toy", bits=16, **settings)
+    assert not directory.checkpoint.exists()
+
+
 def test_what_a_method_does_not_support_is_skipped_in_a_grid_and_refused_alone(settings):
     made = plan(["crh"], ["toy"], [1, 16], settings=Settings(**settings))
     assert [cell.standing.state for cell in made.cells] == ["skipped", "to do"]

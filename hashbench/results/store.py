@@ -139,6 +139,12 @@ class RunDirectory:
             self.failure.unlink(missing_ok=True)
             self.checkpoint.unlink(missing_ok=True)
 
+    def tidy(self) -> None:
+        """Remove from a finished run what is left of its making where a process was killed right after the result."""
+        with contextlib.suppress(OSError):  # in a folder that is only to be read it does no harm
+            self.failure.unlink(missing_ok=True)
+            self.checkpoint.unlink(missing_ok=True)
+
     def read_result(self) -> Result:
         """Return the result; raises HashbenchError where the run is unfinished or its result corrupt."""
         return Result.from_json(_read(self.result), path=self.path)
