@@ -215,8 +215,8 @@ def test_files_that_are_not_the_official_ones_need_to_be_accepted(tmp_path, fres
 
 
 def test_a_store_larger_than_memory_is_prepared_and_loaded(tmp_path):
-    """With 130 MB of pixels, and 96 MB more of memory than the libraries take."""
-    count, size = 660, 256
+    """With 177 MB of pixels, and 151 MB more of memory than the libraries take."""
+    count, size = 900, 256
     write_tree(tmp_path / "data", count=count)
     code = """
 import resource, numpy
@@ -225,7 +225,7 @@ from hashbench.datasets.base import load
 image_trees.register_tree(Path(sys.argv[1]), count=int(sys.argv[3]), size=int(sys.argv[4]))
 load("fashion-mnist-10k")
 taken = 1024 * int(next(line for line in open("/proc/self/status") if line.startswith("VmData")).split()[1])
-resource.setrlimit(resource.RLIMIT_DATA, (taken + 96 * 2**20,) * 2)
+resource.setrlimit(resource.RLIMIT_DATA, (taken + 144 * 2**20,) * 2)
 prepare("tree", data_dir=sys.argv[2], progress=False)
 loaded = load("tree", data_dir=sys.argv[2])
 print(loaded.store.inputs.nbytes, loaded.store.inputs[loaded.split.query].mean())
