@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import hashbench
-from hashbench.methods.codebooks import max_distance_words
+from hashbench.methods import max_distance_words
 
 
 @hashbench.method("classifier", paper="arXiv:1609.06753", version=1)

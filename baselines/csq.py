@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import hashbench
-from hashbench.methods.codebooks import balanced_words, hadamard_words, majority, random_words, spread
+from hashbench.methods import balanced_words, hadamard_words, majority, random_words, spread
 
 
 @hashbench.method("csq", paper="arXiv:1908.00347", version=1)

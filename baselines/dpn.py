@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import hashbench
-from hashbench.methods.codebooks import distinct_words, majority, max_distance_words, random_words, spread
+from hashbench.methods import distinct_words, majority, max_distance_words, random_words, spread
 
 
 @hashbench.method("dpn", paper="doi:10.24963/ijcai.2020/115", version=1)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import hashbench
-from hashbench.methods.codebooks import (
+from hashbench.methods import (
     gilbert_varshamov_distance,
     majority,
     random_words,

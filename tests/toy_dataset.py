@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import hashbench
-from hashbench.datasets.base import Store
+from hashbench.datasets import Store
 
 
 @hashbench.dataset("toy", protocols="toy.toml")

@@ -1,1 +1,53 @@
-"""Methods: the contract, hash centers, and CRH."""
+"""Methods: the contract, hash centers and codebooks, and CRH; the names below are what a method's file needs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hashbench.exports import lazy_exports
+
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    {
+        "Batch": "hashbench.datasets.loader",
+        "DeepMethod": "hashbench.methods.base",
+        "Method": "hashbench.methods.base",
+        "Task": "hashbench.methods.base",
+        "Tools": "hashbench.methods.base",
+        "TrainingData": "hashbench.methods.base",
+        "balanced_words": "hashbench.methods.codebooks",
+        "distances": "hashbench.methods.codebooks",
+        "distinct_words": "hashbench.methods.codebooks",
+        "gilbert_varshamov_distance": "hashbench.methods.codebooks",
+        "hadamard_words": "hashbench.methods.codebooks",
+        "majority": "hashbench.methods.codebooks",
+        "max_distance_words": "hashbench.methods.codebooks",
+        "method": "hashbench.methods.base",
+        "option": "hashbench.methods.base",
+        "random_words": "hashbench.methods.codebooks",
+        "spaced_words": "hashbench.methods.codebooks",
+        "spread": "hashbench.methods.codebooks",
+        "widest": "hashbench.methods.codebooks",
+    },
+)
+
+if TYPE_CHECKING:
+    from hashbench.datasets.loader import Batch as Batch
+    from hashbench.methods.base import DeepMethod as DeepMethod
+    from hashbench.methods.base import Method as Method
+    from hashbench.methods.base import Task as Task
+    from hashbench.methods.base import Tools as Tools
+    from hashbench.methods.base import TrainingData as TrainingData
+    from hashbench.methods.base import method as method
+    from hashbench.methods.base import option as option
+    from hashbench.methods.codebooks import balanced_words as balanced_words
+    from hashbench.methods.codebooks import distances as distances
+    from hashbench.methods.codebooks import distinct_words as distinct_words
+    from hashbench.methods.codebooks import gilbert_varshamov_distance as gilbert_varshamov_distance
+    from hashbench.methods.codebooks import hadamard_words as hadamard_words
+    from hashbench.methods.codebooks import majority as majority
+    from hashbench.methods.codebooks import max_distance_words as max_distance_words
+    from hashbench.methods.codebooks import random_words as random_words
+    from hashbench.methods.codebooks import spaced_words as spaced_words
+    from hashbench.methods.codebooks import spread as spread
+    from hashbench.methods.codebooks import widest as widest
