@@ -19,9 +19,9 @@ from tabulate import tabulate
 
 from hashbench.metrics.hamming import Histograms
 from hashbench.metrics.measures import evaluate_histograms
-from hashbench.results.plain import digest
 from hashbench.results.result import Result
 from hashbench.results.store import RunDirectory
+from hashbench.storage.strict_json import digest
 
 QUERIES, ITEMS, CLASSES = 1_000, 5_000, 10
 MEASURES = ("mAP@all", "mAP@1000/hits", "mAP@1000/R", "P@100", "R@1000", "P@H<=2", "PR", "PR@k")

@@ -16,7 +16,7 @@ from hashbench.datasets.imagefiles import IMAGE_ENDINGS
 from hashbench.errors import HashbenchError
 from hashbench.metrics.hamming import pack
 from hashbench.model import Model
-from hashbench.results.files import replacing
+from hashbench.storage.files import replacing
 
 BATCH = 256
 

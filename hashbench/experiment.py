@@ -14,7 +14,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from hashbench import recipes
 from hashbench.errors import HashbenchError, unknown
 from hashbench.recipes import Recipe
-from hashbench.results.plain import digest
+from hashbench.storage.strict_json import digest
 
 ENGINE = 1  # raised only when the numbers of unchanged experiments move
 MAX_BITS = 1024

@@ -22,7 +22,7 @@ from hashbench.features import FixedBackbone, Flatten, input_shape
 from hashbench.methods.base import DeepMethod, Method, Task
 from hashbench.recipes import Recipe
 from hashbench.registry import BACKBONES, METHODS
-from hashbench.tensorfiles import save
+from hashbench.storage.tensorfiles import save
 from hashbench.training import HashNetwork
 
 ENCODE_BATCH = 512

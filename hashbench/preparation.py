@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from hashbench import seeds
 from hashbench.datasets.loader import Batch
-from hashbench.datasets.store import cache_root
 from hashbench.experiment import Experiment
 from hashbench.methods.base import DeepMethod, Task
 from hashbench.model import make_backbone, make_method, make_network
-from hashbench.results.files import make_folder, only_one
-from hashbench.results.plain import digest
-from hashbench.tensorfiles import save
+from hashbench.storage.cache import cache_root
+from hashbench.storage.files import make_folder, only_one
+from hashbench.storage.strict_json import digest
+from hashbench.storage.tensorfiles import save
 from hashbench.training import Hooks, train
 from hashbench.trainset import TrainSet
 

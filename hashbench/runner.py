@@ -20,10 +20,10 @@ from hashbench.model import Model, float32_as_it_says, restored
 from hashbench.planning import Cell, Plan, Settings, plan, resolve_device
 from hashbench.plugging.loading import resolve_method
 from hashbench.registry import METHODS
-from hashbench.results.claims import Held, Watch
-from hashbench.results.files import make_folder
 from hashbench.results.progress import record_sweep
 from hashbench.results.store import Result, RunDirectory
+from hashbench.storage.files import make_folder
+from hashbench.storage.locks import Held, Watch
 
 WAIT = 1.0  # seconds between two looks at cells that other processes are at
 

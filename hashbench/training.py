@@ -22,7 +22,7 @@ from hashbench.distributed import ALONE, Team
 from hashbench.errors import HashbenchError
 from hashbench.methods.base import DeepMethod, Task, TrainingData
 from hashbench.recipes import Recipe
-from hashbench.tensorfiles import save
+from hashbench.storage.tensorfiles import save
 
 _LOG = logging.getLogger(__name__)
 CHECK_SECONDS = 1.0  # how often the losses are brought to the host: for the progress bar, and to stop when not finite

@@ -13,9 +13,9 @@ import numpy as np
 from hashbench.errors import HashbenchError
 from hashbench.metrics import Histograms, code_statistics, evaluate_histograms, histograms
 from hashbench.metrics.measures import parse
-from hashbench.results.plain import digest
 from hashbench.results.result import Result
 from hashbench.results.store import RunDirectory
+from hashbench.storage.strict_json import digest
 
 _MEASURES = "measures from histograms"
 TOLERANCE = 1e-9  # the same sums in another order differ by less

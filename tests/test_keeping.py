@@ -12,8 +12,8 @@ import pytest
 
 import hashbench
 from hashbench.metrics import unpack
-from hashbench.results.plain import document
 from hashbench.results.store import RunDirectory
+from hashbench.storage.strict_json import document
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from hashbench.memory import peak_memory_mb, reset_peak_memory
 from hashbench.methods.base import DeepMethod, method
 from hashbench.planning import Settings, plan
 from hashbench.results.store import RunDirectory, find_runs
-from hashbench.tensorfiles import save
+from hashbench.storage.tensorfiles import save
 
 ROOT = Path(__file__).parents[1]
 

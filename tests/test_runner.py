@@ -18,13 +18,13 @@ from toy_dataset import ToyBackbone, toy
 import hashbench
 from hashbench import preparation, runner
 from hashbench.datasets import base as datasets
-from hashbench.datasets.store import cache_root
 from hashbench.errors import HashbenchError
 from hashbench.methods.base import DeepMethod, Method, method
 from hashbench.metrics import evaluate_histograms, histograms
 from hashbench.metrics.hamming import Histograms
 from hashbench.planning import Settings, plan
 from hashbench.results.store import RunDirectory
+from hashbench.storage.cache import cache_root
 
 
 @pytest.fixture

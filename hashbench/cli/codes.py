@@ -73,7 +73,7 @@ def evaluate(
     from hashbench.metrics import evaluation
     from hashbench.metrics.files import read_array
     from hashbench.metrics.shards import Shard
-    from hashbench.results.files import make_folder, replacing
+    from hashbench.storage.files import make_folder, replacing
 
     if (shard is None) != (output is None) or (own_files and shard is None):
         raise HashbenchError("--shard and --output belong together, and --own-files to them: say which FILE the part "
@@ -149,7 +149,7 @@ def _show(scores: Scores, per_query: Path | None) -> None:
     if per_query is not None:
         import numpy as np
 
-        from hashbench.results.files import make_folder, replacing
+        from hashbench.storage.files import make_folder, replacing
 
         make_folder(per_query.parent)
         with replacing(per_query) as file:

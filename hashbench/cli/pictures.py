@@ -104,13 +104,13 @@ def report(
     """
     from hashbench.datasets.base import load
     from hashbench.results.baseline import Against
-    from hashbench.results.files import make_folder, write_text
     from hashbench.results.gallery import Gallery, gallery
     from hashbench.results.published import read_published
     from hashbench.results.report import report as page
     from hashbench.results.selection import select
     from hashbench.results.store import finished_runs
     from hashbench.results.table import Comparison
+    from hashbench.storage.files import make_folder, write_text
 
     def galleries(block: Block) -> Gallery | None:
         if not queries:

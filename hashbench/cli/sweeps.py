@@ -16,7 +16,7 @@ from hashbench.errors import HashbenchError
 
 if TYPE_CHECKING:
     from hashbench.planning import Cell, Plan, Rerun
-    from hashbench.results.claims import Held
+    from hashbench.storage.locks import Held
 
 
 @command(

@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from hashbench.datasets.downloading import CHUNK_BYTES, download
 from hashbench.datasets.store import data_root
 from hashbench.errors import HashbenchError
-from hashbench.results.files import make_folder, only_one, reported
+from hashbench.storage.files import make_folder, only_one, reported
 
 TAR_END = 1024  # a whole .tar ends with two blocks of 512 zeros
 # what reading a damaged or foreign archive raises; RuntimeError: a zip with a password

@@ -28,9 +28,9 @@ from hashbench.datasets.imagefiles import ImageFiles
 from hashbench.datasets.prepared import FILES, HASHES, INPUTS, PreparedStore
 from hashbench.datasets.protocol import Protocol
 from hashbench.datasets.recording import complete
-from hashbench.datasets.store import CACHE_DIR
 from hashbench.errors import HashbenchError
-from hashbench.results.files import make_folder, only_one, reported, write_text
+from hashbench.storage.cache import CACHE_DIR
+from hashbench.storage.files import make_folder, only_one, reported, write_text
 
 ROOT = "root.json"  # in a store in the making: the data folder that it is made of
 CHUNK_BYTES = 1 << 24  # of inputs: what is written, and what a killed preparation loses, at a time

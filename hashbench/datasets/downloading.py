@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from hashbench.errors import HashbenchError
-from hashbench.results.files import reported
+from hashbench.storage.files import reported
 
 TIMEOUT_S = 30
 CHUNK_BYTES = 1 << 20

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from hashbench.datasets.base import Dataset, Store
 from hashbench.errors import HashbenchError
-from hashbench.results.files import make_folder, reported, write_text
+from hashbench.storage.files import make_folder, reported, write_text
 
 IMAGES = "images"
 LISTS = {"train": "train.txt", "query": "test.txt", "database": "database.txt"}

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from hashbench.results.files import reported
+from hashbench.storage.files import reported
 
 
 class Growing:

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from hashbench.datasets.base import DataSource, Split, Store
 from hashbench.datasets.protocol import Protocol, Sizes
-from hashbench.datasets.store import SourceFile, cache_root, data_root
+from hashbench.datasets.store import SourceFile, data_root
 from hashbench.errors import HashbenchError
+from hashbench.storage.cache import cache_root
 
 if TYPE_CHECKING:
     import numpy as np

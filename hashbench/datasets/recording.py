@@ -23,8 +23,8 @@ from hashbench.datasets.prepared import FILES, HASHES, INPUTS, LABELS, NAMES, PA
 from hashbench.datasets.splits import hold_out
 from hashbench.datasets.store import SourceFile
 from hashbench.errors import HashbenchError
-from hashbench.results.files import replacing, write_text
-from hashbench.results.plain import document
+from hashbench.storage.files import replacing, write_text
+from hashbench.storage.strict_json import document
 
 LIBRARIES = ("hashbench", "numpy", "pillow")
 

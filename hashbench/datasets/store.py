@@ -18,15 +18,10 @@ from pathlib import Path, PurePosixPath
 
 from hashbench.datasets.downloading import download
 from hashbench.errors import HashbenchError
+from hashbench.storage.cache import cache_root
 
 DATA_DIR = "HASHBENCH_DATA"
-CACHE_DIR = "HASHBENCH_CACHE"
 DAMAGE = (OSError, EOFError, zlib.error, tarfile.TarError)  # what reading a damaged or unreadable file raises
-
-
-def cache_root() -> Path:
-    """Return the folder for what can be computed again: HASHBENCH_CACHE, else ~/.cache/hashbench."""
-    return Path(os.environ.get(CACHE_DIR) or "~/.cache/hashbench").expanduser()
 
 
 def data_root(data_dir: str | Path | None = None) -> Path:

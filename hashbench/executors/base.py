@@ -17,8 +17,8 @@ from hashbench.errors import HashbenchError, unknown
 from hashbench.experiment import parse_value
 from hashbench.planning import Request, Settings
 from hashbench.registry import EXECUTORS
-from hashbench.results.plain import dumps, loads
 from hashbench.results.standing import Trace
+from hashbench.storage.strict_json import dumps, loads
 
 BEAT = 1.0  # seconds after which an executor that hears nothing says so
 

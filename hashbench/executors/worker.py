@@ -13,8 +13,8 @@ from hashbench import allocator
 from hashbench.errors import HashbenchError
 from hashbench.executors.base import Done, Errand, Sweep
 from hashbench.planning import plan_of
-from hashbench.results.claims import Held, Watch
 from hashbench.runner import WAIT, reason_of, run_cell
+from hashbench.storage.locks import Held, Watch
 
 
 class Worker:

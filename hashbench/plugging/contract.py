@@ -18,7 +18,7 @@ from hashbench.experiment import parse_value, setting_text
 from hashbench.methods.base import DeepMethod, Method, options
 from hashbench.model import Model, restored
 from hashbench.plugging.trials import CLASSES, CPU, EPOCHS, NUM_QUERIES, Case, Interrupted
-from hashbench.results.plain import canonical
+from hashbench.storage.strict_json import canonical
 
 BITS = (12, 16, 48, 64)
 ROUNDING = 0.01  # share of bits that may differ between batch sizes: an output next to zero may round to either side

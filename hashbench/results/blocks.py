@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hashbench.results.plain import canonical, dumps
 from hashbench.results.result import Result
+from hashbench.storage.strict_json import canonical, dumps
 
 # The coordinates that a block spreads out. Every other one keeps runs apart, also one that a later hashbench adds.
 _ROW = ("method", "method_version", "fields")

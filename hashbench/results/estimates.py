@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from hashbench.errors import HashbenchError
-from hashbench.results.plain import digest
 from hashbench.results.store import RunDirectory, find_runs
+from hashbench.storage.strict_json import digest
 
 
 def kind_of(identity: Mapping[str, Any]) -> str:

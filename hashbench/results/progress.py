@@ -11,11 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from hashbench.errors import HashbenchError
-from hashbench.results import files, render
+from hashbench.results import render
 from hashbench.results.estimates import duration
-from hashbench.results.plain import digest, document, loads
 from hashbench.results.standing import Standing, State, standing
 from hashbench.results.store import RESULT, RunDirectory
+from hashbench.storage import files
+from hashbench.storage.strict_json import digest, document, loads
 
 SWEEPS = ".sweeps"  # in a runs directory: a file for each sweep that was asked for, which `status` alone reads
 _COLUMNS: tuple[State, ...] = ("finished", "running", "failed", "interrupted", "to do")

@@ -15,7 +15,7 @@ from tabulate import tabulate
 from hashbench.errors import unknown
 from hashbench.results import escaping
 from hashbench.results.cells import Cell, Cost, Row, Table
-from hashbench.results.plain import dumps
+from hashbench.storage.strict_json import dumps
 
 if TYPE_CHECKING:
     from hashbench.results.table import Comparison

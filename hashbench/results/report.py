@@ -27,12 +27,12 @@ from hashbench.results.figures.inline import palette, svg_element
 from hashbench.results.figures.scores import training_seconds
 from hashbench.results.figures.style import colour_of
 from hashbench.results.gallery import Gallery
-from hashbench.results.plain import dumps
 from hashbench.results.render import signed
 from hashbench.results.result import Result
 from hashbench.results.rows import conditions_of
 from hashbench.results.store import RunDirectory
 from hashbench.results.table import Comparison
+from hashbench.storage.strict_json import dumps
 
 Galleries = Callable[[Block], Gallery | None]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hashbench.errors import HashbenchError
-from hashbench.results.plain import loads
+from hashbench.storage.strict_json import loads
 
 SCHEMA = 1
 

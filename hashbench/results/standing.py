@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from hashbench.errors import HashbenchError
-from hashbench.results.claims import owner_of
 from hashbench.results.store import RunDirectory
+from hashbench.storage.locks import owner_of
 
 State = Literal["skipped", "finished", "stale", "failed", "running", "interrupted", "to do"]
 STALE = "the method's source has changed since, but not its version; --rerun stale runs it again"

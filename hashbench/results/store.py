@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hashbench.errors import HashbenchError
-from hashbench.results import files
-from hashbench.results.claims import Claim, Watch, claimed
-from hashbench.results.plain import document, dumps, loads
 from hashbench.results.result import Result
+from hashbench.storage import files
+from hashbench.storage.locks import Claim, Watch, claimed
+from hashbench.storage.strict_json import document, dumps, loads
 
 RESULT = "result.json"
 _NO_FILE = (FileNotFoundError, NotADirectoryError)  # the second where a file is named instead of a run

@@ -13,13 +13,13 @@ from hashbench.results import render
 from hashbench.results.baseline import Against, Test
 from hashbench.results.blocks import Block, blocks, differences
 from hashbench.results.cells import Table
-from hashbench.results.plain import canonical
 from hashbench.results.published import PublishedNumber
 from hashbench.results.result import Result
 from hashbench.results.rows import table_of
 from hashbench.results.scores import Score, Scores, all_scores, measure_name
 from hashbench.results.selection import select
 from hashbench.results.store import finished_runs
+from hashbench.storage.strict_json import canonical
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from image_trees import register_tree, write_tree
 
 from hashbench.datasets import building, prepared
 from hashbench.datasets.building import prepare
-from hashbench.results.files import only_one
+from hashbench.storage.files import only_one
 
 
 @pytest.fixture

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from hashbench.datasets.store import cache_root, data_root
+from hashbench.datasets.store import data_root
 from hashbench.errors import HashbenchError
+from hashbench.storage.cache import cache_root
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 import pytest
 
-from hashbench.results.plain import digest
 from hashbench.results.store import Result, RunDirectory
+from hashbench.storage.strict_json import digest
 
 COORDS = {
     "method": "crh",

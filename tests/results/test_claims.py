@@ -12,15 +12,15 @@ import time
 import pytest
 
 from hashbench.errors import HashbenchError
-from hashbench.results import claims
-from hashbench.results.claims import Held, Lost, Watch, claimed, owner_of
 from hashbench.results.store import RunDirectory
+from hashbench.storage import locks
+from hashbench.storage.locks import Held, Lost, Watch, claimed, owner_of
 
 ELSEWHERE = """
     import os, platform, sys
     from pathlib import Path
-    from hashbench.results import claims
-    from hashbench.results.claims import Held, Lost, Watch, claimed
+    from hashbench.storage import locks
+    from hashbench.storage.locks import Held, Lost, Watch, claimed
     folder, name = Path(sys.argv[1]), sys.argv[2]
     platform.node = lambda: name
 """
@@ -160,7 +160,7 @@ def test_a_lock_that_names_nobody_is_waited_for_too(tmp_path, content):
 
 def test_without_hard_links_there_is_still_one_owner(tmp_path, monkeypatch):
     def no_links(*arguments):
-        raise OSError(claims.errno.EPERM, "Operation not permitted")
+        raise OSError(locks.errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", no_links)
     with claimed(tmp_path) as claim:

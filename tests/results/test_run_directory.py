@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from hashbench.errors import HashbenchError
-from hashbench.results import files
-from hashbench.results.plain import dumps
 from hashbench.results.store import Result, RunDirectory, find_runs
+from hashbench.storage import files
+from hashbench.storage.strict_json import dumps
 
 not_for_root = pytest.mark.skipif(os.geteuid() == 0, reason="root may write into read-only folders")
 

@@ -20,8 +20,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 from hashbench.errors import HashbenchError
 from hashbench.results.blocks import Block, blocks, differences
 from hashbench.results.escaping import plain
-from hashbench.results.files import make_folder, replacing
 from hashbench.results.result import Result
+from hashbench.storage.files import make_folder, replacing
 
 FORMATS = ("png", "svg", "pdf")
 PAPER = "#ffffff"

@@ -22,8 +22,8 @@ from functools import cache
 from pathlib import Path
 
 from hashbench.errors import HashbenchError
-from hashbench.results import files
-from hashbench.results.plain import dumps, loads
+from hashbench.storage import files
+from hashbench.storage.strict_json import dumps, loads
 
 BEAT = 5.0  # seconds between two touches of a lock
 PATIENCE = 60.0  # seconds without a touch after which an owner on another machine is taken for dead

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from hashbench.results.files import replacing
+from hashbench.storage.files import replacing
 
 
 def save(state: dict[str, Any], path: Path) -> None:
