@@ -26,8 +26,8 @@ from torchvision import transforms
 
 from hashbench import recipes
 from hashbench.datasets.loader import TrainLoader
-from hashbench.datasets.memory import OVERRIDE
 from hashbench.model import float32_as_it_says
+from hashbench.system.free_memory import OVERRIDE
 
 BATCH = 128
 

@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from hashbench import allocator, recipes
+from hashbench import recipes
 from hashbench.datasets.loader import Batch, TrainLoader
 from hashbench.methods.base import DeepMethod, Task
 from hashbench.model import make_network
 from hashbench.plugging.loading import resolve_method
 from hashbench.recipes import Recipe
 from hashbench.registry import BACKBONES
+from hashbench.system import allocator
 from hashbench.training import HashNetwork, Hooks, train
 
 CLASSES, BITS = 10, 32

@@ -18,16 +18,16 @@ from hashbench.centers import class_centers
 from hashbench.counting import count, encode_rows
 from hashbench.datasets.base import Dataset
 from hashbench.datasets.loader import TrainLoader
-from hashbench.distributed import ALONE, Team, join
 from hashbench.experiment import ENGINE, Experiment, changed_fields, recipe_label
 from hashbench.features import features
-from hashbench.memory import peak_memory_mb, reset_peak_memory
 from hashbench.methods.base import DeepMethod, Method, options
 from hashbench.metrics import code_statistics, evaluate_histograms
 from hashbench.model import Model, task_of
-from hashbench.provenance import provenance
 from hashbench.registry import BACKBONES, METHODS
 from hashbench.results.store import Result, RunDirectory
+from hashbench.system.distributed import ALONE, Team, join
+from hashbench.system.memory import peak_memory_mb, reset_peak_memory
+from hashbench.system.provenance import provenance
 from hashbench.training import Hooks, Progress, train
 from hashbench.trainset import TrainSet
 

@@ -7,9 +7,9 @@ import torch
 
 from hashbench.datasets.base import Dataset
 from hashbench.datasets.loader import inference_batches
-from hashbench.distributed import Team
 from hashbench.metrics import Histograms, histograms, pack
 from hashbench.model import ENCODE_BATCH, Model
+from hashbench.system.distributed import Team
 
 
 def encode_rows(model: Model, inputs: np.ndarray, index: np.ndarray, team: Team) -> np.ndarray:

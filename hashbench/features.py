@@ -15,12 +15,12 @@ from tqdm import tqdm
 
 from hashbench.datasets.base import Store
 from hashbench.datasets.loader import inference_batches
-from hashbench.distributed import ALONE, Team
 from hashbench.recipes import Recipe
 from hashbench.registry import BACKBONES
 from hashbench.storage.cache import cache_root
 from hashbench.storage.files import make_folder, only_one, reported, write_text
 from hashbench.storage.strict_json import digest
+from hashbench.system.distributed import ALONE, Team
 
 ROWS_AT_A_TIME = 2048  # what a killed computation loses at most
 

@@ -12,9 +12,9 @@ from torch import nn
 
 from hashbench.counting import count
 from hashbench.datasets.base import Dataset
-from hashbench.distributed import ALONE
 from hashbench.metrics import evaluate_histograms
 from hashbench.model import Model
+from hashbench.system.distributed import ALONE
 
 Look = Callable[[int], dict[str, float] | None]
 

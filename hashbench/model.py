@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hashbench import seeds
 from hashbench.datasets.augment import resize, to_unit
 from hashbench.datasets.loader import steps_per_epoch
 from hashbench.errors import HashbenchError
@@ -23,6 +22,7 @@ from hashbench.methods.base import DeepMethod, Method, Task
 from hashbench.recipes import Recipe
 from hashbench.registry import BACKBONES, METHODS
 from hashbench.storage.tensorfiles import save
+from hashbench.system import seeds
 from hashbench.training import HashNetwork
 
 ENCODE_BATCH = 512

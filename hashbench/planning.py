@@ -10,7 +10,6 @@ from typing import Literal, get_args
 
 import torch
 
-from hashbench import distributed
 from hashbench.datasets import base as datasets
 from hashbench.datasets.base import Dataset
 from hashbench.errors import HashbenchError, unknown
@@ -27,11 +26,12 @@ from hashbench.experiment import (
 from hashbench.methods.base import DeepMethod, Method, Task, options
 from hashbench.model import is_split, task_of
 from hashbench.plugging.loading import resolve_method
-from hashbench.provenance import source_sha256
 from hashbench.recipes import PAPER, Recipe
 from hashbench.registry import BACKBONES
 from hashbench.results.standing import NOTHING, Standing, Trace, is_stale, standing, trace
 from hashbench.results.store import RunDirectory
+from hashbench.system import distributed
+from hashbench.system.provenance import source_sha256
 
 Rerun = Literal["missing", "failed", "stale", "all"]
 

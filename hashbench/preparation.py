@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from hashbench import seeds
 from hashbench.datasets.loader import Batch
 from hashbench.experiment import Experiment
 from hashbench.methods.base import DeepMethod, Task
@@ -22,6 +21,7 @@ from hashbench.storage.cache import cache_root
 from hashbench.storage.files import make_folder, only_one
 from hashbench.storage.strict_json import digest
 from hashbench.storage.tensorfiles import save
+from hashbench.system import seeds
 from hashbench.training import Hooks, train
 from hashbench.trainset import TrainSet
 

@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from hashbench.computing import compute
-from hashbench.distributed import Team, join
 from hashbench.errors import HashbenchError
 from hashbench.experiment import Experiment
-from hashbench.memory import is_out_of_memory, out_of_memory
 from hashbench.model import Model, float32_as_it_says, restored
 from hashbench.planning import Cell, Plan, Settings, plan, resolve_device
 from hashbench.plugging.loading import resolve_method
@@ -24,6 +24,8 @@ from hashbench.results.progress import record_sweep
 from hashbench.results.store import Result, RunDirectory
 from hashbench.storage.files import make_folder
 from hashbench.storage.locks import Held, Watch
+from hashbench.system.distributed import Team, join
+from hashbench.system.memory import is_out_of_memory
 
 WAIT = 1.0  # seconds between two looks at cells that other processes are at
 
@@ -201,7 +203,7 @@ def _compute_into(directory: RunDirectory, cell: Cell, plan: Plan) -> None:
         raise
     except Exception as error:
         directory.check()  # who lost the run, or its folder, fails of that and of nothing else
-        told = out_of_memory(cell.experiment, plan.device, error) if is_out_of_memory(error) else None
+        told = _out_of_memory(cell.experiment, plan.device, error) if is_out_of_memory(error) else None
         if told is not None:
             told.__cause__ = error  # for the traceback in the file
         with suppress(HashbenchError):  # where nothing can be written, the error itself is what to say
@@ -219,3 +221,19 @@ def _forget_other_source(directory: RunDirectory, source_sha256: str | None) -> 
     if then not in (None, source_sha256):
         directory.checkpoint.unlink()
         directory.append_log({"warning": "started over: the method's source changed since the checkpoint was made"})
+
+
+def _out_of_memory(experiment: Experiment, device: torch.device, error: BaseException) -> HashbenchError:
+    """Return the error that names the knobs by which this experiment takes less memory."""
+    recipe = experiment.recipe
+    knobs = [f"--set recipe.batch_size={max(recipe.batch_size // 2, 1)}"]
+    if experiment.inputs == "images":
+        knobs += [f"--set recipe.size={recipe.size * 2 // 3}"] if recipe.size > 32 else []
+        knobs += [f"a smaller --backbone than {recipe.backbone}"]
+        knobs += ["--set recipe.precision=bf16"] if recipe.precision == "fp32" else []
+    where = "GPU" if device.type == "cuda" else "main"
+    detail = " ".join(str(error).split())[:200]
+    return HashbenchError(
+        f"There was not enough {where} memory; take less by {', or '.join(knobs)} (each makes it another experiment)"
+        f"{f'. The system said: {detail}' if detail else '.'}"
+    )

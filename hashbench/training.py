@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from hashbench import seeds
 from hashbench.datasets.loader import Batch
-from hashbench.distributed import ALONE, Team
 from hashbench.errors import HashbenchError
 from hashbench.methods.base import DeepMethod, Task, TrainingData
 from hashbench.recipes import Recipe
 from hashbench.storage.tensorfiles import save
+from hashbench.system import seeds
+from hashbench.system.distributed import ALONE, Team
 
 _LOG = logging.getLogger(__name__)
 CHECK_SECONDS = 1.0  # how often the losses are brought to the host: for the progress bar, and to stop when not finite

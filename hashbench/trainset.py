@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hashbench.datasets.loader import Batch, TrainLoader, inference_batches
-from hashbench.distributed import ALONE, Team
+from hashbench.system.distributed import ALONE, Team
 
 
 class TrainSet:

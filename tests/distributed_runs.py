@@ -16,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import toy_dataset  # noqa: E402, F401
 
 import hashbench  # noqa: E402
-from hashbench import distributed  # noqa: E402
 from hashbench.cli import main  # noqa: E402
+from hashbench.system import distributed  # noqa: E402
 
 FROZEN = ("--recipe", "frozen", "--backbone", "toy-backbone")
 #: Name -> what `hashbench run` is given beyond the folder. 19 samples in a batch: the shares differ in size,

@@ -10,7 +10,7 @@ import pytest
 #: Resident megabytes beyond those before: with 200 MB in use, after these are freed, after free memory is given back.
 PROGRAM = """
 import re
-from hashbench import allocator
+from hashbench.system import allocator
 from hashbench.cli import main
 
 def resident():

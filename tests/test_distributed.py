@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from hashbench import distributed
 from hashbench.cli import main
 from hashbench.datasets import base as datasets
-from hashbench.distributed import ALONE, Team
 from hashbench.errors import HashbenchError
 from hashbench.metrics import Histograms, evaluate_histograms, histograms
 from hashbench.results.store import RunDirectory
+from hashbench.system import distributed
+from hashbench.system.distributed import ALONE, Team
 
 SCRIPT = Path(distributed_runs.__file__)
 
@@ -184,7 +184,7 @@ def test_a_method_that_keeps_what_it_saw_is_left_to_one_device(tmp_path, monkeyp
     class Keeper(distributed_runs.Pairs):
         def after_step(self, network, batch): ...
 
-    monkeypatch.setattr("hashbench.distributed.team", lambda: Team(0, 2))
+    monkeypatch.setattr("hashbench.system.distributed.team", lambda: Team(0, 2))
     settings = planning.Settings(runs_dir=tmp_path, device="cpu")
     cell, _ = planning.plan(["keeper", "pairs"], ["toy"], [16], settings=settings).cells
     assert "train it on one device" in str(cell.skipped)

@@ -20,7 +20,7 @@ from hashbench.methods.base import Task
 from hashbench.plugging.attributes import AttributeState
 from hashbench.plugging.checking import check
 from hashbench.plugging.loading import resolve_method
-from hashbench.provenance import source_sha256
+from hashbench.system.provenance import source_sha256
 from hashbench.training import HashNetwork, Hooks, train
 from hashbench.trainset import TrainSet
 

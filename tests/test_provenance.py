@@ -11,7 +11,7 @@ import torch
 
 import hashbench
 from hashbench.plugging.loading import resolve_method
-from hashbench.provenance import _checkout, provenance
+from hashbench.system.provenance import _checkout, provenance
 
 ROOT = Path(__file__).parents[1]
 METHOD = """

@@ -14,13 +14,14 @@ import pytest
 import torch
 
 import hashbench
-from hashbench import allocator, runner
+from hashbench import runner
 from hashbench.errors import HashbenchError
-from hashbench.memory import peak_memory_mb, reset_peak_memory
 from hashbench.methods.base import DeepMethod, method
 from hashbench.planning import Settings, plan
 from hashbench.results.store import RunDirectory, find_runs
 from hashbench.storage.tensorfiles import save
+from hashbench.system import allocator
+from hashbench.system.memory import peak_memory_mb, reset_peak_memory
 
 ROOT = Path(__file__).parents[1]
 

@@ -1,6 +1,6 @@
 import torch
 
-from hashbench.seeds import derive, generator
+from hashbench.system.seeds import derive, generator
 
 
 def test_streams_differ_by_seed_and_purpose_and_repeat():

@@ -9,8 +9,9 @@ from typing import Any, TypedDict
 
 import click
 
-from hashbench import __version__, allocator
+from hashbench import __version__
 from hashbench.errors import HashbenchError
+from hashbench.system import allocator
 
 
 class OneSentence(click.Group):

@@ -96,9 +96,10 @@ def run(
     method_names, dataset_names = names("--method", methods), names("--dataset", datasets)
     elsewhere = Elsewhere.of(executor, workers, [*executor_settings_of(context), *executor_settings])
 
-    from hashbench import distributed, planning, runner
+    from hashbench import planning, runner
     from hashbench.results.table import Comparison
     from hashbench.runner import reason_of
+    from hashbench.system import distributed
 
     if elsewhere is not None and not distributed.team().alone:
         raise HashbenchError(

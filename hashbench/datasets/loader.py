@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 
 from hashbench.datasets.augment import Parameters, augmentation, resize, to_device, to_unit
-from hashbench.datasets.memory import choose_tier
-from hashbench.datasets.streaming import resident, row_bytes, streamed
+from hashbench.datasets.streaming import choose_tier, resident, row_bytes, streamed
 from hashbench.errors import HashbenchError
-from hashbench.seeds import generator
+from hashbench.system.seeds import generator
 
 
 @dataclass(frozen=True)

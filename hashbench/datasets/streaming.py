@@ -1,4 +1,4 @@
-"""Rows of an array on a device, read ahead by background threads: what lies on disk is there before it is asked for.
+"""Rows of an array on a device: resident where they fit, else streamed, read ahead by background threads.
 
 On a GPU the rows pass through pinned buffers and are copied on a stream of their own, so that neither the host nor the
 device waits for them; on the CPU the same code runs without buffers and streams.
@@ -6,7 +6,9 @@ device waits for them; on the CPU the same code runs without buffers and streams
 
 from __future__ import annotations
 
+import logging
 import math
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +19,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hashbench.errors import unknown
+from hashbench.system.memory import free_bytes
+
+_LOG = logging.getLogger(__name__)
+OVERRIDE = "HASHBENCH_LOADER"
+TIERS = ("resident", "streamed")
+RESIDENT_SHARE = 0.5  # of what is free; the rest is the network's, its optimiser's and the evaluation's
 READERS = 2  # a disk answers several requests at once faster than one after the other
 AHEAD = 4  # reads that are done before they are asked for
 READ_BYTES = 4 * 2**20  # at once, of small batches: each read wakes a thread that takes the interpreter from others
@@ -25,6 +34,23 @@ CHUNK_BYTES = 16 * 2**20  # of a set that becomes resident
 Asked = TypeVar("Asked")
 Read = TypeVar("Read")
 Rows = slice | np.ndarray
+
+
+def choose_tier(needed: int, device: torch.device) -> str:
+    """Return "resident" where inputs of `needed` bytes leave enough of the device's memory free, else "streamed".
+
+    The environment's HASHBENCH_LOADER goes before; raises HashbenchError when it names no tier. Both give the same
+    tensors, so that the tier is not part of a run's identity.
+    """
+    asked = os.environ.get(OVERRIDE)
+    if asked:
+        if asked not in TIERS:
+            raise unknown(f"{OVERRIDE} (loader tier)", asked, TIERS)
+        chosen = asked
+    else:
+        chosen = "resident" if needed <= RESIDENT_SHARE * free_bytes(device) else "streamed"
+    _LOG.info("The training inputs (%.1f MB) are %s on %s.", needed / 1e6, chosen, device)
+    return chosen
 
 
 def read_ahead(read: Callable[[Asked], Read], asked: Iterable[Asked]) -> Iterator[Read]:

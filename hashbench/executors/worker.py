@@ -9,12 +9,12 @@ import sys
 import time
 from functools import lru_cache
 
-from hashbench import allocator
 from hashbench.errors import HashbenchError
 from hashbench.executors.base import Done, Errand, Sweep
 from hashbench.planning import plan_of
 from hashbench.runner import WAIT, reason_of, run_cell
 from hashbench.storage.locks import Held, Watch
+from hashbench.system import allocator
 
 
 class Worker:

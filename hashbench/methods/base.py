@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar, datacl
 import torch
 from torch import Tensor, nn
 
-from hashbench import seeds
 from hashbench.datasets.loader import Batch
 from hashbench.registry import METHODS
+from hashbench.system import seeds
 
 if TYPE_CHECKING:
     from hashbench.recipes import Recipe

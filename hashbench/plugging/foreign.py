@@ -18,12 +18,12 @@ from typing import Any, ClassVar, get_type_hints
 import numpy as np
 from torch import Tensor, nn
 
-from hashbench import seeds
 from hashbench.datasets.loader import Batch
 from hashbench.errors import HashbenchError
 from hashbench.methods.base import DeepMethod, Task, method, option
 from hashbench.plugging.attributes import AttributeState
 from hashbench.registry import METHODS
+from hashbench.system import seeds
 
 #: What a run knows better than the file's `get_config()`.
 OVERWRITTEN = ("n_class", "num_train", "dataset", "device", "bit", "GPU")

@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hashbench import seeds
 from hashbench.datasets.loader import Batch, steps_per_epoch
 from hashbench.errors import HashbenchError
 from hashbench.experiment import resolve_fields
 from hashbench.methods.base import DeepMethod, Task, options
 from hashbench.plugging.loading import resolve_method
+from hashbench.system import seeds
 
 #: Hooks that a loop knowing only a loss never calls, and what a method does there.
 NOT_CALLED = {

@@ -20,7 +20,7 @@ from hashbench.datasets.colour import BRIGHTNESS, CONTRAST, HUE, SATURATION, dra
 from hashbench.datasets.kernels_numba import compiled_resample
 from hashbench.errors import HashbenchError
 from hashbench.metrics import compiling
-from hashbench.seeds import generator
+from hashbench.system.seeds import generator
 
 SHAPES = [(3, 32, 32), (1, 28, 28), (3, 24, 40)]
 MOVING = ["flip", "pad-crop", "pad-crop-flip"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hashbench.datasets.augment import AUGMENTATIONS, augmentation
 from hashbench.datasets.loader import TrainLoader, inference_batches, steps_per_epoch
 from hashbench.errors import HashbenchError
-from hashbench.seeds import generator
+from hashbench.system.seeds import generator
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (50, 3, 16, 16), dtype=np.uint8)
 LABELS = np.eye(5, dtype=np.uint8)[np.arange(50) % 5]

@@ -5,9 +5,10 @@ import logging
 import pytest
 import torch
 
-from hashbench.datasets import memory
-from hashbench.datasets.memory import choose_tier, host_free_bytes
+from hashbench.datasets import streaming
+from hashbench.datasets.streaming import choose_tier
 from hashbench.errors import HashbenchError
+from hashbench.system.memory import host_free_bytes
 
 CPU = torch.device("cpu")
 
@@ -56,11 +57,11 @@ def test_the_older_control_groups(kernel):
 def test_this_machine_has_some_memory():
     with open("/proc/meminfo") as file:
         total = 1024 * int(file.readline().split()[1])
-    assert 0 < memory.free_bytes(CPU) <= total
+    assert 0 < streaming.free_bytes(CPU) <= total
 
 
 def test_free_memory_decides_and_says_so(monkeypatch, caplog):
-    monkeypatch.setattr(memory, "free_bytes", lambda device: 1000)
+    monkeypatch.setattr(streaming, "free_bytes", lambda device: 1000)
     with caplog.at_level(logging.INFO, logger="hashbench"):
         assert choose_tier(500, CPU) == "resident"
         assert choose_tier(501, CPU) == "streamed"
@@ -72,8 +73,8 @@ def test_free_memory_decides_and_says_so(monkeypatch, caplog):
 
 def test_the_environment_goes_before(monkeypatch):
     for tier, needed in (("resident", 10**30), ("streamed", 1)):
-        monkeypatch.setenv(memory.OVERRIDE, tier)
+        monkeypatch.setenv(streaming.OVERRIDE, tier)
         assert choose_tier(needed, CPU) == tier
-    monkeypatch.setenv(memory.OVERRIDE, "streaming")
+    monkeypatch.setenv(streaming.OVERRIDE, "streaming")
     with pytest.raises(HashbenchError, match=r"HASHBENCH_LOADER.*'streaming'.*Did you mean 'streamed'"):
         choose_tier(1, CPU)

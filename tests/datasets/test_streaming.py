@@ -13,8 +13,7 @@ import torch
 from hashbench.datasets import streaming
 from hashbench.datasets.augment import AUGMENTATIONS
 from hashbench.datasets.loader import TrainLoader, inference_batches
-from hashbench.datasets.memory import OVERRIDE
-from hashbench.datasets.streaming import read_ahead
+from hashbench.datasets.streaming import OVERRIDE, read_ahead
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (60, 3, 16, 16), dtype=np.uint8)

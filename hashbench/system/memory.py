@@ -1,38 +1,48 @@
-"""Free memory of a device or of this process, and whether the training inputs are to lie in it or be streamed."""
+"""Memory of a device and of this process: what is free, the most that was used, and whether it ran out."""
 
 from __future__ import annotations
 
-import logging
-import os
+import resource
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 
-from hashbench.errors import unknown
+from hashbench.system import allocator
 
-_LOG = logging.getLogger(__name__)
-OVERRIDE = "HASHBENCH_LOADER"
-TIERS = ("resident", "streamed")
-RESIDENT_SHARE = 0.5  # of what is free; the rest is the network's, its optimiser's and the evaluation's
+_PROCESS = Path("/proc/self")
 
 
-def choose_tier(needed: int, device: torch.device) -> str:
-    """Return "resident" where inputs of `needed` bytes leave enough of the device's memory free, else "streamed".
+def reset_peak_memory(device: torch.device) -> None:
+    """Let `peak_memory_mb` count from here on; where the system cannot, it counts from the start of the process."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    allocator.give_back()
+    with suppress(OSError):
+        (_PROCESS / "clear_refs").write_text("5")  # Linux: the peak becomes what is in use now
 
-    The environment's HASHBENCH_LOADER goes before; raises HashbenchError when it names no tier. Both give the same
-    tensors, so that the tier is not part of a run's identity.
-    """
-    asked = os.environ.get(OVERRIDE)
-    if asked:
-        if asked not in TIERS:
-            raise unknown(f"{OVERRIDE} (loader tier)", asked, TIERS)
-        chosen = asked
-    else:
-        chosen = "resident" if needed <= RESIDENT_SHARE * free_bytes(device) else "streamed"
-    _LOG.info("The training inputs (%.1f MB) are %s on %s.", needed / 1e6, chosen, device)
-    return chosen
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Return the largest memory in MB (2^20 bytes) since the reset: the device's on a GPU, else the process's."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    try:
+        lines = (_PROCESS / "status").read_text().splitlines()
+        (kilobytes,) = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
+        return int(kilobytes) / 2**10
+    except (OSError, ValueError):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak / (2**20 if sys.platform == "darwin" else 2**10)  # macOS counts in bytes, Linux in KB
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether there was not enough memory, on the device or for the process."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # torch's, on the CPU
 
 
 def free_bytes(device: torch.device) -> int:
