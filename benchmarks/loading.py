@@ -25,9 +25,9 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from hashbench import recipes
-from hashbench.datasets.loader import TrainLoader
+from hashbench.datasets.loading.loader import TrainLoader
+from hashbench.datasets.loading.streaming import OVERRIDE
 from hashbench.model import float32_as_it_says
-from hashbench.system.free_memory import OVERRIDE
 
 BATCH = 128
 

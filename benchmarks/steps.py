@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from hashbench import recipes
-from hashbench.datasets.loader import Batch, TrainLoader
+from hashbench.datasets.loading.batch import Batch
+from hashbench.datasets.loading.loader import TrainLoader
 from hashbench.methods.base import DeepMethod, Task
 from hashbench.model import make_network
 from hashbench.plugging.loading import resolve_method

@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
-        "Batch": "hashbench.datasets.loader",
+        "Batch": "hashbench.datasets.loading.batch",
         "Comparison": "hashbench.results.table",
         "DeepMethod": "hashbench.methods.base",
         "Executor": "hashbench.executors.base",
@@ -47,7 +47,7 @@ __all__ += ["__version__"]
 if TYPE_CHECKING:
     from hashbench.backbones import backbone as backbone
     from hashbench.datasets.base import dataset as dataset
-    from hashbench.datasets.loader import Batch as Batch
+    from hashbench.datasets.loading.batch import Batch as Batch
     from hashbench.errors import HashbenchError as HashbenchError
     from hashbench.executors.base import Executor as Executor
     from hashbench.executors.worker import compute as compute_job  # noqa: F401

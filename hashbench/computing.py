@@ -17,7 +17,7 @@ from hashbench.backbones import file_sha256
 from hashbench.centers import class_centers
 from hashbench.counting import count, encode_rows
 from hashbench.datasets.base import Dataset
-from hashbench.datasets.loader import TrainLoader
+from hashbench.datasets.loading.loader import TrainLoader
 from hashbench.experiment import ENGINE, Experiment, changed_fields, recipe_label
 from hashbench.features import features
 from hashbench.methods.base import DeepMethod, Method, options

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from hashbench.datasets.base import Dataset
-from hashbench.datasets.loader import inference_batches
+from hashbench.datasets.loading.loader import inference_batches
 from hashbench.metrics import Histograms, histograms, pack
 from hashbench.model import ENCODE_BATCH, Model
 from hashbench.system.distributed import Team

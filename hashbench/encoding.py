@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from hashbench.datasets.augment import resize, to_unit
-from hashbench.datasets.decoding import read_picture
-from hashbench.datasets.imagefiles import IMAGE_ENDINGS
+from hashbench.datasets.files.decoding import read_picture
+from hashbench.datasets.files.imagefiles import IMAGE_ENDINGS
+from hashbench.datasets.loading.augment import resize, to_unit
 from hashbench.errors import HashbenchError
 from hashbench.metrics.hamming import pack
 from hashbench.model import Model

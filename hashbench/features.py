@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from hashbench.datasets.base import Store
-from hashbench.datasets.loader import inference_batches
+from hashbench.datasets.loading.loader import inference_batches
 from hashbench.recipes import Recipe
 from hashbench.registry import BACKBONES
 from hashbench.storage.cache import cache_root

@@ -12,7 +12,7 @@ from typing import Any
 from tabulate import tabulate
 
 from hashbench import recipes
-from hashbench.datasets.base import OWN_KINDS, data_source
+from hashbench.datasets.catalogue import OWN_KINDS, data_source
 from hashbench.errors import HashbenchError
 from hashbench.registry import BACKBONES, DATASETS, EXECUTORS, METHODS, Entry, Registry
 
@@ -30,7 +30,7 @@ def methods() -> str:
 
 def datasets(data_dir: Path | None = None) -> str:
     """Return the table of data sets: a line for each protocol, and whether its files are below `data_dir`."""
-    from hashbench.datasets.prepared import state
+    from hashbench.datasets.prepared.opening import state
 
     rows = []
     for entry in DATASETS.entries().values():

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hashbench.datasets.augment import resize, to_unit
-from hashbench.datasets.loader import steps_per_epoch
+from hashbench.datasets.loading.augment import resize, to_unit
+from hashbench.datasets.loading.loader import steps_per_epoch
 from hashbench.errors import HashbenchError
 from hashbench.experiment import Experiment
 from hashbench.features import FixedBackbone, Flatten, input_shape

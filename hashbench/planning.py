@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 import torch
 
-from hashbench.datasets import base as datasets
+from hashbench.datasets import catalogue
 from hashbench.datasets.base import Dataset
 from hashbench.errors import HashbenchError, unknown
 from hashbench.experiment import (
@@ -157,9 +157,9 @@ def plan(
         BACKBONES.get(settings.backbone)
     device = resolve_device(settings.device)
     for name in dataset_names:
-        datasets.find_protocol(name, data_dir=settings.data_dir)  # refuse all wrong names before reading
+        catalogue.find_protocol(name, data_dir=settings.data_dir)  # refuse all wrong names before reading
     loaded = {
-        name: datasets.load(
+        name: catalogue.load(
             name,
             data_dir=settings.data_dir,
             evaluate_on=settings.evaluate_on,

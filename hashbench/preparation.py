@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from hashbench.datasets.loader import Batch
+from hashbench.datasets.loading.batch import Batch
 from hashbench.experiment import Experiment
 from hashbench.methods.base import DeepMethod, Task
 from hashbench.model import make_backbone, make_method, make_network

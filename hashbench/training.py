@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from hashbench.datasets.loader import Batch
+from hashbench.datasets.loading.batch import Batch
 from hashbench.errors import HashbenchError
 from hashbench.methods.base import DeepMethod, Task, TrainingData
 from hashbench.recipes import Recipe

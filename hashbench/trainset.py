@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hashbench.datasets.loader import Batch, TrainLoader, inference_batches
+from hashbench.datasets.loading.batch import Batch
+from hashbench.datasets.loading.loader import TrainLoader, inference_batches
 from hashbench.system.distributed import ALONE, Team
 
 

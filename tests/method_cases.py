@@ -2,7 +2,7 @@
 
 import torch
 
-from hashbench.datasets.loader import Batch
+from hashbench.datasets.loading.batch import Batch
 from hashbench.methods.base import Task
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from hashbench.cli import main
-from hashbench.datasets import base as datasets
+from hashbench.datasets import catalogue as datasets
 from hashbench.errors import HashbenchError
 from hashbench.metrics import Histograms, evaluate_histograms, histograms
 from hashbench.results.store import RunDirectory

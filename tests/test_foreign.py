@@ -12,8 +12,8 @@ import hashbench
 from hashbench import recipes, runner
 from hashbench.backbones import Identity
 from hashbench.cli import main
-from hashbench.datasets import base as datasets
-from hashbench.datasets.loader import TrainLoader
+from hashbench.datasets import catalogue as datasets
+from hashbench.datasets.loading.loader import TrainLoader
 from hashbench.errors import HashbenchError
 from hashbench.experiment import parse_value
 from hashbench.methods.base import Task

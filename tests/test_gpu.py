@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 import hashbench
 from hashbench.cli import main
-from hashbench.datasets import base as datasets
+from hashbench.datasets import catalogue as datasets
 from hashbench.results.store import RunDirectory
 
 pytestmark = pytest.mark.gpu

@@ -9,8 +9,8 @@ from torch.utils.data import DataLoader, Dataset
 import hashbench
 from hashbench import recipes
 from hashbench.backbones import Identity
-from hashbench.datasets.base import load
-from hashbench.datasets.loader import TrainLoader
+from hashbench.datasets.catalogue import load
+from hashbench.datasets.loading.loader import TrainLoader
 from hashbench.errors import HashbenchError
 from hashbench.experiment import resolve_fields
 from hashbench.methods.base import DeepMethod, Task, options

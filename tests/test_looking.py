@@ -8,7 +8,7 @@ import torch
 
 import hashbench
 from hashbench import looking
-from hashbench.datasets import base as datasets
+from hashbench.datasets import catalogue as datasets
 from hashbench.results.store import RunDirectory
 
 

@@ -116,7 +116,7 @@ def _one_kind(monkeypatch):
 
 @pytest.mark.usefixtures("_one_kind")
 def test_a_report_without_queries_reads_no_data(runs, tmp_path, monkeypatch):
-    monkeypatch.setattr("hashbench.datasets.base.load", None)
+    monkeypatch.setattr("hashbench.datasets.catalogue.load", None)
     call("report", runs, "-o", tmp_path / "r.html", "--queries", "0")
     text = (tmp_path / "r.html").read_text()
     assert "toy@searched" in text
@@ -128,7 +128,7 @@ def test_the_report_says_why_there_are_no_images(runs, tmp_path, monkeypatch):
     def gone(name, **settings):
         raise HashbenchError(f"{name} is not here.")
 
-    monkeypatch.setattr("hashbench.datasets.base.load", gone)
+    monkeypatch.setattr("hashbench.datasets.catalogue.load", gone)
     call("report", runs, "-o", tmp_path / "r.html")
     assert "No images are shown: toy@small is not here." in (tmp_path / "r.html").read_text()
 

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from hashbench.cli import main
-from hashbench.datasets import building
+from hashbench.datasets.prepared import building
 from hashbench.registry import DATASETS
 
 sys.path.insert(0, str(Path(__file__).parent / "datasets"))
@@ -100,7 +100,7 @@ def test_the_list_says_what_is_ready_preparable_and_missing(tree):
     ],
 )
 def test_bad_input_is_one_sentence(tree, arguments, reason, monkeypatch):
-    monkeypatch.setattr("hashbench.datasets.downloading.urllib.request.urlopen", _no_network)
+    monkeypatch.setattr("hashbench.datasets.files.downloading.urllib.request.urlopen", _no_network)
     ran = invoke("prepare", *arguments)
     assert ran.exit_code == 2
     assert ran.output.startswith("Error: ")
@@ -136,7 +136,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background
 sys.path[:0] = [{str(Path(__file__).parent / "datasets")!r}]
 from pathlib import Path
 from image_trees import register_tree
-from hashbench.datasets import building
+from hashbench.datasets.prepared import building
 from hashbench.cli import main
 register_tree(Path({str(tmp_path)!r}))
 building.CHUNK_BYTES = 4 * 3 * 16 * 16

@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from hashbench import recipes
-from hashbench.datasets.augment import augmentation
+from hashbench.datasets.loading.augment import augmentation
 from hashbench.errors import HashbenchError
 from hashbench.methods.crh import CRH
 from hashbench.registry import BACKBONES

@@ -17,7 +17,7 @@ from toy_dataset import ToyBackbone, toy
 
 import hashbench
 from hashbench import preparation, runner
-from hashbench.datasets import base as datasets
+from hashbench.datasets import catalogue as datasets
 from hashbench.errors import HashbenchError
 from hashbench.methods.base import DeepMethod, Method, method
 from hashbench.metrics import evaluate_histograms, histograms

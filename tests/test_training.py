@@ -9,7 +9,7 @@ from torch import nn
 import hashbench
 from hashbench import recipes
 from hashbench.backbones import Identity
-from hashbench.datasets.loader import TrainLoader, inference_batches
+from hashbench.datasets.loading.loader import TrainLoader, inference_batches
 from hashbench.errors import HashbenchError
 from hashbench.methods.base import DeepMethod, Task
 from hashbench.training import HashNetwork, Hooks, train

@@ -45,8 +45,8 @@ def check(target: str) -> None:
 @size_option("--data-size")
 def export_split(dataset: str, folder: Path, data_dir: Path | None, accept_unofficial: bool, size: int | None) -> None:
     """Write the split of DATASET to FOLDER for suites that read lists: `path 0 1 0 ...`, and the images as PNG."""
-    from hashbench.datasets import export
-    from hashbench.datasets.base import load
+    from hashbench.datasets.catalogue import load
+    from hashbench.datasets.files import export
 
     loaded = load(dataset, data_dir=data_dir, accept_unofficial=accept_unofficial, size=size)
     count = export.export_split(loaded, folder, progress=sys.stderr.isatty())

@@ -11,7 +11,7 @@ import click
 from hashbench.cli.base import command, data_options, size_option
 
 if TYPE_CHECKING:
-    from hashbench.datasets.building import Preparation
+    from hashbench.datasets.prepared.building import Preparation
 
 
 @command(
@@ -28,8 +28,8 @@ def prepare(dataset: str, data_dir: Path | None, accept_unofficial: bool, size: 
 
     What is ready is not made again, and what was interrupted goes on where it was.
     """
-    from hashbench.datasets import building
     from hashbench.datasets.audit import table
+    from hashbench.datasets.prepared import building
 
     made = building.prepare(
         dataset,
@@ -47,7 +47,7 @@ def prepare(dataset: str, data_dir: Path | None, accept_unofficial: bool, size: 
 
 
 def _summary(made: Preparation) -> str:
-    from hashbench.datasets.prepared import PreparedStore
+    from hashbench.datasets.prepared.opening import PreparedStore
 
     store = made.store
     official = {True: "official files", False: "NOT the official files", None: "checksums of the release not known"}

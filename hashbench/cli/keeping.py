@@ -135,7 +135,7 @@ class _LabelSource:
         return query, database
 
     def _read(self, name: str, part: str) -> tuple[str, np.ndarray, np.ndarray] | HashbenchError:
-        from hashbench.datasets.base import load
+        from hashbench.datasets.catalogue import load
 
         try:
             data = load(name, data_dir=self._data_dir, evaluate_on=part, accept_unofficial=self._accept)

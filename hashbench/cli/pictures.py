@@ -102,7 +102,7 @@ def report(
 
     The page needs no network and no other file. Retrieved images need the data set, read as `hashbench run` reads it.
     """
-    from hashbench.datasets.base import load
+    from hashbench.datasets.catalogue import load
     from hashbench.results.baseline import Against
     from hashbench.results.gallery import Gallery, gallery
     from hashbench.results.published import read_published

@@ -9,7 +9,7 @@ from hashbench.exports import lazy_exports
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
-        "Batch": "hashbench.datasets.loader",
+        "Batch": "hashbench.datasets.loading.batch",
         "DeepMethod": "hashbench.methods.base",
         "Method": "hashbench.methods.base",
         "Task": "hashbench.methods.base",
@@ -32,7 +32,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
 )
 
 if TYPE_CHECKING:
-    from hashbench.datasets.loader import Batch as Batch
+    from hashbench.datasets.loading.batch import Batch as Batch
     from hashbench.methods.base import DeepMethod as DeepMethod
     from hashbench.methods.base import Method as Method
     from hashbench.methods.base import Task as Task

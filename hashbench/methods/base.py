@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar, datacl
 import torch
 from torch import Tensor, nn
 
-from hashbench.datasets.loader import Batch
+from hashbench.datasets.loading.batch import Batch
 from hashbench.registry import METHODS
 from hashbench.system import seeds
 

@@ -15,7 +15,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional as F
 
-from hashbench.datasets.loader import Batch
+from hashbench.datasets.loading.batch import Batch
 from hashbench.methods.base import DeepMethod, Task, method, option
 from hashbench.methods.codebooks import distinct_words, spread, widest
 

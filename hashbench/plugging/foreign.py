@@ -18,7 +18,7 @@ from typing import Any, ClassVar, get_type_hints
 import numpy as np
 from torch import Tensor, nn
 
-from hashbench.datasets.loader import Batch
+from hashbench.datasets.loading.batch import Batch
 from hashbench.errors import HashbenchError
 from hashbench.methods.base import DeepMethod, Task, method, option
 from hashbench.plugging.attributes import AttributeState

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hashbench.datasets.loader import Batch, steps_per_epoch
+from hashbench.datasets.loading.batch import Batch
+from hashbench.datasets.loading.loader import steps_per_epoch
 from hashbench.errors import HashbenchError
 from hashbench.experiment import resolve_fields
 from hashbench.methods.base import DeepMethod, Task, options

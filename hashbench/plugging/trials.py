@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from hashbench import recipes
 from hashbench.backbones import backbone
-from hashbench.datasets.loader import TrainLoader
+from hashbench.datasets.loading.loader import TrainLoader
 from hashbench.experiment import Data, Experiment, resolve_fields
 from hashbench.methods.base import DeepMethod, Method, options
 from hashbench.model import Model, task_of

@@ -27,7 +27,8 @@ import numpy as np
 from scipy.stats import pearsonr, spearmanr
 from tabulate import tabulate
 
-from hashbench.datasets.base import Dataset, load
+from hashbench.datasets.base import Dataset
+from hashbench.datasets.catalogue import load
 from hashbench.metrics.hamming import unpack
 from hashbench.results.blocks import row_label
 from hashbench.results.result import Result

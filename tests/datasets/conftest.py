@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from image_trees import register_tree, write_tree
 
-from hashbench.datasets import building
-from hashbench.datasets.base import Store, data_source
-from hashbench.datasets.prepared import state
-from hashbench.datasets.store import Archive, OfficialFile, Release, data_root
+from hashbench.datasets.base import Store
+from hashbench.datasets.catalogue import data_source
+from hashbench.datasets.files.releases import Archive, OfficialFile, Release, data_root
+from hashbench.datasets.prepared import building
+from hashbench.datasets.prepared.opening import state
 from hashbench.registry import DATASETS
 
 USERS_DATA = os.environ.get("HASHBENCH_DATA")

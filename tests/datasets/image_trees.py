@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from hashbench.datasets.base import DataSource, dataset
-from hashbench.datasets.imagefiles import ImageFiles
-from hashbench.datasets.store import SourceFile, data_root
+from hashbench.datasets.files.imagefiles import ImageFiles
+from hashbench.datasets.files.releases import SourceFile, data_root
 
 TOML = """
 about = "pictures in files"

@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from hashbench.datasets import prepared
-from hashbench.datasets.building import prepare
+from hashbench.datasets.prepared import opening
+from hashbench.datasets.prepared.building import prepare
 
 HERE = Path(__file__).parent
 
@@ -18,7 +18,7 @@ def contents(folder):
 
 
 def stores():
-    return sorted(path.name for path in prepared.prepared_root().iterdir() if not path.name.startswith("."))
+    return sorted(path.name for path in opening.prepared_root().iterdir() if not path.name.startswith("."))
 
 
 def command(code, *arguments):
@@ -29,7 +29,7 @@ def command(code, *arguments):
 
 PREPARE = """
 image_trees.register_tree(Path(sys.argv[1]), count=int(sys.argv[3]))
-from hashbench.datasets import building
+from hashbench.datasets.prepared import building
 building.CHUNK_BYTES = 4 * 3 * 16 * 16
 building.prepare("tree", data_dir=sys.argv[2], progress=False)
 """

@@ -13,10 +13,11 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
-from hashbench.datasets.base import DataSource, data_source
-from hashbench.datasets.mirflickr import CLASSES as MIRFLICKR_LABELS
+from hashbench.datasets.base import DataSource
+from hashbench.datasets.catalogue import data_source
+from hashbench.datasets.families.mirflickr import CLASSES as MIRFLICKR_LABELS
+from hashbench.datasets.files.releases import Release
 from hashbench.datasets.protocol import Sizes
-from hashbench.datasets.store import Release
 
 SIDES = (20, 24)  # height and width: not square, as the pictures of the releases
 SYNSETS = tuple(f"n{number:08d}" for number in range(1, 101))  # of ImageNet100; not the real ones

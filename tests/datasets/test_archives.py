@@ -14,8 +14,8 @@ import zipfile
 
 import pytest
 
-from hashbench.datasets import archives
-from hashbench.datasets.archives import ImageRelease, Packed, unpack
+from hashbench.datasets.files import archives
+from hashbench.datasets.files.archives import ImageRelease, Packed, unpack
 from hashbench.errors import HashbenchError
 
 NOWHERE = "http://127.0.0.1:9/"  # the discard port: refused at once
@@ -148,7 +148,7 @@ def test_another_archive_and_a_folder_in_the_way(tmp_path):
 
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path):
     code = (
-        "import resource, signal, sys; from pathlib import Path; from hashbench.datasets.archives import unpack\n"
+        "import resource, signal, sys; from pathlib import Path; from hashbench.datasets.files.archives import unpack\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "unpack(Path(sys.argv[1]), Path(sys.argv[2]), marker='a.jpg')"
     )
@@ -164,7 +164,7 @@ def test_a_killed_unpacking_is_never_taken_for_ready_and_starts_cleanly(tmp_path
     path = zipped(tmp_path / "x.zip", {"pics/a.jpg": b"first", **files})
     target = tmp_path / "out" / "pics"
     code = (
-        "import sys; from pathlib import Path; from hashbench.datasets.archives import unpack\n"
+        "import sys; from pathlib import Path; from hashbench.datasets.files.archives import unpack\n"
         "unpack(Path(sys.argv[1]), Path(sys.argv[2]), marker='a.jpg')"
     )
     process = subprocess.Popen([sys.executable, "-c", code, path, target], stderr=subprocess.DEVNULL)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as reference
 
-from hashbench.datasets import kernels_numba
-from hashbench.datasets.augment import (
+from hashbench.datasets.loading import kernels_numba
+from hashbench.datasets.loading.augment import (
     AUGMENTATIONS,
     Parameters,
     augmentation,
@@ -16,8 +16,8 @@ from hashbench.datasets.augment import (
     resize,
     shift,
 )
-from hashbench.datasets.colour import BRIGHTNESS, CONTRAST, HUE, SATURATION, draw_colours, jitter
-from hashbench.datasets.kernels_numba import compiled_resample
+from hashbench.datasets.loading.colour import BRIGHTNESS, CONTRAST, HUE, SATURATION, draw_colours, jitter
+from hashbench.datasets.loading.kernels_numba import compiled_resample
 from hashbench.errors import HashbenchError
 from hashbench.metrics import compiling
 from hashbench.system.seeds import generator
@@ -55,7 +55,7 @@ def test_crops_and_flips_equal_torchvision_sample_by_sample(name, shape, size):
 @pytest.mark.parametrize("numba", [True, False], ids=["numba", "no numba"])
 def test_resized_crops_equal_torchvision_sample_by_sample(name, shape, size, numba, monkeypatch):
     if not numba:
-        monkeypatch.setitem(sys.modules, "hashbench.datasets.kernels_numba", None)
+        monkeypatch.setitem(sys.modules, "hashbench.datasets.loading.kernels_numba", None)
     images = pictures(shape)
     chosen = augmentation(name)
     drawn = chosen.draw(generator(1), len(images), height=shape[1], width=shape[2])
@@ -223,7 +223,7 @@ def test_the_products_resample_where_numba_is_missing(monkeypatch):
     images, drawn = pictures((3, 20, 30), 13), Parameters(boxes_within(20, 30, 10), torch.arange(13) % 3 == 0)
     size = {"height": 16, "width": 16}
     assert torch.equal(resample(images, drawn, **size), compiled_resample(images, drawn, **size))
-    monkeypatch.setitem(sys.modules, "hashbench.datasets.kernels_numba", None)
+    monkeypatch.setitem(sys.modules, "hashbench.datasets.loading.kernels_numba", None)
     assert torch.equal(resample(images, drawn, **size), dense_resample(images, drawn, **size))
 
 

@@ -5,8 +5,8 @@ import shutil
 import pytest
 from image_trees import register_tree, write_tree
 
-from hashbench.datasets import building, prepared
-from hashbench.datasets.building import prepare
+from hashbench.datasets.prepared import building, opening
+from hashbench.datasets.prepared.building import prepare
 from hashbench.storage.files import only_one
 
 
@@ -43,7 +43,7 @@ def interrupted(data_dir, monkeypatch, **options):
 
 
 def workshops():
-    return set(prepared.prepared_root().glob(".tree-*.building"))
+    return set(opening.prepared_root().glob(".tree-*.building"))
 
 
 @pytest.mark.parametrize("was_ready", [False, True])
@@ -57,7 +57,7 @@ def test_what_was_left_of_older_files_is_removed(tree, monkeypatch, was_ready):
     listing.write_text(original)
     made = ready(tree)
     assert workshops() == set()
-    assert [path for path in prepared.prepared_root().iterdir() if path.is_dir()] == [made.folder]
+    assert [path for path in opening.prepared_root().iterdir() if path.is_dir()] == [made.folder]
 
 
 def test_what_is_of_another_process_data_folder_or_size_stays(tree, tmp_path, monkeypatch):

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 import hashbench
-from hashbench.datasets.base import find_protocol, load
-from hashbench.datasets.building import prepare
-from hashbench.datasets.cifar import CIFAR10, CIFAR10_CLASSES, CIFAR100, CIFAR100_CLASSES, read_binary
+from hashbench.datasets.catalogue import find_protocol, load
+from hashbench.datasets.families.cifar import CIFAR10, CIFAR10_CLASSES, CIFAR100, CIFAR100_CLASSES, read_binary
+from hashbench.datasets.prepared.building import prepare
 from hashbench.errors import HashbenchError
 
 CLASSES = ("a", "b", "c", "d")

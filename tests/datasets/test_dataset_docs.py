@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from replicas import picture
 
 from hashbench.cli import main
-from hashbench.datasets import cifar as reader
-from hashbench.datasets.base import data_source
+from hashbench.datasets.catalogue import data_source
+from hashbench.datasets.families import cifar as reader
 from hashbench.datasets.protocol import Sizes
 from hashbench.registry import DATASETS
 
@@ -54,7 +54,7 @@ def test_the_herbarium_of_the_guide_is_prepared(tmp_path):
     (tmp_path / "data" / "herbarium").mkdir(parents=True)
     shutil.make_archive(str(tmp_path / "data/herbarium/sheets"), "zip", tmp_path, "sheets")
     code = (
-        "import herbarium; from hashbench.datasets.building import prepare; from hashbench.datasets.base import load; "
+        "import herbarium; from hashbench.datasets import load, prepare; "
         "prepare('herbarium', data_dir='data', progress=False); print(load('herbarium', data_dir='data').audit.sizes)"
     )
     assert "train=12, query=6, database=12" in run(tmp_path, "-c", code)

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 import hashbench
-from hashbench.datasets.base import Store, data_source, find_protocol, load, one_hot
+from hashbench.datasets.base import Store, one_hot
+from hashbench.datasets.catalogue import data_source, find_protocol, load
 from hashbench.errors import HashbenchError
 from hashbench.registry import DATASETS
 
@@ -27,7 +28,7 @@ aliases = ["sketches-1"]
 READER = """
 import hashbench, numpy as np
 from hashbench.datasets.base import Store, one_hot
-from hashbench.datasets.store import SourceFile
+from hashbench.datasets.files.releases import SourceFile
 
 CLASSES = ("a", "b", "c", "d")
 

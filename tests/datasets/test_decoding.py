@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2.functional import resize
 
-from hashbench.datasets.decoding import decode, inspect
-from hashbench.datasets.imagefiles import ImageFiles
+from hashbench.datasets.files.decoding import decode, inspect
+from hashbench.datasets.files.imagefiles import ImageFiles
 from hashbench.errors import HashbenchError
 
 CHANCE = np.random.default_rng(3)

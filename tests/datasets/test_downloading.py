@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from hashbench.datasets.downloading import download
+from hashbench.datasets.files.downloading import download
 from hashbench.errors import HashbenchError
 
 CONTENT = os.urandom(100_000)
@@ -21,7 +21,7 @@ COMMAND = """
 import signal, sys
 from pathlib import Path
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a background job starts without
-from hashbench.datasets.downloading import download
+from hashbench.datasets.files.downloading import download
 download(sys.argv[1], Path(sys.argv[2]), check=lambda path: None)
 """
 

@@ -9,8 +9,9 @@ from click.testing import CliRunner
 from PIL import Image
 
 from hashbench.cli import main
-from hashbench.datasets.base import Store, load
-from hashbench.datasets.export import export_split
+from hashbench.datasets.base import Store
+from hashbench.datasets.catalogue import load
+from hashbench.datasets.files.export import export_split
 from hashbench.errors import HashbenchError
 
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import replicas
 
-from hashbench.datasets import archives
-from hashbench.datasets.archives import unpack
 from hashbench.datasets.audit import audit, require
-from hashbench.datasets.base import Store, data_source
-from hashbench.datasets.imagefiles import ImageFiles
+from hashbench.datasets.base import Store
+from hashbench.datasets.catalogue import data_source
+from hashbench.datasets.files import archives
+from hashbench.datasets.files.archives import unpack
+from hashbench.datasets.files.imagefiles import ImageFiles
 from hashbench.datasets.splits import split
 from hashbench.errors import HashbenchError
 

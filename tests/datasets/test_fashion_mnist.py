@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
-from hashbench.datasets import fashion_mnist
-from hashbench.datasets.base import Store, load
-from hashbench.datasets.fashion_mnist import CLASSES, FASHION_MNIST, MOSAIC_PARTS, make_mosaics, read_idx
+from hashbench.datasets.base import Store
+from hashbench.datasets.catalogue import load
+from hashbench.datasets.families import fashion_mnist
+from hashbench.datasets.families.fashion_mnist import CLASSES, FASHION_MNIST, MOSAIC_PARTS, make_mosaics, read_idx
 from hashbench.errors import HashbenchError
 
 

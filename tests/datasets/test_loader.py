@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hashbench.datasets.augment import AUGMENTATIONS, augmentation
-from hashbench.datasets.loader import TrainLoader, inference_batches, steps_per_epoch
+from hashbench.datasets.loading.augment import AUGMENTATIONS, augmentation
+from hashbench.datasets.loading.loader import TrainLoader, inference_batches, steps_per_epoch
 from hashbench.errors import HashbenchError
 from hashbench.system.seeds import generator
 

@@ -5,8 +5,8 @@ import logging
 import pytest
 import torch
 
-from hashbench.datasets import streaming
-from hashbench.datasets.streaming import choose_tier
+from hashbench.datasets.loading import streaming
+from hashbench.datasets.loading.streaming import choose_tier
 from hashbench.errors import HashbenchError
 from hashbench.system.memory import host_free_bytes
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hashbench.datasets.store import data_root
+from hashbench.datasets.files.releases import data_root
 from hashbench.errors import HashbenchError
 from hashbench.storage.cache import cache_root
 

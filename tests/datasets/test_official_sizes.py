@@ -8,9 +8,9 @@ import replicas
 from replicas import write
 from test_families import as_store
 
-from hashbench.datasets import imagenet
 from hashbench.datasets.audit import audit, require
-from hashbench.datasets.base import data_source
+from hashbench.datasets.catalogue import data_source
+from hashbench.datasets.families import imagenet
 from hashbench.datasets.splits import split
 from hashbench.errors import HashbenchError
 

@@ -8,9 +8,9 @@ import pytest
 from replicas import picture
 
 import hashbench
-from hashbench.datasets.base import find, find_protocol, load, own_name
-from hashbench.datasets.building import prepare
-from hashbench.datasets.own import own_source
+from hashbench.datasets.catalogue import find, find_protocol, load, own_name
+from hashbench.datasets.families.user_data import own_source
+from hashbench.datasets.prepared.building import prepare
 from hashbench.errors import HashbenchError
 
 SIZE = 12

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from image_trees import register_tree, write_tree
 
-from hashbench.datasets import prepared
-from hashbench.datasets.base import data_source, load
-from hashbench.datasets.building import prepare
-from hashbench.datasets.prepared import open_store
+from hashbench.datasets.catalogue import data_source, load
+from hashbench.datasets.prepared import opening
+from hashbench.datasets.prepared.building import prepare
+from hashbench.datasets.prepared.opening import open_store
 from hashbench.datasets.protocol import Sizes
 from hashbench.errors import HashbenchError
 
@@ -104,22 +104,22 @@ def test_a_record_that_is_torn_or_altered(tree, change, reason):
 def test_a_folder_without_its_record_is_none(tree):
     (tree[1] / "store.json").unlink()
     refuses(tree[1], "store.json cannot be read")
-    assert prepared.state(data_source("tree"), tree[0]) == "preparable"
+    assert opening.state(data_source("tree"), tree[0]) == "preparable"
     with pytest.raises(HashbenchError, match="not prepared"):
         load("tree", data_dir=tree[0])
 
 
 def test_the_state_says_what_there_is_to_do(tree):
     source, (data_dir, folder) = data_source("tree"), tree
-    assert prepared.state(source, data_dir) == "ready"
-    assert prepared.state(source, data_dir.parent) == "missing"
+    assert opening.state(source, data_dir) == "ready"
+    assert opening.state(source, data_dir.parent) == "missing"
     shutil.rmtree(folder)
-    assert prepared.state(source, data_dir) == "preparable"
-    assert prepared.state(data_source("fashion-mosaic"), data_dir) == "ready"  # ships with hashbench
-    assert prepared.state(data_source("cifar10"), data_dir) == "missing"
+    assert opening.state(source, data_dir) == "preparable"
+    assert opening.state(data_source("fashion-mosaic"), data_dir) == "ready"  # ships with hashbench
+    assert opening.state(data_source("cifar10"), data_dir) == "missing"
     (data_dir / "cifar-10-binary.tar.gz").touch()
-    assert prepared.state(data_source("cifar10"), data_dir) == "ready"  # read as it is
-    assert prepared.state(data_source("toy"), data_dir) == ""  # its protocols do not say
+    assert opening.state(data_source("cifar10"), data_dir) == "ready"  # read as it is
+    assert opening.state(data_source("toy"), data_dir) == ""  # its protocols do not say
 
 
 def test_a_protocol_that_changed_is_split_anew(tree):

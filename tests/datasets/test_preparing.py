@@ -15,11 +15,12 @@ from prepared_cases import contents, ready, stores
 from torch import from_numpy
 from torchvision.transforms.v2.functional import resize
 
-from hashbench.datasets import building, prepared
-from hashbench.datasets.base import Store, dataset, load
-from hashbench.datasets.building import prepare
-from hashbench.datasets.imagefiles import ImageFiles
-from hashbench.datasets.store import SourceFile
+from hashbench.datasets.base import Store, dataset
+from hashbench.datasets.catalogue import load
+from hashbench.datasets.files.imagefiles import ImageFiles
+from hashbench.datasets.files.releases import SourceFile
+from hashbench.datasets.prepared import building, opening
+from hashbench.datasets.prepared.building import prepare
 from hashbench.errors import HashbenchError
 
 
@@ -59,7 +60,7 @@ def test_the_store_is_what_a_plain_loop_makes_of_the_files(tree):
 def test_what_was_kept_is_what_would_be_computed(tree, monkeypatch, evaluate_on):
     ready(tree)
     kept = load("tree", data_dir=tree, evaluate_on=evaluate_on)
-    monkeypatch.setattr(prepared.PreparedStore, "kept_split", lambda *_: None)
+    monkeypatch.setattr(opening.PreparedStore, "kept_split", lambda *_: None)
     computed = load("tree", data_dir=tree, evaluate_on=evaluate_on)
     for part in ("train", "query", "database"):
         assert (getattr(kept.split, part) == getattr(computed.split, part)).all()
@@ -222,7 +223,7 @@ def test_what_ships_with_hashbench_is_audited_and_not_kept():
     made = prepare("fashion-mnist-10k", progress=False)
     assert made.folder is None
     assert made.audits["5k"].sizes == (4_000, 1_000, 5_000)
-    assert not prepared.prepared_root().exists()
+    assert not opening.prepared_root().exists()
 
 
 def test_a_reader_may_list_images_without_any_annotation_file(tmp_path, fresh_registry):

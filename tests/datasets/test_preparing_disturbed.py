@@ -14,8 +14,8 @@ import pytest
 from image_trees import register_tree, write_tree
 from prepared_cases import PREPARE, command, contents, ready, stores
 
-from hashbench.datasets import building, prepared
-from hashbench.datasets.base import load
+from hashbench.datasets.catalogue import load
+from hashbench.datasets.prepared import building, opening
 from hashbench.errors import HashbenchError
 
 
@@ -103,7 +103,7 @@ def test_half_a_row_counts_for_nothing(tree, tmp_path, monkeypatch):
         patched.setattr(building, "complete", None)
         with pytest.raises(TypeError):
             ready(tree)
-    (workshop,) = prepared.prepared_root().glob(".tree-*.building")
+    (workshop,) = opening.prepared_root().glob(".tree-*.building")
     for name, cut in (("hashes.npy", 40), ("inputs.npy", 1_000), ("files.npy", 1)):
         with (workshop / name).open("r+b") as file:
             file.truncate(os.path.getsize(workshop / name) - cut)
@@ -220,8 +220,8 @@ def test_a_store_larger_than_memory_is_prepared_and_loaded(tmp_path):
     write_tree(tmp_path / "data", count=count)
     code = """
 import resource, numpy
-from hashbench.datasets.building import prepare
-from hashbench.datasets.base import load
+from hashbench.datasets.prepared.building import prepare
+from hashbench.datasets.catalogue import load
 image_trees.register_tree(Path(sys.argv[1]), count=int(sys.argv[3]), size=int(sys.argv[4]))
 load("fashion-mnist-10k")
 taken = 1024 * int(next(line for line in open("/proc/self/status") if line.startswith("VmData")).split()[1])

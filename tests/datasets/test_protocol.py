@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from hashbench.datasets.base import data_source, find_protocol
+from hashbench.datasets.catalogue import data_source, find_protocol
 from hashbench.datasets.protocol import Sizes, read_protocols
 from hashbench.errors import HashbenchError
 from hashbench.registry import DATASETS
@@ -136,7 +136,7 @@ def test_unknown_names_get_a_suggestion(name, sentence):
 
 def test_reading_protocols_imports_neither_numpy_nor_torch():
     code = (
-        "import sys; from hashbench.datasets.base import data_source; from hashbench.registry import DATASETS; "
+        "import sys; from hashbench.datasets.catalogue import data_source; from hashbench.registry import DATASETS; "
         "assert all(data_source(name).protocols for name in DATASETS); "
         "assert not {'numpy', 'torch'} & set(sys.modules)"
     )

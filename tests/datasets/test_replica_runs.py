@@ -8,10 +8,10 @@ import pytest
 import replicas
 
 import hashbench
-from hashbench.datasets import cars, cifar, fashion_mnist
-from hashbench.datasets.base import load
-from hashbench.datasets.building import prepare
-from hashbench.datasets.store import OfficialFile
+from hashbench.datasets.catalogue import load
+from hashbench.datasets.families import cars, cifar, fashion_mnist
+from hashbench.datasets.files.releases import OfficialFile
+from hashbench.datasets.prepared.building import prepare
 from hashbench.registry import DATASETS
 
 PROTOCOLS = sorted({*replicas.SIZES, "cars@unseen", "cub200@unseen", "nabirds@unseen"})

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from hashbench.datasets import streaming
-from hashbench.datasets.augment import AUGMENTATIONS
-from hashbench.datasets.loader import TrainLoader, inference_batches
-from hashbench.datasets.streaming import OVERRIDE, read_ahead
+from hashbench.datasets.loading import streaming
+from hashbench.datasets.loading.augment import AUGMENTATIONS
+from hashbench.datasets.loading.loader import TrainLoader, inference_batches
+from hashbench.datasets.loading.streaming import OVERRIDE, read_ahead
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (60, 3, 16, 16), dtype=np.uint8)
@@ -146,7 +146,7 @@ def test_no_reader_survives_a_loop_that_ends_early(error, made):
 
 CTRL_C = """
 import numpy as np
-from hashbench.datasets.loader import TrainLoader
+from hashbench.datasets.loading.loader import TrainLoader
 loader = TrainLoader(np.zeros((4000, 64), np.float32), None, batch_size=2, seed=0, device="cpu")
 for epoch in range(10**9):
     for batch in loader.epoch(epoch):
@@ -172,7 +172,7 @@ def test_ctrl_c_ends_the_process(monkeypatch):
 
 CAPPED = """
 import resource, sys, numpy as np, torch
-from hashbench.datasets.loader import TrainLoader, inference_batches
+from hashbench.datasets.loading.loader import TrainLoader, inference_batches
 
 torch.set_num_threads(1)
 path, cap = sys.argv[1], int(sys.argv[2])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hashbench.datasets import base as datasets
+from hashbench.datasets import catalogue as datasets
 from hashbench.errors import HashbenchError
 from hashbench.metrics import pack
 from hashbench.results.blocks import blocks

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hashbench.datasets.store import SourceFile
+from hashbench.datasets.files.releases import SourceFile
 
 if TYPE_CHECKING:
     import numpy as np

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from hashbench.datasets.imagefiles import ImageFiles
+from hashbench.datasets.files.imagefiles import ImageFiles
 from hashbench.errors import HashbenchError
 
 FILTER = "bilinear, antialiased"

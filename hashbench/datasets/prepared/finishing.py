@@ -14,14 +14,15 @@ import numpy as np
 from PIL import features
 from tqdm import tqdm
 
-from hashbench.datasets import prepared
 from hashbench.datasets.audit import audit, audited_split
-from hashbench.datasets.base import EVALUATED_PARTS, DataSource, Split, Store
-from hashbench.datasets.decoding import FILTER
-from hashbench.datasets.imagefiles import ImageFiles
-from hashbench.datasets.prepared import FILES, HASHES, INPUTS, LABELS, NAMES, PART, RECORD, HashedStore
+from hashbench.datasets.base import DataSource, Split, Store
+from hashbench.datasets.catalogue import EVALUATED_PARTS
+from hashbench.datasets.files.decoding import FILTER
+from hashbench.datasets.files.imagefiles import ImageFiles
+from hashbench.datasets.files.releases import SourceFile
+from hashbench.datasets.prepared import opening
+from hashbench.datasets.prepared.opening import FILES, HASHES, INPUTS, LABELS, NAMES, PART, RECORD, HashedStore
 from hashbench.datasets.splits import hold_out
-from hashbench.datasets.store import SourceFile
 from hashbench.errors import HashbenchError
 from hashbench.storage.files import replacing, write_text
 from hashbench.storage.strict_json import document
@@ -65,11 +66,11 @@ def complete(
     )
     splits, refused = _write_splits(folder, store, source, progress)
     record: dict[str, Any] = {
-        "schema": prepared.SCHEMA,
+        "schema": opening.SCHEMA,
         "name": store.name,
         "key": key,
         "root": root,
-        "reader_sha256": prepared.reader_sha256(source),
+        "reader_sha256": opening.reader_sha256(source),
         "sources": [_stated(file) for file in store.sources],
         "official": store.official,
         "size": size,
@@ -84,7 +85,7 @@ def complete(
         "refused": refused,
         "files": {path.name: _described(path) for path in sorted(folder.iterdir())},
     }
-    write_text(folder / RECORD, document({**record, "sha256": prepared.record_digest(record)}))
+    write_text(folder / RECORD, document({**record, "sha256": opening.record_digest(record)}))
 
 
 def _write_splits(
@@ -98,7 +99,7 @@ def _write_splits(
         for protocol in source.protocols:
             parts: Split | None = None
             for evaluate_on in EVALUATED_PARTS:
-                key = prepared.split_key(protocol, evaluate_on)
+                key = opening.split_key(protocol, evaluate_on)
                 try:
                     if parts is None:
                         parts, found = audited_split(store, protocol, evaluate_on)
@@ -109,7 +110,7 @@ def _write_splits(
                     refused[key] = str(error)
                 else:
                     rows = np.concatenate([parts.train, parts.query, parts.database])
-                    _save(folder / prepared.split_file(key), rows)
+                    _save(folder / opening.split_file(key), rows)
                     splits[key] = {
                         "protocol": protocol.name,
                         "evaluate_on": evaluate_on,
@@ -122,7 +123,7 @@ def _write_splits(
 
 def _stated(file: SourceFile) -> dict[str, Any]:
     """Return a source as the record states it: with its size and time of change, by which a later look knows it."""
-    size, changed = prepared.status_of(file.path) or (None, None)
+    size, changed = opening.status_of(file.path) or (None, None)
     path = os.path.abspath(file.path)
     return {"path": path, "digest": file.digest, "expected": file.expected, "bytes": size, "mtime_ns": changed}
 

@@ -8,33 +8,16 @@ every device and for every method, and no step waits for the host.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hashbench.datasets.augment import Parameters, augmentation, resize, to_device, to_unit
-from hashbench.datasets.streaming import choose_tier, resident, row_bytes, streamed
+from hashbench.datasets.loading.augment import Parameters, augmentation, resize, to_device, to_unit
+from hashbench.datasets.loading.batch import Batch
+from hashbench.datasets.loading.streaming import choose_tier, resident, row_bytes, streamed
 from hashbench.errors import HashbenchError
 from hashbench.system.seeds import generator
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What a training step sees."""
-
-    views: tuple[Tensor, ...]  # (n, C, H, W) float32 in [0, 1] each, or (n, width) float32 for vectors
-    labels: Tensor | None  # (n, C) float32, multi-hot
-    index: Tensor  # (n,) int64, positions in the training set
-    epoch: int
-    step: int  # of the whole run
-    whole: int = 0  # samples of the batch over all devices that share it; 0: these are all
-
-    @property
-    def inputs(self) -> Tensor:
-        """The first view."""
-        return self.views[0]
 
 
 class TrainLoader:

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hashbench.datasets.base import DataSource, Split, Store
+from hashbench.datasets.files.releases import SourceFile, data_root
 from hashbench.datasets.protocol import Protocol, Sizes
-from hashbench.datasets.store import SourceFile, data_root
 from hashbench.errors import HashbenchError
 from hashbench.storage.cache import cache_root
 
@@ -209,7 +209,7 @@ def folder_name(name: str, size: int | None, key: str) -> str:
 
 def files_key(files: Any, size: int) -> str:
     """Return what tells two sets of image files at `size` pixels apart, whatever folder they lie in."""
-    from hashbench.datasets.decoding import FILTER
+    from hashbench.datasets.files.decoding import FILTER
 
     return record_digest(
         {

@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hashbench.datasets.annotations import relative_path, source, unreadable
-from hashbench.datasets.archives import ImageRelease, Packed
 from hashbench.datasets.base import dataset, one_hot
-from hashbench.datasets.imagefiles import ImageFiles
+from hashbench.datasets.files.annotations import relative_path, source, unreadable
+from hashbench.datasets.files.archives import ImageRelease, Packed
+from hashbench.datasets.files.imagefiles import ImageFiles
 from hashbench.errors import HashbenchError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ TEST_ANNOTATIONS = "cars_test_annos_withlabels.mat"
 MD5 = {TEST_ANNOTATIONS: "b0a2b23655a3edd16d84508592a98d10"}
 
 
-@dataset("cars", protocols="protocols/cars.toml")
+@dataset("cars", protocols="cars.toml")
 def cars(data_dir: Path | None) -> ImageFiles:
     """Return the 16,185 pictures of Stanford Cars by path, labels (16185, 196), with the official split.
 

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hashbench.datasets.colour import draw_colours, jitter
+from hashbench.datasets.loading.colour import draw_colours, jitter
 from hashbench.errors import unknown
 
 PAD_SHARE = 8  # pad-crop pads by an eighth of the side: 4 pixels at 32
@@ -127,7 +127,7 @@ def resample(images: Tensor, drawn: Parameters, *, height: int, width: int) -> T
     """
     if images.device.type == "cpu":
         try:
-            from hashbench.datasets.kernels_numba import compiled_resample
+            from hashbench.datasets.loading.kernels_numba import compiled_resample
         except ImportError:  # without numba the products do, several times slower
             pass
         else:

@@ -6,10 +6,10 @@ import os
 import re
 from pathlib import Path
 
-from hashbench.datasets.annotations import bad_line, read_lines, source, unreadable
 from hashbench.datasets.base import dataset
-from hashbench.datasets.imagefiles import ImageFiles
-from hashbench.datasets.store import SourceFile, data_root
+from hashbench.datasets.files.annotations import bad_line, read_lines, source, unreadable
+from hashbench.datasets.files.imagefiles import ImageFiles
+from hashbench.datasets.files.releases import SourceFile, data_root
 from hashbench.errors import HashbenchError
 
 FOLDERS = ("imagenet", "ILSVRC2012", "ILSVRC/Data/CLS-LOC", ".")  # below the data root; the first that is there counts
@@ -24,7 +24,7 @@ NUM_CLASSES = 100
 _SYNSET = re.compile(r"(?<![0-9A-Za-z])n[0-9]{8}(?![0-9])")  # as in n00000001/n00000001_23.JPEG
 
 
-@dataset("imagenet100", protocols="protocols/imagenet100.toml")
+@dataset("imagenet100", protocols="imagenet100.toml")
 def imagenet100(data_dir: Path | None) -> ImageFiles:
     """Return the train and validation pictures of HashNet's 100 classes by path, labels (133503, 100).
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hashbench.datasets.base import Store, dataset, one_hot
-from hashbench.datasets.store import Archive, OfficialFile, Release
+from hashbench.datasets.files.releases import Archive, OfficialFile, Release
 
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE  # red, green, blue planes, row by row
@@ -49,13 +49,13 @@ _FINE_LABELS = """
 CIFAR100_CLASSES = tuple(_FINE_LABELS.split())
 
 
-@dataset("cifar10", protocols="protocols/cifar10.toml")
+@dataset("cifar10", protocols="cifar10.toml")
 def cifar10(data_dir: Path | None) -> Store:
     """Return all 60,000 images of CIFAR-10, (60000, 3, 32, 32) uint8, labels (60000, 10)."""
     return read_binary(CIFAR10, data_dir, name="cifar10", classes=CIFAR10_CLASSES, label_bytes=1)
 
 
-@dataset("cifar100", protocols="protocols/cifar100.toml")
+@dataset("cifar100", protocols="cifar100.toml")
 def cifar100(data_dir: Path | None) -> Store:
     """Return all 60,000 images of CIFAR-100, (60000, 3, 32, 32) uint8, with their fine labels (60000, 100)."""
     return read_binary(CIFAR100, data_dir, name="cifar100", classes=CIFAR100_CLASSES, label_bytes=2)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from hashbench.datasets.downloading import download
+from hashbench.datasets.files.downloading import download
 from hashbench.errors import HashbenchError
 from hashbench.storage.cache import cache_root
 

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from hashbench.datasets.annotations import relative_path, source, unreadable
-from hashbench.datasets.archives import ImageRelease, Packed
 from hashbench.datasets.base import dataset
-from hashbench.datasets.imagefiles import ImageFiles
+from hashbench.datasets.files.annotations import relative_path, source, unreadable
+from hashbench.datasets.files.archives import ImageRelease, Packed
+from hashbench.datasets.files.imagefiles import ImageFiles
 from hashbench.errors import HashbenchError
 
 URL = "http://images.cocodataset.org/"
@@ -43,7 +43,7 @@ COCO = ImageRelease(
 )
 
 
-@dataset("coco", protocols="protocols/coco.toml")
+@dataset("coco", protocols="coco.toml")
 def coco(data_dir: Path | None) -> ImageFiles:
     """Return the 122,218 pictures of COCO 2014 that show an annotated object, by path, labels (122218, 80).
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hashbench.datasets.annotations import bad_line, read_lines, relative_path, source
-from hashbench.datasets.imagefiles import ImageFiles
+from hashbench.datasets.files.annotations import bad_line, read_lines, relative_path, source
+from hashbench.datasets.files.imagefiles import ImageFiles
 from hashbench.errors import HashbenchError
 
 if TYPE_CHECKING:

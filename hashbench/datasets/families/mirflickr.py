@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from hashbench.datasets.annotations import bad_line, read_lines, source
-from hashbench.datasets.archives import ImageRelease, Packed
 from hashbench.datasets.base import dataset
-from hashbench.datasets.imagefiles import ImageFiles
+from hashbench.datasets.files.annotations import bad_line, read_lines, source
+from hashbench.datasets.files.archives import ImageRelease, Packed
+from hashbench.datasets.files.imagefiles import ImageFiles
 from hashbench.errors import HashbenchError
 
 URL = "https://press.liacs.nl/mirflickr/mirflickr25k.v3b/"
@@ -41,7 +41,7 @@ MIRFLICKR = ImageRelease(
 )
 
 
-@dataset("mirflickr", protocols="protocols/mirflickr.toml")
+@dataset("mirflickr", protocols="mirflickr.toml")
 def mirflickr(data_dir: Path | None) -> ImageFiles:
     """Return the 25,000 pictures of MIRFlickr-25k by path, im1.jpg first, labels (25000, 38).
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hashbench.datasets.annotations import read_lines, relative_path, source, unreadable
-from hashbench.datasets.archives import ImageRelease, Packed
 from hashbench.datasets.base import dataset
-from hashbench.datasets.imagefiles import ImageFiles
+from hashbench.datasets.files.annotations import read_lines, relative_path, source, unreadable
+from hashbench.datasets.files.archives import ImageRelease, Packed
+from hashbench.datasets.files.imagefiles import ImageFiles
 from hashbench.errors import HashbenchError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ NUSWIDE = ImageRelease(
 )
 
 
-@dataset("nuswide21", protocols="protocols/nuswide21.toml")
+@dataset("nuswide21", protocols="nuswide21.toml")
 def nuswide21(data_dir: Path | None) -> ImageFiles:
     """Return the 195,834 pictures of NUS-WIDE under its 21 most frequent concepts, by path, labels (195834, 21).
 

@@ -7,7 +7,7 @@ import os
 import posixpath
 from pathlib import Path
 
-from hashbench.datasets.store import SourceFile
+from hashbench.datasets.files.releases import SourceFile
 from hashbench.errors import HashbenchError
 
 

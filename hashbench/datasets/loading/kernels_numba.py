@@ -7,13 +7,16 @@ added up as whole lines, by vector instructions and straight into the view.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hashbench.datasets.augment import Parameters
 from hashbench.metrics.compiling import compiled, over_rows
+
+if TYPE_CHECKING:
+    from hashbench.datasets.loading.augment import Parameters
 
 
 @compiled

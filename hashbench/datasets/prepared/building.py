@@ -19,15 +19,16 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from hashbench.datasets import prepared
 from hashbench.datasets.audit import Audit, audited_split
-from hashbench.datasets.base import EVALUATED_PARTS, DataSource, Store, find, require_official
-from hashbench.datasets.decoding import decode, inspect
-from hashbench.datasets.growing import Growing
-from hashbench.datasets.imagefiles import ImageFiles
-from hashbench.datasets.prepared import FILES, HASHES, INPUTS, PreparedStore
+from hashbench.datasets.base import DataSource, Store
+from hashbench.datasets.catalogue import EVALUATED_PARTS, find, require_official
+from hashbench.datasets.files.decoding import decode, inspect
+from hashbench.datasets.files.imagefiles import ImageFiles
+from hashbench.datasets.prepared import opening
+from hashbench.datasets.prepared.appendable_npy import Growing
+from hashbench.datasets.prepared.finishing import complete
+from hashbench.datasets.prepared.opening import FILES, HASHES, INPUTS, PreparedStore
 from hashbench.datasets.protocol import Protocol
-from hashbench.datasets.recording import complete
 from hashbench.errors import HashbenchError
 from hashbench.storage.cache import CACHE_DIR
 from hashbench.storage.files import make_folder, only_one, reported, write_text
@@ -68,14 +69,14 @@ def prepare(
     data = source.read(Path(data_dir).expanduser() if data_dir is not None else None)
     require_official(data, accept_unofficial=accept_unofficial)
     if isinstance(data, ImageFiles):
-        side = size or protocol.image_size or prepared.IMAGE_SIZE
-        build = _Build(source, data, data_dir, side, prepared.files_key(data, side), progress)
+        side = size or protocol.image_size or opening.IMAGE_SIZE
+        build = _Build(source, data, data_dir, side, opening.files_key(data, side), progress)
     elif size is not None:
-        raise prepared.no_size(data)
-    elif not data.sources or None in [prepared.status_of(file.path) for file in data.sources]:
+        raise opening.no_size(data)
+    elif not data.sources or None in [opening.status_of(file.path) for file in data.sources]:
         return _audited(data, None, protocols)
     else:
-        build = _Build(source, data, data_dir, None, _arrays_key(data, prepared.root_of(source, data_dir)), progress)
+        build = _Build(source, data, data_dir, None, _arrays_key(data, opening.root_of(source, data_dir)), progress)
     store = build.run(protocols, on_wait)
     return _audited(store, store.folder, protocols)
 
@@ -105,11 +106,11 @@ class _Build:
 
     @property
     def folder(self) -> Path:
-        return prepared.prepared_root() / prepared.folder_name(self.source.name, self.size, self.key)
+        return opening.prepared_root() / opening.folder_name(self.source.name, self.size, self.key)
 
     @property
     def root(self) -> str:
-        return prepared.root_of(self.source, self.data_dir)
+        return opening.root_of(self.source, self.data_dir)
 
     @property
     def workshop(self) -> Path:
@@ -147,25 +148,25 @@ class _Build:
             )
             self._take_place()
         self._remove_superseded()
-        return prepared.open_store(self.folder)
+        return opening.open_store(self.folder)
 
     def _found(self) -> PreparedStore | None:
         """Return the finished store, None where there is none or it is damaged."""
         try:
-            return prepared.open_store(self.folder)
+            return opening.open_store(self.folder)
         except HashbenchError:
             return None
 
     def _is_current(self, found: PreparedStore, states: np.ndarray | None) -> bool:
         """Whether `found` was made of what lies there now, with all splits that today's protocols ask for."""
         record = found.record
-        asked = {prepared.split_key(p, part) for p in self.source.protocols for part in EVALUATED_PARTS}
+        asked = {opening.split_key(p, part) for p in self.source.protocols for part in EVALUATED_PARTS}
         if asked - record["splits"].keys() - record["refused"].keys():
             return False
         if states is not None and not np.array_equal(np.load(found.folder / FILES), states):
             return False
         # own data have just been read, and the folder's name says what was found
-        return bool(self.source.spelling) or prepared.is_current(record, self.source, self.data_dir)
+        return bool(self.source.spelling) or opening.is_current(record, self.source, self.data_dir)
 
     def _borrow_rows(self, states: np.ndarray) -> None:
         """Begin with the rows of the outdated store, which may still be good.
@@ -259,9 +260,9 @@ class _Build:
 
     def _remove_superseded(self) -> None:
         """Remove stores that were prepared from the same data folder before its files changed."""
-        for folder in prepared.folders(self.source.name, [self.size]):
+        for folder in opening.folders(self.source.name, [self.size]):
             try:
-                record = prepared.read_record(folder)
+                record = opening.read_record(folder)
             except HashbenchError:
                 continue
             if folder != self.folder and record["root"] == self.root:
@@ -269,7 +270,7 @@ class _Build:
 
     def _remove_abandoned(self) -> None:
         """Remove what interrupted preparations left of the same data folder before its files changed."""
-        pattern = prepared.folder_pattern(self.source.name, self.size)
+        pattern = opening.folder_pattern(self.source.name, self.size)
         for workshop in self.folder.parent.glob(f".{pattern}.building"):
             if workshop == self.workshop:
                 continue
@@ -307,9 +308,9 @@ def _check_promises(files: ImageFiles, protocols: Sequence[Protocol], progress: 
 
 def _arrays_key(store: Store, root: str) -> str:
     """Return what tells a set of arrays from those read from other files, or from another folder."""
-    return prepared.record_digest(
+    return opening.record_digest(
         {
-            "schema": prepared.SCHEMA,
+            "schema": opening.SCHEMA,
             "root": root,
             "sources": [file.digest for file in store.sources],
             "labels": sha256(store.labels.tobytes()).hexdigest(),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hashbench.datasets.base import Store, dataset, one_hot
-from hashbench.datasets.store import OfficialFile, Release, SourceFile
+from hashbench.datasets.files.releases import OfficialFile, Release, SourceFile
 from hashbench.errors import HashbenchError
 
 if TYPE_CHECKING:
@@ -29,20 +29,20 @@ FASHION_MNIST = Release(
     hint="Debian's package dataset-fashion-mnist puts it under /usr/share/datasets",
 )
 # The arrays `images` (10000, 28, 28) and `labels` (10000,) of the two official test files, by numpy.savez_compressed.
-EMBEDDED = Path(__file__).parent / "embedded" / "fashion_mnist_10k.npz"
+EMBEDDED = Path(__file__).parents[1] / "embedded" / "fashion_mnist_10k.npz"
 EMBEDDED_SHA256 = "46c9b47966e9afc291aba1bd64716afac6577958abfa11cf099263a9490a8d3b"
 
 MOSAIC_RULE = "mosaic-v1"
 MOSAIC_PARTS = {"test": (1_000, 500), "train": (3_000, 2_000), "database": (6_000, 4_000)}  # pictures, mosaics
 
 
-@dataset("fashion-mnist", protocols="protocols/fashion-mnist.toml")
+@dataset("fashion-mnist", protocols="fashion-mnist.toml")
 def fashion_mnist(data_dir: Path | None) -> Store:
     """Return all 70,000 pictures of Fashion-MNIST, (70000, 1, 28, 28) uint8, labels (70000, 10)."""
     return read_idx(FASHION_MNIST, data_dir, name="fashion-mnist", classes=CLASSES)
 
 
-@dataset("fashion-mnist-10k", protocols="protocols/fashion-mnist-10k.toml")
+@dataset("fashion-mnist-10k", protocols="fashion-mnist-10k.toml")
 def fashion_mnist_10k(data_dir: Path | None) -> Store:
     """Return the embedded test pictures of Fashion-MNIST, (10000, 1, 28, 28) uint8, labels (10000, 10)."""
     images, numbers, source = _read_embedded()
@@ -50,7 +50,7 @@ def fashion_mnist_10k(data_dir: Path | None) -> Store:
     return Store("fashion-mnist-10k", images[:, None], labels, CLASSES, sources=(source,))
 
 
-@dataset("fashion-mosaic", protocols="protocols/fashion-mosaic.toml")
+@dataset("fashion-mosaic", protocols="fashion-mosaic.toml")
 def fashion_mosaic(data_dir: Path | None) -> Store:
     """Return 6,500 mosaics of the embedded pictures, (6500, 1, 28, 28) uint8, multi-hot labels (6500, 10)."""
     images, numbers, source = _read_embedded()

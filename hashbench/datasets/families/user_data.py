@@ -14,13 +14,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hashbench.datasets.annotations import source as file_source
-from hashbench.datasets.annotations import unreadable
 from hashbench.datasets.base import DataSource, Store, one_hot
-from hashbench.datasets.imagefiles import IMAGE_ENDINGS, ImageFiles
-from hashbench.datasets.lists import read_lists
+from hashbench.datasets.files.annotations import source as file_source
+from hashbench.datasets.files.annotations import unreadable
+from hashbench.datasets.files.imagefiles import IMAGE_ENDINGS, ImageFiles
+from hashbench.datasets.files.lists import read_lists
+from hashbench.datasets.files.releases import SourceFile, data_root
 from hashbench.datasets.protocol import Protocol, StatedSizes
-from hashbench.datasets.store import SourceFile, data_root
 from hashbench.errors import HashbenchError
 
 if TYPE_CHECKING:

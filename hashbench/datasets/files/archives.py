@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from hashbench.datasets.downloading import CHUNK_BYTES, download
-from hashbench.datasets.store import data_root
+from hashbench.datasets.files.downloading import CHUNK_BYTES, download
+from hashbench.datasets.files.releases import data_root
 from hashbench.errors import HashbenchError
 from hashbench.storage.files import make_folder, only_one, reported
 

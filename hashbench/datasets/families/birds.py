@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hashbench.datasets.annotations import read_pairs, relative_path, source
-from hashbench.datasets.archives import ImageRelease, Packed
 from hashbench.datasets.base import dataset
-from hashbench.datasets.imagefiles import ImageFiles
+from hashbench.datasets.files.annotations import read_pairs, relative_path, source
+from hashbench.datasets.files.archives import ImageRelease, Packed
+from hashbench.datasets.files.imagefiles import ImageFiles
 from hashbench.errors import HashbenchError
 
 TEXT_FILES = ("classes.txt", "images.txt", "image_class_labels.txt", "train_test_split.txt")
@@ -35,13 +35,13 @@ NABIRDS = ImageRelease(
 )
 
 
-@dataset("cub200", protocols="protocols/cub200.toml")
+@dataset("cub200", protocols="cub200.toml")
 def cub200(data_dir: Path | None) -> ImageFiles:
     """Return the 11,788 pictures of CUB-200-2011 by path, labels (11788, 200), with the official split."""
     return read_birds(CUB200.locate(data_dir) / "CUB_200_2011", name="cub200")
 
 
-@dataset("nabirds", protocols="protocols/nabirds.toml")
+@dataset("nabirds", protocols="nabirds.toml")
 def nabirds(data_dir: Path | None) -> ImageFiles:
     """Return the 48,562 pictures of NABirds by path, labels (48562, 555), with the official split.
 

@@ -1,0 +1,136 @@
+"""Data sets by name: which there are, which protocol a name means, and `load`, which turns a name into a `Dataset`.
+
+Finding a protocol imports neither numpy nor torch; what needs numpy is imported where data are read.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hashbench.datasets.base import Dataset, DataSource, Store
+from hashbench.datasets.protocol import Protocol
+from hashbench.errors import HashbenchError, unknown
+from hashbench.registry import DATASETS
+
+if TYPE_CHECKING:
+    from hashbench.datasets.files.imagefiles import ImageFiles
+
+ACCEPT_UNOFFICIAL = "HASHBENCH_ACCEPT_UNOFFICIAL"
+EVALUATED_PARTS = ("test", "validation")
+OWN_KINDS = ("folder:", "lists:", "arrays:")  # what the names of own data start with, before a path
+OWN_PROTOCOLS = ("given", "auto", "unseen")
+OWN_NEEDS = {  # what own data must be like to have a protocol
+    "given": "'given' is there where the data come with a split.",
+    "unseen": "'unseen' is there where each image has one label, of five classes or more.",
+}
+
+
+def data_source(name: str) -> DataSource:
+    """Return the data set registered as `name`; raises HashbenchError for unknown names."""
+    source = DATASETS.get(name)
+    if not isinstance(source, DataSource):
+        raise HashbenchError(
+            f"The data set '{name}' cannot be used: {source!r} lacks the decorator @hashbench.dataset."
+        )
+    return source
+
+
+def find_protocol(name: str, *, data_dir: str | Path | None = None) -> Protocol:
+    """Return the protocol that `dataset`, `dataset@protocol` or an alias names, without reading any data.
+
+    A bare data set means its first protocol. Of own data (`folder:PATH`, `lists:PATH`, `arrays:PATH`) what is there is
+    read, but for the pixels. Raises HashbenchError with the nearest known name.
+    """
+    return find(name, data_dir)[1]
+
+
+def find(name: str, data_dir: str | Path | None = None) -> tuple[DataSource, Protocol]:
+    """Return the data set and the protocol that a name means, as `find_protocol` does."""
+    if name.startswith(OWN_KINDS):
+        from hashbench.datasets.families.user_data import own_source  # needs numpy
+
+        set_name, wanted = own_name(name)
+        source = own_source(set_name, data_dir)
+    else:
+        set_name, _, wanted = name.partition("@")
+        if set_name not in DATASETS:
+            aliases = _aliases()
+            if name in aliases:
+                return data_source(aliases[name].dataset), aliases[name]
+            hint = "`hashbench list datasets` shows all."
+            if os.path.exists(name):
+                hint = f"Own data are {', '.join(f'{kind}{name}' for kind in OWN_KINDS)}, whatever lies there."
+            raise unknown("data set", set_name or name, [*DATASETS, *aliases], hint=hint)
+        source = data_source(set_name)
+    found = {protocol.name: protocol for protocol in source.protocols}
+    if name == set_name:
+        return source, next(iter(found.values()))
+    if wanted not in found:
+        known = [protocol.full_name for protocol in found.values()]
+        hint = OWN_NEEDS[wanted] if source.spelling else "`hashbench list datasets` shows all."
+        raise unknown("protocol", f"{set_name}@{wanted}", known, hint=hint)
+    return source, found[wanted]
+
+
+def own_name(name: str) -> tuple[str, str]:
+    """Return the two sides of `folder:PATH@protocol`; an "@" in a path is no protocol's."""
+    path, _, protocol = name.rpartition("@")
+    return (path, protocol) if protocol in OWN_PROTOCOLS and path else (name, "")
+
+
+def load(
+    name: str,
+    *,
+    data_dir: str | Path | None = None,
+    evaluate_on: str = "test",
+    accept_unofficial: bool = False,
+    size: int | None = None,
+) -> Dataset:
+    """Return the data set that `name` means, split by its protocol's rule, with the audit of the split.
+
+    A set of image files is opened as it was prepared at `size` pixels (None: the size its protocols state); a set of
+    arrays is read, or opened where it was prepared. On `validation`, a fifth of the train images asks and the other
+    train images are both train and database; the protocol's own query and database images are not used. Raises
+    HashbenchError for unknown names, for missing, damaged or unprepared files, for files that are not the official ones
+    (unless accepted, here or by HASHBENCH_ACCEPT_UNOFFICIAL=1), and for a split that breaks its protocol's promises.
+    """
+    # Imported here because they need numpy, which listing protocols must not wait for.
+    from hashbench.datasets.audit import audited_split
+    from hashbench.datasets.prepared.opening import PreparedStore, open_or_read
+
+    if evaluate_on not in EVALUATED_PARTS:
+        raise unknown("part to evaluate on", evaluate_on, EVALUATED_PARTS)
+    source, protocol = find(name, data_dir)
+    store = open_or_read(source, data_dir, size=size)
+    require_official(store, accept_unofficial=accept_unofficial)
+    kept = store.kept_split(protocol, evaluate_on) if isinstance(store, PreparedStore) else None
+    parts, found = kept or audited_split(store, protocol, evaluate_on)
+    return Dataset(store, protocol, parts, evaluate_on, found)
+
+
+def require_official(data: Store | ImageFiles, *, accept_unofficial: bool) -> None:
+    """Raise HashbenchError where a file of `data` is not the official one and nobody accepts that."""
+    if accept_unofficial or os.environ.get(ACCEPT_UNOFFICIAL, "") not in ("", "0"):
+        return
+    for file in data.sources:
+        if file.official is False:
+            raise HashbenchError(
+                f"{file.path} is not the official file of {data.name}: its checksum is {file.digest} instead of "
+                f"{file.expected}; fetch the official one, or accept it with --accept-unofficial "
+                f"({ACCEPT_UNOFFICIAL}=1), which the results will say."
+            )
+
+
+def _aliases() -> dict[str, Protocol]:
+    found: dict[str, Protocol] = {}
+    for name in DATASETS:
+        try:
+            protocols = data_source(name).protocols
+        except HashbenchError:
+            continue  # a broken plug-in must not hide the names of the others
+        for protocol in protocols:
+            for alias in protocol.aliases:
+                found.setdefault(alias, protocol)
+    return found
