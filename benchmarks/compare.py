@@ -17,7 +17,7 @@ import click
 import numpy as np
 from tabulate import tabulate
 
-from hashbench.metrics.hamming import Histograms
+from hashbench.metrics.histograms import Histograms
 from hashbench.metrics.measures import evaluate_histograms
 from hashbench.results.result import Result
 from hashbench.results.store import RunDirectory

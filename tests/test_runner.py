@@ -21,7 +21,7 @@ from hashbench.datasets import catalogue as datasets
 from hashbench.errors import HashbenchError
 from hashbench.methods.base import DeepMethod, Method, method
 from hashbench.metrics import evaluate_histograms, histograms
-from hashbench.metrics.hamming import Histograms
+from hashbench.metrics.histograms import Histograms
 from hashbench.planning import Settings, plan
 from hashbench.results.store import RunDirectory
 from hashbench.storage.cache import cache_root

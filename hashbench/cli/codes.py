@@ -15,7 +15,7 @@ from hashbench.errors import HashbenchError
 
 if TYPE_CHECKING:
     from hashbench.metrics.evaluation import Scores
-    from hashbench.metrics.shards import Shard
+    from hashbench.metrics.large.shards import Shard
 
 
 def _measuring(function: Callable[..., None]) -> Callable[..., None]:
@@ -71,8 +71,8 @@ def evaluate(
     memory. Codes are bool, {0,1}, {-1,+1}, real values (their signs) or packed bytes; labels are integers or multi-hot.
     """
     from hashbench.metrics import evaluation
-    from hashbench.metrics.files import read_array
-    from hashbench.metrics.shards import Shard
+    from hashbench.metrics.large.files import read_array
+    from hashbench.metrics.large.shards import Shard
     from hashbench.storage.files import make_folder, replacing
 
     if (shard is None) != (output is None) or (own_files and shard is None):
@@ -112,10 +112,10 @@ def evaluate(
 def merge(parts: tuple[Path, ...], per_query: Path | None, **choices: Any) -> None:
     """Measure a database that `evaluate --shard` counted in parts, to the digit as if it had been counted whole."""
     from hashbench.metrics.evaluation import evaluate_parts
-    from hashbench.metrics.parts import Part
+    from hashbench.metrics.large.shard_counts import ShardCounts
 
     with _usable():
-        read = {str(path): Part.read(path) for path in parts}
+        read = {str(path): ShardCounts.read(path) for path in parts}
         scores = evaluate_parts(read, bounds=True, per_query=per_query is not None, **choices)
     _show(scores, per_query)
 

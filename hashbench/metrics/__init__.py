@@ -1,8 +1,9 @@
 """Exact, order-free evaluation of hash codes; knows codes, labels and counts, and nothing else of the project."""
 
 from hashbench.metrics.evaluation import Scores, evaluate
-from hashbench.metrics.files import read_array
-from hashbench.metrics.hamming import Histograms, histograms, pack, unpack
+from hashbench.metrics.hamming import histograms, pack, unpack
+from hashbench.metrics.histograms import Histograms
+from hashbench.metrics.large.files import read_array
 from hashbench.metrics.measures import Evaluation, Measure, evaluate_histograms, parse
 from hashbench.metrics.ranking import Curve
 from hashbench.metrics.statistics import code_statistics

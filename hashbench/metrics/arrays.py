@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from hashbench.metrics.rows import FileRows, Rows, from_file, slices
+from hashbench.metrics.large.rows import FileRows, Rows, from_file, slices
 
 Encoding = Literal["bits", "signs", "real", "packed"]
 LabelKind = Literal["integers", "multi-hot", "packed"]

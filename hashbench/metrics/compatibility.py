@@ -16,8 +16,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from hashbench.metrics.hamming import Histograms, plain_labels
-from hashbench.metrics.rows import Rows
+from hashbench.metrics.histograms import Histograms, plain_labels
+from hashbench.metrics.large.rows import Rows
 
 Mode = Literal["deephash-pytorch", "hashnet", "fire", "dcmh"]
 MODES: tuple[Mode, ...] = get_args(Mode)

@@ -11,12 +11,13 @@ import numpy as np
 from hashbench.metrics import compatibility
 from hashbench.metrics.arrays import Codes, Encoding, LabelKind, Labels, one_class_each, read_codes, read_labels
 from hashbench.metrics.compatibility import MODES, Mode
-from hashbench.metrics.hamming import Backend, Histograms, histograms
+from hashbench.metrics.hamming import Backend, histograms
+from hashbench.metrics.histograms import Histograms
+from hashbench.metrics.large.rows import Rows
+from hashbench.metrics.large.shard_counts import ShardCounts, fingerprint, merged
+from hashbench.metrics.large.shards import Shard, histograms_by_workers
 from hashbench.metrics.measures import Measure, evaluate_histograms, parse
-from hashbench.metrics.parts import Part, fingerprint, merged
 from hashbench.metrics.ranking import Ties
-from hashbench.metrics.rows import Rows
-from hashbench.metrics.shards import Shard, histograms_by_workers
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +108,7 @@ def count_shard(
     workers: int = 1,
     threads: int | None = None,
     progress: Callable[[int], object] = lambda items: None,
-) -> tuple[Part, tuple[str, ...]]:
+) -> tuple[ShardCounts, tuple[str, ...]]:
     """Count one shard of a database, for `evaluate_parts` to bring together; returns it and notes on the arrays.
 
     The arrays hold the whole database, or that shard alone with `own_files`. `measures` only say whether shared labels
@@ -127,11 +128,11 @@ def count_shard(
     given = _Given.recognise(*arrays, encoding=encoding, bits=bits, labels=labels)
     hist = _Counting(_needs_gains(chosen), backend, device, workers, threads, progress).count(given)
     queries = fingerprint(np.asarray(given.query.packed), np.asarray(given.of_query.values))
-    return Part(hist, shard, rows, None if own_files else items, given.database.encoding, queries), given.notes
+    return ShardCounts(hist, shard, rows, None if own_files else items, given.database.encoding, queries), given.notes
 
 
 def evaluate_parts(
-    parts: Mapping[str, Part],
+    parts: Mapping[str, ShardCounts],
     *,
     measures: Iterable[Measure | str] = ("mAP@all",),
     ties: Ties = "expected",

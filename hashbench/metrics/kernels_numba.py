@@ -15,7 +15,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from hashbench.metrics.compiling import compiled, over_rows
-from hashbench.metrics.hamming import Histograms, cores
+from hashbench.metrics.histograms import Histograms, cores
 
 BLOCK = 2048  # distances computed at a time: 8 KB, well inside the first-level cache
 SLOT = np.uint32  # unsigned: a signed index would be checked for counting from the end

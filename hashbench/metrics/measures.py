@@ -16,7 +16,7 @@ import numpy as np
 
 from hashbench.metrics import ranking
 from hashbench.metrics.compatibility import MODES, Mode
-from hashbench.metrics.hamming import Histograms
+from hashbench.metrics.histograms import Histograms
 from hashbench.metrics.ranking import Curve, Denominator, Ties
 
 FORMS = (

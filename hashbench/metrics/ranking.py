@@ -16,7 +16,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from hashbench.metrics.hamming import Histograms
+from hashbench.metrics.histograms import Histograms
 
 Ties = Literal["expected", "optimistic", "pessimistic"]
 Denominator = Literal["R", "hits", "min"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from hashbench.metrics.hamming import Histograms, unpack
+from hashbench.metrics.hamming import unpack
+from hashbench.metrics.histograms import Histograms
 
 TILE = 65_536  # items unpacked at a time; sums of as many products of {-1, +1} are exact in float32
 

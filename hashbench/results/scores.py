@@ -10,7 +10,7 @@ from typing import cast
 import numpy as np
 
 from hashbench.errors import HashbenchError
-from hashbench.metrics.hamming import Histograms
+from hashbench.metrics.histograms import Histograms
 from hashbench.metrics.measures import parse
 from hashbench.metrics.ranking import Ties
 from hashbench.results.result import Result

@@ -1,4 +1,4 @@
-"""Roots, downloads, checksums: hashbench/datasets/store.py."""
+"""Roots, downloads, checksums: hashbench/datasets/files/releases.py."""
 
 import gzip
 import hashlib

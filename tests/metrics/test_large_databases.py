@@ -18,10 +18,10 @@ from metrics_cases import Codes, make_codes
 from hashbench.cli import main
 from hashbench.metrics import evaluate, oracle, pack, read_array
 from hashbench.metrics.arrays import read_codes, read_labels
-from hashbench.metrics.parts import Part
-from hashbench.metrics.parts import merged as merged_histograms
-from hashbench.metrics.rows import FileRows, from_file
-from hashbench.metrics.shards import Shard
+from hashbench.metrics.large.rows import FileRows, from_file
+from hashbench.metrics.large.shard_counts import ShardCounts
+from hashbench.metrics.large.shard_counts import merged as merged_histograms
+from hashbench.metrics.large.shards import Shard
 
 NAMES = ("q", "d", "ql", "dl")
 PAGE = Path(__file__).parents[2] / "docs" / "large-databases.md"
@@ -72,7 +72,7 @@ def test_shards_counted_apart_give_the_values_of_the_whole(files: list[str], cod
         for name in expected:
             assert np.array_equal(merged[name], expected[name])
     distances, shared = oracle.pairwise(codes.query, codes.database, codes.query_labels, codes.database_labels)
-    hist = merged_histograms({part: Part.read(Path(part)) for part in parts})
+    hist = merged_histograms({part: ShardCounts.read(Path(part)) for part in parts})
     for q in range(9):
         assert hist.n[q].tolist() == np.bincount(distances[q], minlength=17).tolist()
         assert hist.r[q].tolist() == np.bincount(distances[q][shared[q] > 0], minlength=17).tolist()
@@ -80,7 +80,7 @@ def test_shards_counted_apart_give_the_values_of_the_whole(files: list[str], cod
 
 def test_processes_count_what_one_counts(files: list[str], multi_label: bool, monkeypatch) -> None:
     arrays = [np.load(name) if multi_label else read_array(name) for name in files]  # in memory, and in files
-    monkeypatch.setattr("hashbench.metrics.shards.SMALLEST", 20)
+    monkeypatch.setattr("hashbench.metrics.large.shards.SMALLEST", 20)
     seen: list[int] = []
     measures = ["mAP@all", "nDCG@10", "mAP@30/fire"]
     settings = {"encoding": "packed", "measures": measures, "per_query": True}

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from hashbench.errors import HashbenchError
-from hashbench.metrics.hamming import Histograms
+from hashbench.metrics.histograms import Histograms
 from hashbench.metrics.measures import parse
 from hashbench.results.baseline import Against
 from hashbench.results.table import Comparison

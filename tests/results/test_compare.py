@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hashbench.errors import HashbenchError
-from hashbench.metrics.hamming import Histograms
+from hashbench.metrics.histograms import Histograms
 from hashbench.metrics.measures import parse
 from hashbench.results.table import Comparison, compare, describe
 

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from hashbench.cli import main
-from hashbench.metrics.hamming import Histograms
+from hashbench.metrics.histograms import Histograms
 from hashbench.results.published import read_published
 
 PAGE = (Path(__file__).parents[2] / "docs" / "comparing.md").read_text()

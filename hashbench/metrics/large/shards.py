@@ -15,8 +15,9 @@ from multiprocessing import get_context, parent_process
 
 import numpy as np
 
-from hashbench.metrics.hamming import Backend, Histograms, cores, histograms
-from hashbench.metrics.rows import Rows
+from hashbench.metrics.hamming import Backend, histograms
+from hashbench.metrics.histograms import Histograms, cores
+from hashbench.metrics.large.rows import Rows
 
 TASKS = 16  # for each worker: so many that all end at about the same time, and that the progress shows
 SMALLEST = 1 << 18  # items that are worth a task of their own

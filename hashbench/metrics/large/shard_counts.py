@@ -11,15 +11,15 @@ from typing import IO, Any
 
 import numpy as np
 
-from hashbench.metrics.files import reading
-from hashbench.metrics.hamming import Histograms
-from hashbench.metrics.shards import Shard
+from hashbench.metrics.histograms import Histograms
+from hashbench.metrics.large.files import reading
+from hashbench.metrics.large.shards import Shard
 
 FORMAT = 1
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class ShardCounts:
     """The histograms of one shard of a database, and what they may be added to.
 
     `rows` are where the shard starts and stops among the `items` of the database, None where its files hold it alone;
@@ -40,7 +40,7 @@ class Part:
         np.savez_compressed(file, about=np.array(json.dumps(about)), **self.hist.arrays())  # type: ignore[arg-type]
 
     @classmethod
-    def read(cls, path: Path) -> Part:
+    def read(cls, path: Path) -> ShardCounts:
         """Return the part in a file; raises ValueError where there is none."""
         if path.suffix != ".npz":
             raise ValueError(f"{path} is not a part: parts are .npz files from `hashbench evaluate --shard`.")
@@ -66,7 +66,7 @@ def fingerprint(codes: np.ndarray, labels: np.ndarray) -> str:
     return both.hexdigest()
 
 
-def merged(parts: Mapping[str, Part]) -> Histograms:
+def merged(parts: Mapping[str, ShardCounts]) -> Histograms:
     """Return the histograms of the whole database from the parts of all its shards, by the name of their files.
 
     Raises ValueError, naming the files, where parts are missing, there twice, or of different queries or databases.
@@ -86,7 +86,7 @@ def merged(parts: Mapping[str, Part]) -> Histograms:
     return total
 
 
-def _difference(a: Part, b: Part) -> str | None:
+def _difference(a: ShardCounts, b: ShardCounts) -> str | None:
     if a.queries != b.queries:
         return "their queries differ in codes or labels"
     if a.hist.bits != b.hist.bits:
@@ -106,7 +106,7 @@ def _difference(a: Part, b: Part) -> str | None:
     return None
 
 
-def _check_complete(parts: Mapping[str, Part]) -> None:
+def _check_complete(parts: Mapping[str, ShardCounts]) -> None:
     files: dict[int, str] = {}
     for name, part in parts.items():
         if part.shard.number in files:
@@ -118,7 +118,7 @@ def _check_complete(parts: Mapping[str, Part]) -> None:
         raise ValueError(f"The parts of {len(missing)} shards are missing: {_some(missing)}; count them first.")
 
 
-def _check_distinct(parts: Mapping[str, Part]) -> None:
+def _check_distinct(parts: Mapping[str, ShardCounts]) -> None:
     """Refuse two shards from files of their own that count the same for every query: one file, named twice."""
     seen: dict[str, str] = {}
     for name, part in parts.items():
