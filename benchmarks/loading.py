@@ -27,7 +27,7 @@ from torchvision import transforms
 from hashbench import recipes
 from hashbench.datasets.loading.loader import TrainLoader
 from hashbench.datasets.loading.streaming import OVERRIDE
-from hashbench.model import float32_as_it_says
+from hashbench.networks.model import float32_as_it_says
 
 BATCH = 128
 

@@ -14,13 +14,13 @@ from torch import nn
 from hashbench import recipes
 from hashbench.datasets.loading.batch import Batch
 from hashbench.datasets.loading.loader import TrainLoader
-from hashbench.methods.base import DeepMethod, Task
-from hashbench.model import make_network
-from hashbench.plugging.loading import resolve_method
+from hashbench.interop.targets import resolve_method
+from hashbench.methods.contract import DeepMethod, Task
+from hashbench.networks.model import make_network
 from hashbench.recipes import Recipe
 from hashbench.registry import BACKBONES
 from hashbench.system import allocator
-from hashbench.training import HashNetwork, Hooks, train
+from hashbench.training.loop import HashNetwork, Hooks, train
 
 CLASSES, BITS = 10, 32
 

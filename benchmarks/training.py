@@ -18,7 +18,7 @@ from steps import Workload, ratio, seconds
 from tabulate import tabulate
 
 from hashbench import recipes
-from hashbench.model import float32_as_it_says
+from hashbench.networks.model import float32_as_it_says
 
 
 def parts(work: Workload) -> dict[str, Callable[[], object]]:

@@ -19,7 +19,7 @@ from hashbench.registry import BACKBONES, DATASETS, EXECUTORS, METHODS, Entry, R
 
 def methods() -> str:
     """Return the table of methods: version, origin, paper and fields, or why one is unavailable."""
-    from hashbench.methods.base import options
+    from hashbench.methods.contract import options
 
     def columns(cls: Any) -> list[Any]:
         fields = ", ".join(f"{name}={field.default}".lower() for name, field in options(cls).items())

@@ -179,10 +179,10 @@ DATASETS: Registry[Any] = Registry(
 BACKBONES: Registry[Any] = Registry(
     "backbone",
     builtin={
-        "identity": "hashbench.backbones:identity",
-        "resnet-small": "hashbench.backbones:resnet_small",
+        "identity": "hashbench.networks.backbones:identity",
+        "resnet-small": "hashbench.networks.backbones:resnet_small",
         **{
-            name: f"hashbench.backbones:{name}"
+            name: f"hashbench.networks.backbones:{name}"
             for name in ("alexnet", "mobilenet_v2", "resnet18", "resnet34", "resnet50", "vgg16", "vit_b_16")
         },
     },

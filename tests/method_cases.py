@@ -3,7 +3,7 @@
 import torch
 
 from hashbench.datasets.loading.batch import Batch
-from hashbench.methods.base import Task
+from hashbench.methods.contract import Task
 
 
 def make_task(classes=10, bits=16, **given) -> Task:

@@ -29,8 +29,8 @@ import torch._dynamo  # what a run imports on its way is here before the forks, 
 import toy_dataset  # noqa: F401  (registers the toy)
 
 import hashbench.metrics.kernels_numba  # noqa: F401
-from hashbench import runner
-from hashbench.planning import Settings, plan
+from hashbench.experiments import runner
+from hashbench.experiments.planning import Settings, plan
 from hashbench.results import store
 from hashbench.storage import locks
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from hashbench.backbones import TorchvisionFactory
 from hashbench.errors import HashbenchError
+from hashbench.networks.backbones import TorchvisionFactory
 from hashbench.registry import BACKBONES
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import hashbench
-from hashbench.centers import IMAGES_PER_CLASS, class_centers, class_similarity
+from hashbench.evaluation.centers import IMAGES_PER_CLASS, class_centers, class_similarity
 from hashbench.results.store import RunDirectory
 
 
@@ -57,6 +57,6 @@ def test_a_buffer_of_that_name_and_another_shape_is_no_center():
             super().__init__()
             self.register_buffer("centers", torch.zeros(7, 20))
 
-    model = hashbench.methods.base.Task(3, 20, False, "vectors", 1, 1, 1, torch.device("cpu"), 0)
+    model = hashbench.methods.contract.Task(3, 20, False, "vectors", 1, 1, 1, torch.device("cpu"), 0)
     labels = np.eye(3, dtype=np.uint8)
     assert class_centers(Clusters(), model, inputs=labels, labels=labels, index=np.arange(3)) == {}

@@ -64,7 +64,7 @@ def test_interrupting_ends_with_one_sentence(hashbench, monkeypatch):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hashbench.runner.execute", interrupt)
+    monkeypatch.setattr("hashbench.experiments.runner.execute", interrupt)
     assert "the same command goes on from here" in hashbench(*TOY, "--bits", "16", code=130).stderr
 
 

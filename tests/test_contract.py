@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 import hashbench
+from hashbench.checks import method_checks, verdict
+from hashbench.checks.verdict import check
 from hashbench.errors import HashbenchError
-from hashbench.methods.base import DeepMethod, Method
-from hashbench.plugging import checking, contract
-from hashbench.plugging.checking import check
+from hashbench.methods.contract import DeepMethod, Method
 from hashbench.registry import METHODS
 
 
@@ -25,8 +25,8 @@ def short(monkeypatch, fresh_methods):
     """Return a function that sets the code lengths to check at, two of them until it is called."""
 
     def at(*bits):
-        monkeypatch.setattr(checking, "BITS", bits)
-        monkeypatch.setattr(contract, "BITS", bits)
+        monkeypatch.setattr(verdict, "BITS", bits)
+        monkeypatch.setattr(method_checks, "BITS", bits)
 
     at(12, 16)
     return at

@@ -178,7 +178,7 @@ def test_each_rank_has_a_device_of_its_own(monkeypatch) -> None:
 
 def test_a_method_that_keeps_what_it_saw_is_left_to_one_device(tmp_path, monkeypatch, fresh_methods) -> None:
     import hashbench
-    from hashbench import planning
+    from hashbench.experiments import planning
 
     @hashbench.method("keeper")
     class Keeper(distributed_runs.Pairs):

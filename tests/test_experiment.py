@@ -5,7 +5,7 @@ import pytest
 
 from hashbench import recipes
 from hashbench.errors import HashbenchError
-from hashbench.experiment import (
+from hashbench.experiments.experiment import (
     Data,
     Experiment,
     grid,

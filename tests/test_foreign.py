@@ -9,20 +9,21 @@ import torch
 from torch import nn
 
 import hashbench
-from hashbench import recipes, runner
-from hashbench.backbones import Identity
+from hashbench import recipes
+from hashbench.checks.verdict import check
 from hashbench.cli import main
 from hashbench.datasets import catalogue as datasets
 from hashbench.datasets.loading.loader import TrainLoader
 from hashbench.errors import HashbenchError
-from hashbench.experiment import parse_value
-from hashbench.methods.base import Task
-from hashbench.plugging.attributes import AttributeState
-from hashbench.plugging.checking import check
-from hashbench.plugging.loading import resolve_method
+from hashbench.experiments import runner
+from hashbench.experiments.experiment import parse_value
+from hashbench.interop.module_state import AttributeState
+from hashbench.interop.targets import resolve_method
+from hashbench.methods.contract import Task
+from hashbench.networks.backbones import Identity
 from hashbench.system.provenance import source_sha256
-from hashbench.training import HashNetwork, Hooks, train
-from hashbench.trainset import TrainSet
+from hashbench.training.loop import HashNetwork, Hooks, train
+from hashbench.training.trainset import TrainSet
 
 pytestmark = pytest.mark.usefixtures("fresh_methods")
 
@@ -99,7 +100,7 @@ def test_the_config_is_the_files_with_what_the_run_knows_better(file):
 
 def test_plain_values_are_fields_and_the_rest_is_not(file):
     cls = resolve_method(f"{file()}:MemoryLoss")
-    assert {*hashbench.methods.base.options(cls)} == {"alpha", "lambda_", "margin", "topK", "source"}
+    assert {*hashbench.methods.contract.options(cls)} == {"alpha", "lambda_", "margin", "topK", "source"}
     assert parse_value(cls, "alpha", "0.5") == 0.5  # although the file says 1
     assert isinstance(parse_value(cls, "alpha", "2"), int)
     method = cls(lambda_=0.7)
@@ -168,7 +169,7 @@ def test_a_training_here_equals_the_loop_of_its_suite(file):
 
 
 def test_keeps_the_contract(file, monkeypatch):
-    monkeypatch.setattr("hashbench.plugging.checking.BITS", (12,))
+    monkeypatch.setattr("hashbench.checks.verdict.BITS", (12,))
     verdict = check(f"{file()}:MemoryLoss")
     assert verdict.ok, verdict.render()
     assert "ok       a resumed training equals an uninterrupted one" in verdict.render()

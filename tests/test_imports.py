@@ -34,8 +34,8 @@ def offenders(folder: str, forbidden: tuple[str, ...], but: tuple[str, ...] = ()
     [
         ("hashbench/metrics", ("hashbench", "baselines"), ("hashbench.metrics",)),
         ("hashbench/datasets", ("hashbench.methods", "baselines"), ()),
-        ("hashbench/methods", ("hashbench.runner", "hashbench.results", "hashbench.cli", "baselines"), ()),
-        ("hashbench/results", ("hashbench.methods", "hashbench.training", "baselines"), ()),
+        ("hashbench/methods", ("hashbench.experiments.runner", "hashbench.results", "hashbench.cli", "baselines"), ()),
+        ("hashbench/results", ("hashbench.methods", "hashbench.training.loop", "baselines"), ()),
         ("hashbench", ("baselines",), ()),
     ],
 )

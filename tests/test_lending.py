@@ -8,15 +8,15 @@ from torch.utils.data import DataLoader, Dataset
 
 import hashbench
 from hashbench import recipes
-from hashbench.backbones import Identity
 from hashbench.datasets.catalogue import load
 from hashbench.datasets.loading.loader import TrainLoader
 from hashbench.errors import HashbenchError
-from hashbench.experiment import resolve_fields
-from hashbench.methods.base import DeepMethod, Task, options
+from hashbench.experiments.experiment import resolve_fields
+from hashbench.methods.contract import DeepMethod, Task, options
 from hashbench.methods.crh import CRH
-from hashbench.training import HashNetwork, Hooks, train
-from hashbench.trainset import TrainSet
+from hashbench.networks.backbones import Identity
+from hashbench.training.loop import HashNetwork, Hooks, train
+from hashbench.training.trainset import TrainSet
 
 CONFIG = {"n_class": 3, "num_train": 60, "epoch": 3, "batch_size": 20, "device": torch.device("cpu"), "bit_list": [16]}
 

@@ -7,8 +7,8 @@ import pytest
 
 from hashbench.cli import main
 from hashbench.errors import HashbenchError
+from hashbench.interop.targets import resolve_method
 from hashbench.methods.crh import CRH
-from hashbench.plugging.loading import resolve_method
 from hashbench.registry import METHODS
 
 pytestmark = pytest.mark.usefixtures("fresh_methods")
@@ -130,9 +130,9 @@ def test_bad_targets_are_one_sentence(file, case):
 def test_check_on_the_command_line(file, monkeypatch):
     from click.testing import CliRunner
 
-    from hashbench.plugging import checking
+    from hashbench.checks import verdict
 
-    monkeypatch.setattr(checking, "BITS", (12,))
+    monkeypatch.setattr(verdict, "BITS", (12,))
     good = CliRunner().invoke(main, ["check", f"{file(METHOD)}:Mine"])
     assert good.exit_code == 0
     assert good.output.startswith("mine version 3, none, from ")

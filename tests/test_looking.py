@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 import hashbench
-from hashbench import looking
 from hashbench.datasets import catalogue as datasets
 from hashbench.results.store import RunDirectory
+from hashbench.training import monitoring
 
 
 def run(tmp_path, **settings):
@@ -46,7 +46,7 @@ def test_modes_and_streams_of_chance_are_put_back(tmp_path):
         torch.rand(1), np.random.rand(), random.random()
         return np.zeros((len(index), 2), np.uint8)
 
-    look = looking.every(1, model, dataset, encode)
+    look = monitoring.every(1, model, dataset, encode)
     torch.manual_seed(0), np.random.seed(0), random.seed(0)
     before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
     assert look(0)["mAP@all"] > 0
@@ -59,5 +59,5 @@ def test_measures_by_shared_labels_are_seen_too(tmp_path):
     dataset = datasets.load("toy")
     graded = replace(dataset, protocol=replace(dataset.protocol, measures=("nDCG@100",), multi_label=True))
     model = hashbench.load(run(tmp_path).path)
-    look = looking.every(1, model, graded, lambda index: np.zeros((len(index), 2), np.uint8))
+    look = monitoring.every(1, model, graded, lambda index: np.zeros((len(index), 2), np.uint8))
     assert 0 < look(0)["nDCG@100"] < 1

@@ -28,7 +28,7 @@ def test_links_lead_somewhere(page):
 
 
 def test_the_method_of_the_guide_works(tmp_path, monkeypatch, fresh_methods):
-    monkeypatch.setattr("hashbench.plugging.checking.BITS", (12,))
+    monkeypatch.setattr("hashbench.checks.verdict.BITS", (12,))
     monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs" / "adding-a-method.md").read_text()
     ((name, code),) = re.findall(r"Save this as `(\w+\.py)`[^`]*```python\n(.*?)```", page, re.DOTALL)

@@ -36,7 +36,7 @@ def test_the_page_has_what_the_tests_look_for():
 
 
 def test_commands_and_files_work_as_written(plugin_installed, tmp_path, monkeypatch, fresh_methods, capsys):
-    monkeypatch.setattr("hashbench.plugging.checking.BITS", (12,))
+    monkeypatch.setattr("hashbench.checks.verdict.BITS", (12,))
     monkeypatch.chdir(tmp_path)
     for name, text in FILES.items():
         Path(name).write_text(text)

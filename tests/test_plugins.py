@@ -124,10 +124,10 @@ def test_the_example_keeps_the_contract_under_the_name_in_its_project_file(monke
     import tomllib
 
     monkeypatch.syspath_prepend(EXAMPLE / "src")
-    monkeypatch.setattr("hashbench.plugging.checking.BITS", (12,))
+    monkeypatch.setattr("hashbench.checks.verdict.BITS", (12,))
     project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]
     ((name, target),) = project["entry-points"]["hashbench.methods"].items()
-    from hashbench.plugging.checking import check
+    from hashbench.checks.verdict import check
 
     verdict = check(target)
     assert verdict.ok, verdict.render()

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 import hashbench
-from hashbench.plugging.loading import resolve_method
+from hashbench.interop.targets import resolve_method
 from hashbench.system.provenance import _checkout, provenance
 
 ROOT = Path(__file__).parents[1]
 METHOD = """
 import hashbench
-from hashbench.methods.base import DeepMethod
+from hashbench.methods.contract import DeepMethod
 
 @hashbench.method("checked-out")
 class CheckedOut(DeepMethod):

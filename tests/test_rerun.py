@@ -6,10 +6,10 @@ import json
 import pytest
 
 import hashbench
-from hashbench import computing, runner
 from hashbench.errors import HashbenchError
-from hashbench.methods.base import DeepMethod, method
-from hashbench.planning import Request, Settings, plan, plan_of
+from hashbench.experiments import phases, runner
+from hashbench.experiments.planning import Request, Settings, plan, plan_of
+from hashbench.methods.contract import DeepMethod, method
 from hashbench.results.store import RunDirectory
 
 
@@ -88,13 +88,15 @@ def test_a_cell_that_failed_in_another_process_of_the_sweep_is_not_tried_again(s
 
 def test_stale_results_are_shown_and_kept_unless_asked_for(settings, computed, monkeypatch):
     swept(settings, methods=["crh"])
-    monkeypatch.setattr("hashbench.planning.source_sha256", lambda cls: hashlib.sha256(b"changed").hexdigest())
+    monkeypatch.setattr(
+        "hashbench.experiments.planning.source_sha256", lambda cls: hashlib.sha256(b"changed").hexdigest()
+    )
     made, outcome = swept(settings, methods=["crh"], bits=(16, 24, 32))
     assert computed == [("crh", 16), ("crh", 24), ("crh", 32)]
     assert states(made) == ["stale", "stale", "stale"]  # the new one too: what made it is not what we say there is
     assert "has changed since, but not its version" in made.cells[0].standing.note
     before = [result.provenance["started"] for result in outcome.results]
-    monkeypatch.setattr(computing, "provenance", lambda *a, **k: {"started": "anew", "source_sha256": "0"})
+    monkeypatch.setattr(phases, "provenance", lambda *a, **k: {"started": "anew", "source_sha256": "0"})
     _, outcome = swept(settings, "stale", methods=["crh"])
     assert [result.provenance["started"] for result in outcome.results] == ["anew", "anew"]
     assert "anew" not in before
@@ -136,7 +138,7 @@ def test_the_old_result_stays_until_the_new_one_is_whole(settings, monkeypatch, 
 
     with monkeypatch.context() as patch:
         if when == "while computing":
-            patch.setattr(computing, "evaluate_histograms", dies)
+            patch.setattr(phases, "evaluate_histograms", dies)
         elif when == "before the old result goes":
             patch.setattr(RunDirectory, "adopt", dies)
         else:

@@ -14,10 +14,10 @@ import pytest
 import torch
 
 import hashbench
-from hashbench import runner
 from hashbench.errors import HashbenchError
-from hashbench.methods.base import DeepMethod, method
-from hashbench.planning import Settings, plan
+from hashbench.experiments import runner
+from hashbench.experiments.planning import Settings, plan
+from hashbench.methods.contract import DeepMethod, method
 from hashbench.results.store import RunDirectory, find_runs
 from hashbench.storage.tensorfiles import save
 from hashbench.system import allocator

@@ -16,15 +16,16 @@ import torch
 from toy_dataset import ToyBackbone, toy
 
 import hashbench
-from hashbench import preparation, runner
 from hashbench.datasets import catalogue as datasets
 from hashbench.errors import HashbenchError
-from hashbench.methods.base import DeepMethod, Method, method
+from hashbench.experiments import runner
+from hashbench.experiments.planning import Settings, plan
+from hashbench.methods.contract import DeepMethod, Method, method
 from hashbench.metrics import evaluate_histograms, histograms
 from hashbench.metrics.histograms import Histograms
-from hashbench.planning import Settings, plan
 from hashbench.results.store import RunDirectory
 from hashbench.storage.cache import cache_root
+from hashbench.training import preparation
 
 
 @pytest.fixture
@@ -135,7 +136,7 @@ def test_frozen_features_are_computed_once_for_all_runs(frozen):
 
 
 def test_killed_feature_computation_goes_on(frozen, monkeypatch):
-    from hashbench import features
+    from hashbench.training import features
 
     monkeypatch.setattr(features, "ROWS_AT_A_TIME", 40)
     seen = []

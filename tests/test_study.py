@@ -53,8 +53,8 @@ def test_what_is_committed_is_as_stored():
 
 @pytest.mark.parametrize("path", sorted((ROOT / "studies").rglob("*.toml")), ids=lambda path: path.name)
 def test_every_row_of_a_sweep_names_fields_that_exist(path):
-    from hashbench.experiment import parse_row, parse_value
-    from hashbench.methods.base import options
+    from hashbench.experiments.experiment import parse_row, parse_value
+    from hashbench.methods.contract import options
     from hashbench.registry import METHODS
 
     for row in tomllib.loads(path.read_text())["method"]:

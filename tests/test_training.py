@@ -8,11 +8,11 @@ from torch import nn
 
 import hashbench
 from hashbench import recipes
-from hashbench.backbones import Identity
 from hashbench.datasets.loading.loader import TrainLoader, inference_batches
 from hashbench.errors import HashbenchError
-from hashbench.methods.base import DeepMethod, Task
-from hashbench.training import HashNetwork, Hooks, train
+from hashbench.methods.contract import DeepMethod, Task
+from hashbench.networks.backbones import Identity
+from hashbench.training.loop import HashNetwork, Hooks, train
 
 COUNT, WIDTH, CLASSES, BITS = 50, 6, 3, 8
 RECIPE = recipes.load("scratch", overrides={"epochs": 3, "batch_size": 16, "augment": "none"}, multi_label=False)
@@ -258,7 +258,7 @@ def test_a_compiled_network_trains_the_same_weights(monkeypatch):
 def test_no_step_waits_for_the_gpu(tier, monkeypatch):
     """Whatever waits inside an epoch raises here; the losses come to the host only at its end."""
     monkeypatch.setenv("HASHBENCH_LOADER", tier)
-    monkeypatch.setattr("hashbench.training.CHECK_SECONDS", float("inf"))
+    monkeypatch.setattr("hashbench.training.loop.CHECK_SECONDS", float("inf"))
     spy, network, arguments = made()
     inputs, labels = arguments["data"].inputs, arguments["data"].labels.numpy()
     loader = TrainLoader(inputs, labels, batch_size=16, seed=0, device="cuda")

@@ -30,7 +30,7 @@ def check(target: str) -> None:
 
     TARGET is a registered name, or a class in a module or a file, whose code is then run.
     """
-    from hashbench.plugging.checking import check as check_method
+    from hashbench.checks.verdict import check as check_method
 
     verdict = check_method(target)
     click.echo(verdict.render())

@@ -128,8 +128,8 @@ def merge(parts: tuple[Path, ...], per_query: Path | None, **choices: Any) -> No
 @click.option("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")
 def encode(run: Path, folder: Path, output: Path, method: str | None, device: str) -> None:
     """Encode the images in FOLDER with the model of RUN into packed codes and file names (.npz)."""
-    from hashbench import runner
-    from hashbench.encoding import encode_folder
+    from hashbench.evaluation.folders import encode_folder
+    from hashbench.experiments import runner
 
     count = encode_folder(runner.load(run, method=method, device=device), folder, output, progress=sys.stderr.isatty())
     click.echo(f"{output}: codes of {count:,} images.")

@@ -13,8 +13,8 @@ from hashbench.errors import HashbenchError
 
 if TYPE_CHECKING:
     from hashbench.executors.base import Executor
-    from hashbench.planning import Cell, Plan
-    from hashbench.runner import Outcome
+    from hashbench.experiments.planning import Cell, Plan
+    from hashbench.experiments.runner import Outcome
 
 
 def executor_options(function: Callable[..., None]) -> Callable[..., None]:

@@ -52,7 +52,7 @@ def verify(runs: tuple[Path, ...], data_dir: Path | None, accept_unofficial: boo
     """
     from tqdm import tqdm
 
-    from hashbench import verification
+    from hashbench.evaluation import verification
     from hashbench.results.store import find_runs
 
     results, problems = find_runs(runs or (Path("runs"),))

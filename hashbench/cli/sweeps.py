@@ -15,7 +15,7 @@ from hashbench.cli.executing import Elsewhere, executor_options
 from hashbench.errors import HashbenchError
 
 if TYPE_CHECKING:
-    from hashbench.planning import Cell, Plan, Rerun
+    from hashbench.experiments.planning import Cell, Plan, Rerun
     from hashbench.storage.locks import Held
 
 
@@ -88,7 +88,7 @@ def run(
     Finished runs are loaded, not repeated; an interrupted run goes on from its last epoch. Several processes may
     work on one sweep, also from other machines that share the folder: each cell is computed once.
     """
-    from hashbench.experiment import parse_bits, parse_settings
+    from hashbench.experiments.experiment import parse_bits, parse_settings
 
     lengths = parse_bits(bits)  # what costs nothing to check is checked before torch is imported
     chosen = [*settings_of(context), *settings, *(["recipe.compile=true"] if compiled else [])]
@@ -96,9 +96,9 @@ def run(
     method_names, dataset_names = names("--method", methods), names("--dataset", datasets)
     elsewhere = Elsewhere.of(executor, workers, [*executor_settings_of(context), *executor_settings])
 
-    from hashbench import planning, runner
+    from hashbench.experiments import planning, runner
+    from hashbench.experiments.runner import reason_of
     from hashbench.results.table import Comparison
-    from hashbench.runner import reason_of
     from hashbench.system import distributed
 
     if elsewhere is not None and not distributed.team().alone:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hashbench.errors import HashbenchError, unknown
-from hashbench.experiment import parse_value
-from hashbench.planning import Request, Settings
+from hashbench.experiments.experiment import parse_value
+from hashbench.experiments.planning import Request, Settings
 from hashbench.registry import EXECUTORS
 from hashbench.results.standing import Trace
 from hashbench.storage.strict_json import dumps, loads

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from hashbench.errors import HashbenchError
 from hashbench.executors.base import BEAT, Done, Errand, Executor, Sweep
 from hashbench.executors.worker import Worker
-from hashbench.planning import resolve_device
+from hashbench.experiments.planning import resolve_device
 
 DEATHS = 2  # so many workers may a cell cost
 READY = "ready"

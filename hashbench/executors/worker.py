@@ -11,8 +11,8 @@ from functools import lru_cache
 
 from hashbench.errors import HashbenchError
 from hashbench.executors.base import Done, Errand, Sweep
-from hashbench.planning import plan_of
-from hashbench.runner import WAIT, reason_of, run_cell
+from hashbench.experiments.planning import plan_of
+from hashbench.experiments.runner import WAIT, reason_of, run_cell
 from hashbench.storage.locks import Held, Watch
 from hashbench.system import allocator
 

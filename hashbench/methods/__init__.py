@@ -10,11 +10,11 @@ __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
         "Batch": "hashbench.datasets.loading.batch",
-        "DeepMethod": "hashbench.methods.base",
-        "Method": "hashbench.methods.base",
-        "Task": "hashbench.methods.base",
-        "Tools": "hashbench.methods.base",
-        "TrainingData": "hashbench.methods.base",
+        "DeepMethod": "hashbench.methods.contract",
+        "Method": "hashbench.methods.contract",
+        "Task": "hashbench.methods.contract",
+        "Tools": "hashbench.methods.contract",
+        "TrainingData": "hashbench.methods.contract",
         "balanced_words": "hashbench.methods.codebooks",
         "distances": "hashbench.methods.codebooks",
         "distinct_words": "hashbench.methods.codebooks",
@@ -22,8 +22,8 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "hadamard_words": "hashbench.methods.codebooks",
         "majority": "hashbench.methods.codebooks",
         "max_distance_words": "hashbench.methods.codebooks",
-        "method": "hashbench.methods.base",
-        "option": "hashbench.methods.base",
+        "method": "hashbench.methods.contract",
+        "option": "hashbench.methods.contract",
         "random_words": "hashbench.methods.codebooks",
         "spaced_words": "hashbench.methods.codebooks",
         "spread": "hashbench.methods.codebooks",
@@ -33,13 +33,6 @@ __getattr__, __dir__, __all__ = lazy_exports(
 
 if TYPE_CHECKING:
     from hashbench.datasets.loading.batch import Batch as Batch
-    from hashbench.methods.base import DeepMethod as DeepMethod
-    from hashbench.methods.base import Method as Method
-    from hashbench.methods.base import Task as Task
-    from hashbench.methods.base import Tools as Tools
-    from hashbench.methods.base import TrainingData as TrainingData
-    from hashbench.methods.base import method as method
-    from hashbench.methods.base import option as option
     from hashbench.methods.codebooks import balanced_words as balanced_words
     from hashbench.methods.codebooks import distances as distances
     from hashbench.methods.codebooks import distinct_words as distinct_words
@@ -51,3 +44,10 @@ if TYPE_CHECKING:
     from hashbench.methods.codebooks import spaced_words as spaced_words
     from hashbench.methods.codebooks import spread as spread
     from hashbench.methods.codebooks import widest as widest
+    from hashbench.methods.contract import DeepMethod as DeepMethod
+    from hashbench.methods.contract import Method as Method
+    from hashbench.methods.contract import Task as Task
+    from hashbench.methods.contract import Tools as Tools
+    from hashbench.methods.contract import TrainingData as TrainingData
+    from hashbench.methods.contract import method as method
+    from hashbench.methods.contract import option as option

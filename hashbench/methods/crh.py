@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hashbench.datasets.loading.batch import Batch
-from hashbench.methods.base import DeepMethod, Task, method, option
 from hashbench.methods.codebooks import distinct_words, spread, widest
+from hashbench.methods.contract import DeepMethod, Task, method, option
 
 
 @method("crh", paper="arXiv:2511.12162", version=1)

@@ -6,8 +6,8 @@ from baselines.csq import CSQ
 from baselines.dpn import DPN
 from baselines.shc import SHC
 from hashbench import recipes
+from hashbench.experiments.planning import Settings, plan
 from hashbench.methods.crh import CRH
-from hashbench.planning import Settings, plan
 
 PUBLISHED = {
     CRH: {"backbone": "resnet34", "optimizer": "adam", "learning_rate": 1e-4, "betas": (0.5, 0.999), "batch_size": 128,

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from hashbench import runner
-from hashbench.planning import Settings, plan
+from hashbench.experiments import runner
+from hashbench.experiments.planning import Settings, plan
 from hashbench.results.store import RunDirectory
 
 HERE = Path(__file__).parent

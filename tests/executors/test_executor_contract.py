@@ -7,11 +7,11 @@ from importlib.util import find_spec
 import pytest
 from click.testing import CliRunner
 
-from hashbench import runner
 from hashbench.cli import main
 from hashbench.errors import HashbenchError
 from hashbench.executors.base import Errand, Sweep, make_executor
 from hashbench.executors.sweeping import execute_on
+from hashbench.experiments import runner
 from hashbench.listing import executors
 from hashbench.registry import EXECUTORS
 from hashbench.results.standing import Trace

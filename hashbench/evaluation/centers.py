@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from hashbench.methods.base import Method, Task
+from hashbench.methods.contract import Method, Task
 from hashbench.metrics import pack
 
 IMAGES_PER_CLASS = 100  # enough for a mean, and little to read of a data set that is larger than memory

@@ -16,14 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from hashbench import recipes
-from hashbench.backbones import backbone
 from hashbench.datasets.loading.loader import TrainLoader
-from hashbench.experiment import Data, Experiment, resolve_fields
-from hashbench.methods.base import DeepMethod, Method, options
-from hashbench.model import Model, task_of
-from hashbench.preparation import RecipeTools
-from hashbench.training import Hooks, train
-from hashbench.trainset import TrainSet
+from hashbench.experiments.experiment import Data, Experiment, resolve_fields
+from hashbench.methods.contract import DeepMethod, Method, options
+from hashbench.networks.backbones import backbone
+from hashbench.networks.model import Model, task_of
+from hashbench.training.loop import Hooks, train
+from hashbench.training.preparation import RecipeTools
+from hashbench.training.trainset import TrainSet
 
 CLASSES = 5
 SHAPE = (3, 8, 8)  # as vectors longer than the longest code, which PCA needs

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from hashbench.experiment import parse_value, setting_text
-from hashbench.methods.base import DeepMethod, Method, options
-from hashbench.model import Model, restored
-from hashbench.plugging.trials import CLASSES, CPU, EPOCHS, NUM_QUERIES, Case, Interrupted
+from hashbench.checks.toy_runs import CLASSES, CPU, EPOCHS, NUM_QUERIES, Case, Interrupted
+from hashbench.experiments.experiment import parse_value, setting_text
+from hashbench.methods.contract import DeepMethod, Method, options
+from hashbench.networks.model import Model, restored
 from hashbench.storage.strict_json import canonical
 
 BITS = (12, 16, 48, 64)

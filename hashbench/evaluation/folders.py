@@ -15,7 +15,7 @@ from hashbench.datasets.files.imagefiles import IMAGE_ENDINGS
 from hashbench.datasets.loading.augment import resize, to_unit
 from hashbench.errors import HashbenchError
 from hashbench.metrics.hamming import pack
-from hashbench.model import Model
+from hashbench.networks.model import Model
 from hashbench.storage.files import replacing
 
 BATCH = 256

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from hashbench.datasets.loading.batch import Batch
 from hashbench.errors import HashbenchError
-from hashbench.methods.base import DeepMethod, Task, TrainingData
+from hashbench.methods.contract import DeepMethod, Task, TrainingData
 from hashbench.recipes import Recipe
 from hashbench.storage.tensorfiles import save
 from hashbench.system import seeds

@@ -12,24 +12,24 @@ from typing import Any
 import numpy as np
 import torch
 
-from hashbench import looking, preparation
-from hashbench.backbones import file_sha256
-from hashbench.centers import class_centers
-from hashbench.counting import count, encode_rows
 from hashbench.datasets.base import Dataset
 from hashbench.datasets.loading.loader import TrainLoader
-from hashbench.experiment import ENGINE, Experiment, changed_fields, recipe_label
-from hashbench.features import features
-from hashbench.methods.base import DeepMethod, Method, options
+from hashbench.evaluation.centers import class_centers
+from hashbench.evaluation.encoding import count, encode_rows
+from hashbench.experiments.experiment import ENGINE, Experiment, changed_fields, recipe_label
+from hashbench.methods.contract import DeepMethod, Method, options
 from hashbench.metrics import code_statistics, evaluate_histograms
-from hashbench.model import Model, task_of
+from hashbench.networks.backbones import file_sha256
+from hashbench.networks.model import Model, task_of
 from hashbench.registry import BACKBONES, METHODS
 from hashbench.results.store import Result, RunDirectory
 from hashbench.system.distributed import ALONE, Team, join
 from hashbench.system.memory import peak_memory_mb, reset_peak_memory
 from hashbench.system.provenance import provenance
-from hashbench.training import Hooks, Progress, train
-from hashbench.trainset import TrainSet
+from hashbench.training import monitoring, preparation
+from hashbench.training.features import features
+from hashbench.training.loop import Hooks, Progress, train
+from hashbench.training.trainset import TrainSet
 
 MEASURES = ("mAP@all", "mAP@1000/hits", "mAP@1000/R", "mAP@1000/min", "P@100", "P@1000", "R@1000")
 BALLS_AND_CURVES = ("P@H<=2", "R@H<=2", "PR", "PR@k")
@@ -60,7 +60,7 @@ def compute(
         prepared = preparation.prepare(experiment, task, data, bar=title and f"{title} prepare")
     with clock("train"):
         model = Model(experiment, task, data.width, prepared.tensors)
-        look = looking.every(eval_every, model, dataset, partial(encode_rows, model, inputs, team=ALONE))
+        look = monitoring.every(eval_every, model, dataset, partial(encode_rows, model, inputs, team=ALONE))
         trained = _fit(model, data, directory, title, look)
     with clock("encode"):
         query, database = (encode_rows(model, inputs, part, team) for part in (split.query, split.database))
@@ -106,7 +106,7 @@ def compute(
     )
 
 
-def _fit(model: Model, data: TrainSet, directory: RunDirectory, title: str | None, look: looking.Look) -> Progress:
+def _fit(model: Model, data: TrainSet, directory: RunDirectory, title: str | None, look: monitoring.Look) -> Progress:
     if model.network is None:
         started = time.perf_counter()
         if data.team.leads:

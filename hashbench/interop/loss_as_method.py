@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from hashbench.datasets.loading.batch import Batch
 from hashbench.errors import HashbenchError
-from hashbench.methods.base import DeepMethod, Task, method, option
-from hashbench.plugging.attributes import AttributeState
+from hashbench.interop.module_state import AttributeState
+from hashbench.methods.contract import DeepMethod, Task, method, option
 from hashbench.registry import METHODS
 from hashbench.system import seeds
 

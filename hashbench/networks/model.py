@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from hashbench.datasets.loading.augment import resize, to_unit
 from hashbench.datasets.loading.loader import steps_per_epoch
 from hashbench.errors import HashbenchError
-from hashbench.experiment import Experiment
-from hashbench.features import FixedBackbone, Flatten, input_shape
-from hashbench.methods.base import DeepMethod, Method, Task
+from hashbench.experiments.experiment import Experiment
+from hashbench.methods.contract import DeepMethod, Method, Task
 from hashbench.recipes import Recipe
 from hashbench.registry import BACKBONES, METHODS
 from hashbench.storage.tensorfiles import save
 from hashbench.system import seeds
-from hashbench.training import HashNetwork
+from hashbench.training.features import FixedBackbone, Flatten, input_shape
+from hashbench.training.loop import HashNetwork
 
 ENCODE_BATCH = 512
 

@@ -10,10 +10,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from hashbench.errors import HashbenchError
-from hashbench.methods.base import DeepMethod, Method
-from hashbench.model import task_of
-from hashbench.plugging.contract import (
+from hashbench.checks.method_checks import (
     BITS,
     DEEP_CHECKS,
     FITTED_CHECKS,
@@ -22,8 +19,11 @@ from hashbench.plugging.contract import (
     overrides_prepare,
     wrong_form,
 )
-from hashbench.plugging.loading import resolve_method
-from hashbench.plugging.trials import CPU, Case
+from hashbench.checks.toy_runs import CPU, Case
+from hashbench.errors import HashbenchError
+from hashbench.interop.targets import resolve_method
+from hashbench.methods.contract import DeepMethod, Method
+from hashbench.networks.model import task_of
 from hashbench.registry import METHODS
 
 

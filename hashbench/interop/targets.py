@@ -16,8 +16,8 @@ from typing import Any
 from torch import nn
 
 from hashbench.errors import HashbenchError, unknown
-from hashbench.methods.base import Method
-from hashbench.plugging.foreign import method_from_loss
+from hashbench.interop.loss_as_method import method_from_loss
+from hashbench.methods.contract import Method
 from hashbench.registry import METHODS, THIS_PROCESS, Origin
 
 

@@ -8,7 +8,7 @@ import torch
 from hashbench.datasets.base import Dataset
 from hashbench.datasets.loading.loader import inference_batches
 from hashbench.metrics import Histograms, histograms, pack
-from hashbench.model import ENCODE_BATCH, Model
+from hashbench.networks.model import ENCODE_BATCH, Model
 from hashbench.system.distributed import Team
 
 

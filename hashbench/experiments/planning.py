@@ -13,7 +13,7 @@ import torch
 from hashbench.datasets import catalogue
 from hashbench.datasets.base import Dataset
 from hashbench.errors import HashbenchError, unknown
-from hashbench.experiment import (
+from hashbench.experiments.experiment import (
     Data,
     Experiment,
     grid,
@@ -23,9 +23,9 @@ from hashbench.experiment import (
     resolve_recipe,
     setting_text,
 )
-from hashbench.methods.base import DeepMethod, Method, Task, options
-from hashbench.model import is_split, task_of
-from hashbench.plugging.loading import resolve_method
+from hashbench.interop.targets import resolve_method
+from hashbench.methods.contract import DeepMethod, Method, Task, options
+from hashbench.networks.model import is_split, task_of
 from hashbench.recipes import PAPER, Recipe
 from hashbench.registry import BACKBONES
 from hashbench.results.standing import NOTHING, Standing, Trace, is_stale, standing, trace

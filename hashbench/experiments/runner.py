@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 
-from hashbench.computing import compute
 from hashbench.errors import HashbenchError
-from hashbench.experiment import Experiment
-from hashbench.model import Model, float32_as_it_says, restored
-from hashbench.planning import Cell, Plan, Settings, plan, resolve_device
-from hashbench.plugging.loading import resolve_method
+from hashbench.experiments.experiment import Experiment
+from hashbench.experiments.phases import compute
+from hashbench.experiments.planning import Cell, Plan, Settings, plan, resolve_device
+from hashbench.interop.targets import resolve_method
+from hashbench.networks.model import Model, float32_as_it_says, restored
 from hashbench.registry import METHODS
 from hashbench.results.progress import record_sweep
 from hashbench.results.store import Result, RunDirectory

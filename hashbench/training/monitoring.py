@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from hashbench.counting import count
 from hashbench.datasets.base import Dataset
+from hashbench.evaluation.encoding import count
 from hashbench.metrics import evaluate_histograms
-from hashbench.model import Model
+from hashbench.networks.model import Model
 from hashbench.system.distributed import ALONE
 
 Look = Callable[[int], dict[str, float] | None]

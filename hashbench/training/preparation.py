@@ -14,16 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from hashbench.datasets.loading.batch import Batch
-from hashbench.experiment import Experiment
-from hashbench.methods.base import DeepMethod, Task
-from hashbench.model import make_backbone, make_method, make_network
+from hashbench.experiments.experiment import Experiment
+from hashbench.methods.contract import DeepMethod, Task
+from hashbench.networks.model import make_backbone, make_method, make_network
 from hashbench.storage.cache import cache_root
 from hashbench.storage.files import make_folder, only_one
 from hashbench.storage.strict_json import digest
 from hashbench.storage.tensorfiles import save
 from hashbench.system import seeds
-from hashbench.training import Hooks, train
-from hashbench.trainset import TrainSet
+from hashbench.training.loop import Hooks, train
+from hashbench.training.trainset import TrainSet
 
 _LOG = logging.getLogger(__name__)
 

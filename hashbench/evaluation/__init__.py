@@ -1,0 +1,1 @@
+"""From a trained run to numbers: codes, histograms, centers, and the verification of what was stored."""
