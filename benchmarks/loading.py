@@ -27,7 +27,7 @@ from torchvision import transforms
 from hashbench import recipes
 from hashbench.datasets.loading.loader import TrainLoader
 from hashbench.datasets.loading.streaming import OVERRIDE
-from hashbench.networks.model import float32_as_it_says
+from hashbench.networks.model import true_float32
 
 BATCH = 128
 
@@ -105,7 +105,7 @@ def step_seconds(recipe: str, device: torch.device, rounds: int) -> float:
 @click.option("--device", default="cpu", help="cpu or cuda.")
 @click.option("--images", "count", default=4096, help="Images of 32 px; a quarter of it where views are 224 px.")
 @click.option("--rounds", default=5, help="Times that the loaders take turns.")
-@float32_as_it_says()
+@true_float32()
 def main(device: str, count: int, rounds: int) -> None:
     on = torch.device(device)
     batch_seconds: dict[str, float] = {}

@@ -17,10 +17,11 @@ from hashbench.datasets.loading.loader import TrainLoader
 from hashbench.interop.targets import resolve_method
 from hashbench.methods.contract import DeepMethod, Task
 from hashbench.networks.model import make_network
+from hashbench.networks.network import HashNetwork
 from hashbench.recipes import Recipe
 from hashbench.registry import BACKBONES
 from hashbench.system import allocator
-from hashbench.training.loop import HashNetwork, Hooks, train
+from hashbench.training.loop import Hooks, train
 
 CLASSES, BITS = 10, 32
 

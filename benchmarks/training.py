@@ -18,7 +18,7 @@ from steps import Workload, ratio, seconds
 from tabulate import tabulate
 
 from hashbench import recipes
-from hashbench.networks.model import float32_as_it_says
+from hashbench.networks.model import true_float32
 
 
 def parts(work: Workload) -> dict[str, Callable[[], object]]:
@@ -54,7 +54,7 @@ def parts(work: Workload) -> dict[str, Callable[[], object]]:
 @click.option("--steps", default=30, help="Steps in an epoch; finetune on a CPU takes a tenth.")
 @click.option("--rounds", default=7, help="Times that everything takes its turn.")
 @click.option("--compile", "compiled", is_flag=True, help="The network through torch.compile, in both.")
-@float32_as_it_says()
+@true_float32()
 def main(device: str, names: str, method: str, batch_size: int | None, steps: int, rounds: int, compiled: bool) -> None:
     on = torch.device(device)
     rows = []

@@ -12,7 +12,8 @@ from hashbench.datasets.loading.loader import TrainLoader, inference_batches
 from hashbench.errors import HashbenchError
 from hashbench.methods.contract import DeepMethod, Task
 from hashbench.networks.backbones import Identity
-from hashbench.training.loop import HashNetwork, Hooks, train
+from hashbench.networks.network import HashNetwork
+from hashbench.training.loop import Hooks, train
 
 COUNT, WIDTH, CLASSES, BITS = 50, 6, 3, 8
 RECIPE = recipes.load("scratch", overrides={"epochs": 3, "batch_size": 16, "augment": "none"}, multi_label=False)
@@ -80,7 +81,7 @@ def made(recipe=RECIPE, seed=0, method=Spy):
     spy = method()
     spy.setup(task, {})
     network = HashNetwork(Identity(WIDTH), nn.Sequential(nn.Dropout(0.3), nn.Linear(WIDTH, BITS)), recipe.precision)
-    return spy, network, {"task": task, "recipe": recipe, "data": data, "fresh": data.fresh}
+    return spy, network, {"task": task, "recipe": recipe, "data": data}
 
 
 def test_every_hook_is_called_in_order():

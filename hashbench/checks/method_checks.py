@@ -16,8 +16,9 @@ from torch import Tensor
 
 from hashbench.checks.toy_runs import CLASSES, CPU, EPOCHS, NUM_QUERIES, Case, Interrupted
 from hashbench.experiments.experiment import parse_value, setting_text
+from hashbench.experiments.models import load_model
 from hashbench.methods.contract import DeepMethod, Method, options
-from hashbench.networks.model import Model, restored
+from hashbench.networks.model import Model
 from hashbench.storage.strict_json import canonical
 
 BITS = (12, 16, 48, 64)
@@ -171,7 +172,7 @@ def state_survives(case: Case) -> str | None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.pt"
         case.trained.model.save(path)
-        loaded = restored(case.experiment, path, CPU)
+        loaded = load_model(case.experiment, path, CPU)
     if torch.equal(loaded.codes(case.queries), case.trained.model.codes(case.queries)):
         return None
     return "the loaded model gives other codes; keep what encoding needs in buffers."

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 
 from hashbench import recipes
 from hashbench.datasets.loading.loader import TrainLoader
-from hashbench.experiments.experiment import Data, Experiment, resolve_fields
-from hashbench.methods.contract import DeepMethod, Method, options
+from hashbench.experiments.experiment import Data, Experiment
+from hashbench.experiments.models import make_method, new_model, task_of
+from hashbench.methods.contract import DeepMethod, Method, options, resolve_fields
 from hashbench.networks.backbones import backbone
-from hashbench.networks.model import Model, task_of
+from hashbench.networks.model import Model
 from hashbench.training.loop import Hooks, train
 from hashbench.training.preparation import RecipeTools
 from hashbench.training.trainset import TrainSet
@@ -119,7 +120,7 @@ class Case:
 
     def new_model(self) -> Model:
         """Return the method and its network before training."""
-        return Model(self.experiment, task_of(self.experiment, CPU), math.prod(SHAPE), self.prepared)
+        return new_model(self.experiment, CPU, width=math.prod(SHAPE), prepared=self.prepared)
 
     def data(self, *, classes: int = CLASSES) -> TrainSet:
         """Return the training set, with samples of the first `classes` classes only."""
@@ -159,15 +160,15 @@ class Case:
             done.epochs.append(line)
 
         method.end_epoch = spied  # type: ignore[method-assign]
-        train(method, model.network, task=model.task, recipe=self.experiment.recipe, data=data, fresh=data.fresh,
-              hooks=Hooks(log=log, checkpoint=checkpoint))  # fmt: skip
+        hooks = Hooks(log=log, checkpoint=checkpoint)
+        train(method, model.network, task=model.task, recipe=model.recipe, data=data, hooks=hooks)
         return done
 
     def prepare(self) -> dict[str, Tensor]:
         """Return what the method prepares, not from the cache."""
-        method, task, data = self.cls(**self.experiment.fields), task_of(self.experiment, CPU), self.data()
+        method, task, data = make_method(self.experiment), task_of(self.experiment, CPU), self.data()
         assert isinstance(method, DeepMethod)
-        return method.prepare(task, data, RecipeTools(self.experiment, task, data, bar=None))
+        return method.prepare(task, data, RecipeTools(task, self.experiment.recipe, SHAPE, data, bar=None))
 
 
 def toy(count: int, *, multi_label: bool, seed: int, present: int = CLASSES) -> tuple[np.ndarray, np.ndarray]:

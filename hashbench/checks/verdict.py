@@ -21,9 +21,9 @@ from hashbench.checks.method_checks import (
 )
 from hashbench.checks.toy_runs import CPU, Case
 from hashbench.errors import HashbenchError
+from hashbench.experiments.models import task_of
 from hashbench.interop.targets import resolve_method
 from hashbench.methods.contract import DeepMethod, Method
-from hashbench.networks.model import task_of
 from hashbench.registry import METHODS
 
 

@@ -19,7 +19,7 @@ def encode_rows(model: Model, inputs: np.ndarray, index: np.ndarray, team: Team)
         batch_size=ENCODE_BATCH,
         device=model.task.device,
         index=index[team.share(len(index))],
-        size=model.experiment.network_size,
+        size=model.input_size,
         channels_last=True,
     )
     codes = [torch.empty(0, model.task.bits, dtype=torch.bool, device=model.task.device)]

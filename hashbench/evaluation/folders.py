@@ -31,9 +31,9 @@ def encode_folder(model: Model, folder: Path, output: Path, *, progress: bool) -
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_ENDINGS and path.is_file())
     if not paths:
         raise HashbenchError(f"{folder} holds no images; it may hold {', '.join(IMAGE_ENDINGS)} files.")
-    if len(model.experiment.data.shape) != 3:
+    if len(model.shape) != 3:
         raise HashbenchError("This run takes vectors, not images; use hashbench.load(run).encode(vectors).")
-    channels, height, width = model.experiment.data.shape
+    channels, height, width = model.shape
     codes = []
     with ThreadPoolExecutor() as pool, tqdm(total=len(paths), unit="img", disable=not progress, leave=False) as bar:
         for start in range(0, len(paths), BATCH):

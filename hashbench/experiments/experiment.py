@@ -108,18 +108,6 @@ class Experiment:
         )
 
 
-def resolve_fields(
-    method: str, options: Mapping[str, dataclasses.Field[Any]], given: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return every field of a method: what was given, else its default; raises HashbenchError for unknown fields."""
-    for name in given:
-        if name not in options:
-            if not options:
-                raise HashbenchError(f"The method '{method}' has no fields, so '{method}.{name}' cannot be set.")
-            raise unknown(f"field of {method}", name, options, hint="`hashbench list methods` shows all.")
-    return {name: given.get(name, field.default) for name, field in options.items()}
-
-
 def parse_value(owner: type, field: str, text: str) -> Any:
     """Return `text` as the type that `owner.field` is annotated with; raises HashbenchError when it is not one."""
     annotation = typing.get_type_hints(owner)[field]

@@ -17,18 +17,20 @@ from hashbench.datasets.loading.loader import TrainLoader
 from hashbench.evaluation.centers import class_centers
 from hashbench.evaluation.encoding import count, encode_rows
 from hashbench.experiments.experiment import ENGINE, Experiment, changed_fields, recipe_label
+from hashbench.experiments.models import make_method, new_model, task_of
 from hashbench.methods.contract import DeepMethod, Method, options
 from hashbench.metrics import code_statistics, evaluate_histograms
 from hashbench.networks.backbones import file_sha256
-from hashbench.networks.model import Model, task_of
+from hashbench.networks.model import Model
 from hashbench.registry import BACKBONES, METHODS
 from hashbench.results.store import Result, RunDirectory
 from hashbench.system.distributed import ALONE, Team, join
 from hashbench.system.memory import peak_memory_mb, reset_peak_memory
 from hashbench.system.provenance import provenance
-from hashbench.training import monitoring, preparation
+from hashbench.training import monitoring
 from hashbench.training.features import features
 from hashbench.training.loop import Hooks, Progress, train
+from hashbench.training.preparation import RecipeTools, prepare
 from hashbench.training.trainset import TrainSet
 
 MEASURES = ("mAP@all", "mAP@1000/hits", "mAP@1000/R", "mAP@1000/min", "P@100", "P@1000", "R@1000")
@@ -57,9 +59,10 @@ def compute(
         inputs = dataset.store.inputs if experiment.inputs == "images" else fixed(team)
         data = _train_set(experiment, dataset, inputs, partial(fixed, ALONE), device, team)
     with clock("prepare"):
-        prepared = preparation.prepare(experiment, task, data, bar=title and f"{title} prepare")
+        tools = RecipeTools(task, experiment.recipe, experiment.data.shape, data, bar=title and f"{title} prepare")
+        prepared = prepare(make_method(experiment), tools, experiment.identity)
     with clock("train"):
-        model = Model(experiment, task, data.width, prepared.tensors)
+        model = new_model(experiment, device, width=data.width, prepared=prepared.tensors)
         look = monitoring.every(eval_every, model, dataset, partial(encode_rows, model, inputs, team=ALONE))
         trained = _fit(model, data, directory, title, look)
     with clock("encode"):
@@ -112,13 +115,14 @@ def _fit(model: Model, data: TrainSet, directory: RunDirectory, title: str | Non
         if data.team.leads:
             model.method.fit(model.task, data)
         if not data.team.alone:
-            model.take(data.team.from_first(model.state()))
+            model.load_state(data.team.from_first(model.state()))
         return Progress(seconds=time.perf_counter() - started)
     assert isinstance(model.method, DeepMethod)
     writes = Hooks(log=directory.append_log, checkpoint=directory.checkpoint, bar=title, look=look)
     hooks = writes if data.team.leads else Hooks()
-    return train(model.method, model.network, task=model.task, recipe=model.experiment.recipe, data=data,
-                 fresh=data.fresh, hooks=hooks, team=data.team)  # fmt: skip
+    return train(
+        model.method, model.network, task=model.task, recipe=model.recipe, data=data, hooks=hooks, team=data.team
+    )
 
 
 def _train_set(

@@ -19,13 +19,12 @@ from hashbench.experiments.experiment import (
     grid,
     parse_row,
     parse_value,
-    resolve_fields,
     resolve_recipe,
     setting_text,
 )
+from hashbench.experiments.models import depends_on_world, task_of
 from hashbench.interop.targets import resolve_method
-from hashbench.methods.contract import DeepMethod, Method, Task, options
-from hashbench.networks.model import is_split, task_of
+from hashbench.methods.contract import DeepMethod, Method, Task, options, resolve_fields
 from hashbench.recipes import PAPER, Recipe
 from hashbench.registry import BACKBONES
 from hashbench.results.standing import NOTHING, Standing, Trace, is_stale, standing, trace
@@ -258,7 +257,7 @@ def _resolve(dataset: Dataset, row: _Row, bits: int, seed: int, settings: Settin
         bits=bits,
         seed=seed,
     )
-    if issubclass(cls, DeepMethod) and not distributed.team().alone and is_split(cls, experiment, device):
+    if issubclass(cls, DeepMethod) and not distributed.team().alone and depends_on_world(cls, experiment, device):
         experiment = dataclasses.replace(experiment, world=distributed.team().size)
     reason = _no_team(cls) or _unsupported(cls(**experiment.fields), task_of(experiment, device))
     if reason is not None:

@@ -15,10 +15,11 @@ import torch
 
 from hashbench.errors import HashbenchError
 from hashbench.experiments.experiment import Experiment
+from hashbench.experiments.models import load_model
 from hashbench.experiments.phases import compute
 from hashbench.experiments.planning import Cell, Plan, Settings, plan, resolve_device
 from hashbench.interop.targets import resolve_method
-from hashbench.networks.model import Model, float32_as_it_says, restored
+from hashbench.networks.model import Model, true_float32
 from hashbench.registry import METHODS
 from hashbench.results.progress import record_sweep
 from hashbench.results.store import Result, RunDirectory
@@ -103,7 +104,7 @@ def _follow(plan: Plan, team: Team) -> None:
         cell = cells.get(id)
         if cell is None or cell.experiment is None or cell.directory is None:
             raise HashbenchError(f"Rank {team.rank} has made another plan than rank 0; give all the same command.")
-        with float32_as_it_says():
+        with true_float32():
             compute(
                 cell.experiment,
                 plan.datasets[cell.dataset],
@@ -179,7 +180,7 @@ def load(run: str | Path, *, method: str | None = None, device: str = "auto") ->
         )
     if not directory.model.is_file():
         raise HashbenchError(f"There is no {directory.model}; run again to have the weights, or copy them along.")
-    return restored(experiment, directory.model, resolve_device(device))
+    return load_model(experiment, directory.model, resolve_device(device))
 
 
 def _compute_into(directory: RunDirectory, cell: Cell, plan: Plan) -> None:
@@ -192,7 +193,7 @@ def _compute_into(directory: RunDirectory, cell: Cell, plan: Plan) -> None:
     directory.write_spec({"identity": cell.experiment.identity, "how": how})
     dataset, progress = plan.datasets[cell.dataset], plan.settings.progress
     try:
-        with float32_as_it_says():
+        with true_float32():
             join(plan.device).from_first(cell.experiment.id)
             result = compute(
                 cell.experiment, dataset, directory, plan.device, progress=progress, eval_every=plan.settings.eval_every

@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from hashbench.datasets.loading.batch import Batch
 from hashbench.datasets.loading.loader import steps_per_epoch
 from hashbench.errors import HashbenchError
-from hashbench.experiments.experiment import resolve_fields
 from hashbench.interop.targets import resolve_method
-from hashbench.methods.contract import DeepMethod, Task, options
+from hashbench.methods.contract import DeepMethod, Task, options, resolve_fields
 from hashbench.system import seeds
 
 #: Hooks that a loop knowing only a loss never calls, and what a method does there.

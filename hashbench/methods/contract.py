@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar, dataclass_transform
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from hashbench.datasets.loading.batch import Batch
+from hashbench.errors import HashbenchError, unknown
 from hashbench.registry import METHODS
 from hashbench.system import seeds
 
@@ -53,6 +54,9 @@ class TrainingData(Protocol):
 
     def batches(self, epoch: int = 0) -> Iterator[Batch]:
         """Yield the batches of one epoch, in the order and with the augmentation that training would use."""
+
+    def fresh(self) -> Iterator[Batch]:
+        """Yield the training set in order, without augmentation."""
 
     def features(self) -> Tensor:
         """Return (num_train, width) float features of the fixed backbone, or flattened pixels where there is none."""
@@ -212,3 +216,15 @@ def options(cls: type[Method]) -> dict[str, dataclasses.Field[Any]]:
     if not dataclasses.is_dataclass(cls):
         return {}
     return {f.name: f for f in dataclasses.fields(cls) if f.init}
+
+
+def resolve_fields(
+    method: str, options: Mapping[str, dataclasses.Field[Any]], given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return every field of a method: what was given, else its default; raises HashbenchError for unknown fields."""
+    for name in given:
+        if name not in options:
+            if not options:
+                raise HashbenchError(f"The method '{method}' has no fields, so '{method}.{name}' cannot be set.")
+            raise unknown(f"field of {method}", name, options, hint="`hashbench list methods` shows all.")
+    return {name: given.get(name, field.default) for name, field in options.items()}

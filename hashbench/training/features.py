@@ -10,52 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 from tqdm import tqdm
 
 from hashbench.datasets.base import Store
 from hashbench.datasets.loading.loader import inference_batches
+from hashbench.networks.network import FixedBackbone
 from hashbench.recipes import Recipe
-from hashbench.registry import BACKBONES
 from hashbench.storage.cache import cache_root
 from hashbench.storage.files import make_folder, only_one, reported, write_text
 from hashbench.storage.strict_json import digest
 from hashbench.system.distributed import ALONE, Team
 
 ROWS_AT_A_TIME = 2048  # what a killed computation loses at most
-
-
-class Flatten(nn.Module):
-    """Images (n, c, h, w) in [0, 1] as vectors of their pixels, for methods that learn from features."""
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.width = width
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return (n, c h w)."""
-        return images.flatten(1)
-
-
-class FixedBackbone(nn.Module):
-    """A pretrained backbone in evaluation mode under a recipe's precision; returns float32."""
-
-    def __init__(self, shape: tuple[int, ...], recipe: Recipe):
-        super().__init__()
-        self.backbone = BACKBONES.get(recipe.backbone)(input_shape(shape, recipe.size), recipe.pretrained)
-        self.width = self.backbone.width
-        self.precision = recipe.precision
-        self.requires_grad_(False).eval()
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the features (n, width) of images (n, c, h, w) in [0, 1]."""
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            return self.backbone(images).float()
-
-
-def input_shape(shape: tuple[int, ...], size: int) -> tuple[int, ...]:
-    """Return the shape that reaches the network when inputs of `shape` are resized to `size` pixels (0: not)."""
-    return (shape[0], size, size) if size and len(shape) == 3 else shape
 
 
 def features(

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from hashbench.datasets.loading.batch import Batch
 from hashbench.errors import HashbenchError
 from hashbench.methods.contract import DeepMethod, Task, TrainingData
+from hashbench.networks.network import HashNetwork
 from hashbench.recipes import Recipe
 from hashbench.storage.tensorfiles import save
 from hashbench.system import seeds
@@ -26,21 +27,6 @@ from hashbench.system.distributed import ALONE, Team
 
 _LOG = logging.getLogger(__name__)
 CHECK_SECONDS = 1.0  # how often the losses are brought to the host: for the progress bar, and to stop when not finite
-
-
-class HashNetwork(nn.Module):
-    """A backbone and a head; under `bf16` it computes in bfloat16 and returns float32, so that losses need no care."""
-
-    def __init__(self, backbone: nn.Module, head: nn.Module, precision: str):
-        super().__init__()
-        self.backbone = backbone
-        self.head = head
-        self.precision = precision
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Return the outputs (n, width of the head), float32, of a batch of inputs."""
-        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            return self.head(self.backbone(inputs)).float()
 
 
 @dataclass
@@ -75,14 +61,12 @@ def train(
     task: Task,
     recipe: Recipe,
     data: TrainingData,
-    fresh: Callable[[], Iterator[Batch]],
     hooks: Hooks,
     team: Team = ALONE,
 ) -> Progress:
     """Train `network` and `method` by `recipe`, going on from the checkpoint where there is one.
 
-    `fresh` yields the training set in order without augmentation, for methods that ask for such a pass. Everything
-    random in an epoch follows from (seed, epoch), so a resumed training equals an uninterrupted one. Raises
+    Everything random in an epoch follows from (seed, epoch), so a resumed training equals an uninterrupted one. Raises
     HashbenchError naming epoch, step and term when a loss is not finite. Of a `team`, each rank is given its share of
     every batch; all take the step that the whole batch's mean asks for.
     """
@@ -107,7 +91,7 @@ def train(
                 if method.wants_fresh_pass(epoch):
                     network.eval()
                     sums = _Sums(team)
-                    for batch in fresh():
+                    for batch in data.fresh():
                         sums.add(method.epoch_sums(network(batch.inputs), batch), batch)
                 progress.diagnostics = method.end_epoch(epoch, team.summed(sums.total))
             progress.epochs_done = epoch + 1

@@ -6,17 +6,18 @@ import hashlib
 import inspect
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hashbench.datasets.loading.batch import Batch
-from hashbench.experiments.experiment import Experiment
-from hashbench.methods.contract import DeepMethod, Task
-from hashbench.networks.model import make_backbone, make_method, make_network
+from hashbench.methods.contract import DeepMethod, Method, Task
+from hashbench.networks.model import make_backbone, make_network
+from hashbench.recipes import Recipe
 from hashbench.storage.cache import cache_root
 from hashbench.storage.files import make_folder, only_one
 from hashbench.storage.strict_json import digest
@@ -40,26 +41,30 @@ class Prepared:
 class RecipeTools:
     """The tools of `DeepMethod.prepare`: networks trained on the training set by the experiment's recipe."""
 
-    def __init__(self, experiment: Experiment, task: Task, data: TrainSet, *, bar: str | None):
-        self._experiment, self._task, self._data, self._bar = experiment, task, data, bar
+    def __init__(self, task: Task, recipe: Recipe, shape: tuple[int, ...], data: TrainSet, *, bar: str | None):
+        """`shape` is that of the data set's inputs, `bar` the title of a progress bar, None for none."""
+        self.task, self.data = task, data
+        self._recipe, self._shape, self._bar = recipe, shape, bar
 
     def train(self, outputs: int, loss: Callable[[Tensor, Batch], dict[str, Tensor]]) -> nn.Module:
         """Return the recipe's network with a linear head of `outputs`, trained with `loss` on the training set."""
-        backbone = make_backbone(
-            self._experiment, self._data.width, pretrained=self._experiment.recipe.pretrained, purpose="prepare"
-        )
-        torch.manual_seed(seeds.derive(self._task.seed, "prepare", "head"))
+        task, recipe, data = self.task, self._recipe, self.data
+        backbone = make_backbone(task, recipe, self._shape, data.width, pretrained=recipe.pretrained, purpose="prepare")
+        torch.manual_seed(seeds.derive(task.seed, "prepare", "head"))
         head = nn.Linear(int(backbone.width), outputs)  # type: ignore[arg-type]
-        network = make_network(backbone, head, self._experiment.recipe, self._task.device)
-        train(_LossOnly(loss), network, task=self._task, recipe=self._experiment.recipe, data=self._data,
-              fresh=self._data.fresh, hooks=Hooks(bar=self._bar))  # fmt: skip
+        network = make_network(backbone, head, recipe, task.device)
+        train(_LossOnly(loss), network, task=task, recipe=recipe, data=data, hooks=Hooks(bar=self._bar))
         return network
 
     @torch.inference_mode()
     def outputs(self, network: nn.Module) -> Tensor:
         """Return the network's outputs (num_train, outputs), float32, on the training set in order, not augmented."""
         network.eval()
-        return torch.cat([network(batch.inputs) for batch in self._data.fresh()])
+        return torch.cat([network(batch.inputs) for batch in self.data.fresh()])
+
+    def on(self, data: TrainSet) -> RecipeTools:
+        """Return the same tools for another view of the training set."""
+        return RecipeTools(self.task, self._recipe, self._shape, data, bar=self._bar)
 
 
 class _LossOnly(DeepMethod):
@@ -72,38 +77,39 @@ class _LossOnly(DeepMethod):
         return self._loss(out, batch)
 
 
-def prepare(experiment: Experiment, task: Task, data: TrainSet, *, bar: str | None) -> Prepared:
-    """Return what the experiment's method prepares, from the cache where the same was prepared before.
+def prepare(method: Method, tools: RecipeTools, identity: Mapping[str, Any]) -> Prepared:
+    """Return what `method` prepares, from the cache where the same was prepared before.
 
-    Of a team, rank 0 prepares, as it would alone, and the others are given what it found.
+    `identity` is the experiment's, parts of which name the cache file. Of a team, rank 0 prepares, as it would alone,
+    and the others are given what it found.
     """
-    if data.team.alone:
-        return _prepare(experiment, task, data, bar=bar)
+    team, device = tools.data.team, tools.task.device
+    if team.alone:
+        return _prepare(method, tools, identity)
     found = None
-    if data.team.leads:
-        found = _prepare(experiment, task, data.alone, bar=bar)
+    if team.leads:
+        found = _prepare(method, tools.on(tools.data.alone), identity)
         found = replace(found, tensors={name: tensor.cpu() for name, tensor in found.tensors.items()})
-    shared = data.team.from_first(found)
+    shared = team.from_first(found)
     assert shared is not None
-    return replace(shared, tensors={name: tensor.to(task.device) for name, tensor in shared.tensors.items()})
+    return replace(shared, tensors={name: tensor.to(device) for name, tensor in shared.tensors.items()})
 
 
-def _prepare(experiment: Experiment, task: Task, data: TrainSet, *, bar: str | None) -> Prepared:
-    method = make_method(experiment)
+def _prepare(method: Method, tools: RecipeTools, identity: Mapping[str, Any]) -> Prepared:
     if not isinstance(method, DeepMethod) or type(method).prepare is DeepMethod.prepare:
         return Prepared({}, 0.0, cached=False)
-    path = _cache_file(experiment, type(method))
+    path = _cache_file(type(method), identity)
     if path is None:
-        return _prepared(None, method, experiment, task, data, bar)
-    found = _cached(path, task)
+        return _prepared(None, method, tools)
+    found = _cached(path, tools.task)
     if found is None:
         make_folder(path.parent)
         with only_one(path.with_suffix(".lock")):  # workers meet here, each with another bit length
-            found = _cached(path, task)
+            found = _cached(path, tools.task)
             if found is None:
                 if path.is_file():
                     _LOG.warning("%s is damaged and is prepared anew.", path)
-                return _prepared(path, method, experiment, task, data, bar)
+                return _prepared(path, method, tools)
     return found
 
 
@@ -116,34 +122,32 @@ def _cached(path: Path, task: Task) -> Prepared | None:
         return None
 
 
-def _prepared(
-    path: Path | None, method: DeepMethod, experiment: Experiment, task: Task, data: TrainSet, bar: str | None
-) -> Prepared:
+def _prepared(path: Path | None, method: DeepMethod, tools: RecipeTools) -> Prepared:
     started = time.perf_counter()
-    tensors = method.prepare(task, data, RecipeTools(experiment, task, data, bar=bar))
+    tensors = method.prepare(tools.task, tools.data, tools)
     seconds = time.perf_counter() - started
     if path is not None:
         save({"tensors": tensors, "seconds": seconds}, path)
     return Prepared(tensors, seconds, cached=False)
 
 
-def _cache_file(experiment: Experiment, cls: type[DeepMethod]) -> Path | None:
+def _cache_file(cls: type[DeepMethod], identity: Mapping[str, Any]) -> Path | None:
     """Return where the preparation is kept: under method, source, data, recipe, seed and the fields it depends on.
 
     None where the source cannot be had, as of a class in a notebook: what it prepared before it was defined anew would
     pass for it.
     """
-    identity = experiment.identity
     try:
         source = inspect.getsource(inspect.getmodule(cls) or cls)
     except (OSError, TypeError):
         return None
+    name, version, fields = (identity["method"][part] for part in ("name", "version", "fields"))
     key = digest(
         {
             **{part: identity[part] for part in ("engine", "data", "recipe", "weights", "inputs", "seed")},
-            "method": [experiment.method, experiment.method_version],
+            "method": [name, version],
             "source": hashlib.sha256(source.encode()).hexdigest(),
-            "fields": {name: experiment.fields[name] for name in cls.prepared_by},
+            "fields": {field: fields[field] for field in cls.prepared_by},
         }
     )
-    return cache_root() / "prepared" / f"{experiment.method}-{key[:16]}.pt"
+    return cache_root() / "prepared" / f"{name}-{key[:16]}.pt"
