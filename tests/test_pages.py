@@ -10,7 +10,8 @@ from click.testing import CliRunner
 from hashbench.cli import main
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [ROOT / "README.md", *DOCS, *sorted((ROOT / "studies").rglob("*.md"))]
 
 
 def test_readme_has_the_two_commands():
@@ -21,10 +22,32 @@ def test_readme_has_the_two_commands():
     ]
 
 
+def test_the_first_command_of_the_readme_is_planned(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command = re.findall(r"^    hashbench (run .*)$", (ROOT / "README.md").read_text(), re.MULTILINE)[0]
+    ran = CliRunner().invoke(main, [*shlex.split(command), "--dry-run"])
+    assert ran.exit_code == 0, ran.output
+    assert "18 of 18" in ran.output
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
     links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text())
     assert [link for link in links if not link.startswith("http") and not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
+def test_links_of_a_page_of_the_site_stay_within_the_site(page):
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text())
+    paths = [(page.parent / link).resolve() for link in links if not link.startswith("http")]
+    assert [path for path in paths if not path.is_relative_to(ROOT / "docs")] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_anchors_are_headings(page):
+    for link, anchor in re.findall(r"\]\((?!http)([^)#]*)#([^)]*)\)", page.read_text()):
+        headings = re.findall(r"^#+ (.*)$", (page.parent / (link or page.name)).read_text(), re.MULTILINE)
+        assert anchor in {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
 
 
 def test_the_method_of_the_guide_works(tmp_path, monkeypatch, fresh_methods):

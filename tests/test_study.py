@@ -13,9 +13,10 @@ from click.testing import CliRunner
 from hashbench.cli import main
 
 ROOT = Path(__file__).parents[1]
+STUDY = ROOT / "studies" / "crh" / "study.md"
 TABLES = [
     found
-    for page in (ROOT / "README.md", ROOT / "docs" / "study.md")
+    for page in (ROOT / "README.md", STUDY)
     for found in re.findall(
         r"^    hashbench (compare .*--format markdown)\n\n((?:(?!    |#).*\n)*)", page.read_text(), re.MULTILINE
     )
@@ -39,7 +40,7 @@ def test_the_pages_have_tables():
 
 
 def test_the_table_of_centers_is_what_its_command_prints():
-    page = (ROOT / "docs" / "study.md").read_text()
+    page = STUDY.read_text()
     ((command, below),) = re.findall(r"^    (python studies/\S+ results/\S+)\n\n((?:\|.*\n)*)", page, re.MULTILINE)
     ran = subprocess.run([sys.executable, *command.split()[1:]], capture_output=True, text=True, check=True)
     assert below == ran.stdout
