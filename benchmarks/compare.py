@@ -20,7 +20,7 @@ from tabulate import tabulate
 from hashbench.metrics.histograms import Histograms
 from hashbench.metrics.measures import evaluate_histograms
 from hashbench.results.result import Result
-from hashbench.results.store import RunDirectory
+from hashbench.results.runs import RunDirectory
 from hashbench.storage.strict_json import digest
 
 QUERIES, ITEMS, CLASSES = 1_000, 5_000, 10

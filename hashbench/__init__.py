@@ -16,7 +16,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
         "Batch": "hashbench.datasets.loading.batch",
-        "Comparison": "hashbench.results.table",
+        "Comparison": "hashbench.results.tables.comparison",
         "DeepMethod": "hashbench.methods.contract",
         "Executor": "hashbench.executors.base",
         "HashbenchError": "hashbench.errors",
@@ -28,12 +28,12 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "as_loss": "hashbench.interop.method_as_loss",
         "backbone": "hashbench.networks.backbones",
         "check": "hashbench.checks.verdict",
-        "compare": "hashbench.results.table",
+        "compare": "hashbench.results.tables.comparison",
         "compute_job": "hashbench.executors.worker:compute",
         "dataset": "hashbench.datasets.base",
         "draw": "hashbench.results.figures",
         "evaluate": "hashbench.metrics.evaluation",
-        "find_runs": "hashbench.results.store",
+        "find_runs": "hashbench.results.runs",
         "load": "hashbench.experiments.runner",
         "method": "hashbench.methods.contract",
         "option": "hashbench.methods.contract",
@@ -67,6 +67,6 @@ if TYPE_CHECKING:
     from hashbench.results.figures import draw as draw
     from hashbench.results.report import report as report
     from hashbench.results.result import Result as Result
-    from hashbench.results.store import find_runs as find_runs
-    from hashbench.results.table import Comparison as Comparison
-    from hashbench.results.table import compare as compare
+    from hashbench.results.runs import find_runs as find_runs
+    from hashbench.results.tables.comparison import Comparison as Comparison
+    from hashbench.results.tables.comparison import compare as compare

@@ -31,7 +31,7 @@ import toy_dataset  # noqa: F401  (registers the toy)
 import hashbench.metrics.kernels_numba  # noqa: F401
 from hashbench.experiments import runner
 from hashbench.experiments.planning import Settings, plan
-from hashbench.results import store
+from hashbench.results import runs
 from hashbench.storage import locks
 
 torch.set_num_threads(1)
@@ -60,7 +60,7 @@ def be_on_a_machine_of_its_own() -> None:
     """Let the others know this process by its heartbeat alone, and be quick about it."""
     name = f"machine{os.getpid()}"
     platform.node = lambda: name
-    store.claimed = functools.partial(locks.claimed, beat=0.1)
+    runs.claimed = functools.partial(locks.claimed, beat=0.1)
     runner.Watch = functools.partial(locks.Watch, patience=PATIENCE)
     runner.WAIT = 0.1
 

@@ -7,7 +7,7 @@ from torch import nn
 
 import hashbench
 from hashbench.evaluation.centers import IMAGES_PER_CLASS, class_centers, class_similarity
-from hashbench.results.store import RunDirectory
+from hashbench.results.runs import RunDirectory
 
 
 def test_similarity_is_the_cosine_of_centered_class_means():

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from hashbench.cli import main, sweeps
-from hashbench.results.store import RunDirectory
+from hashbench.results.runs import RunDirectory
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from hashbench.cli import main
 from hashbench.datasets import catalogue as datasets
 from hashbench.errors import HashbenchError
 from hashbench.metrics import Histograms, evaluate_histograms, histograms
-from hashbench.results.store import RunDirectory
+from hashbench.results.runs import RunDirectory
 from hashbench.system import distributed
 from hashbench.system.distributed import ALONE, Team
 

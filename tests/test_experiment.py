@@ -5,17 +5,8 @@ import pytest
 
 from hashbench import recipes
 from hashbench.errors import HashbenchError
-from hashbench.experiments.experiment import (
-    Data,
-    Experiment,
-    grid,
-    parse_bits,
-    parse_row,
-    parse_settings,
-    parse_value,
-    recipe_label,
-    resolve_recipe,
-)
+from hashbench.experiments.experiment import Data, Experiment, grid, recipe_label, resolve_recipe
+from hashbench.experiments.settings import parse_bits, parse_row, parse_settings, parse_value
 from hashbench.methods.crh import CRH
 from hashbench.recipes import Recipe
 

@@ -16,7 +16,7 @@ from hashbench.datasets import catalogue as datasets
 from hashbench.datasets.loading.loader import TrainLoader
 from hashbench.errors import HashbenchError
 from hashbench.experiments import runner
-from hashbench.experiments.experiment import parse_value
+from hashbench.experiments.settings import parse_value
 from hashbench.interop.module_state import AttributeState
 from hashbench.interop.targets import resolve_method
 from hashbench.methods.contract import Task

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 import hashbench
 from hashbench.cli import main
 from hashbench.datasets import catalogue as datasets
-from hashbench.results.store import RunDirectory
+from hashbench.results.runs import RunDirectory
 
 pytestmark = pytest.mark.gpu
 

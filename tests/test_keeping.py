@@ -12,7 +12,7 @@ import pytest
 
 import hashbench
 from hashbench.metrics import unpack
-from hashbench.results.store import RunDirectory
+from hashbench.results.runs import RunDirectory
 from hashbench.storage.strict_json import document
 
 

@@ -8,7 +8,7 @@ import torch
 
 import hashbench
 from hashbench.datasets import catalogue as datasets
-from hashbench.results.store import RunDirectory
+from hashbench.results.runs import RunDirectory
 from hashbench.training import monitoring
 
 

@@ -10,7 +10,7 @@ from hashbench.errors import HashbenchError
 from hashbench.experiments import phases, runner
 from hashbench.experiments.planning import Request, Settings, plan, plan_of
 from hashbench.methods.contract import DeepMethod, method
-from hashbench.results.store import RunDirectory
+from hashbench.results.runs import RunDirectory
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from hashbench.errors import HashbenchError
 from hashbench.experiments import runner
 from hashbench.experiments.planning import Settings, plan
 from hashbench.methods.contract import DeepMethod, method
-from hashbench.results.store import RunDirectory, find_runs
+from hashbench.results.runs import RunDirectory, find_runs
 from hashbench.storage.tensorfiles import save
 from hashbench.system import allocator
 from hashbench.system.memory import peak_memory_mb, reset_peak_memory

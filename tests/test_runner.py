@@ -23,7 +23,7 @@ from hashbench.experiments.planning import Settings, plan
 from hashbench.methods.contract import DeepMethod, Method, method
 from hashbench.metrics import evaluate_histograms, histograms
 from hashbench.metrics.histograms import Histograms
-from hashbench.results.store import RunDirectory
+from hashbench.results.runs import RunDirectory
 from hashbench.storage.cache import cache_root
 from hashbench.training import preparation
 

@@ -54,7 +54,7 @@ def test_what_is_committed_is_as_stored():
 
 @pytest.mark.parametrize("path", sorted((ROOT / "studies").rglob("*.toml")), ids=lambda path: path.name)
 def test_every_row_of_a_sweep_names_fields_that_exist(path):
-    from hashbench.experiments.experiment import parse_row, parse_value
+    from hashbench.experiments.settings import parse_row, parse_value
     from hashbench.methods.contract import options
     from hashbench.registry import METHODS
 

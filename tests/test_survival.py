@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from hashbench.results.store import RunDirectory, find_runs
+from hashbench.results.runs import RunDirectory, find_runs
 
 KILLS = int(os.environ.get("HASHBENCH_KILLS", "6"))
 KILLS_A_SWEEP = 10

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from hashbench.checks.toy_runs import CLASSES, CPU, EPOCHS, NUM_QUERIES, Case, Interrupted
-from hashbench.experiments.experiment import parse_value, setting_text
 from hashbench.experiments.models import load_model
+from hashbench.experiments.settings import parse_value, setting_text
 from hashbench.methods.contract import DeepMethod, Method, options
 from hashbench.networks.model import Model
 from hashbench.storage.strict_json import canonical

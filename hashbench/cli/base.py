@@ -98,7 +98,7 @@ class Filters(TypedDict):
 
 def filters(methods: str | None, datasets: str | None, bits: str | None) -> Filters:
     """Return what the options of `filter_options` say; raises HashbenchError for an empty place or no number."""
-    from hashbench.experiments.experiment import parse_bits
+    from hashbench.experiments.settings import parse_bits
 
     return {
         "methods": None if methods is None else names("--method", methods),

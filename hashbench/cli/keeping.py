@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 )
 def status(runs: Path, watch: bool, every: float) -> None:
     """Show how far the sweeps in RUNS are: finished, running and how fast, failed and why, to do."""
-    from hashbench.results import progress
+    from hashbench.results.sweeps import progress
 
     while True:
         found = progress.find_all(runs)
@@ -53,7 +53,7 @@ def verify(runs: tuple[Path, ...], data_dir: Path | None, accept_unofficial: boo
     from tqdm import tqdm
 
     from hashbench.evaluation import verification
-    from hashbench.results.store import find_runs
+    from hashbench.results.runs import find_runs
 
     results, problems = find_runs(runs or (Path("runs"),))
     if not results and not problems:
@@ -97,7 +97,7 @@ def export(runs: Path, file: Path, part: str) -> None:
     binary FAISS index of one part.
     """
     from hashbench.results import export as exporting
-    from hashbench.results.store import RunDirectory, find_runs
+    from hashbench.results.runs import RunDirectory, find_runs
 
     if file.suffix == ".csv":
         results, problems = find_runs([runs])

@@ -15,9 +15,9 @@ from hashbench.cli.base import command, data_options, filter_options, filters, w
 from hashbench.results.figures import KINDS
 
 if TYPE_CHECKING:
-    from hashbench.results.blocks import Block
     from hashbench.results.figures import Drawing
     from hashbench.results.result import Result
+    from hashbench.results.tables.blocks import Block
 
 
 @command(
@@ -46,8 +46,8 @@ def plot(
     """
     from hashbench.results.figures import draw
     from hashbench.results.figures.style import ending_of, save
-    from hashbench.results.selection import select
-    from hashbench.results.store import finished_runs
+    from hashbench.results.runs import finished_runs
+    from hashbench.results.tables.selection import select
 
     output = output or Path(f"{kind}.png")
     ending_of(output)  # refused before anything is read
@@ -103,13 +103,13 @@ def report(
     The page needs no network and no other file. Retrieved images need the data set, read as `hashbench run` reads it.
     """
     from hashbench.datasets.catalogue import load
-    from hashbench.results.baseline import Against
     from hashbench.results.gallery import Gallery, gallery
-    from hashbench.results.published import read_published
     from hashbench.results.report import report as page
-    from hashbench.results.selection import select
-    from hashbench.results.store import finished_runs
-    from hashbench.results.table import Comparison
+    from hashbench.results.runs import finished_runs
+    from hashbench.results.tables.baseline import Against
+    from hashbench.results.tables.comparison import Comparison
+    from hashbench.results.tables.published import read_published
+    from hashbench.results.tables.selection import select
     from hashbench.storage.files import make_folder, write_text
 
     def galleries(block: Block) -> Gallery | None:

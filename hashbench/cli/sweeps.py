@@ -88,7 +88,7 @@ def run(
     Finished runs are loaded, not repeated; an interrupted run goes on from its last epoch. Several processes may
     work on one sweep, also from other machines that share the folder: each cell is computed once.
     """
-    from hashbench.experiments.experiment import parse_bits, parse_settings
+    from hashbench.experiments.settings import parse_bits, parse_settings
 
     lengths = parse_bits(bits)  # what costs nothing to check is checked before torch is imported
     chosen = [*settings_of(context), *settings, *(["recipe.compile=true"] if compiled else [])]
@@ -98,7 +98,7 @@ def run(
 
     from hashbench.experiments import planning, runner
     from hashbench.experiments.runner import reason_of
-    from hashbench.results.table import Comparison
+    from hashbench.results.tables.comparison import Comparison
     from hashbench.system import distributed
 
     if elsewhere is not None and not distributed.team().alone:
@@ -173,7 +173,7 @@ def _wait(held: Sequence[tuple[Cell, Held]]) -> None:
 def _plan_table(plan: Plan) -> str:
     from tabulate import tabulate
 
-    from hashbench.results.estimates import duration, kind_of, seconds_by_kind
+    from hashbench.results.sweeps.estimates import duration, kind_of, seconds_by_kind
 
     known, rerun = seconds_by_kind(plan.settings.runs_dir), plan.settings.rerun
     rows, expected = [], list[float | None]()

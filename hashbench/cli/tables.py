@@ -11,7 +11,7 @@ from hashbench.cli.base import command, filter_options, filters, warn
 from hashbench.errors import HashbenchError
 
 if TYPE_CHECKING:
-    from hashbench.results.baseline import Test
+    from hashbench.results.tables.baseline import Test
 
 
 @command(
@@ -50,7 +50,7 @@ def compare(
 
     Each cell is the mean ± standard deviation over seeds, with their number; the best of a column is marked.
     """
-    from hashbench.results.table import compare as compare_runs
+    from hashbench.results.tables.comparison import compare as compare_runs
 
     if test is not None and baseline is None:
         raise HashbenchError(f"--test {test} has nothing to test against; name a row with --baseline.")
@@ -70,7 +70,7 @@ def compare(
 @click.argument("run", type=click.Path(path_type=Path))
 def show(run: Path) -> None:
     """Show one run: its measures, what it cost, and where it comes from."""
-    from hashbench.results.store import RunDirectory
-    from hashbench.results.table import describe
+    from hashbench.results.runs import RunDirectory
+    from hashbench.results.tables.comparison import describe
 
     click.echo(describe(RunDirectory(run).read_result()))

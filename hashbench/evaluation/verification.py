@@ -14,7 +14,7 @@ from hashbench.errors import HashbenchError
 from hashbench.metrics import Histograms, code_statistics, evaluate_histograms, histograms
 from hashbench.metrics.measures import parse
 from hashbench.results.result import Result
-from hashbench.results.store import RunDirectory
+from hashbench.results.runs import RunDirectory
 from hashbench.storage.strict_json import digest
 
 _MEASURES = "measures from histograms"

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hashbench.errors import HashbenchError, unknown
-from hashbench.experiments.experiment import parse_value
 from hashbench.experiments.planning import Request, Settings
+from hashbench.experiments.settings import parse_value
 from hashbench.registry import EXECUTORS
-from hashbench.results.standing import Trace
+from hashbench.results.sweeps.run_state import Trace
 from hashbench.storage.strict_json import dumps, loads
 
 BEAT = 1.0  # seconds after which an executor that hears nothing says so

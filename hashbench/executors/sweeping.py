@@ -11,8 +11,8 @@ from hashbench.errors import HashbenchError
 from hashbench.executors.base import Done, Errand, Executor, Sweep
 from hashbench.experiments.planning import Cell, Plan
 from hashbench.experiments.runner import WAIT, Outcome
-from hashbench.results.progress import record_sweep
-from hashbench.results.store import Result
+from hashbench.results.runs import Result
+from hashbench.results.sweeps.progress import record_sweep
 from hashbench.storage.files import make_folder
 from hashbench.storage.locks import PATIENCE
 

@@ -23,7 +23,7 @@ from hashbench.metrics import code_statistics, evaluate_histograms
 from hashbench.networks.backbones import file_sha256
 from hashbench.networks.model import Model
 from hashbench.registry import BACKBONES, METHODS
-from hashbench.results.store import Result, RunDirectory
+from hashbench.results.runs import Result, RunDirectory
 from hashbench.system.distributed import ALONE, Team, join
 from hashbench.system.memory import peak_memory_mb, reset_peak_memory
 from hashbench.system.provenance import provenance

@@ -13,22 +13,15 @@ import torch
 from hashbench.datasets import catalogue
 from hashbench.datasets.base import Dataset
 from hashbench.errors import HashbenchError, unknown
-from hashbench.experiments.experiment import (
-    Data,
-    Experiment,
-    grid,
-    parse_row,
-    parse_value,
-    resolve_recipe,
-    setting_text,
-)
+from hashbench.experiments.experiment import Data, Experiment, grid, resolve_recipe
 from hashbench.experiments.models import depends_on_world, task_of
+from hashbench.experiments.settings import parse_row, parse_value, setting_text
 from hashbench.interop.targets import resolve_method
 from hashbench.methods.contract import DeepMethod, Method, Task, options, resolve_fields
 from hashbench.recipes import PAPER, Recipe
 from hashbench.registry import BACKBONES
-from hashbench.results.standing import NOTHING, Standing, Trace, is_stale, standing, trace
-from hashbench.results.store import RunDirectory
+from hashbench.results.runs import RunDirectory
+from hashbench.results.sweeps.run_state import NOTHING, Standing, Trace, is_stale, standing, trace
 from hashbench.system import distributed
 from hashbench.system.provenance import source_sha256
 

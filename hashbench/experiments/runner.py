@@ -21,8 +21,8 @@ from hashbench.experiments.planning import Cell, Plan, Settings, plan, resolve_d
 from hashbench.interop.targets import resolve_method
 from hashbench.networks.model import Model, true_float32
 from hashbench.registry import METHODS
-from hashbench.results.progress import record_sweep
-from hashbench.results.store import Result, RunDirectory
+from hashbench.results.runs import Result, RunDirectory
+from hashbench.results.sweeps.progress import record_sweep
 from hashbench.storage.files import make_folder
 from hashbench.storage.locks import Held, Watch
 from hashbench.system.distributed import Team, join

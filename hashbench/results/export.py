@@ -12,10 +12,10 @@ import numpy as np
 
 from hashbench.errors import HashbenchError
 from hashbench.metrics.hamming import unpack
-from hashbench.results import escaping
 from hashbench.results.result import Result
-from hashbench.results.store import RunDirectory
-from hashbench.results.table import Comparison
+from hashbench.results.runs import RunDirectory
+from hashbench.results.tables import escaping
+from hashbench.results.tables.comparison import Comparison
 from hashbench.storage import files
 
 Part = Literal["query", "database"]

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hashbench.errors import HashbenchError
-from hashbench.results.blocks import Block
 from hashbench.results.result import Result
-from hashbench.results.store import RunDirectory
+from hashbench.results.runs import RunDirectory
+from hashbench.results.tables.blocks import Block
 
 if TYPE_CHECKING:
     from hashbench.datasets.base import Dataset

@@ -19,19 +19,18 @@ from markupsafe import Markup
 
 from hashbench import __version__
 from hashbench.errors import HashbenchError
-from hashbench.results.blocks import Block, blocks, differences
-from hashbench.results.cells import Table
-from hashbench.results.escaping import plain
 from hashbench.results.figures import KINDS, draw
 from hashbench.results.figures.inline import palette, svg_element
-from hashbench.results.figures.scores import training_seconds
+from hashbench.results.figures.measures import training_seconds
 from hashbench.results.figures.style import colour_of
 from hashbench.results.gallery import Gallery
-from hashbench.results.render import signed
 from hashbench.results.result import Result
-from hashbench.results.rows import conditions_of
-from hashbench.results.store import RunDirectory
-from hashbench.results.table import Comparison
+from hashbench.results.runs import RunDirectory
+from hashbench.results.tables.blocks import Block, blocks, differences
+from hashbench.results.tables.comparison import Comparison
+from hashbench.results.tables.escaping import plain
+from hashbench.results.tables.rows import conditions_of
+from hashbench.results.tables.table import Table, signed
 from hashbench.storage.strict_json import dumps
 
 Galleries = Callable[[Block], Gallery | None]

@@ -6,7 +6,7 @@ import pytest
 
 from hashbench.experiments import runner
 from hashbench.experiments.planning import Settings, plan
-from hashbench.results.store import RunDirectory
+from hashbench.results.runs import RunDirectory
 
 HERE = Path(__file__).parent
 ENTRY_POINTS = """

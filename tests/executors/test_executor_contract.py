@@ -14,9 +14,9 @@ from hashbench.executors.sweeping import execute_on
 from hashbench.experiments import runner
 from hashbench.listing import executors
 from hashbench.registry import EXECUTORS
-from hashbench.results.standing import Trace
-from hashbench.results.store import find_runs
-from hashbench.results.table import compare
+from hashbench.results.runs import find_runs
+from hashbench.results.sweeps.run_state import Trace
+from hashbench.results.tables.comparison import compare
 
 THEIRS = """
 from dataclasses import dataclass

@@ -11,7 +11,7 @@ import pytest
 from hashbench.errors import HashbenchError
 from hashbench.executors.base import make_executor
 from hashbench.executors.sweeping import execute_on
-from hashbench.results.store import RunDirectory
+from hashbench.results.runs import RunDirectory
 
 
 def test_two_workers_compute_what_one_process_does(planned, same_as_in_process):

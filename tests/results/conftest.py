@@ -1,6 +1,6 @@
 import pytest
 
-from hashbench.results.store import Result, RunDirectory
+from hashbench.results.runs import Result, RunDirectory
 from hashbench.storage.strict_json import digest
 
 COORDS = {

@@ -7,8 +7,8 @@ from scipy import stats
 from hashbench.errors import HashbenchError
 from hashbench.metrics.histograms import Histograms
 from hashbench.metrics.measures import parse
-from hashbench.results.baseline import Against
-from hashbench.results.table import Comparison
+from hashbench.results.tables.baseline import Against
+from hashbench.results.tables.comparison import Comparison
 
 SEEDS = {
     "crh": [0.50, 0.51, 0.52, 0.53],

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from hashbench.errors import HashbenchError
-from hashbench.results.store import RunDirectory
+from hashbench.results.runs import RunDirectory
 from hashbench.storage import locks
 from hashbench.storage.locks import Held, Lost, Watch, claimed, owner_of
 

@@ -9,7 +9,7 @@ import pytest
 from hashbench.errors import HashbenchError
 from hashbench.metrics.histograms import Histograms
 from hashbench.metrics.measures import parse
-from hashbench.results.table import Comparison, compare, describe
+from hashbench.results.tables.comparison import Comparison, compare, describe
 
 
 def cells(comparison):
@@ -308,9 +308,8 @@ def test_cells_hold_the_mean_bounds_of_ties_and_rows_their_cost(make):
 
 
 def test_comparing_imports_neither_torch_nor_scipy_nor_matplotlib():
-    code = (
-        "import sys, hashbench.results.table; print([m for m in ('torch', 'scipy', 'matplotlib') if m in sys.modules])"
-    )
+    heavy = "[m for m in ('torch', 'scipy', 'matplotlib') if m in sys.modules]"
+    code = f"import sys, hashbench.results.tables.comparison; print({heavy})"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from hashbench.cli import main
 from hashbench.metrics.histograms import Histograms
-from hashbench.results.published import read_published
+from hashbench.results.tables.published import read_published
 
 PAGE = (Path(__file__).parents[2] / "docs" / "comparing.md").read_text()
 COMMANDS = re.findall(r"^    hashbench (compare.*)$", PAGE, re.MULTILINE)

@@ -17,10 +17,10 @@ from hashbench.results.figures.centers import center_distances
 from hashbench.results.figures.codes import code_statistics
 from hashbench.results.figures.curves import precision_curves, recall_curves
 from hashbench.results.figures.inline import palette, svg_element
-from hashbench.results.figures.scores import by_bits, by_seconds
+from hashbench.results.figures.measures import by_bits, by_seconds
 from hashbench.results.figures.style import COLOURS, COLOURS_ON_DARK, save
 from hashbench.results.figures.training import training_curves
-from hashbench.results.store import RunDirectory
+from hashbench.results.runs import RunDirectory
 
 
 def line(figure, label, panel=0):

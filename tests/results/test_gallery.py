@@ -11,9 +11,9 @@ from PIL import Image
 from hashbench.datasets import catalogue as datasets
 from hashbench.errors import HashbenchError
 from hashbench.metrics import pack
-from hashbench.results.blocks import blocks
 from hashbench.results.gallery import gallery
-from hashbench.results.store import RunDirectory
+from hashbench.results.runs import RunDirectory
+from hashbench.results.tables.blocks import blocks
 
 
 @pytest.fixture(scope="module")

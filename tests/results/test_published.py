@@ -4,9 +4,9 @@ import pytest
 
 from hashbench.errors import HashbenchError
 from hashbench.registry import DATASETS
-from hashbench.results.baseline import Against
-from hashbench.results.published import PUBLISHED, read_published
-from hashbench.results.table import Comparison
+from hashbench.results.tables.baseline import Against
+from hashbench.results.tables.comparison import Comparison
+from hashbench.results.tables.published import PUBLISHED, read_published
 
 HEAD = "source,where,method,dataset,backbone,bits,measure,value,selection\n"
 LINE = "arXiv:1,table 2,CSQ,toy@a,alexnet,32,mAP@all,.75,best epoch on the query set\n"

@@ -8,10 +8,10 @@ from html.parser import HTMLParser
 import pytest
 
 from hashbench.errors import HashbenchError
-from hashbench.results import escaping
-from hashbench.results.baseline import Against
-from hashbench.results.published import PublishedNumber
-from hashbench.results.table import Comparison
+from hashbench.results.tables import escaping
+from hashbench.results.tables.baseline import Against
+from hashbench.results.tables.comparison import Comparison
+from hashbench.results.tables.published import PublishedNumber
 
 NASTY = r"a_b|<i>&%$#{x}~^\*"
 

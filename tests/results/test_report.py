@@ -13,8 +13,8 @@ from hashbench.errors import HashbenchError
 from hashbench.results.figures import KINDS
 from hashbench.results.gallery import Gallery, Query, Ranking, Shown
 from hashbench.results.report import report
-from hashbench.results.store import RunDirectory
-from hashbench.results.table import Comparison
+from hashbench.results.runs import RunDirectory
+from hashbench.results.tables.comparison import Comparison
 
 PIXEL = "data:image/png;base64,AAAA"
 
@@ -172,7 +172,7 @@ def test_each_block_has_its_own_tables(runs, make):
 
 
 def test_a_baseline_and_problems_are_shown(runs, make):
-    from hashbench.results.baseline import Against
+    from hashbench.results.tables.baseline import Against
 
     runs += [make(0.25, method="dpn", bits=32)]
     comparison = Comparison.of(runs, against=Against("csq"), problems=["One run is corrupt."])

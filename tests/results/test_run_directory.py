@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from hashbench.errors import HashbenchError
-from hashbench.results.store import Result, RunDirectory, find_runs
+from hashbench.results.runs import Result, RunDirectory, find_runs
 from hashbench.storage import files
 from hashbench.storage.strict_json import dumps
 
@@ -127,7 +127,7 @@ def test_a_process_killed_while_writing_leaves_no_result(run, make):
         """
         import os, signal, sys
         from pathlib import Path
-        from hashbench.results.store import Result, RunDirectory
+        from hashbench.results.runs import Result, RunDirectory
         os.fsync = lambda handle: os.kill(os.getpid(), signal.SIGKILL)  # all is written, nothing is renamed
         run = RunDirectory(Path(sys.argv[1]))
         with run.lock():
@@ -150,7 +150,7 @@ def test_an_array_file_is_old_or_new_at_any_moment(run):
         import sys
         import numpy as np
         from pathlib import Path
-        from hashbench.results.store import RunDirectory
+        from hashbench.results.runs import RunDirectory
         run = RunDirectory(Path(sys.argv[1]))
         for value in range(1_000_000):
             run.write_arrays("codes", first=np.full(50_000, value), second=np.full(50_000, value))
@@ -216,7 +216,7 @@ def test_two_processes_never_write_one_run(run):
         """
         import sys
         from pathlib import Path
-        from hashbench.results.store import RunDirectory
+        from hashbench.results.runs import RunDirectory
         with RunDirectory(Path(sys.argv[1])).lock():
             print("locked", flush=True)
             sys.stdin.read()
@@ -249,7 +249,7 @@ def test_the_lock_excludes_under_contention(run):
         import sys
         from pathlib import Path
         from hashbench.errors import HashbenchError
-        from hashbench.results.store import RunDirectory
+        from hashbench.results.runs import RunDirectory
         run, counter = RunDirectory(Path(sys.argv[1])), Path(sys.argv[2])
         done = 0
         while done < 40:

@@ -1,8 +1,8 @@
 import pytest
 
 from hashbench.errors import HashbenchError
-from hashbench.results.selection import select
-from hashbench.results.table import compare
+from hashbench.results.tables.comparison import compare
+from hashbench.results.tables.selection import select
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from hashbench.results.significance import PERMUTATIONS, holm, permutations_for, sign_flip, welch
+from hashbench.results.tables.significance import PERMUTATIONS, holm, permutations_for, sign_flip, welch
 
 RNG = np.random.default_rng(7)
 
@@ -84,7 +84,7 @@ def test_sign_flip_is_seeded_and_draws_in_parts(monkeypatch):
     differences = RNG.normal(0.05, 0.3, (2, 33))
     assert sign_flip(differences).tolist() == sign_flip(differences).tolist()
     assert sign_flip(differences, seed=1).tolist() != sign_flip(differences).tolist()
-    monkeypatch.setattr("hashbench.results.significance._CHUNK", 7)  # less than one row of signs
+    monkeypatch.setattr("hashbench.results.tables.significance._CHUNK", 7)  # less than one row of signs
     assert sign_flip(differences, permutations=500) == pytest.approx(sign_flip(differences), abs=0.08)
 
 

@@ -11,8 +11,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
 from hashbench.errors import HashbenchError, unknown
-from hashbench.results.blocks import Block, blocks, differences
 from hashbench.results.result import Result
+from hashbench.results.tables.blocks import Block, blocks, differences
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,8 +36,10 @@ KINDS = {
     "pr": Kind("precision over recall, by Hamming radius", "curves:pr_curves"),
     "precision": Kind("precision over the number of retrieved images (P@N)", "curves:precision_curves"),
     "recall": Kind("recall over the number of retrieved images (R@N)", "curves:recall_curves"),
-    "bits": Kind("a measure over the code length, with the spread over seeds", "scores:by_bits", measured=True),
-    "seconds": Kind("a measure over the seconds of training, a point for each run", "scores:by_seconds", measured=True),
+    "bits": Kind("a measure over the code length, with the spread over seeds", "measures:by_bits", measured=True),
+    "seconds": Kind(
+        "a measure over the seconds of training, a point for each run", "measures:by_seconds", measured=True
+    ),
     "codes": Kind("bit balance and bit correlation over the code length", "codes:code_statistics"),
     "centers": Kind("distance of hash centers over the similarity of their classes", "centers:center_distances"),
     "training": Kind("loss terms by epoch, and measures where --eval-every logged them", "training:training_curves"),

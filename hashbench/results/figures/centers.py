@@ -13,7 +13,7 @@ from hashbench.errors import HashbenchError
 from hashbench.metrics.hamming import unpack
 from hashbench.results.figures.style import PAPER, finish, sheet, styles, the_block
 from hashbench.results.result import Result
-from hashbench.results.store import RunDirectory
+from hashbench.results.runs import RunDirectory
 
 _GROUPS = 10  # a method's line: the mean distance over tenths of its pairs
 _SCATTERED = 400  # up to so many pairs are also drawn one by one

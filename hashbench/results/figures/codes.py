@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from matplotlib.figure import Figure
 
 from hashbench.errors import HashbenchError
-from hashbench.results.figures.scores import SPREAD, plot_by_bits
+from hashbench.results.figures.measures import SPREAD, plot_by_bits
 from hashbench.results.figures.style import bits_axis, finish, sheet, styles, the_block
 from hashbench.results.result import Result
 

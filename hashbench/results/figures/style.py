@@ -18,9 +18,9 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from hashbench.errors import HashbenchError
-from hashbench.results.blocks import Block, blocks, differences
-from hashbench.results.escaping import plain
 from hashbench.results.result import Result
+from hashbench.results.tables.blocks import Block, blocks, differences
+from hashbench.results.tables.escaping import plain
 from hashbench.storage.files import make_folder, replacing
 
 FORMATS = ("png", "svg", "pdf")

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from hashbench.errors import HashbenchError
 from hashbench.results.figures.style import finish, log_ticks, sheet, styles, the_block
 from hashbench.results.result import Result
-from hashbench.results.store import RunDirectory
+from hashbench.results.runs import RunDirectory
 
 _COLUMNS = 4
 _TERMS = ("-", "--", ":", "-.")  # dashes of a method's loss terms, in the order of its log

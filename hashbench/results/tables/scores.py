@@ -14,7 +14,7 @@ from hashbench.metrics.histograms import Histograms
 from hashbench.metrics.measures import parse
 from hashbench.metrics.ranking import Ties
 from hashbench.results.result import Result
-from hashbench.results.store import RunDirectory
+from hashbench.results.runs import RunDirectory
 
 
 @dataclass(frozen=True)

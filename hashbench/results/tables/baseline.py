@@ -10,9 +10,9 @@ from typing import Literal, get_args
 import numpy as np
 
 from hashbench.errors import HashbenchError, unknown
-from hashbench.results.cells import ALPHA, Cell, Row
-from hashbench.results.scores import Score
-from hashbench.results.significance import FEWEST, holm, permutations_for, sign_flip, welch
+from hashbench.results.tables.scores import Score
+from hashbench.results.tables.significance import FEWEST, holm, permutations_for, sign_flip, welch
+from hashbench.results.tables.table import ALPHA, Cell, Row
 
 Test = Literal["seeds", "queries"]
 _Place = tuple[int, int]  # row, column

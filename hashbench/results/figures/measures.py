@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hashbench.errors import HashbenchError
-from hashbench.results.blocks import Block
 from hashbench.results.figures.style import bits_axis, finish, log_ticks, sheet, styles, the_block
 from hashbench.results.result import Result
-from hashbench.results.scores import all_scores, measure_name
+from hashbench.results.tables.blocks import Block
+from hashbench.results.tables.scores import all_scores, measure_name
 
 SPREAD = "bars: ± one standard deviation over seeds (n - 1), none for a single seed"
 _SHORTEST = 1e-3  # seconds; a log scale has no place for a training that took none

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hashbench.errors import HashbenchError
-from hashbench.results.store import RunDirectory, find_runs
+from hashbench.results.runs import RunDirectory, find_runs
 from hashbench.storage.strict_json import digest
 
 

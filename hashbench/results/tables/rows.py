@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from hashbench.results.baseline import Against, set_against
-from hashbench.results.blocks import Block
-from hashbench.results.cells import Cell, Cost, Row, Table, footnote_mark
-from hashbench.results.published import PublishedNumber, known_for, published_rows
-from hashbench.results.render import rounded
 from hashbench.results.result import Result
-from hashbench.results.scores import Score, Scores
+from hashbench.results.tables.baseline import Against, set_against
+from hashbench.results.tables.blocks import Block
+from hashbench.results.tables.published import PublishedNumber, known_for, published_rows
+from hashbench.results.tables.scores import Score, Scores
+from hashbench.results.tables.table import Cell, Cost, Row, Table, footnote_mark, rounded
 
 _INPUTS = {"images": "images", "features": "fixed features", "pixels": "raw pixels", "vectors": "vectors"}
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+DIGITS = 4  # of a mean, its std and a difference, as they are printed
 ALPHA = 0.05  # the level of every test, after Holm's correction
 _MARKS = "†‡§¶"
 
@@ -92,3 +93,13 @@ class Table:
     def title(self) -> str:
         """Data set, protocol and measure: `cifar10@54k: mAP@all`."""
         return f"{self.dataset}: {self.measure}"
+
+
+def rounded(mean: float) -> float:
+    """Return a mean at the precision at which it is printed."""
+    return round(mean, DIGITS)
+
+
+def signed(difference: float) -> str:
+    """Return a difference with its sign at the precision at which it is printed: +0.0120, −0.0120, ±0.0000."""
+    return f"{difference:+.{DIGITS}f}".replace("-", "−") if rounded(difference) else f"±{0:.{DIGITS}f}"

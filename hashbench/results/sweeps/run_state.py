@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from hashbench.errors import HashbenchError
-from hashbench.results.store import RunDirectory
+from hashbench.results.runs import RunDirectory
 from hashbench.storage.locks import owner_of
 
 State = Literal["skipped", "finished", "stale", "failed", "running", "interrupted", "to do"]

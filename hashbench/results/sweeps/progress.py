@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from hashbench.errors import HashbenchError
-from hashbench.results import render
-from hashbench.results.estimates import duration
-from hashbench.results.standing import Standing, State, standing
-from hashbench.results.store import RESULT, RunDirectory
+from hashbench.results.runs import RESULT, RunDirectory
+from hashbench.results.sweeps.estimates import duration
+from hashbench.results.sweeps.run_state import Standing, State, standing
+from hashbench.results.tables import render
 from hashbench.storage import files
 from hashbench.storage.strict_json import digest, document, loads
 

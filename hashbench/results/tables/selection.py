@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from hashbench.errors import HashbenchError, unknown
-from hashbench.results.blocks import row_label
 from hashbench.results.result import Result
+from hashbench.results.tables.blocks import row_label
 
 
 def select(

@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from hashbench.errors import unknown
-from hashbench.results import published as papers
-from hashbench.results import render
-from hashbench.results.baseline import Against, Test
-from hashbench.results.blocks import Block, blocks, differences
-from hashbench.results.cells import Table
-from hashbench.results.published import PublishedNumber
 from hashbench.results.result import Result
-from hashbench.results.rows import table_of
-from hashbench.results.scores import Score, Scores, all_scores, measure_name
-from hashbench.results.selection import select
-from hashbench.results.store import finished_runs
+from hashbench.results.runs import finished_runs
+from hashbench.results.tables import published as papers
+from hashbench.results.tables import render
+from hashbench.results.tables.baseline import Against, Test
+from hashbench.results.tables.blocks import Block, blocks, differences
+from hashbench.results.tables.published import PublishedNumber
+from hashbench.results.tables.rows import table_of
+from hashbench.results.tables.scores import Score, Scores, all_scores, measure_name
+from hashbench.results.tables.selection import select
+from hashbench.results.tables.table import Table
 from hashbench.storage.strict_json import canonical
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hashbench.errors import HashbenchError
 from hashbench.metrics.measures import parse
-from hashbench.results.cells import Cell, Row, footnote_mark
+from hashbench.results.tables.table import Cell, Row, footnote_mark
 
 PUBLISHED = Path(__file__).with_name("published.csv")
 

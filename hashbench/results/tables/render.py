@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 from tabulate import tabulate
 
 from hashbench.errors import unknown
-from hashbench.results import escaping
-from hashbench.results.cells import Cell, Cost, Row, Table
+from hashbench.results.tables import escaping
+from hashbench.results.tables.table import DIGITS, Cell, Cost, Row, Table, signed
 from hashbench.storage.strict_json import dumps
 
 if TYPE_CHECKING:
-    from hashbench.results.table import Comparison
+    from hashbench.results.tables.comparison import Comparison
 
-DIGITS = 4  # of a mean, its std and a difference
 _MISSING = "—"
 _WIDTH = 100  # of the text around a table
 _ARROWS = {"above": "↑", "below": "↓", "": ""}
@@ -54,16 +53,6 @@ def render(comparison: Comparison, format: str, *, bounds: bool = False, cost: b
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
     return FORMATS[format](comparison, _Columns(bounds, cost))
-
-
-def rounded(mean: float) -> float:
-    """Return a mean at the precision at which it is printed."""
-    return round(mean, DIGITS)
-
-
-def signed(difference: float) -> str:
-    """Return a difference with its sign at the precision at which it is printed: +0.0120, −0.0120, ±0.0000."""
-    return f"{difference:+.{DIGITS}f}".replace("-", "−") if rounded(difference) else f"±{0:.{DIGITS}f}"
 
 
 def plain_table(rows: Sequence[Sequence[Any]], *, header: Sequence[str] = ()) -> str:

@@ -1,0 +1,1 @@
+"""Tables: results in blocks, rows and cells, with baselines, tests and published numbers, in five formats."""
