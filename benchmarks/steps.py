@@ -21,11 +21,11 @@ from hashbench.networks.network import HashNetwork
 from hashbench.recipes import Recipe
 from hashbench.registry import BACKBONES
 from hashbench.system import allocator
-from hashbench.training.loop import Hooks, train
+from hashbench.training.loop import Reports, train
 
 CLASSES, BITS = 10, 32
 
-allocator.settle()  # as the command does
+allocator.configure()  # as the command does
 
 
 @dataclass
@@ -103,7 +103,7 @@ class Workload:
         recipe = recipes.load(self.recipe.name, overrides=_changed(self.recipe, epochs=1), multi_label=False)
 
         def epoch() -> None:
-            train(self.method, self.network, task=self.task, recipe=recipe, data=self, fresh=iter, hooks=Hooks())
+            train(self.method, self.network, task=self.task, recipe=recipe, data=self, fresh=iter, hooks=Reports())
 
         return epoch
 

@@ -58,27 +58,27 @@ def command(name: str, folder: Path) -> list[str]:
 
 
 def exchanges(folder: Path) -> None:
-    team = distributed.join(torch.device("cpu"))
-    mine = torch.arange(5)[team.share(5)]
+    world = distributed.join(torch.device("cpu"))
+    mine = torch.arange(5)[world.share(5)]
     parameters = [torch.nn.Parameter(torch.zeros(n)) for n in (2, 1, 3)]
-    parameters[0].grad = torch.tensor([1.0, 2.0]) * (team.rank + 1)
-    if team.rank == 1:
+    parameters[0].grad = torch.tensor([1.0, 2.0]) * (world.rank + 1)
+    if world.rank == 1:
         parameters[1].grad = torch.tensor([5.0])
-    team.sum_gradients(parameters)
-    state = torch.tensor([team.rank])
-    team.equalise([state])
+    world.all_reduce_gradients(parameters)
+    state = torch.tensor([world.rank])
+    world.broadcast_in_place([state])
     found = {
-        "share": team.gathered(mine).tolist(),
-        "empty": team.gathered(torch.ones(3 if team.rank == 1 else 0, 2)).tolist(),
+        "share": world.all_gather(mine).tolist(),
+        "empty": world.all_gather(torch.ones(3 if world.rank == 1 else 0, 2)).tolist(),
         "summed": {
             name: value.tolist()
-            for name, value in team.summed({"a": torch.tensor([0.1, 0.2], dtype=torch.float64)}).items()
+            for name, value in world.all_reduced({"a": torch.tensor([0.1, 0.2], dtype=torch.float64)}).items()
         },
         "gradients": [None if p.grad is None else p.grad.tolist() for p in parameters],
-        "first": team.from_first({"rank": team.rank}),
+        "first": world.broadcast({"rank": world.rank}),
         "equal": state.tolist(),
     }
-    (folder / f"{team.rank}.json").write_text(json.dumps(found))
+    (folder / f"{world.rank}.json").write_text(json.dumps(found))
 
 
 if __name__ == "__main__":

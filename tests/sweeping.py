@@ -29,40 +29,41 @@ import torch._dynamo  # what a run imports on its way is here before the forks, 
 import toy_dataset  # noqa: F401  (registers the toy)
 
 import hashbench.metrics.kernels_numba  # noqa: F401
-from hashbench.experiments import runner
+from hashbench.executors import worker
+from hashbench.experiments import execution, runner
 from hashbench.experiments.planning import Settings, plan
 from hashbench.results import runs
 from hashbench.storage import locks
 
 torch.set_num_threads(1)
 EPOCHS = 10
-PATIENCE = 1.5
+EXPIRY = 1.5
 
 
 def sweep(runs: Path, tally: Path) -> None:
     """Do the sweep as `hashbench run` does, noting each computation that came to its end."""
-    compute = runner._compute_into
+    compute = execution._compute_into
 
     def noted(directory, cell, plan):
         compute(directory, cell, plan)
         with open(tally, "a") as file:  # one short append, which the kernel does in one piece
             file.write(f"{cell}\n")
 
-    runner._compute_into = noted
+    execution._compute_into = noted
     made = plan(["crh", "csq"], ["toy"], [16, 24],
                 settings=Settings(runs_dir=runs, epochs=EPOCHS, progress=False))  # fmt: skip
     outcome = runner.execute(made)
     outcome.raise_first_failure()
-    assert len(outcome.results) == len(made.cells)
+    assert len(outcome.results) == len(made.runs)
 
 
 def be_on_a_machine_of_its_own() -> None:
     """Let the others know this process by its heartbeat alone, and be quick about it."""
     name = f"machine{os.getpid()}"
     platform.node = lambda: name
-    runs.claimed = functools.partial(locks.claimed, beat=0.1)
-    runner.Watch = functools.partial(locks.Watch, patience=PATIENCE)
-    runner.WAIT = 0.1
+    runs.hold_lock = functools.partial(locks.hold_lock, beat=0.1)
+    worker.LockWatch = functools.partial(locks.LockWatch, expiry=EXPIRY)
+    worker.WAIT = 0.1
 
 
 def forked(runs: Path, tally: Path, *, alone: bool) -> int:
@@ -99,7 +100,7 @@ def disturbed(runs: Path, processes: int, kills: int, stops: int, seed: int) -> 
         victim = chance.choice(sorted(alive))
         if stopped < stops:
             os.kill(victim, signal.SIGSTOP)
-            time.sleep(2 * PATIENCE)
+            time.sleep(2 * EXPIRY)
             os.kill(victim, signal.SIGCONT)
             stopped += 1
             continue

@@ -22,7 +22,7 @@ before, ballast = resident(), b"1" * (200 << 20)
 used = resident()
 del ballast
 freed = resident()
-allocator.give_back()
+allocator.trim()
 print("resident", *(each - before for each in (used, freed, resident())))
 """
 

@@ -10,7 +10,8 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from hashbench.cli import main, sweeps
+from hashbench.cli import main
+from hashbench.cli.execution import ProgressLines
 from hashbench.results.runs import RunDirectory
 
 
@@ -223,16 +224,16 @@ def test_a_cell_that_another_process_is_at_is_waited_for(hashbench, monkeypatch)
     lock = directory.lock()
     lock.__enter__()
     assert "running" in hashbench(*TOY, "--bits", "16", "--dry-run").stdout
-    tell = sweeps._wait
+    held = ProgressLines.held
 
-    def tell_and_release(held):
-        tell(held)
+    def show_and_release(self, run):
+        held(self, run)
         lock.__exit__(None, None, None)
 
-    monkeypatch.setattr(sweeps, "_wait", tell_and_release)
+    monkeypatch.setattr(ProgressLines, "held", show_and_release)
     ran = hashbench(*TOY, "--bits", "16,24")
-    waiting = f"crh on toy@small, 16 bits, seed 0: process {os.getpid()}"
-    assert ran.stderr.index("24 bits") < ran.stderr.index("Waiting for 1 cells") < ran.stderr.index(waiting)
+    waiting = f"crh on toy@small, 16 bits, seed 0 is running elsewhere (by process {os.getpid()}"
+    assert ran.stderr.index(waiting) < ran.stderr.index("24 bits")
     assert directory.finished
 
 

@@ -18,7 +18,7 @@ from hashbench.errors import HashbenchError
 from hashbench.metrics import Histograms, evaluate_histograms, histograms
 from hashbench.results.runs import RunDirectory
 from hashbench.system import distributed
-from hashbench.system.distributed import ALONE, Team
+from hashbench.system.distributed import SINGLE, World
 
 SCRIPT = Path(distributed_runs.__file__)
 
@@ -146,18 +146,18 @@ def test_a_rank_that_dies_ends_the_run_which_goes_on_later(tmp_path, monkeypatch
 
 def test_shares_cover_every_sample_once() -> None:
     for size in (1, 2, 3, 8):
-        ranks = [Team(rank, size) for rank in range(size)]
+        ranks = [World(rank, size) for rank in range(size)]
         for count in (0, 1, 5, 64, 1001):
-            rows = [np.arange(count)[team.share(count)] for team in ranks]
+            rows = [np.arange(count)[world.share(count)] for world in ranks]
             assert np.concatenate(rows).tolist() == list(range(count))
-            cuts = [team.cut(10, 10 + count) for team in ranks]
+            cuts = [world.batch_share(10, 10 + count) for world in ranks]
             weights = [
-                team.weight(stop - start, count) for team, (start, stop) in zip(ranks, cuts, strict=True) if count
+                world.weight(stop - start, count) for world, (start, stop) in zip(ranks, cuts, strict=True) if count
             ]
             if count:
                 assert sum(weights) == pytest.approx(1)
                 assert all(stop - start >= min(2, count) for start, stop in cuts)
-    assert ALONE.cut(3, 4) == (3, 4)
+    assert SINGLE.batch_share(3, 4) == (3, 4)
 
 
 def test_each_rank_has_a_device_of_its_own(monkeypatch) -> None:
@@ -184,7 +184,7 @@ def test_a_method_that_keeps_what_it_saw_is_left_to_one_device(tmp_path, monkeyp
     class Keeper(distributed_runs.Pairs):
         def after_step(self, network, batch): ...
 
-    monkeypatch.setattr("hashbench.system.distributed.team", lambda: Team(0, 2))
+    monkeypatch.setattr("hashbench.system.distributed.world", lambda: World(0, 2))
     settings = planning.Settings(runs_dir=tmp_path, device="cpu")
-    cell, _ = planning.plan(["keeper", "pairs"], ["toy"], [16], settings=settings).cells
+    cell, _ = planning.plan(["keeper", "pairs"], ["toy"], [16], settings=settings).runs
     assert "train it on one device" in str(cell.skipped)

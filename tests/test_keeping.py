@@ -311,4 +311,4 @@ def test_the_plan_estimates_from_the_runs_alike(cli, run):
     assert re.search(r"crh +12 +0 +finished +runs", shown)
     assert re.search(r"crh +24 +0 +to do +10 min", shown)
     assert re.search(r"csq +24 +0 +to do +unknown", shown)
-    assert shown.strip().endswith("3 of 4 cells to compute, about 10 min one after another, 2 of unknown length.")
+    assert shown.strip().endswith("3 of 4 runs to compute, about 10 min one after another, 2 of unknown length.")

@@ -15,7 +15,7 @@ from hashbench.methods.contract import DeepMethod, Task, options, resolve_fields
 from hashbench.methods.crh import CRH
 from hashbench.networks.backbones import Identity
 from hashbench.networks.network import HashNetwork
-from hashbench.training.loop import Hooks, train
+from hashbench.training.loop import Reports, train
 from hashbench.training.trainset import TrainSet
 
 CONFIG = {"n_class": 3, "num_train": 60, "epoch": 3, "batch_size": 20, "device": torch.device("cpu"), "bit_list": [16]}
@@ -99,7 +99,7 @@ def test_it_equals_a_training_here():
     method = CRH(**resolve_fields("crh", options(CRH), {"quantization": 0.3}))
     method.setup(task, {})
     train(method, HashNetwork(Identity(144), heads[0], "fp32"), task=task, recipe=recipe, data=data,
-          hooks=Hooks())  # fmt: skip
+          hooks=Reports())  # fmt: skip
 
     criterion = hashbench.as_loss("crh", quantization=0.3)({**CONFIG, "epoch": 4, "seed": 4}, 16)
     optimizer = torch.optim.SGD(heads[1].parameters(), lr=recipe.learning_rate)

@@ -46,6 +46,8 @@ def test_links_of_a_page_of_the_site_stay_within_the_site(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_anchors_are_headings(page):
     for link, anchor in re.findall(r"\]\((?!http)([^)#]*)#([^)]*)\)", page.read_text()):
+        if link.startswith("api/"):  # the site makes these anchors of public names, and its strict build holds them
+            continue
         headings = re.findall(r"^#+ (.*)$", (page.parent / (link or page.name)).read_text(), re.MULTILINE)
         assert anchor in {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
 
@@ -104,4 +106,4 @@ def test_the_sweeps_of_the_page_on_many_machines_are_planned(tmp_path, monkeypat
         arguments = shlex.split(re.sub("cifar100|fashion-mnist-10k", "toy", command))[1:]
         ran = CliRunner().invoke(main, [*arguments, "--dry-run"])
         assert ran.exit_code == 0, f"{command}\n{ran.output}"
-        assert "cells to compute" in ran.output
+        assert "runs to compute" in ran.output

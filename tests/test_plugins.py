@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 import hashbench
-from hashbench import listing
+from hashbench.cli import list as listing
 from hashbench.cli import main
 from hashbench.errors import HashbenchError
 from hashbench.methods.crh import CRH

@@ -7,7 +7,7 @@ import pytest
 
 import hashbench
 from hashbench.errors import HashbenchError
-from hashbench.experiments import phases, runner
+from hashbench.experiments import execution, phases, runner
 from hashbench.experiments.planning import Request, Settings, plan, plan_of
 from hashbench.methods.contract import DeepMethod, method
 from hashbench.results.runs import RunDirectory
@@ -22,13 +22,13 @@ def settings(tmp_path):
 def computed(monkeypatch):
     """The cells that are computed from here on."""
     cells = []
-    compute = runner._compute_into
+    compute = execution._compute_into
 
     def noted(directory, cell, plan):
         cells.append((cell.method, cell.bits))
         compute(directory, cell, plan)
 
-    monkeypatch.setattr(runner, "_compute_into", noted)
+    monkeypatch.setattr(execution, "_compute_into", noted)
     return cells
 
 
@@ -49,7 +49,7 @@ def moody(fresh_methods):
 
 
 def states(made):
-    return [cell.standing.state for cell in made.cells]
+    return [cell.status.state for cell in made.runs]
 
 
 def swept(settings, rerun="missing", methods=("moody",), bits=(16, 24)):
@@ -61,7 +61,7 @@ def test_missing_cells_are_those_without_a_result_the_failed_ones_too(settings, 
     made, outcome = swept(settings)
     assert [str(cell) for cell, _ in outcome.failures] == ["moody on toy@small, 16 bits, seed 0"]
     assert states(made) == ["failed", "finished"]
-    assert made.cells[0].standing.note == "ValueError: in a bad mood"
+    assert made.runs[0].status.note == "ValueError: in a bad mood"
     moody.mood = "good"
     swept(settings, bits=(16, 24, 32))
     assert computed == [("moody", 16), ("moody", 24), ("moody", 16), ("moody", 32)]
@@ -75,7 +75,7 @@ def test_failed_runs_the_failed_cells_alone(settings, computed, moody):
     assert computed == [("moody", 16)]
     assert states(made) == ["finished", "finished", "to do"]
     assert [result.coords["bits"] for result in outcome.results] == [16, 24]
-    assert not made.cells[0].directory.failure.exists()
+    assert not made.runs[0].directory.failure.exists()
 
 
 def test_a_cell_that_failed_in_another_process_of_the_sweep_is_not_tried_again(settings, computed, moody):
@@ -94,7 +94,7 @@ def test_stale_results_are_shown_and_kept_unless_asked_for(settings, computed, m
     made, outcome = swept(settings, methods=["crh"], bits=(16, 24, 32))
     assert computed == [("crh", 16), ("crh", 24), ("crh", 32)]
     assert states(made) == ["stale", "stale", "stale"]  # the new one too: what made it is not what we say there is
-    assert "has changed since, but not its version" in made.cells[0].standing.note
+    assert "has changed since, but not its version" in made.runs[0].status.note
     before = [result.provenance["started"] for result in outcome.results]
     monkeypatch.setattr(phases, "provenance", lambda *a, **k: {"started": "anew", "source_sha256": "0"})
     _, outcome = swept(settings, "stale", methods=["crh"])
@@ -163,7 +163,7 @@ def test_a_failed_rerun_keeps_the_result(settings, moody):
     moody.mood = "bad"
     made, failed = swept(settings, "all", bits=[16])
     assert [str(error) for _, error in failed.failures] == ["in a bad mood"]
-    assert made.cells[0].directory.read_result() == outcome.results[0]
+    assert made.runs[0].directory.read_result() == outcome.results[0]
 
 
 def test_another_source_does_not_go_on_from_a_checkpoint(settings, monkeypatch):
@@ -192,11 +192,11 @@ def test_a_request_travels_to_another_process_and_makes_the_same_plan(settings):
     request = pickle.loads(pickle.dumps(made.request))
     assert isinstance(request, Request)
     again = plan_of(request)
-    assert [str(cell) for cell in again.cells] == [str(cell) for cell in made.cells]
-    result = runner.run_cell(again, again.cells[0])
-    assert made.cells[0].directory.read_result() == result
+    assert [str(cell) for cell in again.runs] == [str(cell) for cell in made.runs]
+    result = execution.execute_run(again, again.runs[0])
+    assert made.runs[0].directory.read_result() == result
     with pytest.raises(HashbenchError, match="cannot hold 3 classes"):
-        runner.run_cell(again, again.cells[1])
+        execution.execute_run(again, again.runs[1])
 
 
 def test_an_unknown_rerun(settings):

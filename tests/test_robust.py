@@ -59,14 +59,14 @@ def test_out_of_memory_names_the_knobs_and_the_other_cells_go_on(settings, fresh
     assert isinstance(error, HashbenchError)
     for knob in ("--set recipe.batch_size=32", "a smaller --backbone than resnet-small", "not enough main memory"):
         assert knob in str(error)
-        assert knob in outcome.failures[0][0].standing.note  # which status and the next plan show
+        assert knob in outcome.failures[0][0].status.note  # which status and the next plan show
     assert [result.coords["method"] for result in outcome.results] == ["crh"]
 
 
 def test_failures_are_listed_at_the_end_with_exit_code_2(cli, fresh_methods):
     raising(ValueError("broken\nin two lines"))
     ran = cli("run", "--method", "raises,crh", "--dataset", "toy", "--bits", "16,24", "--epochs", "1", code=2)
-    assert "2 cells failed:\n  raises on toy@small, 16 bits, seed 0: ValueError: broken in two lines\n" in ran.stderr
+    assert "2 runs failed:\n  raises on toy@small, 16 bits, seed 0: ValueError: broken in two lines\n" in ran.stderr
     assert ran.stderr.strip().splitlines()[-1].startswith("Error: raises on toy@small, 16 bits, seed 0: ValueError")
     assert "crh" in ran.stdout
 
@@ -240,7 +240,7 @@ def test_peak_memory_is_that_of_the_run_and_not_of_those_before(settings):
     if not os.access("/proc/self/clear_refs", os.W_OK):
         pytest.skip("this system does not let a process forget its peak")
     cpu = torch.device("cpu")
-    allocator.settle()  # from here on, what is freed is kept
+    allocator.configure()  # from here on, what is freed is kept
     ballast = bytearray(600 * 2**20)
     held = peak_memory_mb(cpu)
     del ballast

@@ -18,7 +18,7 @@ from toy_dataset import ToyBackbone, toy
 import hashbench
 from hashbench.datasets import catalogue as datasets
 from hashbench.errors import HashbenchError
-from hashbench.experiments import runner
+from hashbench.experiments import execution, runner
 from hashbench.experiments.planning import Settings, plan
 from hashbench.methods.contract import DeepMethod, Method, method
 from hashbench.metrics import evaluate_histograms, histograms
@@ -66,7 +66,7 @@ def test_measures_can_be_recomputed_from_what_is_kept(settings):
 
 def test_a_finished_run_is_loaded_not_repeated(settings, monkeypatch):
     first = hashbench.run("crh", "toy", bits=16, **settings)
-    monkeypatch.setattr(runner, "compute", lambda *a, **k: pytest.fail("computed again"))
+    monkeypatch.setattr(execution, "compute", lambda *a, **k: pytest.fail("computed again"))
     assert hashbench.run("crh", "toy", bits=16, **settings) == first
 
 
@@ -184,8 +184,8 @@ def test_scripts_may_give_values_for_texts(settings):
     as_values = {"crh": {"margin": 0.3, "reassign": False, "heads": None}, "recipe": {"betas": (0.5, 0.9)}}
     as_texts = {"crh": {"margin": "0.3", "reassign": "false", "heads": "none"}, "recipe": {"betas": "0.5,0.9"}}
     made = [plan(["crh"], ["toy"], [16], settings=Settings(**settings, overrides=o)) for o in (as_values, as_texts)]
-    assert made[0].cells[0].experiment == made[1].cells[0].experiment
-    assert made[0].cells[0].experiment.fields["margin"] == 0.3
+    assert made[0].runs[0].experiment == made[1].runs[0].experiment
+    assert made[0].runs[0].experiment.fields["margin"] == 0.3
 
 
 def test_a_class_without_source_prepares_anew_each_time(settings):
@@ -225,7 +225,7 @@ def test_one_failing_cell_leaves_the_others_alone(settings):
     made = plan(["breaks-at-16"], ["toy"], [16, 24], settings=Settings(**settings))
     outcome = runner.execute(made)
     assert [result.coords["bits"] for result in outcome.results] == [24]
-    failed = RunDirectory(made.cells[0].directory.path)
+    failed = RunDirectory(made.runs[0].directory.path)
     assert not failed.finished
     assert "epoch 1, step 1" in json.loads(failed.failure.read_text())["error"]
     with pytest.raises(HashbenchError, match="'all' became"):
@@ -241,8 +241,8 @@ def test_what_a_kill_right_after_the_result_leaves_is_removed_by_the_next_sweep(
 
 def test_what_a_method_does_not_support_is_skipped_in_a_grid_and_refused_alone(settings):
     made = plan(["crh"], ["toy"], [1, 16], settings=Settings(**settings))
-    assert [cell.standing.state for cell in made.cells] == ["skipped", "to do"]
-    assert "cannot hold 3 classes" in made.cells[0].skipped
+    assert [cell.status.state for cell in made.runs] == ["skipped", "to do"]
+    assert "cannot hold 3 classes" in made.runs[0].skipped
     with pytest.raises(HashbenchError, match="cannot hold 3 classes"):
         hashbench.run("crh", "toy", bits=1, **settings)
     assert not settings["runs_dir"].exists()
@@ -258,8 +258,8 @@ def test_a_method_that_fails_at_the_question_is_skipped_with_the_reason(settings
             return {"all": out.square().mean()}
 
     made = plan(["undecided", "crh"], ["toy"], [16], settings=Settings(**settings))
-    assert [cell.standing.state for cell in made.cells] == ["skipped", "to do"]
-    assert made.cells[0].skipped == "its supports() failed: ZeroDivisionError: division by zero"
+    assert [cell.status.state for cell in made.runs] == ["skipped", "to do"]
+    assert made.runs[0].skipped == "its supports() failed: ZeroDivisionError: division by zero"
 
 
 def test_rows_of_one_method_share_a_sweep(settings):
@@ -267,11 +267,11 @@ def test_rows_of_one_method_share_a_sweep(settings):
     rows = ["crh", "crh (heads=1)", "crh (solver=hungarian, heads=2)", "csq"]
     shared = Settings(**settings, overrides={"crh": {"heads": "4"}})
     made = plan(rows, ["toy"], [16], settings=shared)
-    assert [cell.method for cell in made.cells] == ["crh", "crh (heads=1)", "crh (heads=2, solver=hungarian)", "csq"]
-    assert [cell.experiment.fields.get("heads") for cell in made.cells] == [4, 1, 2, None]
-    assert [cell.experiment.fields.get("solver") for cell in made.cells] == ["greedy", "greedy", "hungarian", None]
+    assert [cell.method for cell in made.runs] == ["crh", "crh (heads=1)", "crh (heads=2, solver=hungarian)", "csq"]
+    assert [cell.experiment.fields.get("heads") for cell in made.runs] == [4, 1, 2, None]
+    assert [cell.experiment.fields.get("solver") for cell in made.runs] == ["greedy", "greedy", "hungarian", None]
     again = plan(["crh (heads=4)"], ["toy"], [16], settings=Settings(**settings))
-    assert again.cells[0].experiment == made.cells[0].experiment
+    assert again.runs[0].experiment == made.runs[0].experiment
     with pytest.raises(HashbenchError, match=r"Unknown field of crh 'head'\. Did you mean 'heads'\?"):
         plan(["crh (head=1)"], ["toy"], [16], settings=Settings(**settings))
 

@@ -22,7 +22,7 @@ from hashbench.experiments.models import make_method, new_model, task_of
 from hashbench.methods.contract import DeepMethod, Method, options, resolve_fields
 from hashbench.networks.backbones import backbone
 from hashbench.networks.model import Model
-from hashbench.training.loop import Hooks, train
+from hashbench.training.loop import Reports, train
 from hashbench.training.preparation import RecipeTools
 from hashbench.training.trainset import TrainSet
 
@@ -160,7 +160,7 @@ class Case:
             done.epochs.append(line)
 
         method.end_epoch = spied  # type: ignore[method-assign]
-        hooks = Hooks(log=log, checkpoint=checkpoint)
+        hooks = Reports(log=log, checkpoint=checkpoint)
         train(method, model.network, task=model.task, recipe=model.recipe, data=data, hooks=hooks)
         return done
 

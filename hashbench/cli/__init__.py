@@ -1,6 +1,39 @@
-"""The command line: one function per command; what a command needs is imported inside it, so that --help is quick."""
+"""The command line: a file per command; what a command needs is imported inside it, so that --help is quick."""
 
-from hashbench.cli import catalogue, codes, data, keeping, pictures, sweeps, tables
+from hashbench.cli import (
+    check,
+    compare,
+    encode,
+    evaluate,
+    export,
+    export_split,
+    list,
+    merge,
+    plot,
+    prepare,
+    report,
+    run,
+    show,
+    status,
+    verify,
+)
 from hashbench.cli.base import main
 
-__all__ = ["catalogue", "codes", "data", "keeping", "main", "pictures", "sweeps", "tables"]
+__all__ = [
+    "check",
+    "compare",
+    "encode",
+    "evaluate",
+    "export",
+    "export_split",
+    "list",
+    "main",
+    "merge",
+    "plot",
+    "prepare",
+    "report",
+    "run",
+    "show",
+    "status",
+    "verify",
+]

@@ -1,4 +1,4 @@
-"""From a trained model to the histograms of its codes, each rank of a team doing its share of the rows."""
+"""From a trained model to the histograms of its codes, each rank of a world doing its share of the rows."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from hashbench.datasets.base import Dataset
 from hashbench.datasets.loading.loader import inference_batches
 from hashbench.metrics import Histograms, histograms, pack
 from hashbench.networks.model import ENCODE_BATCH, Model
-from hashbench.system.distributed import Team
+from hashbench.system.distributed import World
 
 
-def encode_rows(model: Model, inputs: np.ndarray, index: np.ndarray, team: Team) -> np.ndarray:
+def encode_rows(model: Model, inputs: np.ndarray, index: np.ndarray, world: World) -> np.ndarray:
     """Return the packed codes (n, ceil(bits / 8)), uint8, of the inputs at `index`; each rank encodes its share."""
     batches = inference_batches(
         inputs,
         batch_size=ENCODE_BATCH,
         device=model.task.device,
-        index=index[team.share(len(index))],
+        index=index[world.share(len(index))],
         size=model.input_size,
         channels_last=True,
     )
     codes = [torch.empty(0, model.task.bits, dtype=torch.bool, device=model.task.device)]
     codes += [model.codes(batch) for batch in batches]  # brought to the host at once, so that no batch waits for it
-    return team.gathered(torch.from_numpy(pack(torch.cat(codes).cpu().numpy()))).numpy()
+    return world.all_gather(torch.from_numpy(pack(torch.cat(codes).cpu().numpy()))).numpy()
 
 
-def count(query: np.ndarray, database: np.ndarray, dataset: Dataset, team: Team, *, bits: int) -> Histograms:
+def count(query: np.ndarray, database: np.ndarray, dataset: Dataset, world: World, *, bits: int) -> Histograms:
     """Return the histograms of the whole database, of which each rank counts its share."""
     split, labels = dataset.split, dataset.store.labels
-    mine = team.share(len(database))
+    mine = world.share(len(database))
     counted = histograms(
         query, database[mine], labels[split.query], labels[split.database[mine]], bits=bits, gains=dataset.multi_label
     )
     arrays = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in counted.arrays().items()}
-    return Histograms.from_arrays({name: total.numpy() for name, total in team.summed(arrays).items()})
+    return Histograms.from_arrays({name: total.numpy() for name, total in world.all_reduced(arrays).items()})

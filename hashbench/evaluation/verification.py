@@ -24,7 +24,7 @@ Labels = Callable[[Result], tuple[np.ndarray, np.ndarray]]  # of queries and dat
 
 
 @dataclass(frozen=True)
-class Verdict:
+class VerifiedRun:
     """What became of one run: what was compared, what differs, and what could not be compared, with the reason."""
 
     path: Path
@@ -38,7 +38,7 @@ class Verdict:
         return _MEASURES in self.checked
 
 
-def verify(result: Result, labels: Labels) -> Verdict:
+def verify(result: Result, labels: Labels) -> VerifiedRun:
     """Return the verdict on a finished run; `labels` gives those of its queries and database, where they can be had."""
     assert result.path is not None
     directory = RunDirectory(result.path)
@@ -60,7 +60,7 @@ def verify(result: Result, labels: Labels) -> Verdict:
             drifted.append(str(error))
         except (ValueError, KeyError, TypeError, IndexError) as error:
             drifted.append(f"{name}: what is stored does not fit together ({type(error).__name__}: {error})")
-    return Verdict(result.path, tuple(checked), tuple(dict.fromkeys(drifted)), tuple(unchecked))
+    return VerifiedRun(result.path, tuple(checked), tuple(dict.fromkeys(drifted)), tuple(unchecked))
 
 
 class _Damaged(Exception):

@@ -1,117 +1,65 @@
-"""The contract of an executor: it is given cells as plain data, has them computed anywhere, and says as each ends.
+"""The contract of an executor: given jobs as plain data, it has them computed anywhere and tells as each ends.
 
 Executors carry no results: what a worker computes lies in the results folder, which all machines share, and a run's
-lock sees to it that it is computed once. So an engine may start a cell again whenever it lost sight of it.
+lock sees to it that it is computed once. So an engine may start a job again whenever it lost sight of it.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import os
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 from hashbench.errors import HashbenchError, unknown
-from hashbench.experiments.planning import Request, Settings
+from hashbench.experiments.jobs import Job, JobEvent, Sweep
 from hashbench.experiments.settings import parse_value
 from hashbench.registry import EXECUTORS
-from hashbench.results.sweeps.run_state import Trace
-from hashbench.storage.strict_json import dumps, loads
 
-BEAT = 1.0  # seconds after which an executor that hears nothing says so
-
-
-@dataclass(frozen=True)
-class Errand:
-    """One cell to be computed, as plain data."""
-
-    at: int  # its place in the plan, which every process makes the same
-    id: str  # its experiment's, by which a worker notices that its own plan is another
-    planned: Trace  # what lay in its directory when the sweep was planned
-    small: bool = False  # it trains a head on fixed features: several of them fit on one GPU
-
-    @property
-    def text(self) -> str:
-        """The errand as JSON, for engines that carry it to other machines."""
-        return dumps(dataclasses.asdict(self))
-
-    @classmethod
-    def from_text(cls, text: str) -> Errand:
-        """Return the errand that `text` came from."""
-        plain = loads(text)
-        planned = {name: found and tuple(found) for name, found in plain["planned"].items()}
-        return cls(**{**plain, "planned": Trace(**planned)})
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """What all errands of a sweep share, as plain data: what was asked for, where, and by which command."""
-
-    request: Request
-    folder: str  # in which relative paths were meant
-    argv: tuple[str, ...]  # for the provenance of the results
-
-    @classmethod
-    def of(cls, request: Request, argv: Sequence[str]) -> Sweep:
-        """Return the sweep of a request made in this process; only this process shows progress."""
-        given = request.settings
-        settings = dataclasses.replace(
-            given,
-            runs_dir=given.runs_dir.absolute(),
-            data_dir=given.data_dir and given.data_dir.expanduser().absolute(),
-            progress=False,
-        )
-        return cls(dataclasses.replace(request, settings=settings), os.getcwd(), tuple(argv))
-
-    @property
-    def text(self) -> str:
-        """The sweep as JSON, for engines that carry it to other machines."""
-        plain = dataclasses.asdict(self)
-        settings = plain["request"]["settings"]
-        settings |= {name: settings[name] and str(settings[name]) for name in ("runs_dir", "data_dir")}
-        return dumps(plain)
-
-    @classmethod
-    def from_text(cls, text: str) -> Sweep:
-        """Return the sweep that `text` came from."""
-        plain = loads(text)
-        asked = plain["request"]
-        folders = {name: asked["settings"][name] and Path(asked["settings"][name]) for name in ("runs_dir", "data_dir")}
-        lists = {name: tuple(asked[name]) for name in ("methods", "datasets", "bits")}
-        request = Request(**{**asked, **lists, "settings": Settings(**{**asked["settings"], **folders})})
-        return cls(request, plain["folder"], tuple(plain["argv"]))
-
-    def on(self, device: str) -> Sweep:
-        """Return the same sweep for a worker that computes on `device`."""
-        settings = dataclasses.replace(self.request.settings, device=device)
-        return dataclasses.replace(self, request=dataclasses.replace(self.request, settings=settings))
-
-
-@dataclass(frozen=True)
-class Done:
-    """An errand that came to its end, with the reason where it failed."""
-
-    at: int
-    error: str | None = None
+TICK = 1.0  # seconds after which an executor without news yields None
 
 
 @dataclass(frozen=True)
 class Executor(ABC):
-    """An engine that computes cells; its typed fields are the keys of `--executor-option`."""
+    """An engine that computes runs; its typed fields are the keys of `--executor-option`."""
 
     def require(self) -> None:  # noqa: B027  (an engine that is always there requires nothing)
         """Raise HashbenchError, with the way to install it, where the engine is missing."""
 
     @abstractmethod
-    def compute(self, sweep: Sweep, errands: Sequence[Errand], *, workers: int | None) -> Generator[Done | None]:
-        """Yield each errand as it ends, and None about once a second while none does.
+    def compute(self, sweep: Sweep, jobs: Sequence[Job], *, workers: int | None) -> Generator[JobEvent | None]:
+        """Yield JobEnd for each job as it ends, JobStart and JobHeld where known, None each second without news.
 
-        At most `workers` are computed at a time; None: as many as there is room for. An errand that costs its worker
-        its life is tried again a bounded number of times, then Done with the reason. When the generator is closed, as
+        At most `workers` are computed at a time; None: as many as there is room for. A job that costs its worker its
+        life is tried again a bounded number of times, then ended with the reason. When the generator is closed, as
         Ctrl-C does, the workers end, or the docstring of the class says otherwise.
         """
+
+
+class JobQueue:
+    """The jobs that no worker has; those whose runs another process computes come last."""
+
+    def __init__(self, jobs: Iterable[Job]):
+        self._free, self._held = deque(jobs), deque[Job]()
+
+    def __len__(self) -> int:
+        return len(self._free) + len(self._held)
+
+    def next(self) -> tuple[Job, bool] | None:
+        """Return a job, and whether to wait for the process that computes its run; None where none is left."""
+        if self._free:
+            return self._free.popleft(), False
+        return (self._held.popleft(), True) if self._held else None
+
+    def put_back(self, job: Job) -> None:
+        """Take a job back that is to be tried again."""
+        self._free.append(job)
+
+    def put_aside(self, job: Job) -> None:
+        """Take a job back whose run another process computes."""
+        self._held.append(job)
 
 
 def parse_options(texts: Iterable[str]) -> dict[str, str]:
@@ -135,3 +83,12 @@ def make_executor(name: str, options: Mapping[str, str] | None = None) -> Execut
     executor = cls(**{key: parse_value(cls, key, text) for key, text in (options or {}).items()})
     executor.require()
     return executor
+
+
+def _not_an_executor(name: str, thing: Any) -> str | None:
+    if not (isinstance(thing, type) and issubclass(thing, Executor)):
+        return f"{thing!r} is no class derived from hashbench.Executor."
+    return None
+
+
+EXECUTORS.accepts = _not_an_executor

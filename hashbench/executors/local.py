@@ -6,10 +6,10 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 
@@ -17,11 +17,12 @@ import torch
 from tqdm import tqdm
 
 from hashbench.errors import HashbenchError
-from hashbench.executors.base import BEAT, Done, Errand, Executor, Sweep
+from hashbench.executors.base import TICK, Executor, JobQueue
 from hashbench.executors.worker import Worker
+from hashbench.experiments.jobs import Job, JobEnd, JobEvent, JobHeld, Sweep
 from hashbench.experiments.planning import resolve_device
 
-DEATHS = 2  # so many workers may a cell cost
+MAX_LOST_WORKERS = 2  # that one job may cost
 READY = "ready"
 
 
@@ -31,16 +32,16 @@ class Local(Executor):
 
     threads: int | None = None  # of each worker; by default those of this process, divided among the workers
 
-    def compute(self, sweep: Sweep, errands: Sequence[Errand], *, workers: int | None) -> Generator[Done | None]:
-        """Yield each errand as it ends; a worker that dies is replaced, and its cell is tried once more."""
+    def compute(self, sweep: Sweep, jobs: Sequence[Job], *, workers: int | None) -> Generator[JobEvent | None]:
+        """Yield each job as it ends; a worker that dies is replaced, and its job is tried once more."""
         devices = _devices(sweep.request.settings.device)
-        count = min(workers or len(devices), len(errands))
+        count = min(workers or len(devices), len(jobs))
         threads = self.threads or max(1, torch.get_num_threads() // count)
-        crew = _Crew(sweep, [devices[at % len(devices)] for at in range(count)], threads)
+        pool = _WorkerPool(sweep, [devices[at % len(devices)] for at in range(count)], threads)
         try:
-            yield from crew.work_off(errands)
+            yield from pool.run(jobs)
         finally:
-            crew.end()
+            pool.end()
 
 
 def _devices(name: str) -> list[str]:
@@ -52,124 +53,109 @@ def _devices(name: str) -> list[str]:
 
 
 @dataclass
-class _Hand:
-    """One worker process, the pipe to it, and what it is at."""
+class _WorkerProcess:
+    """One worker process, the pipe to it, and the job that it has."""
 
     device: str
     process: ForkServerProcess
     pipe: Connection
     ready: bool = False
-    errand: Errand | None = None
+    job: Job | None = None
 
 
-@dataclass
-class _Queue:
-    """The errands that nobody is at; those that other sweeps' processes were seen at come last."""
-
-    free: deque[Errand]
-    held: deque[Errand] = field(default_factory=deque)
-
-    def next(self) -> tuple[Errand, bool] | None:
-        """Return an errand, and whether to wait for who else is at it; None where none is left."""
-        if self.free:
-            return self.free.popleft(), False
-        return (self.held.popleft(), True) if self.held else None
-
-    def __len__(self) -> int:
-        return len(self.free) + len(self.held)
-
-
-class _Crew:
-    """The workers of one sweep."""
+class _WorkerPool:
+    """The worker processes of one sweep."""
 
     def __init__(self, sweep: Sweep, devices: Sequence[str], threads: int):
         self._sweep, self._threads = sweep, threads
         self._context = multiprocessing.get_context("forkserver")  # a fork of ours would take CUDA and threads along
         self._context.set_forkserver_preload([__name__])  # torch is imported once, so that a new worker is quick
-        self._hands: dict[Connection, _Hand] = {}
-        self._stillborn = 0
+        self._workers: dict[Connection, _WorkerProcess] = {}
+        self._failed_starts = 0
         for device in devices:
-            self._hire(device)
+            self._start_worker(device)
 
-    def work_off(self, errands: Sequence[Errand]) -> Generator[Done | None]:
-        """Hand out the errands one by one, and yield them as they end."""
-        queue, deaths = _Queue(deque(errands)), Counter[int]()
-        while queue or any(hand.errand for hand in self._hands.values()):
-            self._hand_out(queue)
-            heard = wait([*self._hands], timeout=BEAT)
-            if not heard:
+    def run(self, jobs: Sequence[Job]) -> Generator[JobEvent | None]:
+        """Give the jobs to the workers one by one, and yield what these tell."""
+        queue, lost_workers = JobQueue(jobs), Counter[int]()
+        while queue or any(worker.job for worker in self._workers.values()):
+            self._assign(queue)
+            readable = wait([*self._workers], timeout=TICK)
+            if not readable:
                 yield None
-            for pipe in heard:
-                hand = self._hands[pipe]  # type: ignore[index]  # wait returns what it was given
+            for pipe in readable:
+                worker = self._workers[pipe]  # type: ignore[index]  # wait returns what it was given
+                event: JobEvent | None
                 try:
-                    word = hand.pipe.recv()
+                    message = worker.pipe.recv()
                 except (EOFError, OSError):
-                    done = self._buried(hand, queue, deaths)
+                    event = self._replace(worker, queue, lost_workers)
                 else:
-                    done = self._heard(hand, word, queue)
-                if done is not None:
-                    yield done
+                    event = self._received(worker, message, queue)
+                if event is not None:
+                    yield event
 
     def end(self) -> None:
-        """End all workers now; what they were at goes on from its last epoch next time."""
-        for hand in self._hands.values():
-            hand.process.terminate()
-        for hand in self._hands.values():
-            hand.process.join()
-            hand.pipe.close()
-        self._hands.clear()
+        """End all workers now; their runs go on from the last epoch next time."""
+        for worker in self._workers.values():
+            worker.process.terminate()
+        for worker in self._workers.values():
+            worker.process.join()
+            worker.pipe.close()
+        self._workers.clear()
 
-    def _hire(self, device: str) -> None:
+    def _start_worker(self, device: str) -> None:
         ours, theirs = self._context.Pipe()
         arguments = (theirs, self._sweep.on(device), self._threads, dict(os.environ))
         process = self._context.Process(target=serve, args=arguments, name=f"hashbench worker on {device}", daemon=True)
         process.start()
-        theirs.close()  # or we would never hear that the worker's own end is closed
-        self._hands[ours] = _Hand(device, process, ours)
+        theirs.close()  # or its end would stay open here, and we would never see the worker close it
+        self._workers[ours] = _WorkerProcess(device, process, ours)
 
-    def _hand_out(self, queue: _Queue) -> None:
-        for hand in self._hands.values():
-            if hand.ready and hand.errand is None and (turn := queue.next()):
-                hand.errand = turn[0]
-                with suppress(OSError):  # where it has died, that is heard next
-                    hand.pipe.send(turn)
+    def _assign(self, queue: JobQueue) -> None:
+        for worker in self._workers.values():
+            if worker.ready and worker.job is None and (turn := queue.next()):
+                worker.job = turn[0]
+                with suppress(OSError):  # where it has died, its pipe says so next
+                    worker.pipe.send(turn)
 
-    def _heard(self, hand: _Hand, word: object, queue: _Queue) -> Done | None:
-        if word == READY:
-            hand.ready, self._stillborn = True, 0
-        elif isinstance(word, HashbenchError):
-            raise word
-        elif word is None and hand.errand is not None:
-            queue.held.append(hand.errand)
-            hand.errand = None
-        elif isinstance(word, Done):
-            hand.errand = None
-            return word
+    def _received(self, worker: _WorkerProcess, message: object, queue: JobQueue) -> JobEvent | None:
+        if message == READY:
+            worker.ready, self._failed_starts = True, 0
+        elif isinstance(message, HashbenchError):
+            raise message
+        elif message is None and worker.job is not None:
+            held, worker.job = worker.job, None
+            queue.put_aside(held)
+            return JobHeld(held.at)
+        elif isinstance(message, JobEnd):
+            worker.job = None
+            return message
         return None
 
-    def _buried(self, hand: _Hand, queue: _Queue, deaths: Counter[int]) -> Done | None:
-        """Replace a worker that died; return its errand where that has cost too many of them."""
-        hand.process.join()
-        hand.pipe.close()
-        del self._hands[hand.pipe]
-        how = _cause_of_death(hand.process.exitcode)
-        if not hand.ready:
-            self._stillborn += 1
-            if self._stillborn >= DEATHS:
+    def _replace(self, worker: _WorkerProcess, queue: JobQueue, lost_workers: Counter[int]) -> JobEnd | None:
+        """Start a worker for one that died; return the end of its job where that has cost too many of them."""
+        worker.process.join()
+        worker.pipe.close()
+        del self._workers[worker.pipe]
+        how = _exit_reason(worker.process.exitcode)
+        if not worker.ready:
+            self._failed_starts += 1
+            if self._failed_starts >= MAX_LOST_WORKERS:
                 raise HashbenchError(f"The worker processes end while they start: the last one {how}.")
-        done = None
-        if hand.errand is not None:
-            deaths[hand.errand.at] += 1
-            if deaths[hand.errand.at] < DEATHS:
-                queue.free.append(hand.errand)
+        end = None
+        if worker.job is not None:
+            lost_workers[worker.job.at] += 1
+            if lost_workers[worker.job.at] < MAX_LOST_WORKERS:
+                queue.put_back(worker.job)
             else:
-                done = Done(hand.errand.at, f"{DEATHS} worker processes died of it: the last one {how}.")
-        if len(queue) > sum(not other.errand for other in self._hands.values()):
-            self._hire(hand.device)
-        return done
+                end = JobEnd(worker.job.at, f"{MAX_LOST_WORKERS} worker processes died of it: the last one {how}.")
+        if len(queue) > sum(not other.job for other in self._workers.values()):
+            self._start_worker(worker.device)
+        return end
 
 
-def _cause_of_death(code: int | None) -> str:
+def _exit_reason(code: int | None) -> str:
     if code is not None and code < 0:
         name = signal.Signals(-code).name
         hint = ", as happens when memory runs out; fewer --workers leave each more" if -code == signal.SIGKILL else ""
@@ -178,28 +164,29 @@ def _cause_of_death(code: int | None) -> str:
 
 
 def serve(pipe: Connection, sweep: Sweep, threads: int, environment: Mapping[str, str]) -> None:
-    """Be a worker process: compute what comes through the pipe until the other side is gone."""
+    """Be a worker process: compute the jobs that come through the pipe until it is closed at the other end."""
     os.environ.clear()  # it was that of the time when this process's first worker was started
     os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; who started us decides
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system, which a worker that is ended leaves behind
     torch.set_num_threads(threads)
     try:
-        worker = Worker(sweep)
+        worker = Worker.start(sweep)
     except HashbenchError as error:
         pipe.send(error)
         return
     pipe.send(READY)
     while True:
         try:
-            errand, patient = pipe.recv()
+            job, wait_for_it = pipe.recv()
         except EOFError:
             return
-        pipe.send(worker.compute(errand, wait=patient))
+        end = worker.compute(job, wait=wait_for_it)
+        pipe.send(None if end is None else JobEnd(end.at, end.error))  # an exception may not survive the way
 
 
-def _die_with_parent() -> None:
+def _exit_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

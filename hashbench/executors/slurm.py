@@ -1,4 +1,4 @@
-"""The executor `slurm`: a job array of the cells, through submitit."""
+"""The executor `slurm`: a job array of the runs, through submitit."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from typing import Any, Literal
 
 from hashbench.errors import HashbenchError
 from hashbench.executors import worker
-from hashbench.executors.base import BEAT, Done, Errand, Executor, Sweep
+from hashbench.executors.base import TICK, Executor
+from hashbench.experiments.jobs import Job, JobEnd, JobEvent, Sweep
 
 
 @dataclass(frozen=True)
 class Slurm(Executor):
-    """A job array, one job for each cell or for some of them; Ctrl-C ends the waiting, and the jobs go on.
+    """A job array, one of its jobs for each run or for some of them; Ctrl-C ends the waiting, and the jobs go on.
 
     A job that is preempted, or whose time is up, is put into the queue again and goes on from its last epoch.
     """
@@ -38,7 +39,7 @@ class Slurm(Executor):
         """Raise HashbenchError where submitit or Slurm itself is missing."""
         if importlib.util.find_spec("submitit") is None:
             raise HashbenchError(
-                "The executor slurm needs submitit, which is not here: pip install 'hashbench[slurm]'."
+                "The executor slurm needs submitit, which is not installed: pip install 'hashbench[slurm]'."
             )
         if self.cluster == "slurm" and shutil.which("sbatch") is None:
             raise HashbenchError(
@@ -48,21 +49,20 @@ class Slurm(Executor):
         if self.cells_per_job < 1:
             raise HashbenchError(f"cells_per_job={self.cells_per_job} is not possible; give 1 or more.")
 
-    def compute(self, sweep: Sweep, errands: Sequence[Errand], *, workers: int | None) -> Generator[Done | None]:
-        """Yield each errand as its job ends; `workers` bounds how many jobs of the array are run at a time."""
-        parts = [errands[at : at + self.cells_per_job] for at in range(0, len(errands), self.cells_per_job)]
+    def compute(self, sweep: Sweep, jobs: Sequence[Job], *, workers: int | None) -> Generator[JobEvent | None]:
+        """Yield each job as its group ends; `workers` bounds how many groups are computed at a time."""
+        groups = [jobs[at : at + self.cells_per_job] for at in range(0, len(jobs), self.cells_per_job)]
         folder = Path(self.logs).absolute() if self.logs else _beside(sweep.request.settings.runs_dir)
-        executor = self._executor(folder, parallel=workers or len(parts))
-        part_of = Part(sweep.text)
-        waiting = [*zip(_submitted(executor, part_of, parts), parts, strict=True)]
+        executor = self._executor(folder, parallel=workers or len(groups))
+        waiting = [*zip(_submitted(executor, JobGroup(sweep.text), groups), groups, strict=True)]
         while waiting:
-            ended = [(job, part) for job, part in waiting if job.done()]
-            for job, part in ended:
-                waiting.remove((job, part))
-                yield from _ends(job, part)
+            ended = [(submitted, group) for submitted, group in waiting if submitted.done()]
+            for submitted, group in ended:
+                waiting.remove((submitted, group))
+                yield from _ends(submitted, group)
             if not ended:
                 yield None
-                time.sleep(BEAT)
+                time.sleep(TICK)
 
     def _executor(self, folder: Path, *, parallel: int) -> Any:
         import submitit
@@ -83,44 +83,44 @@ class Slurm(Executor):
         return executor
 
 
-class Part:
-    """What one job does: some errands of a sweep, one after another."""
+class JobGroup:
+    """What one element of the array does: some jobs of a sweep, one after another."""
 
     def __init__(self, sweep: str):
         self._sweep = sweep
 
-    def __call__(self, errands: Sequence[Errand]) -> list[Done]:
-        """Compute the errands and return how each ended."""
-        return [worker.compute(self._sweep, errand) for errand in errands]
+    def __call__(self, jobs: Sequence[Job]) -> list[JobEnd]:
+        """Compute the jobs and return how each ended."""
+        return [worker.compute(self._sweep, job) for job in jobs]
 
-    def checkpoint(self, errands: Sequence[Errand]) -> Any:
+    def checkpoint(self, jobs: Sequence[Job]) -> Any:
         """Return the same again, for submitit to put into the queue: what is finished is found finished."""
         import submitit
 
-        return submitit.helpers.DelayedSubmission(self, errands)
+        return submitit.helpers.DelayedSubmission(self, jobs)
 
 
-def _submitted(executor: Any, part_of: Part, parts: Sequence[Sequence[Errand]]) -> list[Any]:
-    """Return the jobs of one array; raises HashbenchError with Slurm's words where it does not take them."""
+def _submitted(executor: Any, compute: JobGroup, groups: Sequence[Sequence[Job]]) -> list[Any]:
+    """Return what Slurm makes of each group; raises HashbenchError with Slurm's words where it does not take them."""
     import submitit
 
     try:
         with executor.batch():
-            return [executor.submit(part_of, part) for part in parts]
+            return [executor.submit(compute, group) for group in groups]
     except submitit.core.utils.FailedJobError as error:
         lines = [line for line in str(error).splitlines() if "error" in line.lower()] or [str(error)]
         raise HashbenchError(f"Slurm does not take the jobs ({lines[-1].strip()}); see --executor-option.") from error
 
 
-def _ends(job: Any, errands: Sequence[Errand]) -> list[Done]:
-    """Return how a job's errands ended; where the job itself was lost, whatever is not finished has failed."""
+def _ends(submitted: Any, group: Sequence[Job]) -> list[JobEnd]:
+    """Return how the jobs of a group ended; where Slurm lost the group, whatever is not finished has failed."""
     try:
-        found: list[Done] = job.result()
+        found: list[JobEnd] = submitted.result()
         return found
-    except Exception as error:  # submitit raises what the job raised, or its own when the job left nothing
+    except Exception as error:  # submitit raises what the group raised, or its own when that left nothing
         what = " ".join(str(error).split())
-        reason = f"Its job {job.job_id} ended without it ({what[:300]}); {job.paths.stderr} may say more."
-        return [Done(errand.at, reason) for errand in errands]
+        reason = f"Its job {submitted.job_id} ended without it ({what[:300]}); {submitted.paths.stderr} may say more."
+        return [JobEnd(job.at, reason) for job in group]
 
 
 def _beside(runs_dir: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The far side of every executor: a process that makes the plan of the sweep for itself, and computes cells of it."""
+"""The worker of every executor: a process with the plan of the sweep, which computes runs of it."""
 
 from __future__ import annotations
 
@@ -10,19 +10,28 @@ import time
 from functools import lru_cache
 
 from hashbench.errors import HashbenchError
-from hashbench.executors.base import Done, Errand, Sweep
-from hashbench.experiments.planning import plan_of
-from hashbench.experiments.runner import WAIT, reason_of, run_cell
-from hashbench.storage.locks import Held, Watch
+from hashbench.experiments.execution import execute_run, reason_of
+from hashbench.experiments.jobs import Job, JobEnd, Sweep
+from hashbench.experiments.planning import Plan, plan_of
+from hashbench.storage.locks import LockWatch, RunLocked
 from hashbench.system import allocator
+
+WAIT = 1.0  # seconds between two looks at a run that another process computes
 
 
 class Worker:
-    """A plan, and the patience with which this process watches the owners of other cells."""
+    """A plan, and the watch on the locks of other processes."""
 
-    def __init__(self, sweep: Sweep):
-        """Make the plan; raises HashbenchError where that is not possible here, or the results folder is missing."""
-        allocator.settle()
+    def __init__(self, plan: Plan):
+        self._plan, self._watch = plan, LockWatch()
+
+    @classmethod
+    def start(cls, sweep: Sweep) -> Worker:
+        """Make this process a worker of `sweep`, with a plan of its own.
+
+        Raises HashbenchError where the sweep cannot be planned here, or the results folder is missing.
+        """
+        allocator.configure()
         sys.argv = [*sweep.argv]
         if os.path.isdir(sweep.folder):
             os.chdir(sweep.folder)
@@ -33,43 +42,42 @@ class Worker:
                 f"name one that all machines see: --runs-dir /shared/runs."
             )
         try:
-            self._plan = plan_of(sweep.request)
+            return cls(plan_of(sweep.request))
         except HashbenchError as error:
             raise HashbenchError(f"On {platform.node()} the sweep cannot be planned: {error}") from error
-        self._watch = Watch()
 
-    def compute(self, errand: Errand, *, wait: bool) -> Done | None:
-        """Compute a cell and return how it ended; where another process is at it, `wait` for that, or return None."""
-        cell = self._plan.cells[errand.at] if errand.at < len(self._plan.cells) else None
-        if cell is None or cell.experiment is None or cell.experiment.id != errand.id:
-            return Done(
-                errand.at,
-                f"{platform.node()} makes another experiment of it than the machine that planned the sweep; "
+    def compute(self, job: Job, *, wait: bool) -> JobEnd | None:
+        """Compute a run and return how it ended; where another process does, `wait` for its end, or return None."""
+        run = self._plan.runs[job.at] if job.at < len(self._plan.runs) else None
+        if run is None or run.experiment is None or run.experiment.id != job.id:
+            return JobEnd(
+                job.at,
+                f"{platform.node()} plans another experiment for it than the machine that planned the sweep; "
                 f"install the same version of hashbench and its plug-ins, and use the same data, on both.",
             )
-        cell = dataclasses.replace(cell, planned=errand.planned)
+        run = dataclasses.replace(run, snapshot=job.snapshot)
         while True:
             try:
-                run_cell(self._plan, cell, watch=self._watch)
-                return Done(errand.at)
-            except Held:
+                execute_run(self._plan, run, watch=self._watch)
+                return JobEnd(job.at)
+            except RunLocked:
                 if not wait:
                     return None
                 time.sleep(WAIT)
             except Exception as error:  # whatever a plug-in does, the worker goes on
-                return Done(errand.at, reason_of(error))
+                return JobEnd(job.at, reason_of(error), cause=error)
 
 
-def compute(sweep: str, errand: Errand) -> Done:
-    """Compute one errand of a sweep's text; its plan is kept for the next errand that this process is given."""
+def compute(sweep: str, job: Job) -> JobEnd:
+    """Compute one job of a sweep's text; its plan is kept for the next job that this process is given."""
     try:
-        done = _worker(sweep).compute(errand, wait=True)
+        end = _worker(sweep).compute(job, wait=True)
     except HashbenchError as error:
-        return Done(errand.at, str(error))
-    assert done is not None
-    return done
+        return JobEnd(job.at, str(error))
+    assert end is not None
+    return JobEnd(end.at, end.error)  # an exception need not survive the way to another machine
 
 
 @lru_cache(maxsize=1)
 def _worker(sweep: str) -> Worker:
-    return Worker(Sweep.from_text(sweep))
+    return Worker.start(Sweep.from_text(sweep))

@@ -24,12 +24,12 @@ from hashbench.networks.backbones import file_sha256
 from hashbench.networks.model import Model
 from hashbench.registry import BACKBONES, METHODS
 from hashbench.results.runs import Result, RunDirectory
-from hashbench.system.distributed import ALONE, Team, join
+from hashbench.system.distributed import SINGLE, World, join
 from hashbench.system.memory import peak_memory_mb, reset_peak_memory
 from hashbench.system.provenance import provenance
 from hashbench.training import monitoring
 from hashbench.training.features import features
-from hashbench.training.loop import Hooks, Progress, train
+from hashbench.training.loop import Reports, TrainingProgress, train
 from hashbench.training.preparation import RecipeTools, prepare
 from hashbench.training.trainset import TrainSet
 
@@ -48,28 +48,28 @@ def compute(
 ) -> Result | None:
     """Take an experiment through its phases and return what it found; all but the result is stored on the way.
 
-    All ranks of a team do so together; the result is None but on rank 0, which alone stores anything.
+    All ranks of a world do so together; the result is None but on rank 0, which alone stores anything.
     """
-    started, clock, team = datetime.now(UTC), _Clock(), join(device)
+    started, clock, world = datetime.now(UTC), _Clock(), join(device)
     reset_peak_memory(device)
     title = f"{experiment.method} {experiment.bits}b s{experiment.seed}" if progress else None
     task, split = task_of(experiment, device), dataset.split
     with clock("data"):
         fixed = partial(_fixed_inputs, experiment, dataset, device, progress)
-        inputs = dataset.store.inputs if experiment.inputs == "images" else fixed(team)
-        data = _train_set(experiment, dataset, inputs, partial(fixed, ALONE), device, team)
+        inputs = dataset.store.inputs if experiment.inputs == "images" else fixed(world)
+        data = _train_set(experiment, dataset, inputs, partial(fixed, SINGLE), device, world)
     with clock("prepare"):
         tools = RecipeTools(task, experiment.recipe, experiment.data.shape, data, bar=title and f"{title} prepare")
         prepared = prepare(make_method(experiment), tools, experiment.identity)
     with clock("train"):
         model = new_model(experiment, device, width=data.width, prepared=prepared.tensors)
-        look = monitoring.every(eval_every, model, dataset, partial(encode_rows, model, inputs, team=ALONE))
+        look = monitoring.every(eval_every, model, dataset, partial(encode_rows, model, inputs, world=SINGLE))
         trained = _fit(model, data, directory, title, look)
     with clock("encode"):
-        query, database = (encode_rows(model, inputs, part, team) for part in (split.query, split.database))
+        query, database = (encode_rows(model, inputs, part, world) for part in (split.query, split.database))
     with clock("evaluate"):
-        counted = count(query, database, dataset, team, bits=task.bits)
-        if not team.leads:
+        counted = count(query, database, dataset, world, bits=task.bits)
+        if not world.is_main:
             return None
         measured = evaluate_histograms(counted, _measures(dataset))
         statistics = code_statistics(database, counted)
@@ -104,24 +104,26 @@ def compute(
             "weights": experiment.weights,
             "weights_sha256": _weights_sha256(experiment),
             "prepared_from_cache": prepared.cached,
-            "processes": team.size,
+            "processes": world.size,
         },
     )
 
 
-def _fit(model: Model, data: TrainSet, directory: RunDirectory, title: str | None, look: monitoring.Look) -> Progress:
+def _fit(
+    model: Model, data: TrainSet, directory: RunDirectory, title: str | None, look: monitoring.Look
+) -> TrainingProgress:
     if model.network is None:
         started = time.perf_counter()
-        if data.team.leads:
+        if data.world.is_main:
             model.method.fit(model.task, data)
-        if not data.team.alone:
-            model.load_state(data.team.from_first(model.state()))
-        return Progress(seconds=time.perf_counter() - started)
+        if not data.world.is_single:
+            model.load_state(data.world.broadcast(model.state()))
+        return TrainingProgress(seconds=time.perf_counter() - started)
     assert isinstance(model.method, DeepMethod)
-    writes = Hooks(log=directory.append_log, checkpoint=directory.checkpoint, bar=title, look=look)
-    hooks = writes if data.team.leads else Hooks()
+    writes = Reports(log=directory.append_log, checkpoint=directory.checkpoint, bar=title, look=look)
+    hooks = writes if data.world.is_main else Reports()
     return train(
-        model.method, model.network, task=model.task, recipe=model.recipe, data=data, hooks=hooks, team=data.team
+        model.method, model.network, task=model.task, recipe=model.recipe, data=data, hooks=hooks, world=data.world
     )
 
 
@@ -131,7 +133,7 @@ def _train_set(
     inputs: np.ndarray,
     fixed: Callable[[], np.ndarray],
     device: torch.device,
-    team: Team,
+    world: World,
 ) -> TrainSet:
     """Return the training set, its labels withheld from unsupervised methods."""
     recipe, index = experiment.recipe, dataset.split.train
@@ -148,11 +150,11 @@ def _train_set(
         views=recipe.views,
         channels_last=True,
     )
-    return TrainSet(loader, inputs, index, size=experiment.network_size, device=device, features=fixed, team=team)
+    return TrainSet(loader, inputs, index, size=experiment.network_size, device=device, features=fixed, world=world)
 
 
 def _fixed_inputs(
-    experiment: Experiment, dataset: Dataset, device: torch.device, progress: bool, team: Team
+    experiment: Experiment, dataset: Dataset, device: torch.device, progress: bool, world: World
 ) -> np.ndarray:
     """Return all inputs as what no training changes: the backbone's features, pixels where it has none, or vectors."""
     store = dataset.store
@@ -160,7 +162,7 @@ def _fixed_inputs(
         return store.inputs
     if experiment.recipe.pretrained:
         return features(
-            store, experiment.recipe, weights=experiment.weights, device=device, progress=progress, team=team
+            store, experiment.recipe, weights=experiment.weights, device=device, progress=progress, world=world
         )
     return store.inputs.reshape(len(store.inputs), -1).astype(np.float32) / 255
 

@@ -21,7 +21,7 @@ from hashbench.methods.contract import DeepMethod, Method, Task, options, resolv
 from hashbench.recipes import PAPER, Recipe
 from hashbench.registry import BACKBONES
 from hashbench.results.runs import RunDirectory
-from hashbench.results.sweeps.run_state import NOTHING, Standing, Trace, is_stale, standing, trace
+from hashbench.results.sweeps.run_status import EMPTY, RunSnapshot, RunStatus, is_stale, run_status, snapshot
 from hashbench.system import distributed
 from hashbench.system.provenance import source_sha256
 
@@ -44,7 +44,7 @@ class Settings:
     data_size: int | None = None  # side in pixels of prepared image files; None: as their protocols state
     progress: bool = True
     eval_every: int | None = None  # epochs between measures in the log, for looking only; no part of any identity
-    rerun: Rerun = "missing"  # what is run: cells without a result; of those the failed; stale ones too; all anew
+    rerun: Rerun = "missing"  # what is run: runs without a result; of those the failed; stale ones too; all anew
 
     def __post_init__(self) -> None:
         """Take texts for paths and values for the texts of overrides, as scripts give them."""
@@ -69,8 +69,8 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One place in a sweep's grid: an experiment and its run directory, or the reason why there is none."""
+class PlannedRun:
+    """One run of a sweep's grid: an experiment and its run directory, or the reason why there is none."""
 
     dataset: str
     method: str  # and the fields set for its row: `crh (reassign=false)`
@@ -80,34 +80,34 @@ class Cell:
     directory: RunDirectory | None = None
     source_sha256: str | None = None  # of the method's file as it is now
     skipped: str | None = None
-    planned: Trace = NOTHING  # what lay in the directory when the sweep was planned
+    snapshot: RunSnapshot = EMPTY  # what lay in the directory when the sweep was planned
 
     @property
-    def standing(self) -> Standing:
-        """Where the cell stands now."""
+    def status(self) -> RunStatus:
+        """The run's state now."""
         if self.directory is None:
-            return Standing("skipped", str(self.skipped))
-        return standing(self.directory, source_sha256=self.source_sha256)
+            return RunStatus("skipped", str(self.skipped))
+        return run_status(self.directory, source_sha256=self.source_sha256)
 
     @property
     def finished(self) -> bool:
-        """Whether the cell has a result."""
+        """Whether the run has a result."""
         return self.directory is not None and self.directory.finished
 
     @property
     def failed_meanwhile(self) -> bool:
         """Whether another process of the sweep tried it since it was planned, and failed."""
-        return self.directory is not None and trace(self.directory).failure not in (None, self.planned.failure)
+        return self.directory is not None and snapshot(self.directory).failure not in (None, self.snapshot.failure)
 
     def to_compute(self, rerun: Rerun) -> bool:
-        """Return whether the cell is to be computed now; False too where another process did so since the plan."""
+        """Return whether the run is to be computed now; False too where another process did so since the plan."""
         if self.directory is None:
             return False
-        now = trace(self.directory)
+        now = snapshot(self.directory)
         if now.result is not None:
             anew = rerun == "all" or (rerun == "stale" and is_stale(self.directory, self.source_sha256))
-            return anew and now.result == self.planned.result
-        return self.planned.failure is not None if rerun == "failed" else True
+            return anew and now.result == self.snapshot.result
+        return self.snapshot.failure is not None if rerun == "failed" else True
 
     def __str__(self) -> str:
         return f"{self.method} on {self.dataset}, {self.bits} bits, seed {self.seed}"
@@ -115,10 +115,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """A resolved sweep: its cells in order, the data sets they need, and the device."""
+    """A resolved sweep: its runs in order, the data sets they need, and the device."""
 
     request: Request
-    cells: Sequence[Cell]
+    runs: Sequence[PlannedRun]
     datasets: Mapping[str, Dataset]
     device: torch.device
 
@@ -135,13 +135,13 @@ def plan(
 
     `methods` are rows of a table: a target as `resolve_method` takes (a name, or a class in a module or file, whose
     code is then run), and fields that it alone has, `crh (reassign=false)`. Raises HashbenchError for anything unknown
-    or impossible in what was asked; a single cell that its method does not support is skipped with the reason.
+    or impossible in what was asked; a single run that its method does not support is skipped with the reason.
     """
     if settings.rerun not in get_args(Rerun):
         raise unknown("--rerun", settings.rerun, get_args(Rerun))
-    rows = {row.label: row for row in map(_row, methods)}
-    cells = grid([*rows], dataset_names, bits, seeds)
-    owners = {*(row.cls.info.name for row in rows.values()), "recipe"}
+    variants = {variant.label: variant for variant in map(_variant, methods)}
+    cells = grid([*variants], dataset_names, bits, seeds)
+    owners = {*(variant.cls.info.name for variant in variants.values()), "recipe"}
     for owner in settings.overrides:
         if owner not in owners:
             raise unknown("owner of a --set", owner, sorted(owners))
@@ -160,8 +160,8 @@ def plan(
         )
         for name in dataset_names
     }
-    _refuse_namesakes(loaded)
-    resolved = [_resolve(loaded[d], rows[m], b, s, settings, device) for d, m, b, s in cells]
+    _refuse_equal_names(loaded)
+    resolved = [_resolve(loaded[d], variants[m], b, s, settings, device) for d, m, b, s in cells]
     request = Request(tuple(methods), tuple(dataset_names), tuple(bits), seeds, settings)
     return Plan(request, resolved, {dataset.name: dataset for dataset in loaded.values()}, device)
 
@@ -191,7 +191,7 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def _refuse_namesakes(loaded: Mapping[str, Dataset]) -> None:
+def _refuse_equal_names(loaded: Mapping[str, Dataset]) -> None:
     """Raise HashbenchError where two sets of own data have one name: their runs could not be told apart in a table."""
     first: dict[str, str] = {}
     for asked, dataset in loaded.items():
@@ -201,8 +201,8 @@ def _refuse_namesakes(loaded: Mapping[str, Dataset]) -> None:
 
 
 @dataclass(frozen=True)
-class _Row:
-    """A method with the fields, as texts, that are set for this row of the table alone."""
+class _Variant:
+    """A method with the fields, as texts, that are set for one row of the table alone."""
 
     cls: type[Method]
     texts: Mapping[str, str]
@@ -214,19 +214,21 @@ class _Row:
         return f"{self.cls.info.name} ({fields})" if fields else self.cls.info.name
 
 
-def _row(text: str) -> _Row:
+def _variant(text: str) -> _Variant:
     target, texts = parse_row(text)
-    return _Row(resolve_method(target), texts)
+    return _Variant(resolve_method(target), texts)
 
 
-def _resolve(dataset: Dataset, row: _Row, bits: int, seed: int, settings: Settings, device: torch.device) -> Cell:
-    """Return the cell with its experiment, or with the reason why its method cannot do it."""
-    cls, method = row.cls, row.cls.info.name
-    cell = Cell(dataset.name, row.label, bits, seed)
+def _resolve(
+    dataset: Dataset, variant: _Variant, bits: int, seed: int, settings: Settings, device: torch.device
+) -> PlannedRun:
+    """Return the run with its experiment, or with the reason why its method cannot do it."""
+    cls, method = variant.cls, variant.cls.info.name
+    run = PlannedRun(dataset.name, variant.label, bits, seed)
     data, paper = _data(dataset), settings.recipe == PAPER
     if paper and not cls.paper_recipe:
-        return dataclasses.replace(cell, skipped="it states no published settings for --recipe paper; use another.")
-    texts = {**settings.overrides.get(method, {}), **row.texts}
+        return dataclasses.replace(run, skipped="it states no published settings for --recipe paper; use another.")
+    texts = {**settings.overrides.get(method, {}), **variant.texts}
     resolve_fields(method, options(cls), texts)  # unknown names are refused before any value is parsed
     given = {name: parse_value(cls, name, text) for name, text in texts.items()}
     fields = resolve_fields(method, options(cls), {**(cls.paper_fields if paper else {}), **given})
@@ -250,34 +252,34 @@ def _resolve(dataset: Dataset, row: _Row, bits: int, seed: int, settings: Settin
         bits=bits,
         seed=seed,
     )
-    if issubclass(cls, DeepMethod) and not distributed.team().alone and depends_on_world(cls, experiment, device):
-        experiment = dataclasses.replace(experiment, world=distributed.team().size)
-    reason = _no_team(cls) or _unsupported(cls(**experiment.fields), task_of(experiment, device))
+    if issubclass(cls, DeepMethod) and not distributed.world().is_single and depends_on_world(cls, experiment, device):
+        experiment = dataclasses.replace(experiment, world=distributed.world().size)
+    reason = _not_shareable(cls) or _unsupported(cls(**experiment.fields), task_of(experiment, device))
     if reason is not None:
-        return dataclasses.replace(cell, skipped=reason)
+        return dataclasses.replace(run, skipped=reason)
     directory = RunDirectory.at(
         settings.runs_dir, dataset=data.name, method=method, bits=bits, seed=seed, id=experiment.id
     )
     return dataclasses.replace(
-        cell,
+        run,
         experiment=experiment,
         directory=directory,
         source_sha256=source_sha256(cls),
-        planned=trace(directory),
+        snapshot=snapshot(directory),
     )
 
 
 def _unsupported(method: Method, task: Task) -> str | None:
-    """Return why the method does not do the task; a plug-in that fails at the question ends no sweep of others."""
+    """Return why the method does not do the task; a plug-in that raises here ends no sweep of others."""
     try:
         return method.supports(task)
     except Exception as error:
         return f"its supports() failed: {type(error).__name__}: {error}"
 
 
-def _no_team(cls: type[Method]) -> str | None:
+def _not_shareable(cls: type[Method]) -> str | None:
     """Return why several ranks cannot train the method together, or None."""
-    if distributed.team().alone or not issubclass(cls, DeepMethod) or cls.per_sample:
+    if distributed.world().is_single or not issubclass(cls, DeepMethod) or cls.per_sample:
         return None
     if cls.after_step is not DeepMethod.after_step:
         return "what its after_step keeps of a batch would be of one rank's share alone; train it on one device."

@@ -1,139 +1,119 @@
-"""The cells of a sweep to their results: loaded, computed, put aside where another process is at them."""
+"""A sweep: its jobs through an executor, its results, and what failed; one loop wherever they are computed."""
 
 from __future__ import annotations
 
 import dataclasses
+import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from hashbench.errors import HashbenchError
+from hashbench.experiments.execution import follow, reason_of
 from hashbench.experiments.experiment import Experiment
+from hashbench.experiments.jobs import Job, JobEvent, JobHeld, JobStart, Sweep
 from hashbench.experiments.models import load_model
-from hashbench.experiments.phases import compute
-from hashbench.experiments.planning import Cell, Plan, Settings, plan, resolve_device
+from hashbench.experiments.planning import Plan, PlannedRun, Settings, plan, resolve_device
 from hashbench.interop.targets import resolve_method
-from hashbench.networks.model import Model, true_float32
-from hashbench.registry import METHODS
-from hashbench.results.runs import Result, RunDirectory
+from hashbench.networks.model import Model
+from hashbench.registry import EXECUTORS, METHODS
+from hashbench.results.result import Result
+from hashbench.results.runs import RunDirectory
 from hashbench.results.sweeps.progress import record_sweep
 from hashbench.storage.files import make_folder
-from hashbench.storage.locks import Held, Watch
-from hashbench.system.distributed import Team, join
-from hashbench.system.memory import is_out_of_memory
+from hashbench.storage.locks import EXPIRY
+from hashbench.system.distributed import join
 
-WAIT = 1.0  # seconds between two looks at cells that other processes are at
+if TYPE_CHECKING:
+    from hashbench.executors.base import Executor
+
+SERIAL = "serial"  # the executor of who names none
+_LOOK = 1.0  # seconds between two looks for a result that a network file system does not show yet
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a plan: results in its order, and the cells that failed with what went wrong."""
+    """What came of a plan: results in its order, and the runs that failed with what went wrong."""
 
     results: Sequence[Result]
-    failures: Sequence[tuple[Cell, Exception]]
+    failures: Sequence[tuple[PlannedRun, Exception]]
 
     def raise_first_failure(self) -> None:
         """Raise HashbenchError about the first failure, if there is one, and say how many there were."""
         if self.failures:
-            cell, error = self.failures[0]
-            others = f" ({len(self.failures)} cells failed; FAILED.json in a run directory says more.)"
-            raise HashbenchError(f"{cell}: {reason_of(error)}{others if len(self.failures) > 1 else ''}") from error
+            run, error = self.failures[0]
+            others = f" ({len(self.failures)} runs failed; FAILED.json in a run directory says more.)"
+            raise HashbenchError(f"{run}: {reason_of(error)}{others if len(self.failures) > 1 else ''}") from error
 
 
-def reason_of(error: Exception) -> str:
-    """Return why a cell failed, in one line."""
-    text = str(error) if isinstance(error, HashbenchError) else f"{type(error).__name__}: {error}"
-    return " ".join(text.split())
+class Reporter:
+    """What a sweep tells while it goes on; each method does nothing, and is overridden by who shows it."""
+
+    def begin(self, runs: int) -> None:
+        """Be told how many runs there are, finished ones and those to compute."""
+
+    def finished(self, run: PlannedRun) -> None:
+        """Be told of a run that had its result before."""
+
+    def started(self, run: PlannedRun) -> None:
+        """Be told of a run that is computed from now on, where the executor knows."""
+
+    def held(self, run: PlannedRun) -> None:
+        """Be told of a run that another process computes: it is put aside, then waited for."""
+
+    def ended(self, run: PlannedRun, error: str | None) -> None:
+        """Be told of a run that ended, with the reason where it failed."""
+
+    def tick(self, left: Sequence[PlannedRun]) -> None:
+        """Be told about once a second which runs are left, as long as nothing else happens."""
 
 
 def execute(
-    plan: Plan,
-    *,
-    on_cell: Callable[[Cell, int, int], None] = lambda cell, at, of: None,
-    on_wait: Callable[[Sequence[tuple[Cell, Held]]], None] = lambda held: None,
+    plan: Plan, executor: Executor | None = None, *, workers: int | None = None, reporter: Reporter | None = None
 ) -> Outcome:
-    """Run what is to do and load what is finished; `on_cell` hears of each cell before its turn.
+    """Have an executor (default: serial) compute what is to do, and load what is finished.
 
-    A cell that fails leaves FAILED.json behind, and the others go on. A cell that another process is at is put aside;
-    once only such are left, `on_wait` hears of them, and they are taken up as they are finished or their owners die.
+    A run that fails, or whose worker dies of it, leaves FAILED.json behind, and the others go on. Raises HashbenchError
+    for a number of workers that is not possible, and where the executor cannot begin.
     """
-    team = join(plan.device)
-    if not team.leads:
-        _follow(plan, team)
+    if workers is not None and workers < 1:
+        raise HashbenchError(f"--workers {workers} is not possible; give 1 or more.")
+    world, reporter = join(plan.device), reporter or Reporter()
+    if not world.is_main:
+        follow(plan, world)
         return Outcome([], [])
-    rerun = plan.settings.rerun
-    left = {at: cell for at, cell in enumerate(plan.cells) if cell.to_compute(rerun) or cell.finished}
-    record_sweep(plan.settings.runs_dir, (cell.directory for cell in plan.cells if cell.directory is not None))
-    results: dict[int, Result] = {}
-    failures: list[tuple[Cell, Exception]] = []
-    watch, met, waiting_for = Watch(), set[int](), ""
-    while left:
-        held: dict[int, Held] = {}
-        for at, cell in left.items():
-            if at not in met:
-                on_cell(cell, at + 1, len(plan.cells))
-            met.add(at)
-            try:
-                results[at] = run_cell(plan, cell, watch=watch)
-            except Held as other:
-                held[at] = other
-            except Exception as error:  # whatever a plug-in does, the other cells are worth finishing
-                failures.append((cell, error))
-                if not team.alone:  # nobody knows where the other ranks stand: the next call begins anew
-                    return Outcome([results[at] for at in sorted(results)], failures)
-        if len(held) == len(left):
-            if str(held) != waiting_for:
-                on_wait([(left[at], other) for at, other in held.items()])
-                waiting_for = str(held)
-            time.sleep(WAIT)
-        left = {at: left[at] for at in held}
-    team.from_first(None)
-    return Outcome([results[at] for at in sorted(results)], failures)
-
-
-def _follow(plan: Plan, team: Team) -> None:
-    """Compute with rank 0 what it computes, cell by cell, until it has no more."""
-    cells = {cell.experiment.id: cell for cell in plan.cells if cell.experiment is not None}
-    while (id := team.from_first(None)) is not None:
-        cell = cells.get(id)
-        if cell is None or cell.experiment is None or cell.directory is None:
-            raise HashbenchError(f"Rank {team.rank} has made another plan than rank 0; give all the same command.")
-        with true_float32():
-            compute(
-                cell.experiment,
-                plan.datasets[cell.dataset],
-                cell.directory,
-                plan.device,
-                progress=False,
-                eval_every=None,
-            )
-
-
-def run_cell(plan: Plan, cell: Cell, *, watch: Watch | None = None) -> Result:
-    """Return the result of one cell of a plan: loaded where it is finished, else computed and stored.
-
-    Raises Held where another process is at it (without `watch`, one of another machine counts as alive for ever); any
-    other error of a computation leaves FAILED.json behind and goes on.
-    """
-    if cell.directory is None or cell.experiment is None:
-        raise HashbenchError(f"{cell}: {cell.skipped}")
-    if cell.finished and not cell.to_compute(plan.settings.rerun):
-        cell.directory.tidy()
-        return cell.directory.read_result()
-    with cell.directory.lock(watch) as directory:
-        if cell.to_compute(plan.settings.rerun):  # no other process did, between the first look and the lock
-            if cell.failed_meanwhile:
-                raise HashbenchError(f"it has failed since this sweep was planned: {directory.read_failure()}")
-            _compute_into(directory.again if directory.finished else directory, cell, plan)
-        if directory.again.finished:
-            directory.adopt(directory.again)
-        return directory.read_result()
+    left = {at: run for at, run in enumerate(plan.runs) if run.to_compute(plan.settings.rerun)}
+    finished = {at: run for at, run in enumerate(plan.runs) if at not in left and run.finished}
+    record_sweep(plan.settings.runs_dir, (run.directory for run in plan.runs if run.directory is not None))
+    reporter.begin(len(left) + len(finished))
+    for run in finished.values():
+        reporter.finished(run)
+    failures: dict[int, Exception] = {}
+    wanted = [*sorted({**left, **finished})]
+    with closing(_events(plan, executor, left, workers)) as events:
+        for event in events:
+            if event is None:
+                reporter.tick([*left.values()])
+            elif isinstance(event, JobStart):
+                reporter.started(plan.runs[event.at])
+            elif isinstance(event, JobHeld):
+                reporter.held(plan.runs[event.at])
+            elif event.at in left:
+                run = left.pop(event.at)
+                if event.error is not None:
+                    failures[event.at] = event.cause or HashbenchError(event.error)
+                    _leave_failure(run, event.error)
+                reporter.ended(run, event.error)
+    for at, run in left.items():
+        error = "the executor ended without it; the same command takes it up again."
+        failures[at] = HashbenchError(error)
+        reporter.ended(run, error)
+    if world.is_single or not failures:
+        world.broadcast(None)  # the other ranks have nothing more to follow
+    return _outcome(plan, wanted, failures)
 
 
 def sweep(
@@ -142,7 +122,7 @@ def sweep(
     """Run every method on every data set at every code length with seeds 0..seeds-1; returns the results.
 
     `settings` are the fields of `Settings`, for example `recipe="frozen", runs_dir=Path("runs")`. Raises HashbenchError
-    at the end when a cell failed; the others are kept.
+    at the end when a run failed; the others are kept.
     """
     outcome = execute(plan(methods, datasets, bits, seeds=seeds, settings=Settings(**settings)))
     outcome.raise_first_failure()
@@ -154,10 +134,10 @@ def run(method: str, dataset: str, *, bits: int, seed: int = 0, **settings: Any)
     if seed < 0:
         raise HashbenchError(f"The seed {seed} is not possible; give 0 or more.")
     made = plan([method], [dataset], [bits], seeds=seed + 1, settings=Settings(**settings))
-    cell = made.cells[-1]
-    if cell.skipped is not None:
-        raise HashbenchError(f"{cell}: {cell.skipped}")
-    outcome = execute(dataclasses.replace(made, cells=[cell]))
+    planned = made.runs[-1]
+    if planned.skipped is not None:
+        raise HashbenchError(f"{planned}: {planned.skipped}")
+    outcome = execute(dataclasses.replace(made, runs=[planned]))
     outcome.raise_first_failure()
     return outcome.results[0]
 
@@ -183,58 +163,49 @@ def load(run: str | Path, *, method: str | None = None, device: str = "auto") ->
     return load_model(experiment, directory.model, resolve_device(device))
 
 
-def _compute_into(directory: RunDirectory, cell: Cell, plan: Plan) -> None:
-    """Compute a cell and store all of it in `directory`, which is ours; leave FAILED.json where that fails."""
-    assert cell.experiment is not None
-    make_folder(directory.path)
-    _forget_other_source(directory, cell.source_sha256)
-    started = datetime.now(UTC).isoformat(timespec="seconds")
-    how = {"device": str(plan.device), "started": started, "source_sha256": cell.source_sha256}
-    directory.write_spec({"identity": cell.experiment.identity, "how": how})
-    dataset, progress = plan.datasets[cell.dataset], plan.settings.progress
-    try:
-        with true_float32():
-            join(plan.device).from_first(cell.experiment.id)
-            result = compute(
-                cell.experiment, dataset, directory, plan.device, progress=progress, eval_every=plan.settings.eval_every
+def _events(
+    plan: Plan, executor: Executor | None, left: dict[int, PlannedRun], workers: int | None
+) -> Generator[JobEvent | None]:
+    if left:
+        make_folder(plan.settings.runs_dir)
+        executor = EXECUTORS.get(SERIAL)() if executor is None else executor
+        jobs = [Job.of(at, run) for at, run in left.items()]
+        yield from executor.compute(Sweep.of(plan, sys.argv), jobs, workers=workers)
+
+
+def _outcome(plan: Plan, wanted: Sequence[int], failures: dict[int, Exception]) -> Outcome:
+    results: list[Result] = []
+    failed: list[tuple[PlannedRun, Exception]] = []
+    for at in wanted:
+        if at in failures:
+            failed.append((plan.runs[at], failures[at]))
+            continue
+        try:
+            results.append(_result(plan.runs[at]))
+        except HashbenchError as error:
+            failed.append((plan.runs[at], error))
+    return Outcome(results, failed)
+
+
+def _result(run: PlannedRun) -> Result:
+    """Return a result that is said to be there; a network file system may show it a little later."""
+    assert run.directory is not None
+    deadline = time.monotonic() + EXPIRY
+    while not run.finished:
+        if time.monotonic() > deadline:
+            raise HashbenchError(
+                f"a worker has finished it, but there is no {run.directory.result} here; "
+                f"name a results folder that all machines share: --runs-dir /shared/runs."
             )
-            assert result is not None, "rank 0 has the result"
-            directory.write_result(result)
-    except Held:
-        raise
-    except Exception as error:
-        directory.check()  # who lost the run, or its folder, fails of that and of nothing else
-        told = _out_of_memory(cell.experiment, plan.device, error) if is_out_of_memory(error) else None
-        if told is not None:
-            told.__cause__ = error  # for the traceback in the file
-        with suppress(HashbenchError):  # where nothing can be written, the error itself is what to say
-            directory.write_failure(told or error)
-        if told is not None:
-            raise told from error
-        raise
+        time.sleep(_LOOK)
+    run.directory.tidy()
+    return run.directory.read_result()
 
 
-def _forget_other_source(directory: RunDirectory, source_sha256: str | None) -> None:
-    """Remove a checkpoint that other code of the method has made: half a training each makes no result of either."""
-    if not (directory.checkpoint.is_file() and directory.spec.is_file()):
+def _leave_failure(run: PlannedRun, error: str) -> None:
+    """Write FAILED.json for a run that could not do so itself, because its worker died or never came so far."""
+    assert run.directory is not None
+    if run.failed_meanwhile or run.finished:
         return
-    then = directory.read_spec()["how"].get("source_sha256")
-    if then not in (None, source_sha256):
-        directory.checkpoint.unlink()
-        directory.append_log({"warning": "started over: the method's source changed since the checkpoint was made"})
-
-
-def _out_of_memory(experiment: Experiment, device: torch.device, error: BaseException) -> HashbenchError:
-    """Return the error that names the knobs by which this experiment takes less memory."""
-    recipe = experiment.recipe
-    knobs = [f"--set recipe.batch_size={max(recipe.batch_size // 2, 1)}"]
-    if experiment.inputs == "images":
-        knobs += [f"--set recipe.size={recipe.size * 2 // 3}"] if recipe.size > 32 else []
-        knobs += [f"a smaller --backbone than {recipe.backbone}"]
-        knobs += ["--set recipe.precision=bf16"] if recipe.precision == "fp32" else []
-    where = "GPU" if device.type == "cuda" else "main"
-    detail = " ".join(str(error).split())[:200]
-    return HashbenchError(
-        f"There was not enough {where} memory; take less by {', or '.join(knobs)} (each makes it another experiment)"
-        f"{f'. The system said: {detail}' if detail else '.'}"
-    )
+    with suppress(HashbenchError), run.directory.lock() as directory:
+        directory.write_failure(HashbenchError(error))

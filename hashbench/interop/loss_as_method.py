@@ -29,7 +29,7 @@ from hashbench.system import seeds
 OVERWRITTEN = ("n_class", "num_train", "dataset", "device", "bit", "GPU")
 
 
-class ForeignLoss(DeepMethod):
+class LossAsMethod(DeepMethod):
     """A loss class as a method: plain values of its `get_config()` are the fields, the file's sha256 is among them."""
 
     loss_class: ClassVar[type[nn.Module]]
@@ -91,10 +91,10 @@ class ForeignLoss(DeepMethod):
 
 
 #: Names that no value of a config may hide.
-_RESERVED = frozenset({*dir(ForeignLoss), *vars(nn.Module()), *get_type_hints(ForeignLoss), "config", "criterion"})
+_RESERVED = frozenset({*dir(LossAsMethod), *vars(nn.Module()), *get_type_hints(LossAsMethod), "config", "criterion"})
 
 
-def method_from_loss(name: str, loss_class: type[nn.Module], module: ModuleType) -> type[ForeignLoss]:
+def method_from_loss(name: str, loss_class: type[nn.Module], module: ModuleType) -> type[LossAsMethod]:
     """Return the method that trains with `loss_class`, registered as `name`.
 
     Raises HashbenchError when the module's `get_config()` fails or returns no dict, and when the name is taken.
@@ -111,7 +111,7 @@ def method_from_loss(name: str, loss_class: type[nn.Module], module: ModuleType)
     fields["source"] = option(source_sha256(module), "sha256 of the file; another value is refused")
     made = type(
         loss_class.__name__,
-        (ForeignLoss,),
+        (LossAsMethod,),
         {
             "__doc__": loss_class.__doc__,
             "__module__": module.__name__,

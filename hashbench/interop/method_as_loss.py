@@ -19,7 +19,7 @@ from hashbench.interop.targets import resolve_method
 from hashbench.methods.contract import DeepMethod, Task, options, resolve_fields
 from hashbench.system import seeds
 
-#: Hooks that a loop knowing only a loss never calls, and what a method does there.
+#: Reports that a loop knowing only a loss never calls, and what a method does there.
 NOT_CALLED = {
     "prepare": "prepares on the training set",
     "head": "brings layers of its own",
@@ -32,7 +32,7 @@ NOT_CALLED = {
 MULTI_LABEL = ("nuswide_21", "nuswide_21_m", "nuswide_81_m", "coco", "mirflickr", "voc2012")
 
 
-class LentLoss(nn.Module):
+class MethodAsLoss(nn.Module):
     """A method's loss for a foreign training loop; `as_loss` makes the subclass that knows the method."""
 
     method_class: type[DeepMethod]
@@ -126,7 +126,7 @@ class LentLoss(nn.Module):
             )
 
 
-def as_loss(method: str, **fields: Any) -> type[LentLoss]:
+def as_loss(method: str, **fields: Any) -> type[MethodAsLoss]:
     """Return a loss class of the shape `Loss(config, bit)` that trains by `method`, a target as `resolve_method` takes.
 
     `fields` are the method's own, for example `as_loss("crh", margin=0.3)`. Raises HashbenchError for methods that are
@@ -140,7 +140,9 @@ def as_loss(method: str, **fields: Any) -> type[LentLoss]:
         if getattr(cls, hook) is not getattr(DeepMethod, hook):
             raise HashbenchError(f"{name} is more than a loss: it {what} ({hook}); train it with hashbench.")
     resolved = resolve_fields(name, options(cls), fields)
-    return type(f"{cls.__name__}Loss", (LentLoss,), {"method_class": cls, "fields": resolved, "__doc__": cls.__doc__})
+    return type(
+        f"{cls.__name__}Loss", (MethodAsLoss,), {"method_class": cls, "fields": resolved, "__doc__": cls.__doc__}
+    )
 
 
 def _stated(config: Mapping[str, Any], key: str) -> int:

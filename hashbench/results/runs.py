@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from hashbench.errors import HashbenchError
 from hashbench.results.result import Result
 from hashbench.storage import files
-from hashbench.storage.locks import Claim, Watch, claimed
+from hashbench.storage.locks import FolderLock, LockWatch, hold_lock
 from hashbench.storage.strict_json import document, dumps, loads
 
 RESULT = "result.json"
@@ -31,7 +31,9 @@ class RunDirectory:
     """The files of one run; who writes them does so through the one that `lock()` gives."""
 
     path: Path
-    claim: Claim | None = field(default=None, compare=False, repr=False)  # what says that the files are ours to write
+    own_lock: FolderLock | None = field(
+        default=None, compare=False, repr=False
+    )  # what says that the files are ours to write
 
     @classmethod
     def at(cls, runs_dir: Path | str, *, dataset: str, method: str, bits: int, seed: int, id: str) -> RunDirectory:
@@ -87,7 +89,7 @@ class RunDirectory:
     @property
     def again(self) -> RunDirectory:
         """Where a finished run is run again, until `adopt` puts it in the place of the old one."""
-        return RunDirectory(self.path / "again", self.claim)
+        return RunDirectory(self.path / "again", self.own_lock)
 
     @property
     def finished(self) -> bool:
@@ -95,22 +97,22 @@ class RunDirectory:
         return self.result.is_file()
 
     @contextlib.contextmanager
-    def lock(self, watch: Watch | None = None) -> Iterator[RunDirectory]:
-        """Make the directory and give it to its only writer; raises Held naming the process that already is that.
+    def lock(self, watch: LockWatch | None = None) -> Iterator[RunDirectory]:
+        """Make the directory and give it to its only writer; raises RunLocked naming the process that already is that.
 
-        What it gives refuses to write (Lost) once another process has taken the run over.
+        What it gives refuses to write (LockLost) once another process has taken the run over.
         """
-        with claimed(self.path, watch) as claim:
+        with hold_lock(self.path, watch) as own_lock:
             files.remove_parts(self.path)
-            mine = replace(self, claim=claim)
+            mine = replace(self, own_lock=own_lock)
             if mine.again.finished:  # a process that was killed while it put the new run in the place of the old
                 mine.adopt(mine.again)
             yield mine
 
     def check(self) -> None:
-        """Raise Lost where this run was ours to write and is no longer."""
-        if self.claim is not None:
-            self.claim.check()
+        """Raise LockLost where this run was ours to write and is no longer."""
+        if self.own_lock is not None:
+            self.own_lock.check()
 
     def adopt(self, newer: RunDirectory) -> None:
         """Put the finished run `newer` in the place of this one; whoever is killed here leaves it to the next owner."""

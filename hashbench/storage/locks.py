@@ -25,8 +25,8 @@ from hashbench.errors import HashbenchError
 from hashbench.storage import files
 from hashbench.storage.strict_json import dumps, loads
 
-BEAT = 5.0  # seconds between two touches of a lock
-PATIENCE = 60.0  # seconds without a touch after which an owner on another machine is taken for dead
+HEARTBEAT = 5.0  # seconds between two touches of a lock
+EXPIRY = 60.0  # seconds without a touch after which an owner on another machine is taken for dead
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
@@ -46,15 +46,15 @@ class Owner:
         return cls(platform.node(), _boot(), os.getpid(), now)
 
     @property
-    def near(self) -> bool:
+    def is_local(self) -> bool:
         """Whether the owner runs on this machine."""
         return (self.host, self.boot) == (platform.node(), _boot())
 
     def __str__(self) -> str:
-        return f"process {self.pid}" if self.near else f"process {self.pid} on {self.host}"
+        return f"process {self.pid}" if self.is_local else f"process {self.pid} on {self.host}"
 
 
-class Held(HashbenchError):
+class RunLocked(HashbenchError):
     """A run that another process is writing, as far as can be known now."""
 
     def __init__(self, folder: Path, owner: Owner, what: str = "is being written by"):
@@ -62,19 +62,19 @@ class Held(HashbenchError):
         self.owner = owner
 
 
-class Lost(Held):
+class LockLost(RunLocked):
     """A run that was ours until another process took this one for dead."""
 
 
-class Watch:
+class LockWatch:
     """What one process has seen of the locks of other machines, by its own monotonic clock."""
 
-    def __init__(self, patience: float = PATIENCE):
-        """`patience`: seconds without a change after which an owner counts as dead."""
-        self._patience = patience
+    def __init__(self, expiry: float = EXPIRY):
+        """`expiry`: seconds without a change after which a lock counts as abandoned."""
+        self._expiry = expiry
         self._seen: dict[Path, tuple[tuple[int, int], float]] = {}
 
-    def gave_up(self, lock: Path, handle: int) -> bool:
+    def expired(self, lock: Path, handle: int) -> bool:
         """Return whether the open `lock` has not been touched for as long as our patience lasts."""
         status = os.fstat(handle)
         state, now = (status.st_ino, status.st_mtime_ns), time.monotonic()
@@ -82,30 +82,30 @@ class Watch:
         if known != state:
             self._seen[lock] = (state, now)
             return False
-        return now - since >= self._patience
+        return now - since >= self._expiry
 
 
-class Claim:
+class FolderLock:
     """A run's lock while it is ours."""
 
     def __init__(self, lock: Path, handle: int, beat: float):
         self._lock, self._handle = lock, handle
         self._ended = threading.Event()
-        self._heart = threading.Thread(target=self._touch, args=(beat,), name=f"heartbeat {lock}", daemon=True)
-        self._heart.start()
+        self._heartbeat = threading.Thread(target=self._touch, args=(beat,), name=f"heartbeat {lock}", daemon=True)
+        self._heartbeat.start()
 
     def check(self) -> None:
-        """Raise Lost where the run is no longer ours, and HashbenchError where its folder is gone."""
+        """Raise LockLost where the run is no longer ours, and HashbenchError where its folder is gone."""
         if not _lies_at(self._lock, self._handle):
             folder = self._lock.parent
             if not folder.is_dir():
                 raise HashbenchError(f"{folder} was moved or deleted while it was written; run again where it is now.")
-            raise Lost(folder, _holder(self._lock), "was taken over, while this process looked dead, by")
+            raise LockLost(folder, _holder(self._lock), "was taken over, while this process looked dead, by")
 
     def release(self) -> None:
         """Give the run back; where it was taken from us, leave it to its owner."""
         self._ended.set()
-        self._heart.join()
+        self._heartbeat.join()
         with contextlib.suppress(OSError):  # a folder that was moved away meanwhile took its lock along
             if _lies_at(self._lock, self._handle):
                 self._lock.unlink()
@@ -118,19 +118,19 @@ class Claim:
 
 
 @contextlib.contextmanager
-def claimed(folder: Path, watch: Watch | None = None, *, beat: float = BEAT) -> Iterator[Claim]:
-    """Make `folder` and be the only one to write it; raises Held where another process is, as far as `watch` knows.
+def hold_lock(folder: Path, watch: LockWatch | None = None, *, beat: float = HEARTBEAT) -> Iterator[FolderLock]:
+    """Make `folder` and be its only writer; raises RunLocked where another process is, as far as `watch` knows.
 
     Without a `watch`, an owner on another machine is never taken for dead.
     """
     files.make_folder(folder)
     lock = folder / "lock"
     with files.reported(lock):
-        claim = Claim(lock, _acquire(lock, watch or Watch(float("inf"))), beat)
+        lock_held = FolderLock(lock, _acquire(lock, watch or LockWatch(float("inf"))), beat)
     try:
-        yield claim
+        yield lock_held
     finally:
-        claim.release()
+        lock_held.release()
 
 
 def owner_of(folder: Path) -> Owner | None:
@@ -141,12 +141,12 @@ def owner_of(folder: Path) -> Owner | None:
         return None
     try:
         owner = _owner(handle)
-        return None if owner.near and _flock(handle) else owner
+        return None if owner.is_local and _flock(handle) else owner
     finally:
         os.close(handle)
 
 
-def _acquire(lock: Path, watch: Watch) -> int:
+def _acquire(lock: Path, watch: LockWatch) -> int:
     """Return a handle on the lock file that is now ours."""
     while True:
         handle = _created(lock)
@@ -158,11 +158,11 @@ def _acquire(lock: Path, watch: Watch) -> int:
             continue
         try:
             owner = _owner(found)
-            alone = owner.near and _flock(found)  # None where this file system has no flock
-            dead = watch.gave_up(lock, found) if alone is None or not owner.near else alone
+            alone = owner.is_local and _flock(found)  # None where this file system has no flock
+            dead = watch.expired(lock, found) if alone is None or not owner.is_local else alone
             if not dead:
-                raise Held(lock.parent, owner)
-            _evict(lock, found)
+                raise RunLocked(lock.parent, owner)
+            _remove_expired(lock, found)
         finally:
             os.close(found)
 
@@ -203,7 +203,7 @@ def _created_by_name(lock: Path, part: Path) -> int | None:
     return handle
 
 
-def _evict(lock: Path, dead: int) -> None:
+def _remove_expired(lock: Path, dead: int) -> None:
     """Remove the lock of a dead owner, and no other that may have come in its place."""
     aside = lock.with_name(f".lock.{os.getpid()}-{secrets.token_hex(4)}.part")
     with contextlib.suppress(FileNotFoundError):  # another process was quicker

@@ -16,7 +16,7 @@ NEVER = -1
 LARGEST = (2**30, 2**25)  # bytes of what is kept when freed; glibc before 2.35 takes 32 MiB at most
 
 
-def settle() -> None:
+def configure() -> None:
     """Set up this process's allocator, where it is glibc's and the environment does not set it up already."""
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch's own: large tensors lie on huge pages
     if any(name.startswith("MALLOC_") for name in os.environ) or "malloc" in os.environ.get("GLIBC_TUNABLES", ""):
@@ -26,7 +26,7 @@ def settle() -> None:
         mallopt(TRIM_THRESHOLD, NEVER)
 
 
-def give_back() -> None:
+def trim() -> None:
     """Return to the system what is free in this process, so that a run's memory is not that of the run before."""
     malloc_trim = _glibc("malloc_trim")
     if malloc_trim is not None:

@@ -1,7 +1,7 @@
 """One run on several devices, started by torchrun: who takes which share, and sums, gathers and broadcasts over ranks.
 
-torch.distributed does the work. Every rank makes the same plan and calls the same functions of its `Team` in the same
-order; rank 0 leads: it decides what is computed, and alone writes results, checkpoints and progress. A team of one
+torch.distributed does the work. Every rank makes the same plan and calls the same functions of its `World` in the same
+order; rank 0 leads: it decides what is computed, and alone writes results, checkpoints and progress. A world of one
 does nothing of all this, so that the same code runs on one device. An exchange that a dead rank breaks off raises a
 HashbenchError in the others.
 """
@@ -26,24 +26,24 @@ from hashbench.errors import HashbenchError
 
 T = TypeVar("T")
 # A rank waits as long as another works: for a preparation, for the features. That a rank died shows on its connection.
-PATIENCE = timedelta(days=30)
-LETTING_GO = 0.2  # seconds
+TIMEOUT = timedelta(days=30)
+GLOO_EXIT_SECONDS = 0.2  # seconds
 
 
 @dataclass(frozen=True)
-class Team:
+class World:
     """The ranks that share a run, as one of them sees them; rank 0 leads."""
 
     rank: int = 0
     size: int = 1
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this rank decides and writes."""
         return self.rank == 0
 
     @property
-    def alone(self) -> bool:
+    def is_single(self) -> bool:
         """Whether there are no others."""
         return self.size == 1
 
@@ -51,47 +51,47 @@ class Team:
         """Return this rank's share of `count` rows: all shares follow each other and cover every row once."""
         return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
-    def cut(self, start: int, stop: int) -> tuple[int, int]:
+    def batch_share(self, start: int, stop: int) -> tuple[int, int]:
         """Return the samples of a global batch that this rank trains on: its share, or all where it `repeats`."""
-        if self.repeats(stop - start):
+        if self.replicates(stop - start):
             return start, stop
         share = self.share(stop - start)
         return start + share.start, start + share.stop
 
-    def repeats(self, count: int) -> bool:
+    def replicates(self, count: int) -> bool:
         """Return whether every rank takes all `count` samples: too few to leave each rank two, as batch norm needs."""
-        return not self.alone and count < 2 * self.size
+        return not self.is_single and count < 2 * self.size
 
     def weight(self, mine: int, whole: int) -> float:
         """Return the part of the global batch's mean that the mean over this rank's samples has."""
-        return 1 / self.size if self.repeats(whole) else mine / whole
+        return 1 / self.size if self.replicates(whole) else mine / whole
 
-    def sum_in_place(self, tensor: Tensor) -> None:
+    def all_reduce(self, tensor: Tensor) -> None:
         """Replace `tensor` by its sum over the ranks."""
-        if not self.alone:
-            _exchanged(lambda: dist.all_reduce(tensor))
+        if not self.is_single:
+            _collective(lambda: dist.all_reduce(tensor))
 
-    def summed(self, sums: dict[str, Tensor]) -> dict[str, Tensor]:
+    def all_reduced(self, sums: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return named sums added up over the ranks, which all have the same names."""
-        if self.alone:
+        if self.is_single:
             return sums
         total = {name: sums[name].clone() for name in sorted(sums)}
         for tensor in total.values():
-            self.sum_in_place(tensor)
+            self.all_reduce(tensor)
         return {name: total[name] for name in sums}
 
-    def sum_gradients(self, parameters: Sequence[Tensor]) -> None:
+    def all_reduce_gradients(self, parameters: Sequence[Tensor]) -> None:
         """Replace the gradients by their sums over the ranks, in one exchange; who has none anywhere keeps none.
 
         One exchange after `backward`, rather than DistributedDataParallel's during it: a method may call the network
         as often as it likes, differentiate by its inputs, and have parameters of its own.
         """
-        if self.alone:
+        if self.is_single:
             return
         device = parameters[0].device
         has = torch.tensor([p.grad is not None for p in parameters], dtype=torch.float32, device=device)
         flat = torch.cat([has, *((torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters)])
-        self.sum_in_place(flat)
+        self.all_reduce(flat)
         missing = [at for at, p in enumerate(parameters) if p.grad is None]
         anywhere = flat[: len(parameters)].tolist() if missing else []  # waits for the device only where one is missing
         place = len(parameters)
@@ -103,58 +103,58 @@ class Team:
             elif anywhere[at]:
                 p.grad = total.clone()
 
-    def equalise(self, tensors: Iterable[Tensor]) -> None:
+    def broadcast_in_place(self, tensors: Iterable[Tensor]) -> None:
         """Give `tensors` the values that they have on rank 0, in place."""
-        if not self.alone:
+        if not self.is_single:
             for tensor in tensors:
-                _exchanged(partial(dist.broadcast, tensor.detach(), src=0))
+                _collective(partial(dist.broadcast, tensor.detach(), src=0))
 
-    def gathered(self, rows: Tensor) -> Tensor:
+    def all_gather(self, rows: Tensor) -> Tensor:
         """Return the rows (n, ...) of all ranks, on the CPU, in the order of the ranks; each may have another n."""
-        if self.alone:
+        if self.is_single:
             return rows
         counts = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
-        _exchanged(lambda: dist.all_gather(counts, torch.tensor([len(rows)])))
+        _collective(lambda: dist.all_gather(counts, torch.tensor([len(rows)])))
         most = max(int(count) for count in counts)
         padded = torch.zeros(most, *rows.shape[1:], dtype=rows.dtype)
         padded[: len(rows)] = rows
         parts = [torch.empty_like(padded) for _ in range(self.size)]
-        _exchanged(lambda: dist.all_gather(parts, padded))
+        _collective(lambda: dist.all_gather(parts, padded))
         return torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)])
 
-    def from_first(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         """Return rank 0's `value`, which may be anything that can be pickled, with its tensors on the CPU."""
-        if self.alone:
+        if self.is_single:
             return value
-        box: list[Any] = [value if self.leads else None]
-        _exchanged(lambda: dist.broadcast_object_list(box, src=0, device=torch.device("cpu")))
+        box: list[Any] = [value if self.is_main else None]
+        _collective(lambda: dist.broadcast_object_list(box, src=0, device=torch.device("cpu")))
         return box[0]
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Wait until every rank is here."""
-        self.sum_in_place(torch.zeros(1))
+        self.all_reduce(torch.zeros(1))
 
 
-ALONE = Team()
+SINGLE = World()
 
 
-def team() -> Team:
+def world() -> World:
     """Return the ranks that torchrun started, or this process alone."""
     if not dist.is_torchelastic_launched():
-        return ALONE
-    return Team(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+        return SINGLE
+    return World(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
 
 
-def join(device: torch.device) -> Team:
-    """Return the team, ready for exchanges; call it once on every rank, before any of them."""
-    found = team()
+def join(device: torch.device) -> World:
+    """Return the world, ready for exchanges; call it once on every rank, before any of them."""
+    found = world()
     if dist.is_torchelastic_launched() and not dist.is_initialized():
         if device.type == "cuda":
             torch.cuda.set_device(device)
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-        _exchanged(lambda: dist.init_process_group(backend, timeout=PATIENCE))
-        atexit.register(_leave)
-        signal.signal(signal.SIGTERM, _end)
+        _collective(lambda: dist.init_process_group(backend, timeout=TIMEOUT))
+        atexit.register(_destroy_group)
+        signal.signal(signal.SIGTERM, _on_sigterm)
     return found
 
 
@@ -173,7 +173,7 @@ def local_device(name: str) -> str:
     return f"cuda:{own}"
 
 
-def _exchanged(exchange: Callable[[], Any]) -> None:
+def _collective(exchange: Callable[[], Any]) -> None:
     try:
         exchange()
     except RuntimeError as error:  # gloo's plain ones, and torch.distributed's own
@@ -184,7 +184,7 @@ def _exchanged(exchange: Callable[[], Any]) -> None:
         ) from error
 
 
-def _end(number: int, frame: Any) -> None:
+def _on_sigterm(number: int, frame: Any) -> None:
     """Turn torchrun's signal that ends all processes into an error, so that a run says why it has no result."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise HashbenchError(
@@ -193,12 +193,12 @@ def _end(number: int, frame: Any) -> None:
     )
 
 
-def _leave() -> None:
+def _destroy_group() -> None:
     """End the exchanges before Python ends.
 
     A thread of gloo takes Python's lock to let go of the tensors of the last exchange; where Python is ending by then,
     it aborts the process, whose run was whole. So the threads get time for it while the lock is free.
     """
     if dist.is_initialized():
-        time.sleep(LETTING_GO)
+        time.sleep(GLOO_EXIT_SECONDS)
         dist.destroy_process_group()

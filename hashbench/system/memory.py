@@ -20,7 +20,7 @@ def reset_peak_memory(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
-    allocator.give_back()
+    allocator.trim()
     with suppress(OSError):
         (_PROCESS / "clear_refs").write_text("5")  # Linux: the peak becomes what is in use now
 

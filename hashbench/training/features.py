@@ -19,7 +19,7 @@ from hashbench.recipes import Recipe
 from hashbench.storage.cache import cache_root
 from hashbench.storage.files import make_folder, only_one, reported, write_text
 from hashbench.storage.strict_json import digest
-from hashbench.system.distributed import ALONE, Team
+from hashbench.system.distributed import SINGLE, World
 
 ROWS_AT_A_TIME = 2048  # what a killed computation loses at most
 
@@ -32,13 +32,13 @@ def features(
     device: torch.device,
     batch_size: int = 64,
     progress: bool = True,
-    team: Team = ALONE,
+    world: World = SINGLE,
 ) -> np.ndarray:
     """Return the features (N, width), float32, of all inputs of `store` through the recipe's fixed backbone.
 
     They are memory-mapped from the cache, where they lie under the hash of the data in their order, backbone, weights
     and preprocessing. A computation that was killed goes on where it was; of two processes one computes, one waits.
-    The ranks of a `team` compute them together, each its share, and bring them together in the file.
+    The ranks of a `world` compute them together, each its share, and bring them together in the file.
     """
     key = digest(
         {
@@ -51,12 +51,12 @@ def features(
     )
     folder = cache_root() / "features"
     path = folder / f"{store.name}-{recipe.backbone}-{recipe.size or 'native'}-{key[:16]}.npy"
-    if not team.from_first(path.is_file()):
+    if not world.broadcast(path.is_file()):
         make_folder(folder)
-        with only_one(path.with_suffix(".lock")) if team.leads else nullcontext():
-            if not team.from_first(path.is_file()):
+        with only_one(path.with_suffix(".lock")) if world.is_main else nullcontext():
+            if not world.broadcast(path.is_file()):
                 _compute(path, store, FixedBackbone(store.inputs.shape[1:], recipe).to(device), recipe.size, device,
-                         batch_size, progress, team)  # fmt: skip
+                         batch_size, progress, world)  # fmt: skip
     return np.load(path, mmap_mode="r")
 
 
@@ -68,7 +68,7 @@ def _compute(
     device: torch.device,
     batch_size: int,
     progress: bool,
-    team: Team,
+    world: World,
 ) -> None:
     """Fill a part file chunk by chunk, noting how many rows are done, and give it its name when it is whole.
 
@@ -78,17 +78,17 @@ def _compute(
     shape = (len(store.inputs), backbone.width)
     with reported(part):
         done = 0
-        if team.leads:
+        if world.is_main:
             done = int(note.read_text()) if part.is_file() and note.is_file() else 0
             if not done:
                 _make(part, shape)
-        done = team.from_first(done)
+        done = world.broadcast(done)
         array = np.lib.format.open_memmap(part, mode="r+")
         title = f"features of {store.name}"
         with tqdm(total=shape[0], initial=done, unit="img", desc=title, disable=not progress, leave=False) as bar:
-            for start in range(done, shape[0], ROWS_AT_A_TIME * team.size):
-                stop = min(start + ROWS_AT_A_TIME * team.size, shape[0])
-                share = team.share(stop - start)
+            for start in range(done, shape[0], ROWS_AT_A_TIME * world.size):
+                stop = min(start + ROWS_AT_A_TIME * world.size, shape[0])
+                share = world.share(stop - start)
                 at = start + share.start
                 rows = store.inputs[at : start + share.stop]
                 for images in inference_batches(
@@ -97,16 +97,16 @@ def _compute(
                     with torch.inference_mode():
                         array[at : at + len(images)] = backbone(images).cpu().numpy()
                     at += len(images)
-                    bar.update(len(images) * team.size)
+                    bar.update(len(images) * world.size)
                 array.flush()
-                team.wait()
-                if team.leads:
+                world.barrier()
+                if world.is_main:
                     write_text(note, str(stop))  # whole or not at all: a kill must not leave an empty one
         del array
-        if team.leads:
+        if world.is_main:
             part.replace(path)
             note.unlink(missing_ok=True)
-        team.wait()
+        world.barrier()
 
 
 def _make(part: Path, shape: tuple[int, int]) -> None:

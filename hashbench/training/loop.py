@@ -23,14 +23,14 @@ from hashbench.networks.network import HashNetwork
 from hashbench.recipes import Recipe
 from hashbench.storage.tensorfiles import save
 from hashbench.system import seeds
-from hashbench.system.distributed import ALONE, Team
+from hashbench.system.distributed import SINGLE, World
 
 _LOG = logging.getLogger(__name__)
 CHECK_SECONDS = 1.0  # how often the losses are brought to the host: for the progress bar, and to stop when not finite
 
 
 @dataclass
-class Progress:
+class TrainingProgress:
     """How far a training has come: what its checkpoint holds beside weights, and what the runner reports."""
 
     epochs_done: int = 0
@@ -45,7 +45,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Hooks:
+class Reports:
     """Where a training reports to: a line per epoch, measures in some of them, a checkpoint after each, a bar."""
 
     log: Callable[[dict[str, Any]], None] = lambda line: None
@@ -61,39 +61,39 @@ def train(
     task: Task,
     recipe: Recipe,
     data: TrainingData,
-    hooks: Hooks,
-    team: Team = ALONE,
-) -> Progress:
+    hooks: Reports,
+    world: World = SINGLE,
+) -> TrainingProgress:
     """Train `network` and `method` by `recipe`, going on from the checkpoint where there is one.
 
     Everything random in an epoch follows from (seed, epoch), so a resumed training equals an uninterrupted one. Raises
-    HashbenchError naming epoch, step and term when a loss is not finite. Of a `team`, each rank is given its share of
+    HashbenchError naming epoch, step and term when a loss is not finite. Of a `world`, each rank is given its share of
     every batch; all take the step that the whole batch's mean asks for.
     """
-    if not team.alone and task.device.type == "cuda":
+    if not world.is_single and task.device.type == "cuda":
         nn.SyncBatchNorm.convert_sync_batchnorm(network)  # there is none for the CPU
     optimizer = _optimizer(method.parameter_groups(network, recipe), recipe)
     stepped: nn.Module = torch.compile(network) if recipe.compile else network  # type: ignore[assignment]
-    progress = _resume(hooks, method, network, optimizer, team)
-    team.equalise([*_state(network), *_state(method)])
+    progress = _resume(hooks, method, network, optimizer, world)
+    world.broadcast_in_place([*_state(network), *_state(method)])
     warned = False
     bar = tqdm(total=recipe.epochs * task.num_train, initial=progress.images, unit="img", unit_scale=True,
                desc=hooks.bar, disable=hooks.bar is None, leave=False, dynamic_ncols=True)  # fmt: skip
     with bar:
         for epoch in range(progress.epochs_done, recipe.epochs):
             started = time.perf_counter()
-            _seed_everything(task.seed, epoch, team)
-            losses = _Losses(epoch, bar, team)
-            sums = _train_epoch(method, network, stepped, optimizer, data.batches(epoch), task, recipe, losses, team)
-            team.equalise(network.buffers())
+            _seed_everything(task.seed, epoch, world)
+            losses = _Losses(epoch, bar, world)
+            sums = _train_epoch(method, network, stepped, optimizer, data.batches(epoch), task, recipe, losses, world)
+            world.broadcast_in_place(network.buffers())
             means = losses.means()
             with torch.no_grad():
                 if method.wants_fresh_pass(epoch):
                     network.eval()
-                    sums = _Sums(team)
+                    sums = _Sums(world)
                     for batch in data.fresh():
                         sums.add(method.epoch_sums(network(batch.inputs), batch), batch)
-                progress.diagnostics = method.end_epoch(epoch, team.summed(sums.total))
+                progress.diagnostics = method.end_epoch(epoch, world.all_reduced(sums.total))
             progress.epochs_done = epoch + 1
             progress.images += task.num_train
             progress.seconds += time.perf_counter() - started
@@ -119,7 +119,7 @@ def train(
     return progress
 
 
-def _warn(sentence: str, hooks: Hooks) -> None:
+def _warn(sentence: str, hooks: Reports) -> None:
     """Say something to whoever watches, and leave it in the run's log."""
     _LOG.warning(sentence)
     hooks.log({"warning": sentence})
@@ -134,7 +134,7 @@ def _train_epoch(
     task: Task,
     recipe: Recipe,
     losses: _Losses,
-    team: Team,
+    world: World,
 ) -> _Sums:
     """Take one optimiser step for each batch; nothing in here waits for the device but the bar, once a second.
 
@@ -142,7 +142,7 @@ def _train_epoch(
     """
     network.train()
     method.train()
-    sums = _Sums(team)
+    sums = _Sums(world)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for batch in batches:
         factor = recipe.learning_rate_factor(batch.step, task.steps_per_epoch)
@@ -150,11 +150,11 @@ def _train_epoch(
             group["lr"] = group["initial_lr"] * factor
         terms, out = method.training_step(stepped, batch)
         loss = torch.stack(list(terms.values())).sum()
-        if team.alone:
+        if world.is_single:
             loss.backward()
         else:  # weighted before, not after: a synchronised batch norm mixes the ranks' gradients on the way back
-            (loss * team.weight(len(batch.index), batch.whole)).backward()
-            team.sum_gradients(parameters)
+            (loss * world.weight(len(batch.index), batch.whole)).backward()
+            world.all_reduce_gradients(parameters)
         if recipe.gradient_clip:
             nn.utils.clip_grad_norm_(parameters, recipe.gradient_clip)
         optimizer.step()
@@ -169,13 +169,13 @@ def _train_epoch(
 class _Sums:
     """The sums that a method collects over an epoch, by name, on the device."""
 
-    def __init__(self, team: Team) -> None:
+    def __init__(self, world: World) -> None:
         self.total: dict[str, Tensor] = {}
-        self._team = team
+        self._world = world
 
     def add(self, more: dict[str, Tensor], batch: Batch) -> None:
         """Add one step's sums; a batch that every rank has seen whole counts on rank 0."""
-        counts = self._team.leads or not self._team.repeats(batch.whole)
+        counts = self._world.is_main or not self._world.replicates(batch.whole)
         for name, value in more.items():
             value = value if counts else torch.zeros_like(value)
             self.total[name] = self.total[name] + value if name in self.total else value
@@ -184,8 +184,8 @@ class _Sums:
 class _Losses:
     """The loss terms of an epoch, kept on the device and brought to the host about once a second."""
 
-    def __init__(self, epoch: int, bar: tqdm, team: Team):
-        self._epoch, self._bar, self._team = epoch, bar, team
+    def __init__(self, epoch: int, bar: tqdm, world: World):
+        self._epoch, self._bar, self._world = epoch, bar, world
         self._names: list[str] = []
         self._pending: list[Tensor] = []
         self._known: list[np.ndarray] = []
@@ -203,7 +203,7 @@ class _Losses:
         self._names = list(terms)
         self._pending.append(torch.stack([term.detach() for term in terms.values()]))
         self._sizes.append(batch.whole or len(batch.index))
-        self._weights.append(self._sizes[-1] * self._team.weight(len(batch.index), self._sizes[-1]))
+        self._weights.append(self._sizes[-1] * self._world.weight(len(batch.index), self._sizes[-1]))
         if time.monotonic() - self._checked > CHECK_SECONDS:
             self._bring()
 
@@ -211,11 +211,11 @@ class _Losses:
         """Return each term's mean over the epoch's samples; raises HashbenchError when one was not finite."""
         self._bring()
         known = np.stack(self._known)
-        if self._team.alone:
+        if self._world.is_single:
             mean = np.average(known, axis=0, weights=self._sizes)
         else:
             total = torch.from_numpy(np.array(self._weights) @ known)
-            self._team.sum_in_place(total)
+            self._world.all_reduce(total)
             mean = total.numpy() / sum(self._sizes)
             self._check(mean, "")
         return dict(zip(self._names, map(float, mean), strict=True))
@@ -224,7 +224,9 @@ class _Losses:
         first = len(self._known)
         self._known += list(torch.stack(self._pending).double().cpu().numpy()) if self._pending else []
         self._pending.clear()
-        if self._team.alone:  # of a team, all ranks look at the epoch's means, so that none goes on without the others
+        if (
+            self._world.is_single
+        ):  # of a world, all ranks look at the epoch's means, so that none goes on without the others
             for step in range(first, len(self._known)):
                 self._check(self._known[step], f", step {step + 1}")
         self._bar.update(sum(self._sizes[first:]))
@@ -256,9 +258,9 @@ def _optimizer(groups: list[dict[str, Any]], recipe: Recipe) -> torch.optim.Opti
     return optimizer
 
 
-def _seed_everything(seed: int, epoch: int, team: Team) -> None:
+def _seed_everything(seed: int, epoch: int, world: World) -> None:
     """Start the global generators (dropout, and whatever a plug-in uses) anew, so that no state need be saved."""
-    own = [] if team.leads else [team.rank]  # a rank drops out by itself
+    own = [] if world.is_main else [world.rank]  # a rank drops out by itself
     torch.manual_seed(seeds.derive(seed, "epoch", epoch, *own))
     random.seed(seeds.derive(seed, "epoch", epoch, "python", *own))
     np.random.seed(seeds.derive(seed, "epoch", epoch, "numpy", *own) % 2**32)
@@ -268,7 +270,7 @@ def _state(module: nn.Module) -> list[Tensor]:
     return [*module.parameters(), *module.buffers()]
 
 
-def _save(path: Path, progress: Progress, method: nn.Module, network: nn.Module, optimizer: Any) -> None:
+def _save(path: Path, progress: TrainingProgress, method: nn.Module, network: nn.Module, optimizer: Any) -> None:
     state = {
         "progress": vars(progress),
         "method": method.state_dict(),
@@ -278,22 +280,22 @@ def _save(path: Path, progress: Progress, method: nn.Module, network: nn.Module,
     save(state, path)
 
 
-def _resume(hooks: Hooks, method: nn.Module, network: nn.Module, optimizer: Any, team: Team) -> Progress:
-    state = team.from_first(_read_checkpoint(hooks))
+def _resume(hooks: Reports, method: nn.Module, network: nn.Module, optimizer: Any, world: World) -> TrainingProgress:
+    state = world.broadcast(_read_checkpoint(hooks))
     if state is None:
-        return Progress()
+        return TrainingProgress()
     try:
         network.load_state_dict(state["network"])
         method.load_state_dict(state["method"])
         optimizer.load_state_dict(state["optimizer"])
-        return Progress(**state["progress"])
+        return TrainingProgress(**state["progress"])
     except Exception as error:
         raise HashbenchError(
             f"The checkpoint {hooks.checkpoint} does not fit ({type(error).__name__}); delete it to start over."
         ) from error
 
 
-def _read_checkpoint(hooks: Hooks) -> Any:
+def _read_checkpoint(hooks: Reports) -> Any:
     """Return what a checkpoint holds; None without one, and, with a warning, where it is damaged."""
     path = hooks.checkpoint
     if path is None or not path.is_file():

@@ -14,7 +14,7 @@ from hashbench.datasets.base import Dataset
 from hashbench.evaluation.encoding import count
 from hashbench.metrics import evaluate_histograms
 from hashbench.networks.model import Model
-from hashbench.system.distributed import ALONE
+from hashbench.system.distributed import SINGLE
 
 Look = Callable[[int], dict[str, float] | None]
 
@@ -33,7 +33,7 @@ def every(epochs: int | None, model: Model, dataset: Dataset, encode: Callable[[
         modules: list[nn.Module] = [model.method] if model.network is None else [model.method, model.network]
         with _undisturbed(modules, model.task.device):
             query, database = encode(split.query), encode(split.database)
-        counted = count(query, database, dataset, ALONE, bits=model.task.bits)
+        counted = count(query, database, dataset, SINGLE, bits=model.task.bits)
         return evaluate_histograms(counted, dataset.protocol.measures, bounds=False).metrics
 
     return look

@@ -23,7 +23,7 @@ from hashbench.storage.files import make_folder, only_one
 from hashbench.storage.strict_json import digest
 from hashbench.storage.tensorfiles import save
 from hashbench.system import seeds
-from hashbench.training.loop import Hooks, train
+from hashbench.training.loop import Reports, train
 from hashbench.training.trainset import TrainSet
 
 _LOG = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class RecipeTools:
         torch.manual_seed(seeds.derive(task.seed, "prepare", "head"))
         head = nn.Linear(int(backbone.width), outputs)  # type: ignore[arg-type]
         network = make_network(backbone, head, recipe, task.device)
-        train(_LossOnly(loss), network, task=task, recipe=recipe, data=data, hooks=Hooks(bar=self._bar))
+        train(_LossOnly(loss), network, task=task, recipe=recipe, data=data, hooks=Reports(bar=self._bar))
         return network
 
     @torch.inference_mode()
@@ -80,17 +80,17 @@ class _LossOnly(DeepMethod):
 def prepare(method: Method, tools: RecipeTools, identity: Mapping[str, Any]) -> Prepared:
     """Return what `method` prepares, from the cache where the same was prepared before.
 
-    `identity` is the experiment's, parts of which name the cache file. Of a team, rank 0 prepares, as it would alone,
+    `identity` is the experiment's, parts of which name the cache file. Of a world, rank 0 prepares, as it would alone,
     and the others are given what it found.
     """
-    team, device = tools.data.team, tools.task.device
-    if team.alone:
+    world, device = tools.data.world, tools.task.device
+    if world.is_single:
         return _prepare(method, tools, identity)
     found = None
-    if team.leads:
+    if world.is_main:
         found = _prepare(method, tools.on(tools.data.alone), identity)
         found = replace(found, tensors={name: tensor.cpu() for name, tensor in found.tensors.items()})
-    shared = team.from_first(found)
+    shared = world.broadcast(found)
     assert shared is not None
     return replace(shared, tensors={name: tensor.to(device) for name, tensor in shared.tensors.items()})
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hashbench.datasets.loading.batch import Batch
 from hashbench.datasets.loading.loader import TrainLoader, inference_batches
-from hashbench.system.distributed import ALONE, Team
+from hashbench.system.distributed import SINGLE, World
 
 
 class TrainSet:
@@ -25,13 +25,13 @@ class TrainSet:
         size: int,
         device: torch.device,
         features: Callable[[], np.ndarray],
-        team: Team = ALONE,
+        world: World = SINGLE,
     ):
         """`loader` serves the inputs at `index`; `features` gives the fixed features of all inputs when asked.
 
-        `team` are the ranks that share every batch, and every pass over the set.
+        `world` are the ranks that share every batch, and every pass over the set.
         """
-        self.team = team
+        self.world = world
         self._loader, self._inputs, self._index = loader, inputs, index
         self._size, self._device, self._features = size, device, features
 
@@ -54,11 +54,11 @@ class TrainSet:
 
     def batches(self, epoch: int = 0) -> Iterator[Batch]:
         """Yield the batches of one epoch, shuffled and augmented by (seed, epoch)."""
-        return self._loader.epoch(epoch, self.team.cut)
+        return self._loader.epoch(epoch, self.world.batch_share)
 
     def fresh(self) -> Iterator[Batch]:
         """Yield the training set in order, without augmentation."""
-        start, stop = self.team.cut(0, len(self._index))
+        start, stop = self.world.batch_share(0, len(self._index))
         rows = self._index[start:stop]
         for inputs in inference_batches(
             self._inputs, batch_size=512, device=self._device, index=rows, size=self._size, channels_last=True

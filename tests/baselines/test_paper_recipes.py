@@ -40,7 +40,7 @@ def test_epochs_of_crh_depend_on_the_labels():
 
 def test_fields_that_belong_to_the_published_settings_come_along(tmp_path):
     def fields(**settings):
-        (cell,) = plan(["csq"], ["toy"], [16], settings=Settings(runs_dir=tmp_path, **settings)).cells
+        (cell,) = plan(["csq"], ["toy"], [16], settings=Settings(runs_dir=tmp_path, **settings)).runs
         return {name: cell.experiment.fields[name] for name in ("quantization", "head_layers")}
 
     assert fields(recipe="paper") == {"quantization": 0.05, "head_layers": 3}

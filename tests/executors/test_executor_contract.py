@@ -6,34 +6,33 @@ from importlib.util import find_spec
 
 import pytest
 from click.testing import CliRunner
+from executor_cases import Calls
 
 from hashbench.cli import main
+from hashbench.cli.list import executors
 from hashbench.errors import HashbenchError
-from hashbench.executors.base import Errand, Sweep, make_executor
-from hashbench.executors.sweeping import execute_on
+from hashbench.executors.base import make_executor
 from hashbench.experiments import runner
-from hashbench.listing import executors
+from hashbench.experiments.jobs import Job, Sweep
 from hashbench.registry import EXECUTORS
 from hashbench.results.runs import find_runs
-from hashbench.results.sweeps.run_state import Trace
+from hashbench.results.sweeps.run_status import RunSnapshot
 from hashbench.results.tables.comparison import compare
 
 THEIRS = """
 from dataclasses import dataclass
-from hashbench.executors.base import Done, Executor
-from hashbench.executors.worker import Worker
+import hashbench
 
 @dataclass(frozen=True)
-class OneByOne(Executor):
+class OneByOne(hashbench.Executor):
     \"\"\"One after another, in this very process.\"\"\"
 
     leave: int = 0  # so many cells are not computed
 
-    def compute(self, sweep, errands, *, workers):
-        worker = Worker(sweep)
-        for errand in errands[self.leave :]:
+    def compute(self, sweep, jobs, *, workers):
+        for job in jobs[self.leave :]:
             yield None
-            yield worker.compute(errand, wait=True)
+            yield hashbench.compute_job(sweep.text, job)
 """
 
 
@@ -53,7 +52,11 @@ def test_an_executor_from_a_plugin_is_listed_and_used(theirs, planned, same_as_i
     assert "leave=0" in executors()
     monkeypatch.setattr(sys, "argv", [*sys.argv])  # a worker takes on its sweep's
     beats = []
-    same_as_in_process(execute_on(make_executor("one-by-one"), planned(), on_beat=lambda left: beats.append(len(left))))
+    same_as_in_process(
+        runner.execute(
+            planned(), make_executor("one-by-one"), reporter=Calls(tick=lambda left: beats.append(len(left)))
+        )
+    )
     assert beats == [4, 3, 2, 1]
     with pytest.raises(HashbenchError, match="is no class derived from"):
         make_executor("no-engine")
@@ -61,17 +64,17 @@ def test_an_executor_from_a_plugin_is_listed_and_used(theirs, planned, same_as_i
 
 def test_what_travels_as_text_arrives_as_it_was(planned, tmp_path):
     made = planned(["crh"], seeds=1, data_dir=tmp_path, overrides={"crh": {"heads": "1"}})
-    sweep = Sweep.of(made.request, ["hashbench", "run"])
+    sweep = Sweep.of(made, ["hashbench", "run"])
     assert Sweep.from_text(sweep.text) == sweep
-    for planned_then in (Trace(), Trace(result=(7, 2**60 + 1)), Trace(failure=(8, 9))):
-        errand = Errand(3, made.cells[0].experiment.id, planned_then, small=True)
-        assert Errand.from_text(errand.text) == errand
+    for planned_then in (RunSnapshot(), RunSnapshot(result=(7, 2**60 + 1)), RunSnapshot(failure=(8, 9))):
+        job = Job(3, made.runs[0].experiment.id, planned_then, small=True)
+        assert Job.from_text(job.text) == job
 
 
 def test_a_cell_that_an_executor_forgets_is_a_failure(theirs, planned, monkeypatch):
     monkeypatch.setattr(sys, "argv", [*sys.argv])
     made = planned(["crh"])
-    outcome = execute_on(make_executor("one-by-one", {"leave": "1"}), made)
+    outcome = runner.execute(made, make_executor("one-by-one", {"leave": "1"}))
     assert [result.coords["seed"] for result in outcome.results] == [1]
     ((cell, error),) = outcome.failures
     assert cell.seed == 0
@@ -84,14 +87,14 @@ def test_a_worker_with_another_plan_refuses(theirs, planned, monkeypatch):
     from hashbench.executors import worker
 
     monkeypatch.setattr(worker, "plan_of", lambda request: planned(["crh"], seeds=1, epochs=4))
-    outcome = execute_on(make_executor("one-by-one"), made)
-    assert "makes another experiment of it" in str(outcome.failures[0][1])
-    assert "makes another experiment of it" in made.cells[0].directory.read_failure()
+    outcome = runner.execute(made, make_executor("one-by-one"))
+    assert "plans another experiment for it" in str(outcome.failures[0][1])
+    assert "plans another experiment for it" in made.runs[0].directory.read_failure()
 
 
 def test_a_finished_sweep_starts_no_executor(theirs, planned):
     finished = runner.execute(planned(["crh"]))
-    outcome = execute_on(make_executor("one-by-one", {"leave": "9"}), planned(["crh"]))
+    outcome = runner.execute(planned(["crh"]), make_executor("one-by-one", {"leave": "9"}))
     assert list(outcome.results) == list(finished.results)
     assert not outcome.failures
 

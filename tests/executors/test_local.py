@@ -7,15 +7,16 @@ import sys
 import time
 
 import pytest
+from executor_cases import Calls
 
 from hashbench.errors import HashbenchError
 from hashbench.executors.base import make_executor
-from hashbench.executors.sweeping import execute_on
+from hashbench.experiments import runner
 from hashbench.results.runs import RunDirectory
 
 
 def test_two_workers_compute_what_one_process_does(planned, same_as_in_process):
-    outcome = execute_on(make_executor("local"), planned(), workers=2)
+    outcome = runner.execute(planned(), make_executor("local"), workers=2)
     same_as_in_process(outcome)
     workers = {RunDirectory(result.path).read_spec()["how"]["device"] for result in outcome.results}
     assert workers == {"cpu"}
@@ -24,8 +25,11 @@ def test_two_workers_compute_what_one_process_does(planned, same_as_in_process):
 def test_failures_and_deaths_stop_no_other_cell(planned, notes):
     made = planned(["breaks", "kills", "kills-once", "crh"], seeds=1)
     heard = []
-    outcome = execute_on(
-        make_executor("local"), made, workers=2, on_done=lambda cell, error: heard.append((cell.method, error is None))
+    outcome = runner.execute(
+        made,
+        make_executor("local"),
+        workers=2,
+        reporter=Calls(ended=lambda run, error: heard.append((run.method, error is None))),
     )
     assert sorted(heard) == [("breaks", False), ("crh", True), ("kills", False), ("kills-once", True)]
     assert [result.coords["method"] for result in outcome.results] == ["kills-once", "crh"]
@@ -39,7 +43,7 @@ def test_failures_and_deaths_stop_no_other_cell(planned, notes):
 
 def test_a_cell_that_another_process_is_at_comes_last_and_is_waited_for(planned):
     made = planned(["crh"], seeds=2)
-    first, second = made.cells
+    first, second = made.runs
     order, held = [], first.directory.lock()
     held.__enter__()
 
@@ -48,7 +52,7 @@ def test_a_cell_that_another_process_is_at_comes_last_and_is_waited_for(planned)
         if cell.seed == second.seed:
             held.__exit__(None, None, None)
 
-    outcome = execute_on(make_executor("local"), made, workers=1, on_done=on_done)
+    outcome = runner.execute(made, make_executor("local"), workers=1, reporter=Calls(ended=on_done))
     assert order == [(1, None), (0, None)]
     assert [result.coords["seed"] for result in outcome.results] == [0, 1]
 
@@ -58,7 +62,7 @@ def test_features_and_preparations_are_computed_once_by_workers_that_start_at_on
         ["prepares-once"], bits=(16, 24), seeds=1, recipe="frozen", backbone="notes-when-built",
         overrides={"recipe": {"size": "0"}},
     )  # fmt: skip
-    outcome = execute_on(make_executor("local"), made, workers=2)
+    outcome = runner.execute(made, make_executor("local"), workers=2)
     outcome.raise_first_failure()
     assert sorted(notes()) == ["built", "prepared"]
     assert sorted(result.provenance["prepared_from_cache"] for result in outcome.results) == [False, True]
@@ -69,7 +73,7 @@ def test_a_sweep_that_workers_cannot_plan_is_one_sentence(planned, monkeypatch):
     monkeypatch.setenv("HASHBENCH_CACHE", "/dev/null/cache")
     made.request.settings.overrides["nobody"] = {"field": "1"}
     with pytest.raises(HashbenchError, match=r"the sweep cannot be planned: Unknown owner of a --set 'nobody'"):
-        execute_on(make_executor("local"), made, workers=1)
+        runner.execute(made, make_executor("local"), workers=1)
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])

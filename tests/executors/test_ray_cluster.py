@@ -4,10 +4,11 @@ import os
 import signal
 
 import pytest
+from executor_cases import Calls
 
 from hashbench.errors import HashbenchError
 from hashbench.executors.base import make_executor
-from hashbench.executors.sweeping import execute_on
+from hashbench.experiments import runner
 
 ray = pytest.importorskip("ray")
 
@@ -25,9 +26,9 @@ def test_ray_computes_what_one_process_does_and_a_failure_stops_no_other_cell(
     planned, same_as_in_process, quiet_ray, notes
 ):
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
-    same_as_in_process(execute_on(make_executor("ray"), planned()))
+    same_as_in_process(runner.execute(planned(), make_executor("ray")))
     made = planned(["kills", "breaks", "crh"], name="failing", seeds=1)
-    outcome = execute_on(make_executor("ray", {"retries": "1"}), made, workers=2)
+    outcome = runner.execute(made, make_executor("ray", {"retries": "1"}), workers=2)
     assert [result.coords["method"] for result in outcome.results] == ["crh"]
     failed = {cell.method: cell.directory.read_failure() for cell, _ in outcome.failures}
     assert "'all' became" in failed["breaks"]
@@ -37,7 +38,7 @@ def test_ray_computes_what_one_process_does_and_a_failure_stops_no_other_cell(
 
 def test_a_cluster_that_is_not_there_is_one_sentence(planned, quiet_ray):
     with pytest.raises(HashbenchError, match=r"There is no Ray cluster at 127\.0\.0\.1:1 to connect to"):
-        execute_on(make_executor("ray", {"address": "127.0.0.1:1"}), planned(["crh"]))
+        runner.execute(planned(["crh"]), make_executor("ray", {"address": "127.0.0.1:1"}))
 
 
 @pytest.mark.cluster
@@ -59,7 +60,7 @@ def test_the_cell_of_a_lost_node_is_run_again_from_its_checkpoint(planned, quiet
 
     try:
         executor = make_executor("ray", {"address": cluster.address})
-        outcome = execute_on(executor, made, on_beat=kill_the_node)
+        outcome = runner.execute(made, executor, reporter=Calls(tick=kill_the_node))
         outcome.raise_first_failure()
     finally:
         ray.shutdown()

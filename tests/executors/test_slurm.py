@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from executor_cases import Calls
 
 from hashbench.errors import HashbenchError
 from hashbench.executors import slurm as slurm_module
 from hashbench.executors.base import make_executor
-from hashbench.executors.sweeping import execute_on
+from hashbench.experiments import runner
 
 submitit = pytest.importorskip("submitit")
 LOCAL = {"cluster": "local"}
@@ -55,7 +56,7 @@ def slurm(tmp_path, monkeypatch):
 def test_an_array_of_jobs_computes_what_one_process_does(planned, same_as_in_process, slurm, tmp_path):
     options = {"cells_per_job": "2", "partition": "gpu", "account": "vision", "qos": "low", "constraint": "a100",
                "timeout_min": "90", "gpus": "2", "cpus": "8", "memory_gb": "32"}  # fmt: skip
-    same_as_in_process(execute_on(make_executor("slurm", options), planned(), workers=5))
+    same_as_in_process(runner.execute(planned(), make_executor("slurm", options), workers=5))
     asked = re.findall("^#SBATCH --(.*)$", slurm.read_text(), re.MULTILINE)
     assert {"array=0-1%2", "partition=gpu", "account=vision", "qos=low", "constraint=a100", "time=90",
             "gpus-per-node=2", "cpus-per-task=8", "mem=32GB"} <= {*asked}  # fmt: skip
@@ -66,13 +67,13 @@ def test_an_array_of_jobs_computes_what_one_process_does(planned, same_as_in_pro
 def test_what_slurm_refuses_is_said_in_its_words(planned, slurm, monkeypatch):
     monkeypatch.setenv("SBATCH_REFUSES", "sbatch: error: invalid partition specified: cpu")
     with pytest.raises(HashbenchError, match=r"Slurm does not take the jobs \(sbatch: error: invalid partition"):
-        execute_on(make_executor("slurm", {"partition": "cpu"}), planned(["crh"]))
+        runner.execute(planned(["crh"]), make_executor("slurm", {"partition": "cpu"}))
 
 
 @pytest.mark.cluster
 def test_a_lost_job_costs_only_what_it_had_not_finished(planned):
     made = planned(["crh", "kills"], seeds=1)
-    outcome = execute_on(make_executor("slurm", LOCAL), made)
+    outcome = runner.execute(made, make_executor("slurm", LOCAL))
     assert [result.coords["method"] for result in outcome.results] == ["crh"]
     ((cell, error),) = outcome.failures
     assert cell.method == "kills"
@@ -84,7 +85,7 @@ def test_a_lost_job_costs_only_what_it_had_not_finished(planned):
 def test_a_preempted_job_is_put_into_the_queue_again_and_goes_on(planned, notes, monkeypatch):
     monkeypatch.setattr("hashbench.executors.slurm._submitted", interrupted_once := Interrupted())
     made = planned(["slow"], seeds=1, epochs=40)
-    outcome = execute_on(make_executor("slurm", LOCAL), made, on_beat=interrupted_once.look)
+    outcome = runner.execute(made, make_executor("slurm", LOCAL), reporter=Calls(tick=interrupted_once.look))
     outcome.raise_first_failure()
     assert interrupted_once.done
     epochs = [int(line.split()[2]) for line in notes()]

@@ -42,10 +42,10 @@ REQUESTS: tuple[dict, ...] = (
 
 
 def ids_of(request: dict) -> dict[str, str]:
-    """Return the id of each experiment of a request by its cell."""
+    """Return the id of each experiment of a request by its run."""
     settings = Settings(**request.get("settings", {}), device="cpu")
     planned = plan(request["methods"], request["datasets"], request["bits"], seeds=2, settings=settings)
-    return {str(cell): cell.experiment.id for cell in planned.cells if cell.experiment is not None}
+    return {str(run): run.experiment.id for run in planned.runs if run.experiment is not None}
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def test_p_is_welch_s_corrected_over_the_table(make):
     assert cells[smallest].p == pytest.approx(3 * raw[smallest])
     assert cells[middle].p == pytest.approx(2 * raw[middle])
     assert cells[largest].p == pytest.approx(raw[largest])
-    assert {method: cell.verdict for method, cell in cells.items()} == {"csq": "above", "dpn": "", "itq": "below"}
+    assert {method: cell.significance for method, cell in cells.items()} == {"csq": "above", "dpn": "", "itq": "below"}
     legend = note(found, "↑ ↓ significantly above or below crh")
     assert "Welch's t-test over seeds (two-sided, n = 4), Holm-corrected over the 3 tests of this table" in legend
     assert "alpha 0.05" in legend
@@ -76,7 +76,7 @@ def test_fewer_than_four_seeds_are_not_tested_and_the_note_says_so(make):
     for baseline in values:
         found = table(runs(make, values), baseline)
         (cell,) = found.rows[1].cells
-        assert (cell.p, cell.verdict) == (None, "")
+        assert (cell.p, cell.significance) == (None, "")
         assert cell.difference is not None
         assert note(found, "Differences not tested") == "Differences not tested: 1 with fewer than 4 seeds on a side."
         assert found.test == ""
@@ -165,7 +165,7 @@ def test_queries_are_tested_in_pairs_each_with_its_mean_over_seeds(queried):
     assert "paired randomisation test over 60 queries" in legend
     assert "10,000 random sign flips" in legend
     assert "not about other seeds or trainings" in legend
-    assert (found.test, row(found, "dpn").cells[0].verdict) == ("queries", "above")
+    assert (found.test, row(found, "dpn").cells[0].significance) == ("queries", "above")
 
 
 def test_queries_of_runs_without_histograms_are_not_tested(queried, make):

@@ -14,13 +14,13 @@ import pytest
 from hashbench.errors import HashbenchError
 from hashbench.results.runs import RunDirectory
 from hashbench.storage import locks
-from hashbench.storage.locks import Held, Lost, Watch, claimed, owner_of
+from hashbench.storage.locks import LockLost, LockWatch, RunLocked, hold_lock, owner_of
 
 ELSEWHERE = """
     import os, platform, sys
     from pathlib import Path
     from hashbench.storage import locks
-    from hashbench.storage.locks import Held, Lost, Watch, claimed
+    from hashbench.storage.locks import RunLocked, LockLost, LockWatch, hold_lock
     folder, name = Path(sys.argv[1]), sys.argv[2]
     platform.node = lambda: name
 """
@@ -33,34 +33,34 @@ def elsewhere(code, *arguments):
 
 
 HOLDS = """
-    with claimed(folder, beat=0.05) as claim:
-        print("claimed", flush=True)
+    with hold_lock(folder, beat=0.05) as claim:
+        print("hold_lock", flush=True)
         sys.stdin.readline()
         try:
             claim.check()
             print("still mine", flush=True)
-        except Lost as error:
+        except LockLost as error:
             print(error, flush=True)
 """
 
 
 def taken(folder, watch):
-    """Wait until the folder can be claimed; returns how long that took."""
+    """Wait until the folder can be hold_lock; returns how long that took."""
     started = time.monotonic()
     while True:
         try:
-            with claimed(folder, watch):
+            with hold_lock(folder, watch):
                 return time.monotonic() - started
-        except Held:
+        except RunLocked:
             time.sleep(0.02)
 
 
 def test_an_owner_elsewhere_is_left_alone_while_its_heart_beats(tmp_path):
     child = elsewhere(HOLDS, tmp_path, "far")
     child.stdout.readline()
-    watch, until = Watch(patience=1), time.monotonic() + 2
+    watch, until = LockWatch(expiry=1), time.monotonic() + 2
     while time.monotonic() < until:
-        with pytest.raises(Held, match=rf"by process {child.pid} on far;"), claimed(tmp_path, watch):
+        with pytest.raises(RunLocked, match=rf"by process {child.pid} on far;"), hold_lock(tmp_path, watch):
             pass
         time.sleep(0.05)
     assert owner_of(tmp_path).host == "far"
@@ -74,9 +74,9 @@ def test_an_owner_killed_elsewhere_is_replaced_after_patience(tmp_path):
     child.stdout.readline()
     child.kill()
     child.communicate()
-    with pytest.raises(Held), claimed(tmp_path):  # without a watch, nobody is ever taken for dead
+    with pytest.raises(RunLocked), hold_lock(tmp_path):  # without a watch, nobody is ever taken for dead
         pass
-    assert 0.5 <= taken(tmp_path, Watch(patience=0.5)) < 5
+    assert 0.5 <= taken(tmp_path, LockWatch(expiry=0.5)) < 5
     assert owner_of(tmp_path) is None
 
 
@@ -84,9 +84,9 @@ def test_an_owner_that_wakes_after_it_was_replaced_notices(tmp_path):
     child = elsewhere(HOLDS, tmp_path, "far")
     child.stdout.readline()
     child.send_signal(signal.SIGSTOP)
-    watch = Watch(patience=0.5)
+    watch = LockWatch(expiry=0.5)
     taken(tmp_path, watch)
-    with claimed(tmp_path) as claim:
+    with hold_lock(tmp_path) as claim:
         child.send_signal(signal.SIGCONT)
         said, _ = child.communicate("go\n")
         assert f"was taken over, while this process looked dead, by process {os.getpid()}" in said
@@ -105,7 +105,7 @@ def test_whoever_was_replaced_writes_nothing(tmp_path, make):
             lambda: mine.append_log({"epoch": 0}),
             lambda: mine.write_failure(ValueError()),
         ):
-            with pytest.raises(Lost):
+            with pytest.raises(LockLost):
                 write()
     assert list(run.path.iterdir()) == []
 
@@ -116,7 +116,7 @@ def test_a_folder_that_was_moved_is_one_sentence(tmp_path):
         run.path.rename(tmp_path / "moved")
         with pytest.raises(HashbenchError, match=r"was moved or deleted while it was written") as error:
             mine.append_log({"epoch": 0})
-    assert not isinstance(error.value, Held)
+    assert not isinstance(error.value, RunLocked)
     assert not run.path.exists()
     with RunDirectory(tmp_path / "moved").lock():  # its lock came along, and nobody holds it
         pass
@@ -126,9 +126,9 @@ def test_a_stopped_owner_on_this_machine_is_no_dead_one(tmp_path):
     child = elsewhere(HOLDS, tmp_path, platform.node())
     child.stdout.readline()
     child.send_signal(signal.SIGSTOP)
-    watch, until = Watch(patience=0.1), time.monotonic() + 1
+    watch, until = LockWatch(expiry=0.1), time.monotonic() + 1
     while time.monotonic() < until:
-        with pytest.raises(Held), claimed(tmp_path, watch):
+        with pytest.raises(RunLocked), hold_lock(tmp_path, watch):
             pass
     child.kill()
     child.communicate()
@@ -139,11 +139,11 @@ def test_a_clock_that_jumps_changes_nothing(tmp_path):
     child = elsewhere(HOLDS, tmp_path, "far")
     child.stdout.readline()
     child.send_signal(signal.SIGSTOP)
-    watch = Watch(patience=1)
+    watch = LockWatch(expiry=1)
     lock = tmp_path / "lock"
     for hours in (-1, 1):  # set back, set forward: another state, so it is watched from there on
         os.utime(lock, (0, time.time() + 3600 * hours))
-        with pytest.raises(Held), claimed(tmp_path, watch):
+        with pytest.raises(RunLocked), hold_lock(tmp_path, watch):
             pass
     child.kill()
     child.communicate()
@@ -153,9 +153,9 @@ def test_a_clock_that_jumps_changes_nothing(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"4711", b'{"host": 1', b'{"other": 1}'])
 def test_a_lock_that_names_nobody_is_waited_for_too(tmp_path, content):
     (tmp_path / "lock").write_bytes(content)
-    with pytest.raises(Held, match="on an unknown machine"), claimed(tmp_path):
+    with pytest.raises(RunLocked, match="on an unknown machine"), hold_lock(tmp_path):
         pass
-    assert 0.2 <= taken(tmp_path, Watch(patience=0.2)) < 5
+    assert 0.2 <= taken(tmp_path, LockWatch(expiry=0.2)) < 5
 
 
 def test_without_hard_links_there_is_still_one_owner(tmp_path, monkeypatch):
@@ -163,8 +163,8 @@ def test_without_hard_links_there_is_still_one_owner(tmp_path, monkeypatch):
         raise OSError(locks.errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", no_links)
-    with claimed(tmp_path) as claim:
-        with pytest.raises(Held, match=rf"by process {os.getpid()};"), claimed(tmp_path):
+    with hold_lock(tmp_path) as claim:
+        with pytest.raises(RunLocked, match=rf"by process {os.getpid()};"), hold_lock(tmp_path):
             pass
         claim.check()
     assert list(tmp_path.iterdir()) == []
@@ -173,10 +173,10 @@ def test_without_hard_links_there_is_still_one_owner(tmp_path, monkeypatch):
 WORKS = """
     import time
     counter, rounds = Path(sys.argv[3]), int(sys.argv[4])
-    watch = Watch(patience=2)
+    watch = LockWatch(expiry=2)
     while rounds:
         try:
-            with claimed(folder, watch, beat=0.05) as claim:
+            with hold_lock(folder, watch, beat=0.05) as claim:
                 seen = int(counter.read_text() or 0)
                 time.sleep(0.002)
                 claim.check()
@@ -185,7 +185,7 @@ WORKS = """
                 os.replace(part, counter)
                 rounds -= 1
                 print(seen + 1, flush=True)
-        except Held:
+        except RunLocked:
             time.sleep(0.001)
 """
 

@@ -13,7 +13,7 @@ import numpy as np
 from hashbench.storage.files import reported
 
 
-class Growing:
+class AppendableNpy:
     """An array of known shape and type on its way to disk: its header is final, its rows are appended.
 
     Written as a file and not through a memory map, so that a full disk is an error and not a killed process. Raises
@@ -35,7 +35,7 @@ class Growing:
                 self._file.write(header.getvalue())
                 self._file.flush()
 
-    def __enter__(self) -> Growing:
+    def __enter__(self) -> AppendableNpy:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

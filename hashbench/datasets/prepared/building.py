@@ -25,7 +25,7 @@ from hashbench.datasets.catalogue import EVALUATED_PARTS, find, require_official
 from hashbench.datasets.files.decoding import decode, inspect
 from hashbench.datasets.files.imagefiles import ImageFiles
 from hashbench.datasets.prepared import opening
-from hashbench.datasets.prepared.appendable_npy import Growing
+from hashbench.datasets.prepared.appendable_npy import AppendableNpy
 from hashbench.datasets.prepared.finishing import complete
 from hashbench.datasets.prepared.opening import FILES, HASHES, INPUTS, PreparedStore
 from hashbench.datasets.protocol import Protocol
@@ -194,9 +194,9 @@ class _Build:
             shape, dtype = data.inputs.shape, data.inputs.dtype
         row_bytes = int(np.prod(shape[1:])) * dtype.itemsize
         with (
-            Growing(self.workshop / INPUTS, shape, dtype) as inputs,
-            Growing(self.workshop / FILES, (len(data.labels), 2), np.dtype(np.int64)) as files,
-            Growing(self.workshop / HASHES, (len(data.labels), 32), np.dtype(np.uint8)) as hashes,
+            AppendableNpy(self.workshop / INPUTS, shape, dtype) as inputs,
+            AppendableNpy(self.workshop / FILES, (len(data.labels), 2), np.dtype(np.int64)) as files,
+            AppendableNpy(self.workshop / HASHES, (len(data.labels), 32), np.dtype(np.uint8)) as hashes,
         ):
             done = 0
             if states is not None:

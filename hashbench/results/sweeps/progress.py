@@ -13,7 +13,7 @@ from pathlib import Path
 from hashbench.errors import HashbenchError
 from hashbench.results.runs import RESULT, RunDirectory
 from hashbench.results.sweeps.estimates import duration
-from hashbench.results.sweeps.run_state import Standing, State, standing
+from hashbench.results.sweeps.run_status import RunStatus, State, run_status
 from hashbench.results.tables import render
 from hashbench.storage import files
 from hashbench.storage.strict_json import digest, document, loads
@@ -27,7 +27,7 @@ class Run:
     """One run of a sweep: its place `dataset/method/bits/name`, where it stands, and for a running one how far."""
 
     place: tuple[str, ...]
-    standing: Standing
+    status: RunStatus
     pace: str = ""
 
 
@@ -64,17 +64,17 @@ def table(runs: Sequence[Run]) -> str:
     """Return the runs as text: counts by data set, method and bits, then what runs and what failed."""
     groups: dict[tuple[str, ...], Counter[str]] = {}
     for run in runs:
-        groups.setdefault(run.place[:-1], Counter())[run.standing.state] += 1
+        groups.setdefault(run.place[:-1], Counter())[run.status.state] += 1
     shown = [state for state in _COLUMNS if any(states[state] for states in groups.values())]
     rows = [["/".join(place), *(states[state] or None for state in shown)] for place, states in groups.items()]
-    total = Counter(run.standing.state for run in runs)
+    total = Counter(run.status.state for run in runs)
     rows.append(["all", *(total[state] for state in shown)])
     sections = [render.plain_table(rows, header=["runs", *shown])]
     for state in ("running", "failed"):
         lines = [
-            f"  {'/'.join(run.place)}: {', '.join(filter(None, (run.pace, run.standing.note)))}"
+            f"  {'/'.join(run.place)}: {', '.join(filter(None, (run.pace, run.status.note)))}"
             for run in runs
-            if run.standing.state == state
+            if run.status.state == state
         ]
         if lines:
             sections.append("\n".join([f"{state}:", *lines]))
@@ -93,7 +93,7 @@ def _asked_for(runs_dir: Path) -> list[str]:
 
 def _look(runs_dir: Path, place: Path) -> Run:
     directory = RunDirectory(runs_dir / place)
-    found = standing(directory)
+    found = run_status(directory)
     return Run(place.parts, found, _pace(directory) if found.state == "running" else "")
 
 

@@ -16,7 +16,7 @@ from hashbench.results.tables.baseline import Against, Test
 from hashbench.results.tables.blocks import Block, blocks, differences
 from hashbench.results.tables.published import PublishedNumber
 from hashbench.results.tables.rows import table_of
-from hashbench.results.tables.scores import Score, Scores, all_scores, measure_name
+from hashbench.results.tables.scores import Score, ScoresByRun, all_scores, measure_name
 from hashbench.results.tables.selection import select
 from hashbench.results.tables.table import Table
 from hashbench.storage.strict_json import canonical
@@ -171,7 +171,7 @@ def _check_baseline(against: Against, found: Sequence[Block]) -> None:
         raise unknown("baseline", against.name, known, hint="It is not among these results.")
 
 
-def _by_measure(block: Block, scores: Scores) -> dict[str, tuple[Result, ...]]:
+def _by_measure(block: Block, scores: ScoresByRun) -> dict[str, tuple[Result, ...]]:
     measures = dict.fromkeys(measure for result in block.results for measure in scores[result.id])
     return {measure: tuple(r for r in block.results if measure in scores[r.id]) for measure in measures}
 

@@ -220,7 +220,7 @@ def _cell(cell: Cell, style: _Style, columns: _Columns, *, counted: bool) -> str
 def _difference(cell: Cell) -> str:
     """Return a signed difference behind the arrow of a significant one: ↑+0.0120."""
     assert cell.difference is not None
-    return _ARROWS[cell.verdict] + signed(cell.difference)
+    return _ARROWS[cell.significance] + signed(cell.difference)
 
 
 def _costs(table: Table, columns: _Columns) -> list[str]:

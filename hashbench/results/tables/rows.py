@@ -11,7 +11,7 @@ from hashbench.results.result import Result
 from hashbench.results.tables.baseline import Against, set_against
 from hashbench.results.tables.blocks import Block
 from hashbench.results.tables.published import PublishedNumber, known_for, published_rows
-from hashbench.results.tables.scores import Score, Scores
+from hashbench.results.tables.scores import Score, ScoresByRun
 from hashbench.results.tables.table import Cell, Cost, Row, Table, footnote_mark, rounded
 
 _INPUTS = {"images": "images", "features": "fixed features", "pixels": "raw pixels", "vectors": "vectors"}
@@ -20,7 +20,7 @@ _INPUTS = {"images": "images", "features": "fixed features", "pixels": "raw pixe
 def table_of(
     block: Block,
     measure: str,
-    scores: Scores,
+    scores: ScoresByRun,
     problems: list[str],
     *,
     apart: str = "",

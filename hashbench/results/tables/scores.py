@@ -27,7 +27,7 @@ class Score:
     queries: np.ndarray | None = field(default=None, compare=False)  # (Q,) the value of each, where it was asked for
 
 
-Scores = dict[str, dict[str, Score]]  # run id -> measure -> score
+ScoresByRun = dict[str, dict[str, Score]]  # run id -> measure -> score
 
 
 def measure_name(name: str) -> str:
@@ -43,12 +43,12 @@ def measure_name(name: str) -> str:
 
 def all_scores(
     results: Sequence[Result], measures: Sequence[str] | None, problems: list[str], *, per_query: bool = False
-) -> Scores:
+) -> ScoresByRun:
     """Return the scores of each run, of its default measure where `measures` is None; `per_query` reads histograms.
 
     For each measure that some run lacks, one sentence joins `problems` to say how many, and why the first does.
     """
-    scores: Scores = {result.id: {} for result in results}
+    scores: ScoresByRun = {result.id: {} for result in results}
     missing: dict[str, list[str]] = {}
     for result in results:
         histograms = functools.cache(functools.partial(_histograms, result))  # read at most once, and only if needed

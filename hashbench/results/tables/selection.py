@@ -45,6 +45,11 @@ def select(
     return kept
 
 
+def each_once(results: Sequence[Result]) -> list[Result]:
+    """Return the results without the copies of a run, whose numbers would count twice in a mean."""
+    return list({result.id: result for result in reversed(results)}.values())[::-1]
+
+
 def _dataset_names(result: Result) -> set[str]:
     name, protocol = result.coords["dataset"], result.coords["protocol"]
     return {name, f"{name}@{protocol}"}

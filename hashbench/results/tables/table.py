@@ -40,7 +40,7 @@ class Cell:
         return statistics.stdev(self.values) if len(self.values) > 1 else None
 
     @property
-    def verdict(self) -> Literal["above", "below", ""]:
+    def significance(self) -> Literal["above", "below", ""]:
         """Whether it lies significantly above or below the baseline."""
         if self.p is None or self.difference is None or self.p >= ALPHA:
             return ""

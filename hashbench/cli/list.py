@@ -1,4 +1,4 @@
-"""What `hashbench list` prints: the registered names with where they come from."""
+"""`hashbench list`: the registered names with where they come from."""
 
 from __future__ import annotations
 
@@ -9,12 +9,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 from tabulate import tabulate
 
 from hashbench import recipes
+from hashbench.cli.base import command
 from hashbench.datasets.catalogue import OWN_KINDS, data_source
 from hashbench.errors import HashbenchError
 from hashbench.registry import BACKBONES, DATASETS, EXECUTORS, METHODS, Entry, Registry
+
+
+@command("hashbench list methods", "hashbench list datasets", name="list")
+@click.argument("kind", type=click.Choice(["methods", "datasets", "backbones", "recipes", "executors"]))
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Where the files of data sets are looked for.")
+def list_names(kind: str, data_dir: Path | None) -> None:
+    """Show what there is: methods, datasets, backbones, recipes or executors.
+
+    A data set is ready to be used, preparable by `hashbench prepare`, or missing, and then downloaded where it may be.
+    """
+    click.echo(datasets(data_dir) if kind == "datasets" else TABLES[kind]())
 
 
 def methods() -> str:

@@ -15,7 +15,7 @@ STALE = "the method's source has changed since, but not its version; --rerun sta
 
 
 @dataclass(frozen=True)
-class Standing:
+class RunStatus:
     """A state, and what a reader should know about it: the reason of a failure, the owner of a running cell."""
 
     state: State
@@ -23,31 +23,31 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Trace:
+class RunSnapshot:
     """What a run directory holds by now, told apart from what it held before; None where there is nothing."""
 
     result: tuple[int, int] | None = None
     failure: tuple[int, int] | None = None
 
 
-NOTHING = Trace()
+EMPTY = RunSnapshot()
 
 
-def trace(directory: RunDirectory) -> Trace:
+def snapshot(directory: RunDirectory) -> RunSnapshot:
     """Return which result and which failure lie in a run directory."""
-    return Trace(_version(directory.result), _version(directory.failure))
+    return RunSnapshot(_version(directory.result), _version(directory.failure))
 
 
-def standing(directory: RunDirectory, *, source_sha256: str | None = None) -> Standing:
+def run_status(directory: RunDirectory, *, source_sha256: str | None = None) -> RunStatus:
     """Return where a run stands; it is stale when its method's source was another than `source_sha256`."""
     owner = owner_of(directory.path)
     if owner is not None:
-        return Standing("running", f"by {owner} since {owner.started}")
+        return RunStatus("running", f"by {owner} since {owner.started}")
     if directory.finished:
-        return Standing("finished") if source_sha256 is None else _finished(directory, source_sha256)
+        return RunStatus("finished") if source_sha256 is None else _finished(directory, source_sha256)
     if directory.failure.is_file():
-        return Standing("failed", _reason(directory))
-    return Standing("interrupted" if directory.spec.is_file() else "to do")
+        return RunStatus("failed", _reason(directory))
+    return RunStatus("interrupted" if directory.spec.is_file() else "to do")
 
 
 def is_stale(directory: RunDirectory, source_sha256: str | None) -> bool:
@@ -55,13 +55,13 @@ def is_stale(directory: RunDirectory, source_sha256: str | None) -> bool:
     return source_sha256 is not None and _finished(directory, source_sha256).state == "stale"
 
 
-def _finished(directory: RunDirectory, source_sha256: str) -> Standing:
+def _finished(directory: RunDirectory, source_sha256: str) -> RunStatus:
     """Return whether a finished run is stale; one whose result cannot be read is not, but a reader hears why."""
     try:
         then = directory.read_result().provenance.get("source_sha256")
     except HashbenchError as error:
-        return Standing("finished", str(error))
-    return Standing("stale", STALE) if then not in (None, source_sha256) else Standing("finished")
+        return RunStatus("finished", str(error))
+    return RunStatus("stale", STALE) if then not in (None, source_sha256) else RunStatus("finished")
 
 
 def _reason(directory: RunDirectory) -> str:

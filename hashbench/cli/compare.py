@@ -1,4 +1,4 @@
-"""Commands that read results: compare and show."""
+"""`hashbench compare`: tables of results."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hashbench.cli.base import command, filter_options, filters, warn
+from hashbench.cli.base import command, warn
+from hashbench.cli.options import filter_options, filters
 from hashbench.errors import HashbenchError
 
 if TYPE_CHECKING:
@@ -64,13 +65,3 @@ def compare(
     )
     warn(comparison.problems)
     click.echo(comparison.render(form, bounds=bounds, cost=cost))
-
-
-@command("hashbench show runs/fashion-mnist-10k@5k/crh/32b/s0-*")
-@click.argument("run", type=click.Path(path_type=Path))
-def show(run: Path) -> None:
-    """Show one run: its measures, what it cost, and where it comes from."""
-    from hashbench.results.runs import RunDirectory
-    from hashbench.results.tables.comparison import describe
-
-    click.echo(describe(RunDirectory(run).read_result()))

@@ -1,22 +1,20 @@
-"""Commands that train: run."""
+"""`hashbench run`: train methods on data sets, evaluate them, and keep the results."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from hashbench.cli.base import command, data_options, names, size_option, warn
+from hashbench.cli.base import command, warn
 from hashbench.cli.config import config_option, executor_settings_of, settings_of
-from hashbench.cli.executing import Elsewhere, executor_options
+from hashbench.cli.options import data_options, executor_options, names, size_option
 from hashbench.errors import HashbenchError
 
 if TYPE_CHECKING:
-    from hashbench.experiments.planning import Cell, Plan, Rerun
-    from hashbench.storage.locks import Held
+    from hashbench.experiments.planning import Plan, Rerun
 
 
 @command(
@@ -30,8 +28,8 @@ if TYPE_CHECKING:
 )
 @config_option
 @click.option("--method", "methods", required=True, metavar="NAME[,NAME]",
-              help="Methods; see `hashbench list methods`. Or classes in files: path/file.py:Class. Fields for one row "
-              "of the table stand behind it: 'crh,crh (reassign=false)'.")  # fmt: skip
+              help="Methods; see `hashbench list methods`. Also classes in files: path/file.py:Class. Fields for one "
+              "row of the table follow in parentheses: 'crh,crh (reassign=false)'.")  # fmt: skip
 @click.option("--dataset", "datasets", required=True, metavar="NAME[@PROTOCOL][,...]", help="Data sets and protocols.")
 @click.option("--bits", default="16,32,64", metavar="K[,K]", help="Code lengths.")
 @click.option("--seeds", default=1, metavar="N", help="Run seeds 0 to N-1.")
@@ -44,18 +42,19 @@ if TYPE_CHECKING:
               help="A field of a method (crh.heads=1) or of the recipe (recipe.batch_size=64).")  # fmt: skip
 @click.option("--compile", "compiled", is_flag=True, help="Train through torch.compile (recipe.compile=true).")
 @click.option("--evaluate-on", type=click.Choice(["test", "validation"]), default="test",
-              help="validation: a fifth of train asks, the rest is trained on and searched.")  # fmt: skip
+              help="validation: a fifth of the training images become the queries, the others are training images and "
+              "database.")  # fmt: skip
 @click.option("--eval-every", type=click.IntRange(min=1), metavar="N",
-              help="Log measures every N epochs, for looking only; see `hashbench plot training`.")  # fmt: skip
+              help="Log measures every N epochs, for inspection only; see `hashbench plot training`.")  # fmt: skip
 @click.option("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")
-@click.option("--runs-dir", type=click.Path(path_type=Path), default=Path("runs"), help="Where results are kept.")
+@click.option("--runs-dir", type=click.Path(path_type=Path), default=Path("runs"), help="Folder of the results.")
 @data_options
 @size_option("--data-size")
 @click.option("--rerun", type=click.Choice(["missing", "failed", "stale", "all"]), default="missing",
-              help="What to run: cells without a result; only those that failed; also those whose method's source has "
-              "changed since; all anew.")  # fmt: skip
+              help="What to run: runs without a result; only those that failed; also those whose method's source has "
+              "changed since; all again.")  # fmt: skip
 @executor_options
-@click.option("--dry-run", is_flag=True, help="Show what would be run and how long it takes, and run nothing.")
+@click.option("--dry-run", is_flag=True, help="Show the planned runs and their expected time, and run nothing.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 @click.pass_context
 def run(
@@ -86,7 +85,7 @@ def run(
     """Train methods on data sets at several code lengths, evaluate them, and keep the results.
 
     Finished runs are loaded, not repeated; an interrupted run goes on from its last epoch. Several processes may
-    work on one sweep, also from other machines that share the folder: each cell is computed once.
+    work on one sweep, also from other machines that share the folder: each run is computed once.
     """
     from hashbench.experiments.settings import parse_bits, parse_settings
 
@@ -94,14 +93,14 @@ def run(
     chosen = [*settings_of(context), *settings, *(["recipe.compile=true"] if compiled else [])]
     overrides = parse_settings(chosen)
     method_names, dataset_names = names("--method", methods), names("--dataset", datasets)
-    elsewhere = Elsewhere.of(executor, workers, [*executor_settings_of(context), *executor_settings])
 
+    from hashbench.cli.execution import ProgressLines, executor_of
     from hashbench.experiments import planning, runner
-    from hashbench.experiments.runner import reason_of
     from hashbench.results.tables.comparison import Comparison
-    from hashbench.system import distributed
+    from hashbench.system.distributed import world
 
-    if elsewhere is not None and not distributed.team().alone:
+    chosen_executor = executor_of(executor, workers, [*executor_settings_of(context), *executor_settings])
+    if executor not in (None, runner.SERIAL) and not world().is_single:
         raise HashbenchError(
             "torchrun spreads one run over its processes and --executor many runs over its own; use one of the two."
         )
@@ -121,53 +120,36 @@ def run(
         rerun=rerun,
     )
     plan = planning.plan(method_names, dataset_names, lengths, seeds=seeds, settings=shared)
-    if not distributed.team().leads:  # rank 0 of torchrun speaks for all
+    if not world().is_main:  # only rank 0 of torchrun prints
         if not dry_run:
             runner.execute(plan)
         return
-    if len(plan.cells) == 1 and plan.cells[0].skipped is not None:
-        raise HashbenchError(f"{plan.cells[0]}: {plan.cells[0].skipped}")
+    if len(plan.runs) == 1 and plan.runs[0].skipped is not None:
+        raise HashbenchError(f"{plan.runs[0]}: {plan.runs[0].skipped}")
     if dry_run:
         click.echo(_plan_table(plan))
         return
-    for cell in plan.cells:
-        if cell.skipped is not None:
-            click.echo(f"skipped: {cell}: {cell.skipped}", err=True)
-    if elsewhere is not None:
-        outcome = elsewhere.execute(plan)
-    else:
-        outcome = runner.execute(plan, on_cell=_announce, on_wait=_wait)
+    for run in plan.runs:
+        if run.skipped is not None:
+            click.echo(f"skipped: {run}: {run.skipped}", err=True)
+    with ProgressLines(bar=shared.progress) as lines:
+        outcome = runner.execute(plan, chosen_executor, workers=workers, reporter=lines)
     if outcome.results:
         comparison = Comparison.of(outcome.results)
         warn(comparison.problems)
         click.echo(comparison.render("text"))
         click.echo(f"Results are in {runs_dir}; `hashbench compare {runs_dir}` shows them again.")
     if len(outcome.failures) > 1:
-        click.echo(f"{len(outcome.failures)} cells failed:", err=True)
-        for cell, error in outcome.failures:
-            click.echo(f"  {cell}: {reason_of(error)}", err=True)
+        click.echo(f"{len(outcome.failures)} runs failed:", err=True)
+        for run, error in outcome.failures:
+            click.echo(f"  {run}: {runner.reason_of(error)}", err=True)
     outcome.raise_first_failure()
     if not outcome.results:
         raise HashbenchError(
-            "No cell had failed, so there is nothing to run again."
+            "No run has failed, so there is nothing to run again."
             if rerun == "failed"
-            else "Every cell was skipped, so there is nothing to show; the reasons stand above."
+            else "Every run was skipped, so there is nothing to show; the reasons are above."
         )
-
-
-def _announce(cell: Cell, at: int, of: int) -> None:
-    standing = cell.standing
-    what = f"-> {cell.directory and cell.directory.path}"
-    if cell.finished:
-        what = "already finished" + (f", but stale: {standing.note}" if standing.state == "stale" else "")
-    click.echo(f"[{at}/{of}] {cell} {what}", err=True)
-
-
-def _wait(held: Sequence[tuple[Cell, Held]]) -> None:
-    click.echo(f"Waiting for {len(held)} cells that other processes are at; their results are taken as they come:",
-               err=True)  # fmt: skip
-    for cell, other in held:
-        click.echo(f"  {cell}: {other.owner}", err=True)
 
 
 def _plan_table(plan: Plan) -> str:
@@ -177,16 +159,16 @@ def _plan_table(plan: Plan) -> str:
 
     known, rerun = seconds_by_kind(plan.settings.runs_dir), plan.settings.rerun
     rows, expected = [], list[float | None]()
-    for cell in plan.cells:
-        seconds = known.get(kind_of(cell.experiment.identity)) if cell.experiment is not None else None
-        if cell.to_compute(rerun):
+    for run in plan.runs:
+        seconds = known.get(kind_of(run.experiment.identity)) if run.experiment is not None else None
+        if run.to_compute(rerun):
             expected.append(seconds)
-        takes = ("unknown" if seconds is None else duration(seconds)) if cell.to_compute(rerun) else ""
-        standing, place = cell.standing, cell.directory and cell.directory.path
-        rows.append([cell.dataset, cell.method, cell.bits, cell.seed, standing.state, takes, standing.note or place])
+        takes = ("unknown" if seconds is None else duration(seconds)) if run.to_compute(rerun) else ""
+        status, place = run.status, run.directory and run.directory.path
+        rows.append([run.dataset, run.method, run.bits, run.seed, status.state, takes, status.note or place])
     table = tabulate(rows, headers=["data set", "method", "bits", "seed", "state", "takes about", "where, or why"])
-    told = [seconds for seconds in expected if seconds is not None]
-    parts = [f"{len(expected)} of {len(plan.cells)} cells to compute"]
-    parts += [f"about {duration(sum(told))} one after another"] if told else []
-    parts += [f"{len(expected) - len(told)} of unknown length"] if len(told) < len(expected) else []
+    known_seconds = [seconds for seconds in expected if seconds is not None]
+    parts = [f"{len(expected)} of {len(plan.runs)} runs to compute"]
+    parts += [f"about {duration(sum(known_seconds))} one after another"] if known_seconds else []
+    parts += [f"{len(expected) - len(known_seconds)} of unknown length"] if len(known_seconds) < len(expected) else []
     return f"{table}\n\n{', '.join(parts)}."

@@ -1,4 +1,4 @@
-"""Commands that make data ready: prepare."""
+"""`hashbench prepare`: a data set found, checked, decoded once, and audited."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hashbench.cli.base import command, data_options, size_option
+from hashbench.cli.base import command
+from hashbench.cli.options import data_options, size_option
 
 if TYPE_CHECKING:
     from hashbench.datasets.prepared.building import Preparation

@@ -1,44 +1,21 @@
-"""Commands about what is kept of a sweep: status, verify, export."""
+"""`hashbench verify`: the numbers of finished runs, computed again from what is stored."""
 
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from hashbench.cli.base import command, data_options, warn
+from hashbench.cli.base import command
+from hashbench.cli.options import data_options
 from hashbench.errors import HashbenchError
 
 if TYPE_CHECKING:
     import numpy as np
 
     from hashbench.results.result import Result
-
-
-@command("hashbench status", "hashbench status runs --watch")
-@click.argument("runs", type=click.Path(path_type=Path), default=Path("runs"))
-@click.option("--watch", is_flag=True, help="Show it again every few seconds, until nothing runs any more.")
-@click.option(
-    "--every", type=click.FloatRange(min=0.1), default=5.0, metavar="SECONDS", help="With --watch: how often."
-)
-def status(runs: Path, watch: bool, every: float) -> None:
-    """Show how far the sweeps in RUNS are: finished, running and how fast, failed and why, to do."""
-    from hashbench.results.sweeps import progress
-
-    while True:
-        found = progress.find_all(runs)
-        if not found:
-            click.echo(f"There is no run below {runs} yet, begun or asked for; start one with `hashbench run`.")
-            return
-        if watch:
-            click.clear()
-        click.echo(progress.table(found))
-        if not (watch and any(run.standing.state == "running" for run in found)):
-            return
-        time.sleep(every)
 
 
 @command("hashbench verify", "hashbench verify runs/cifar10@54k --data-dir data")
@@ -79,38 +56,6 @@ def verify(runs: tuple[Path, ...], data_dir: Path | None, accept_unofficial: boo
     click.echo(f"{total} runs: {', '.join(parts)}. Not checked in any: that model.pt gives these codes.")
     if drifted:
         sys.exit(1)
-
-
-@command(
-    "hashbench export runs results.csv",
-    "hashbench export runs/fashion-mnist-10k@5k/crh/32b/s0-* codes.npz",
-    "hashbench export runs/fashion-mnist-10k@5k/crh/32b/s0-* database.faiss",
-)
-@click.argument("runs", type=click.Path(path_type=Path))
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--part", type=click.Choice(["query", "database"]), default="database",
-              help="Whose codes, in a file that holds one array.")  # fmt: skip
-def export(runs: Path, file: Path, part: str) -> None:
-    """Write what is in RUNS to FILE: its ending says what.
-
-    .csv: every measure of every run, one a line. Of one run: .npz, all codes; .npy, those of one part; .faiss, a
-    binary FAISS index of one part.
-    """
-    from hashbench.results import export as exporting
-    from hashbench.results.runs import RunDirectory, find_runs
-
-    if file.suffix == ".csv":
-        results, problems = find_runs([runs])
-        warn(problems)
-        if not results:
-            raise HashbenchError(f"There is no finished run below {runs} to export.")
-        click.echo(f"{file}: {exporting.write_csv(results, file):,} lines from {len(results):,} runs.")
-    elif file.suffix in exporting.CODE_ENDINGS:
-        chosen: exporting.Part = "query" if part == "query" else "database"
-        click.echo(exporting.write_codes(RunDirectory(runs), file, chosen))
-    else:
-        known = ", ".join((".csv", *exporting.CODE_ENDINGS))
-        raise HashbenchError(f"'{file}' does not say what to write; give it one of the endings {known}.")
 
 
 class _LabelSource:

@@ -1,0 +1,42 @@
+"""`hashbench export`: results and codes in forms that other tools read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from hashbench.cli.base import command, warn
+from hashbench.errors import HashbenchError
+
+
+@command(
+    "hashbench export runs results.csv",
+    "hashbench export runs/fashion-mnist-10k@5k/crh/32b/s0-* codes.npz",
+    "hashbench export runs/fashion-mnist-10k@5k/crh/32b/s0-* database.faiss",
+)
+@click.argument("runs", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--part", type=click.Choice(["query", "database"]), default="database",
+              help="Whose codes, in a file that holds one array.")  # fmt: skip
+def export(runs: Path, file: Path, part: str) -> None:
+    """Write what is in RUNS to FILE: its ending says what.
+
+    .csv: every measure of every run, one a line. Of one run: .npz, all codes; .npy, those of one part; .faiss, a
+    binary FAISS index of one part.
+    """
+    from hashbench.results import export as exporting
+    from hashbench.results.runs import RunDirectory, find_runs
+
+    if file.suffix == ".csv":
+        results, problems = find_runs([runs])
+        warn(problems)
+        if not results:
+            raise HashbenchError(f"There is no finished run below {runs} to export.")
+        click.echo(f"{file}: {exporting.write_csv(results, file):,} lines from {len(results):,} runs.")
+    elif file.suffix in exporting.CODE_ENDINGS:
+        chosen: exporting.Part = "query" if part == "query" else "database"
+        click.echo(exporting.write_codes(RunDirectory(runs), file, chosen))
+    else:
+        known = ", ".join((".csv", *exporting.CODE_ENDINGS))
+        raise HashbenchError(f"'{file}' does not say what to write; give it one of the endings {known}.")

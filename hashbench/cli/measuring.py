@@ -1,0 +1,62 @@
+"""What `evaluate` and `merge` share: the options about measures, and how scores are printed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hashbench.errors import HashbenchError
+
+if TYPE_CHECKING:
+    from hashbench.metrics.evaluation import Scores
+
+
+def measure_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the options about what is measured: --measure, --ties and --per-query."""
+    measures = click.option("--measure", "measures", multiple=True, default=["mAP@all", "P@H<=2"], metavar="NAME",
+                            help="Measures.")  # fmt: skip
+    ties = click.option("--ties", type=click.Choice(["expected", "optimistic", "pessimistic"]), default="expected",
+                        help="Order of the items at one distance.")  # fmt: skip
+    each = click.option("--per-query", type=click.Path(path_type=Path), metavar="FILE",
+                        help="Write each query's values (.npz).")  # fmt: skip
+    return measures(ties(each(function)))
+
+
+def print_scores(scores: Scores, per_query: Path | None) -> None:
+    """Print the values, and write those of each query where that was asked for."""
+    from tabulate import tabulate
+
+    print_notes(scores.notes)
+    rows = [[name, value, *scores.bounds.get(name, ("", ""))] for name, value in scores.items()]
+    click.echo(tabulate(rows, headers=["measure", "value", "worst ties", "best ties"], floatfmt=".4f"))
+    for name, curve in scores.curves.items():
+        points = zip(curve["at"], curve["x"], curve["y"], strict=True)
+        click.echo()
+        click.echo(tabulate(points, headers=[f"{name} at", "recall", "precision"], floatfmt=("g", ".4f", ".4f")))
+    if per_query is not None:
+        import numpy as np
+
+        from hashbench.storage.files import make_folder, replacing
+
+        make_folder(per_query.parent)
+        with replacing(per_query) as file:
+            np.savez_compressed(file, **scores.per_query)  # type: ignore[arg-type]  # its stub takes allow_pickle first
+
+
+def print_notes(notes: tuple[str, ...]) -> None:
+    """Print what arrays were taken for on stderr."""
+    for note in notes:
+        click.echo(note, err=True)
+
+
+@contextmanager
+def hashbench_errors() -> Iterator[None]:
+    """Turn the refusals of hashbench.metrics, which knows no HashbenchError, into one."""
+    try:
+        yield
+    except ValueError as error:
+        raise HashbenchError(str(error)) from error

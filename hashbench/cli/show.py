@@ -1,0 +1,19 @@
+"""`hashbench show`: one run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from hashbench.cli.base import command
+
+
+@command("hashbench show runs/fashion-mnist-10k@5k/crh/32b/s0-*")
+@click.argument("run", type=click.Path(path_type=Path))
+def show(run: Path) -> None:
+    """Show one run: its measures, what it cost, and where it comes from."""
+    from hashbench.results.runs import RunDirectory
+    from hashbench.results.tables.comparison import describe
+
+    click.echo(describe(RunDirectory(run).read_result()))

@@ -1,0 +1,33 @@
+"""`hashbench status`: how far the sweeps in a folder are."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from hashbench.cli.base import command
+
+
+@command("hashbench status", "hashbench status runs --watch")
+@click.argument("runs", type=click.Path(path_type=Path), default=Path("runs"))
+@click.option("--watch", is_flag=True, help="Show it again every few seconds, until nothing runs any more.")
+@click.option(
+    "--every", type=click.FloatRange(min=0.1), default=5.0, metavar="SECONDS", help="With --watch: how often."
+)
+def status(runs: Path, watch: bool, every: float) -> None:
+    """Show how far the sweeps in RUNS are: finished, running and how fast, failed and why, to do."""
+    from hashbench.results.sweeps import progress
+
+    while True:
+        found = progress.find_all(runs)
+        if not found:
+            click.echo(f"There is no run below {runs} yet, begun or asked for; start one with `hashbench run`.")
+            return
+        if watch:
+            click.clear()
+        click.echo(progress.table(found))
+        if not (watch and any(run.status.state == "running" for run in found)):
+            return
+        time.sleep(every)

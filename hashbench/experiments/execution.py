@@ -1,0 +1,115 @@
+"""One planned run: its result loaded, or computed and stored under the lock of the run, by all ranks together."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import UTC, datetime
+
+import torch
+
+from hashbench.errors import HashbenchError
+from hashbench.experiments.experiment import Experiment
+from hashbench.experiments.phases import compute
+from hashbench.experiments.planning import Plan, PlannedRun
+from hashbench.networks.model import true_float32
+from hashbench.results.result import Result
+from hashbench.results.runs import RunDirectory
+from hashbench.storage.files import make_folder
+from hashbench.storage.locks import LockWatch, RunLocked
+from hashbench.system.distributed import World, join
+from hashbench.system.memory import is_out_of_memory
+
+
+def execute_run(plan: Plan, run: PlannedRun, *, watch: LockWatch | None = None) -> Result:
+    """Return the result of one run of a plan: loaded where it is finished, else computed and stored.
+
+    Raises RunLocked where another process computes it (without `watch`, one of another machine counts as alive for
+    ever); any other error of a computation leaves FAILED.json behind and goes on.
+    """
+    if run.directory is None or run.experiment is None:
+        raise HashbenchError(f"{run}: {run.skipped}")
+    if run.finished and not run.to_compute(plan.settings.rerun):
+        return run.directory.read_result()
+    with run.directory.lock(watch) as directory:
+        if run.to_compute(plan.settings.rerun):  # no other process did, between the first look and the lock
+            if run.failed_meanwhile:
+                raise HashbenchError(f"it has failed since this sweep was planned: {directory.read_failure()}")
+            _compute_into(directory.again if directory.finished else directory, run, plan)
+        if directory.again.finished:
+            directory.adopt(directory.again)
+        return directory.read_result()
+
+
+def follow(plan: Plan, world: World) -> None:
+    """Compute with rank 0 what it computes, run by run, until it has no more."""
+    runs = {run.experiment.id: run for run in plan.runs if run.experiment is not None}
+    while (id := world.broadcast(None)) is not None:
+        run = runs.get(id)
+        if run is None or run.experiment is None or run.directory is None:
+            raise HashbenchError(f"Rank {world.rank} has made another plan than rank 0; give all the same command.")
+        dataset = plan.datasets[run.dataset]
+        with true_float32():
+            compute(run.experiment, dataset, run.directory, plan.device, progress=False, eval_every=None)
+
+
+def reason_of(error: Exception) -> str:
+    """Return why a run failed, in one line."""
+    text = str(error) if isinstance(error, HashbenchError) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split())
+
+
+def _compute_into(directory: RunDirectory, run: PlannedRun, plan: Plan) -> None:
+    """Compute a run and store all of it in `directory`, which is ours; leave FAILED.json where that fails."""
+    assert run.experiment is not None
+    make_folder(directory.path)
+    _remove_other_source(directory, run.source_sha256)
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    how = {"device": str(plan.device), "started": started, "source_sha256": run.source_sha256}
+    directory.write_spec({"identity": run.experiment.identity, "how": how})
+    dataset, progress = plan.datasets[run.dataset], plan.settings.progress
+    try:
+        with true_float32():
+            join(plan.device).broadcast(run.experiment.id)
+            result = compute(
+                run.experiment, dataset, directory, plan.device, progress=progress, eval_every=plan.settings.eval_every
+            )
+            assert result is not None, "rank 0 has the result"
+            directory.write_result(result)
+    except RunLocked:
+        raise
+    except Exception as error:
+        directory.check()  # who lost the run, or its folder, fails of that and of nothing else
+        reported = _out_of_memory(run.experiment, plan.device, error) if is_out_of_memory(error) else None
+        if reported is not None:
+            reported.__cause__ = error  # for the traceback in the file
+        with suppress(HashbenchError):  # where nothing can be written, the error itself is what to say
+            directory.write_failure(reported or error)
+        if reported is not None:
+            raise reported from error
+        raise
+
+
+def _remove_other_source(directory: RunDirectory, source_sha256: str | None) -> None:
+    """Remove a checkpoint that other code of the method has made: one training has one source."""
+    if not (directory.checkpoint.is_file() and directory.spec.is_file()):
+        return
+    then = directory.read_spec()["how"].get("source_sha256")
+    if then not in (None, source_sha256):
+        directory.checkpoint.unlink()
+        directory.append_log({"warning": "started over: the method's source changed since the checkpoint was made"})
+
+
+def _out_of_memory(experiment: Experiment, device: torch.device, error: BaseException) -> HashbenchError:
+    """Return the error that names the knobs by which this experiment takes less memory."""
+    recipe = experiment.recipe
+    knobs = [f"--set recipe.batch_size={max(recipe.batch_size // 2, 1)}"]
+    if experiment.inputs == "images":
+        knobs += [f"--set recipe.size={recipe.size * 2 // 3}"] if recipe.size > 32 else []
+        knobs += [f"a smaller --backbone than {recipe.backbone}"]
+        knobs += ["--set recipe.precision=bf16"] if recipe.precision == "fp32" else []
+    where = "GPU" if device.type == "cuda" else "main"
+    detail = " ".join(str(error).split())[:200]
+    return HashbenchError(
+        f"There was not enough {where} memory; take less by {', or '.join(knobs)} (each makes it another experiment)"
+        f"{f'. The system said: {detail}' if detail else '.'}"
+    )
