@@ -9,7 +9,7 @@ import hashbench
 import hashbench.datasets
 import hashbench.methods
 
-FILES = sorted((Path(__file__).parents[2] / "baselines").glob("*.py"))
+FILES = sorted((Path(__file__).parents[2] / "baselines").rglob("*.py"))
 PUBLIC = {package.__name__: set(package.__all__) for package in (hashbench, hashbench.datasets, hashbench.methods)}
 OUTSIDE = {"__future__", "collections", "math", "typing", "numpy", "scipy", "torch"}
 

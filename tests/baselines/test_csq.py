@@ -15,7 +15,7 @@ from method_cases import (
 )
 from torch import nn
 
-from baselines.csq import CSQ
+from baselines.centers.csq import CSQ
 from hashbench.methods.codebooks import spread
 
 

@@ -13,7 +13,7 @@ from method_cases import (
 )
 from torch import nn
 
-from baselines.dpn import DPN
+from baselines.pointwise.dpn import DPN
 from hashbench.methods.codebooks import spread
 
 

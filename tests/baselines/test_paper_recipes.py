@@ -2,9 +2,9 @@
 
 import pytest
 
-from baselines.csq import CSQ
-from baselines.dpn import DPN
-from baselines.shc import SHC
+from baselines.centers.csq import CSQ
+from baselines.centers.shc import SHC
+from baselines.pointwise.dpn import DPN
 from hashbench import recipes
 from hashbench.experiments.planning import Settings, plan
 from hashbench.methods.crh import CRH

@@ -7,9 +7,9 @@ import pytest
 import torch
 from method_cases import make_batch, make_task, one_hot, some_labels, some_outputs, terms_and_gradients
 
-from baselines.classifier import Classifier
-from baselines.itq import ITQ, nearest_rotation, principal_components, random_rotation
-from baselines.lsh import LSH
+from baselines.reference.classifier import Classifier
+from baselines.shallow.itq import ITQ, nearest_rotation, principal_components, random_rotation
+from baselines.shallow.lsh import LSH
 from hashbench.methods.codebooks import gilbert_varshamov_distance, spread
 
 

@@ -16,8 +16,8 @@ from method_cases import (
     terms_and_gradients,
 )
 
-from baselines import shc
-from baselines.shc import SHC, class_similarity, flipped, lagrangian, released, similarity_loss
+from baselines.centers import shc
+from baselines.centers.shc import SHC, class_similarity, flipped, lagrangian, released, similarity_loss
 from hashbench.methods.codebooks import gilbert_varshamov_distance, spaced_words, spread
 
 

@@ -1,0 +1,1 @@
+"""Pointwise methods: the loss compares an output with a target of its own class."""

@@ -1,0 +1,1 @@
+"""Rows that are no hashing method of the field, for reference in tables."""

@@ -1,0 +1,1 @@
+"""Shallow methods: projections of fixed features, fitted in one call or drawn."""
