@@ -1,3 +1,5 @@
+"""What all tests share. Folders mirror the rooms; that of baselines/ has another name, or Python would import it."""
+
 import signal
 import sys
 from pathlib import Path
@@ -9,6 +11,7 @@ torch.set_num_threads(1)  # the toys are small: two threads would mostly wait fo
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import result_cases  # noqa: E402
 import toy_dataset  # noqa: E402, F401  (registers the toy data set and backbone)
 from click.testing import CliRunner  # noqa: E402
 
@@ -46,3 +49,9 @@ def cli(tmp_path, monkeypatch):
         return result
 
     return call
+
+
+@pytest.fixture
+def make():
+    """Return a function that makes up a result."""
+    return result_cases.make

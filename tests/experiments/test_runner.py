@@ -343,7 +343,7 @@ hashbench.run("crh", "toy", bits=16, runs_dir={runs!r}, epochs=40, progress=Fals
 
 def test_a_killed_run_goes_on_and_ends_as_if_it_never_died(tmp_path, settings):
     runs = tmp_path / "killed"
-    code = KILLED.format(tests=str(Path(__file__).parent), runs=str(runs))
+    code = KILLED.format(tests=str(Path(__file__).parents[1]), runs=str(runs))
     process = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"OMP_NUM_THREADS": "1"})
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline and not list(runs.rglob("checkpoint.pt")) and process.poll() is None:

@@ -1,6 +1,6 @@
 """Run one toy sweep in several processes at once, disturb them at random moments and start them again; run by a test.
 
-    python tests/sweeping.py FOLDER '{"NAME": [PROCESSES, KILLS, STOPS, SEED], ...}'
+    python tests/experiments/disturbed_sweeps.py FOLDER '{"NAME": [PROCESSES, KILLS, STOPS, SEED], ...}'
 
 Prints as JSON for each name how many processes were killed and stopped, and which cells were computed to their end, one
 entry each time. The processes are forked, so that a killed one is back in milliseconds, and killed within its work
@@ -20,7 +20,7 @@ import time
 import traceback
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import scipy.linalg
 import scipy.optimize  # noqa: F401

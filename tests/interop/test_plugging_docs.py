@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from hashbench.cli import main
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "plugging-in.md").read_text()
 COMMANDS = re.findall(r"^    ((?:hashbench|pip|python) .*)$", PAGE, re.MULTILINE)
 ((NAME, TARGET),) = re.findall(r'^    (greedyhash) = "(.*)"$', PAGE, re.MULTILINE)

@@ -13,7 +13,7 @@ from hashbench.cli import main
 from hashbench.metrics.histograms import Histograms
 from hashbench.results.tables.published import read_published
 
-PAGE = (Path(__file__).parents[2] / "docs" / "comparing.md").read_text()
+PAGE = (Path(__file__).parents[3] / "docs" / "comparing.md").read_text()
 COMMANDS = re.findall(r"^    hashbench (compare.*)$", PAGE, re.MULTILINE)
 SWEEP = {"csq": 0.53, "dpn": 0.45, "crh": 0.55}
 

@@ -84,7 +84,7 @@ def test_what_looks_at_results_imports_no_torch(cli, run, command):
     arguments = {"status": [], "verify": [], "export": ["runs", "all.csv"]}[command]
     code = f"""
 import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 from hashbench.cli import main
 main({[command, *arguments]!r}, standalone_mode=False)
 sys.exit(9 if "torch" in sys.modules else 0)

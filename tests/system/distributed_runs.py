@@ -1,6 +1,6 @@
-"""What tests/test_distributed.py starts with torchrun: exchanges, and runs on the toy by two ranks.
+"""What tests/system/test_distributed.py starts with torchrun: exchanges, and runs on the toy by two ranks.
 
-torchrun --nproc-per-node 2 tests/distributed_runs.py runs|death FOLDER
+torchrun --nproc-per-node 2 tests/system/distributed_runs.py runs|death FOLDER
 """
 
 import json
@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 torch.set_num_threads(1)
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import toy_dataset  # noqa: E402, F401
 

@@ -148,7 +148,7 @@ def test_commands_that_draw_import_no_torch(runs, tmp_path):
 def test_the_commands_of_the_page_work(runs, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(runs / "toy@small", tmp_path / "runs" / "toy@small")
-    page = (Path(__file__).parents[1] / "docs" / "figures.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "figures.md").read_text()
     commands = re.findall(r"^    hashbench (.*)$", page, re.MULTILINE)
     assert [command.split()[0] for command in commands] == ["plot", "plot", "report", "run", "plot", "report"]
     for command in commands:

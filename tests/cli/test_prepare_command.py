@@ -15,7 +15,7 @@ from hashbench.cli import main
 from hashbench.datasets.prepared import building
 from hashbench.registry import DATASETS
 
-sys.path.insert(0, str(Path(__file__).parent / "datasets"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "datasets"))
 from image_trees import register_tree, write_tree
 
 
@@ -133,7 +133,7 @@ def test_ctrl_c_ends_cleanly_and_the_same_command_goes_on(tree, tmp_path):
     code = f"""
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
-sys.path[:0] = [{str(Path(__file__).parent / "datasets")!r}]
+sys.path[:0] = [{str(Path(__file__).parents[1] / "datasets")!r}]
 from pathlib import Path
 from image_trees import register_tree
 from hashbench.datasets.prepared import building

@@ -1,6 +1,6 @@
 """Sweeps that are shared and killed: each cell is computed once, and what comes out is what would have come anyway.
 
-More kills than the suite has time for: HASHBENCH_KILLS=200 pytest tests/test_survival.py -s
+More kills than the suite has time for: HASHBENCH_KILLS=200 pytest tests/experiments/test_survival.py -s
 """
 
 import json
@@ -35,7 +35,7 @@ HOW = {  # processes at once, kills, stops, seed of the moments
 def swept(tmp_path_factory):
     """Do one sweep in all these ways; returns the folder in which each has its own, and the counts of each."""
     folder = tmp_path_factory.mktemp("sweeps")
-    command = [sys.executable, Path(__file__).with_name("sweeping.py"), folder, json.dumps(HOW)]
+    command = [sys.executable, Path(__file__).with_name("disturbed_sweeps.py"), folder, json.dumps(HOW)]
     environment = os.environ | {"HASHBENCH_CACHE": str(tmp_path_factory.mktemp("cache"))}
     done = subprocess.run([*map(str, command)], check=True, stdout=subprocess.PIPE, text=True, env=environment)
     return folder, json.loads(done.stdout)

@@ -23,7 +23,7 @@ from hashbench.storage.tensorfiles import save
 from hashbench.system import allocator
 from hashbench.system.memory import peak_memory_mb, reset_peak_memory
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -185,7 +185,7 @@ def test_time_stamps_are_information_only(settings, monkeypatch):
 def test_interrupting_a_training_ends_and_keeps_what_is_done(tmp_path):
     code = f"""
 import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 import toy_dataset
 from hashbench.cli import main
 main(["run", "--method", "crh", "--dataset", "toy", "--bits", "16", "--epochs", "100000", "--quiet"])

@@ -13,7 +13,7 @@ import hashbench
 from hashbench.interop.targets import resolve_method
 from hashbench.system.provenance import _checkout, provenance
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 METHOD = """
 import hashbench
 from hashbench.methods.contract import DeepMethod

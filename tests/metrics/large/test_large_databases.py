@@ -24,7 +24,7 @@ from hashbench.metrics.large.shard_counts import merged as merged_histograms
 from hashbench.metrics.large.shards import Shard
 
 NAMES = ("q", "d", "ql", "dl")
-PAGE = Path(__file__).parents[2] / "docs" / "large-databases.md"
+PAGE = Path(__file__).parents[3] / "docs" / "large-databases.md"
 
 
 @pytest.fixture
