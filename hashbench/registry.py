@@ -2,13 +2,14 @@
 
 A name comes from one of three places: hashbench itself (a lazy `module:attribute` target), an installed distribution's
 entry point (group `hashbench.<kind>s`), or a decorator that ran in this process. Built-in names win every clash; the
-entry points of hashbench's own distribution count as built in.
+entry points of hashbench's own distribution count as built in. What was renamed is found by its former names too.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
@@ -54,32 +55,52 @@ class Registry(Generic[T]):
         kind: str,
         *,
         builtin: Mapping[str, str] | None = None,
+        former: Mapping[str, str] | None = None,
         accepts: Callable[[str, Any], str | None] | None = None,
     ):
-        """`builtin` maps names to `module:attribute`; `accepts(name, thing)` returns why they do not go together."""
+        """Make a registry of one `kind`, a noun.
+
+        `builtin` maps names to `module:attribute`, `former` names that built-in things had to those that they have;
+        `accepts(name, thing)` returns why the two do not go together.
+        """
         self.kind = kind
         self.group = f"hashbench.{kind.replace(' ', '_')}s"
         self._builtin = dict(builtin or {})
+        self._former = dict(former or {})
         self.accepts = accepts
         self._local: dict[str, Entry[T]] = {}
         self._loaded: dict[str, T] = {}
 
-    def register(self, name: str, thing: T, *, origin: Origin = THIS_PROCESS) -> T:
-        """Give `thing` a name in this process; raises HashbenchError when another module holds the name already."""
+    def register(self, name: str, thing: T, *, origin: Origin = THIS_PROCESS, former_names: Collection[str] = ()) -> T:
+        """Give `thing` a name in this process, and find it by its `former_names` too.
+
+        Raises HashbenchError when another module holds one of the names already.
+        """
         home = getattr(thing, "__module__", "")
-        taken = self.entries().get(name)
-        if taken is not None and taken.home != home:
-            raise HashbenchError(
-                f"The {self.kind} name '{name}' is taken by {taken.home} ({taken.origin}); choose another name for "
-                f"the one in {home}."
-            )
-        if taken is None or name in self._local:
+        entries = self.entries()
+        for wanted in (name, *former_names):
+            taken = entries.get(self.name_of(wanted))
+            if taken is not None and taken.home != home:
+                raise HashbenchError(
+                    f"The {self.kind} name '{wanted}' is taken by {taken.home} ({taken.origin}); choose another name "
+                    f"for the one in {home}."
+                )
+        self._former |= dict.fromkeys(former_names, name)
+        if name not in entries or name in self._local:
             self._local[name] = Entry(name, origin, home, lambda: thing)
             self._loaded.pop(name, None)  # defined again, in a notebook say: the newer one counts
         return thing
 
+    def name_of(self, name: str) -> str:
+        """Return the name that a thing has now, for one that it had; any other name as it is."""
+        return self._former.get(name, name)
+
     def get(self, name: str) -> T:
         """Return what `name` stands for; raises HashbenchError for unknown names and plug-ins that do not load."""
+        if name in self._former:
+            now = self._former[name]
+            warnings.warn(f"The {self.kind} '{name}' is called '{now}' now.", FutureWarning, stacklevel=2)
+            name = now
         if name not in self._loaded:
             entries = self.entries()
             if name not in entries:
@@ -122,7 +143,7 @@ class Registry(Generic[T]):
         return dict(sorted(found.items()))
 
     def __contains__(self, name: str) -> bool:
-        return name in self.entries()
+        return self.name_of(name) in self.entries()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.entries())
@@ -136,7 +157,7 @@ def _loader(target: str) -> Callable[[], Any]:
 def _not_a_method(name: str, thing: Any) -> str | None:
     if not hasattr(thing, "info"):
         return f"{thing!r} lacks the decorator @hashbench.method(name, ...)."
-    if thing.info.name != name:
+    if name not in (thing.info.name, *thing.info.former_names):
         return f"{thing!r} calls itself '{thing.info.name}'; its entry point must have the same name."
     return None
 

@@ -36,6 +36,7 @@ def fresh_methods(monkeypatch):
     """Forget after the test what methods it registered."""
     monkeypatch.setattr(METHODS, "_local", dict(METHODS._local))
     monkeypatch.setattr(METHODS, "_loaded", dict(METHODS._loaded))
+    monkeypatch.setattr(METHODS, "_former", dict(METHODS._former))
 
 
 @pytest.fixture

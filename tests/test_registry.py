@@ -11,7 +11,7 @@ from hashbench.cli import list as listing
 from hashbench.cli import main
 from hashbench.errors import HashbenchError
 from hashbench.methods.crh import CRH
-from hashbench.registry import METHODS, Registry
+from hashbench.registry import BACKBONES, METHODS, Registry
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "hashbench-plugin"
 METHOD = """
@@ -133,3 +133,57 @@ def test_the_example_keeps_the_contract_under_the_name_in_its_project_file(monke
     assert verdict.ok, verdict.render()
     assert verdict.title.startswith(f"{name} version 1")
     assert project["dependencies"] == ["hashbench"]
+
+
+def test_what_was_renamed_is_found_by_its_former_names(fresh_methods, tmp_path):
+    @hashbench.method("newname", former_names=("oldname", "oldername"))
+    class Renamed(hashbench.DeepMethod):
+        """A method that had other names."""
+
+        def loss(self, out, batch):
+            return {"small": (out**2).mean()}
+
+    assert "oldname" in METHODS
+    assert "oldname" not in METHODS.entries()
+    with pytest.warns(FutureWarning, match="The method 'oldername' is called 'newname' now"):
+        assert METHODS.get("oldername") is Renamed
+    with pytest.warns(FutureWarning):
+        result = hashbench.run("oldname", "toy", bits=8, epochs=1, runs_dir=tmp_path, progress=False)
+    assert result.coords["method"] == "newname"
+    with pytest.raises(HashbenchError, match=r"'oldname' is taken by .*test_registry"):
+        METHODS.register("oldname", CRH)
+
+
+def test_a_former_name_takes_no_other_methods_name(fresh_methods):
+    with pytest.raises(HashbenchError, match="'crh' is taken by hashbench"):
+        hashbench.method("mine", former_names=("crh",))(type("Mine", (hashbench.DeepMethod,), {}))
+    assert METHODS.get("crh") is CRH
+
+
+def test_a_plugin_may_leave_the_entry_point_of_a_former_name(install):
+    renamed = METHOD.format(name="after").replace("version=7", "version=7, former_names=('before',)")
+    install("renaming", entry="after = renaming:Method\nbefore = renaming:Method", module="renaming", text=renamed)
+    assert METHODS.get("before").info.name == "after"
+    with pytest.raises(HashbenchError, match="calls itself 'after'"):
+        raise HashbenchError(METHODS.accepts("other", METHODS.get("after")))
+
+
+def test_builtin_things_may_have_former_names():
+    registry = Registry("thing", builtin={"now": "hashbench.methods.crh:CRH"}, former={"then": "now"})
+    with pytest.warns(FutureWarning, match="The thing 'then' is called 'now' now"):
+        assert registry.get("then") is CRH
+    assert [*registry] == ["now"]
+
+
+def test_a_backbone_is_in_an_identity_by_its_present_name(tmp_path, monkeypatch):
+    monkeypatch.setitem(BACKBONES._former, "tiny", "toy-backbone")
+    run = {
+        "recipe": "frozen",
+        "epochs": 1,
+        "runs_dir": tmp_path,
+        "progress": False,
+        "overrides": {"recipe": {"size": "0"}},
+    }
+    with pytest.warns(FutureWarning, match="'tiny' is called 'toy-backbone' now"):
+        result = hashbench.run("lsh", "toy", bits=8, backbone="tiny", **run)
+    assert result.id == hashbench.run("lsh", "toy", bits=8, backbone="toy-backbone", **run).id

@@ -14,6 +14,5 @@ from hashbench.cli.base import command
 def show(run: Path) -> None:
     """Show one run: its measures, what it cost, and where it comes from."""
     from hashbench.results.runs import RunDirectory
-    from hashbench.results.tables.comparison import describe
 
-    click.echo(describe(RunDirectory(run).read_result()))
+    click.echo(RunDirectory(run).read_result())

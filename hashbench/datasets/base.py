@@ -6,7 +6,7 @@ Registering imports neither numpy nor torch, so that listing data sets costs not
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -147,17 +147,20 @@ class Dataset:
         return self.store.kind
 
 
-def dataset(name: str, *, protocols: str) -> Callable[[Callable[[Path | None], Store | ImageFiles]], DataSource]:
+def dataset(
+    name: str, *, protocols: str, former_names: Collection[str] = ()
+) -> Callable[[Callable[[Path | None], Store | ImageFiles]], DataSource]:
     """Register `read(data_dir) -> Store | ImageFiles` as data set `name`, its protocols in the TOML file `protocols`.
 
-    The file's path is relative to the module of the function. Raises HashbenchError for a protocol file that is missing
+    The file's path is relative to the module of the function. A data set that was renamed is found by its
+    `former_names` too, with a warning. Raises HashbenchError for a protocol file that is missing
     or not in order, and for a name that is taken.
     """
 
     def register(read: Callable[[Path | None], Store | ImageFiles]) -> DataSource:
         home = Path(getattr(sys.modules.get(read.__module__), "__file__", None) or ".").parent
         source = DataSource(name, read, read_protocols(name, home / protocols))
-        return DATASETS.register(name, source)
+        return DATASETS.register(name, source, former_names=former_names)
 
     return register
 

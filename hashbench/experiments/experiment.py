@@ -11,6 +11,7 @@ from hashbench import recipes
 from hashbench.errors import HashbenchError, unknown
 from hashbench.experiments.settings import MAX_BITS, parse_value
 from hashbench.recipes import Recipe
+from hashbench.registry import BACKBONES
 from hashbench.storage.strict_json import digest
 
 ENGINE = 1  # raised only when the numbers of unchanged experiments move
@@ -124,7 +125,8 @@ def resolve_recipe(
         overrides["epochs"] = epochs
     if len(data.shape) == 1:  # vectors pass through to the head
         overrides |= {"backbone": "identity", "pretrained": False, "augment": "none", "size": 0}
-    return recipes.load(name or default_recipe(data), paper=paper, overrides=overrides, multi_label=data.multi_label)
+    recipe = recipes.load(name or default_recipe(data), paper=paper, overrides=overrides, multi_label=data.multi_label)
+    return dataclasses.replace(recipe, backbone=BACKBONES.name_of(recipe.backbone))  # its present name, in every id
 
 
 def default_recipe(data: Data) -> str:

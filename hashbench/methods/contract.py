@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar, dataclass_transform
 
@@ -79,6 +79,7 @@ class MethodInfo:
     name: str
     paper: str  # "arXiv:1908.00347", a DOI, or empty
     version: int  # raised whenever the method's numbers may change
+    former_names: tuple[str, ...] = ()  # by which it is found too
 
 
 class Method(nn.Module):
@@ -192,11 +193,12 @@ M = TypeVar("M", bound=type[Method])
 
 
 @dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(field, option))
-def method(name: str, *, paper: str = "", version: int = 1) -> Callable[[M], M]:
+def method(name: str, *, paper: str = "", version: int = 1, former_names: Collection[str] = ()) -> Callable[[M], M]:
     """Register a class as a method: annotated attributes with a default become its fields.
 
     An annotation without a default (`centers: Tensor`) declares a buffer, not a field. `version` must be raised
-    whenever the numbers of the method may change: runs of different versions are never mixed.
+    whenever the numbers of the method may change: runs of different versions are never mixed. A method that was renamed
+    is found by its `former_names`, with a warning; its runs get new ids, as these hold the name.
     """
 
     def decorate(cls: M) -> M:
@@ -204,8 +206,8 @@ def method(name: str, *, paper: str = "", version: int = 1) -> Callable[[M], M]:
             if attribute not in cls.__dict__:
                 setattr(cls, attribute, field(init=False))
         dataclass(kw_only=True, eq=False, repr=False)(cls)  # changes the class itself
-        cls.info = MethodInfo(name, paper, version)
-        METHODS.register(name, cls)
+        cls.info = MethodInfo(name, paper, version, tuple(former_names))
+        METHODS.register(name, cls, former_names=former_names)
         return cls
 
     return decorate

@@ -8,7 +8,7 @@ width) of an image, or (width,) of a vector.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -24,14 +24,15 @@ BackboneFactory = Callable[[tuple[int, ...], bool], nn.Module]
 F = TypeVar("F", bound=BackboneFactory)
 
 
-def backbone(name: str) -> Callable[[F], F]:
+def backbone(name: str, *, former_names: Collection[str] = ()) -> Callable[[F], F]:
     """Register a factory `(shape, pretrained) -> module` as the backbone `name`.
 
     A factory with an attribute `weights_file`, a Path, has pretrained weights; the file's name enters a run's identity.
+    A backbone that was renamed is found by its `former_names` too, with a warning.
     """
 
     def decorate(factory: F) -> F:
-        return BACKBONES.register(name, factory)
+        return BACKBONES.register(name, factory, former_names=former_names)
 
     return decorate
 

@@ -89,6 +89,18 @@ class Result:
         """Return the plain data that is stored, in the order of docs/results-on-disk.md."""
         return {"schema": SCHEMA, **{key: getattr(self, key) for key in _TYPES}}
 
+    def __str__(self) -> str:
+        """Return what `hashbench show` prints."""
+        from hashbench.results.tables.description import describe
+
+        return describe(self)
+
+    def _repr_html_(self) -> str:
+        """Return the same for notebooks."""
+        from hashbench.results.tables.description import describe_html
+
+        return describe_html(self)
+
 
 def _complaint(data: Any) -> str | None:
     """Return the first thing that keeps `data` from being a result, as the end of a sentence."""

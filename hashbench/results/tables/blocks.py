@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hashbench.results.result import Result
 from hashbench.storage.strict_json import canonical, dumps
+
+if TYPE_CHECKING:
+    from hashbench.results.result import Result
 
 # The coordinates that a block spreads out. Every other one keeps runs apart, also one that a later hashbench adds.
 _ROW = ("method", "method_version", "fields")

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hashbench.errors import unknown
+from hashbench.errors import HashbenchError, unknown
 from hashbench.results.result import Result
 from hashbench.results.runs import finished_runs
 from hashbench.results.tables import published as papers
 from hashbench.results.tables import render
 from hashbench.results.tables.baseline import Against, Test
 from hashbench.results.tables.blocks import Block, blocks, differences
+from hashbench.results.tables.escaping import html
 from hashbench.results.tables.published import PublishedNumber
 from hashbench.results.tables.rows import table_of
 from hashbench.results.tables.scores import Score, ScoresByRun, all_scores, measure_name
 from hashbench.results.tables.selection import select
 from hashbench.results.tables.table import Table
 from hashbench.storage.strict_json import canonical
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 @dataclass(frozen=True)
@@ -77,8 +81,24 @@ class Comparison:
         """
         return render.render(self, format, bounds=bounds, cost=cost)
 
+    def to_pandas(self) -> DataFrame:
+        """Return the records as a pandas DataFrame, a row for each run and measure.
+
+        Raises HashbenchError where pandas, which hashbench does not need, is not installed.
+        """
+        try:
+            from pandas import DataFrame
+        except ImportError:
+            raise HashbenchError("A DataFrame needs pandas; install it with pip install pandas.") from None
+        return DataFrame.from_records([*self.records])
+
     def __str__(self) -> str:
         return self.render()
+
+    def _repr_html_(self) -> str:
+        """Return the tables for notebooks, and what could not be shown."""
+        problems = "".join(f"<p>Warning: {html(problem)}</p>" for problem in self.problems)
+        return self.render("html") + problems
 
 
 def compare(
@@ -114,40 +134,6 @@ def compare(
         numbers = papers.of_methods(numbers, [*methods, *([baseline] if baseline is not None else [])])
     against = None if baseline is None else Against(baseline, test)
     return Comparison.of(kept, measures=measures, against=against, published=numbers, problems=problems)
-
-
-def describe(result: Result) -> str:
-    """Return one result as text: its measures with their bounds, what it cost, and where it comes from."""
-    (block,) = blocks([result])
-    (label,) = block.rows()
-    measures = [[name, value, *result.bounds.get(name, (None, None))] for name, value in result.metrics.items()]
-    sections = {
-        "counts": result.counts,
-        "codes": result.code_stats,
-        "diagnostics": result.diagnostics,
-        "seconds": result.time,
-        "cost": {"images per second": result.images_per_s, "peak memory, MB": result.peak_memory_mb},
-        "provenance": {"id": result.id, **result.provenance},
-    }
-    facts = [[section, name, _told(value)] for section, values in sections.items() for name, value in values.items()]
-    return "\n\n".join(
-        [
-            f"{label} on {block.name}, {result.coords['bits']} bits, seed {result.coords['seed']}\n{block.describe()}",
-            render.plain_table(measures, header=["measure", "value", "worst order of ties", "best order of ties"]),
-            render.plain_table(facts),
-        ]
-    )
-
-
-def _told(value: Any) -> Any:
-    """Return a value of a result as people write it: no brackets, quotes, True or None."""
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_told(item)}" for name, item in value.items())
-    if isinstance(value, list | tuple):
-        return " ".join(str(_told(item)) for item in value)
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "—" if value is None else value
 
 
 def _distinct(results: Iterable[Result], problems: list[str]) -> list[Result]:

@@ -8,7 +8,7 @@ import math
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tabulate import tabulate
 
@@ -55,13 +55,16 @@ def render(comparison: Comparison, format: str, *, bounds: bool = False, cost: b
     return FORMATS[format](comparison, _Columns(bounds, cost))
 
 
-def plain_table(rows: Sequence[Sequence[Any]], *, header: Sequence[str] = ()) -> str:
-    """Return names and values as aligned text, numbers at the usual precision; a name repeated below is left out."""
+def plain_table(
+    rows: Sequence[Sequence[Any]], *, header: Sequence[str] = (), form: Literal["text", "html"] = "text"
+) -> str:
+    """Return names and values as aligned text or HTML, numbers at the usual precision; repeated names are left out."""
     shown: list[list[str]] = []
     for above, row in zip([None, *rows], rows, strict=False):
         texts = [_plain_text(value) for value in row]
         shown.append(["" if above and above[0] == row[0] else texts[0], *texts[1:]])
-    return tabulate(shown, headers=header, tablefmt="simple" if header else "plain", disable_numparse=True)
+    style = "html" if form == "html" else "simple" if header else "plain"
+    return tabulate(shown, headers=header, tablefmt=style, disable_numparse=True)
 
 
 def _plain_text(value: Any) -> str:

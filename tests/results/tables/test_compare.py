@@ -9,7 +9,8 @@ import pytest
 from hashbench.errors import HashbenchError
 from hashbench.metrics.histograms import Histograms
 from hashbench.metrics.measures import parse
-from hashbench.results.tables.comparison import Comparison, compare, describe
+from hashbench.results.tables.comparison import Comparison, compare
+from hashbench.results.tables.description import describe
 
 
 def cells(comparison):
