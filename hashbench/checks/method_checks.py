@@ -17,6 +17,7 @@ from torch import Tensor
 from hashbench.checks.toy_runs import CLASSES, CPU, EPOCHS, NUM_QUERIES, Case, Interrupted
 from hashbench.experiments.models import load_model
 from hashbench.experiments.settings import parse_value, setting_text
+from hashbench.interop.loss_as_method import LossAsMethod
 from hashbench.methods.contract import DeepMethod, Method, options
 from hashbench.networks.model import Model
 from hashbench.storage.strict_json import canonical
@@ -187,6 +188,30 @@ def prepares_for_all_bits(case: Case) -> str | None:
     return None if _same(case.prepare(), case.prepared) else "prepare gives something else at another code length."
 
 
+def meets_on_the_device(case: Case) -> str | None:
+    """Call all hooks on a CUDA device."""
+    found = case.on_gpu
+    if found.missing is not None:
+        raise NotApplicable(found.missing)
+    if found.error is not None:
+        raise found.error
+    return None
+
+
+def never_waits(case: Case) -> str | None:
+    """Look for what made a step, or encoding, wait for a CUDA device."""
+    found = case.on_gpu
+    if found.missing is not None:
+        raise NotApplicable(found.missing)
+    if issubclass(case.cls, LossAsMethod):
+        raise NotApplicable("a loss class of this shape is given positions on the CPU in each step.")
+    if found.waits:
+        return "; ".join(found.waits)
+    if found.error is not None:
+        raise NotApplicable("not all of its steps could be taken.")
+    return None
+
+
 def _step(model: Model, case: Case) -> Any:
     """Return the loss terms of the first training step of a model, with their gradients to be taken."""
     assert isinstance(model.method, DeepMethod)
@@ -222,6 +247,8 @@ COMMON_CHECKS = (
     Check("one seed gives one result", seed_decides),
     Check("a class without samples does no harm", survives_a_missing_class),
     Check("a saved model gives the same codes", state_survives),
+    Check("on a GPU, its tensors lie on the task's device", meets_on_the_device),
+    Check("on a GPU, no step waits for the device", never_waits),
 )
 FITTED_CHECKS = (Check("it fits, and keeps its state in buffers", trains, decides=True), *COMMON_CHECKS)
 DEEP_CHECKS = (

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from hashbench import recipes
+from hashbench.checks.gpu_pass import GpuPass, gpu_pass
 from hashbench.datasets.loading.loader import TrainLoader
 from hashbench.experiments.experiment import Data, Experiment
 from hashbench.experiments.models import make_method, new_model, task_of
@@ -118,9 +119,14 @@ class Case:
         """The model after an uninterrupted training."""
         return self.train()
 
-    def new_model(self) -> Model:
+    @cached_property
+    def on_gpu(self) -> GpuPass:
+        """What a pass over all hooks found, on a CUDA device that is not there."""
+        return gpu_pass(self)
+
+    def new_model(self, device: torch.device = CPU) -> Model:
         """Return the method and its network before training."""
-        return new_model(self.experiment, CPU, width=math.prod(SHAPE), prepared=self.prepared)
+        return new_model(self.experiment, device, width=math.prod(SHAPE), prepared=self.prepared)
 
     def data(self, *, classes: int = CLASSES) -> TrainSet:
         """Return the training set, with samples of the first `classes` classes only."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from hashbench.checks.gpu_pass import own_files
 from hashbench.checks.method_checks import (
     BITS,
     DEEP_CHECKS,
@@ -161,12 +161,12 @@ def _line(what: str, cls: type[Method], look: Callable[[], str | None]) -> Line:
 
 def _told(error: Exception, cls: type[Method]) -> str:
     """Return an error with the line of the method's file that it passed through last."""
-    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    files = own_files(cls)
     errors = [error, error.__cause__] if error.__cause__ else [error]
     frames = [frame for raised in errors for frame in traceback.extract_tb(raised.__traceback__)]
-    lines = [frame.lineno for frame in frames if frame.filename == file]
+    places = [f" (line {frame.lineno} of {frame.filename})" for frame in frames if frame.filename in files]
     kind = "" if isinstance(error, HashbenchError) else f"{type(error).__name__}: "
-    return f"{kind}{error}{f' (line {lines[-1]} of {file})' if lines else ''}"
+    return f"{kind}{error}{places[-1] if places else ''}"
 
 
 def _places(cases: Sequence[Case]) -> str:
