@@ -103,7 +103,7 @@ class Workload:
         recipe = recipes.load(self.recipe.name, overrides=_changed(self.recipe, epochs=1), multi_label=False)
 
         def epoch() -> None:
-            train(self.method, self.network, task=self.task, recipe=recipe, data=self, fresh=iter, hooks=Reports())
+            train(self.method, self.network, task=self.task, recipe=recipe, data=self, fresh=iter, reports=Reports())
 
         return epoch
 
