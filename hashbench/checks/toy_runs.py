@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -70,20 +70,22 @@ class Interrupted(Exception):
 
 @dataclass(eq=False)
 class Case:
-    """A method at one code length on toy data of one label kind."""
+    """A method at one code length on toy data of one kind."""
 
     cls: type[Method]
     bits: int
     multi_label: bool
+    inputs: Literal["images", "pixels", "vectors"]  # what the method learns from
     prepared: dict[str, Tensor] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return f"{self.labels} at {self.bits} bits"
+        return f"{self.data_kind} at {self.bits} bits"
 
     @property
-    def labels(self) -> str:
-        """The label kind in words."""
-        return "multi-label" if self.multi_label else "single-label"
+    def data_kind(self) -> str:
+        """The kind of the data in words; images are not said."""
+        labels = "multi-label" if self.multi_label else "single-label"
+        return f"{labels} vectors" if self.inputs == "vectors" else labels
 
     @property
     def deep(self) -> bool:
@@ -99,20 +101,25 @@ class Case:
             method=self.cls.info.name,
             method_version=self.cls.info.version,
             fields=resolve_fields(self.cls.info.name, options(self.cls), {}),
-            data=Data("toy", "check", "", "", "validation", SHAPE, CLASSES, self.multi_label, NUM_TRAIN),
+            data=Data("toy", "check", "", "", "validation", self.shape, CLASSES, self.multi_label, NUM_TRAIN),
             recipe=recipes.load("scratch", overrides=overrides, multi_label=self.multi_label),
             weights=None,
-            inputs="images" if self.deep else "pixels",
+            inputs=self.inputs,
             bits=self.bits,
             seed=0,
         )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the data set's inputs."""
+        return (math.prod(SHAPE),) if self.inputs == "vectors" else SHAPE
 
     @cached_property
     def queries(self) -> Tensor:
         """What the method encodes: images, or pixels as vectors."""
         images, _ = toy(NUM_QUERIES, multi_label=self.multi_label, seed=1)
         unit = torch.from_numpy(images).float() / 255
-        return unit if self.deep else unit.flatten(1)
+        return unit if self.inputs == "images" else unit.flatten(1)
 
     @cached_property
     def trained(self) -> Trained:
@@ -132,7 +139,7 @@ class Case:
         """Return the training set, with samples of the first `classes` classes only."""
         images, labels = toy(NUM_TRAIN, multi_label=self.multi_label, seed=0, present=classes)
         pixels = images.reshape(NUM_TRAIN, -1).astype(np.float32) / 255
-        inputs = images if self.deep else pixels
+        inputs = images if self.inputs == "images" else pixels
         loader = TrainLoader(
             inputs,
             labels if self.cls.supervised else None,
@@ -174,7 +181,7 @@ class Case:
         """Return what the method prepares, not from the cache."""
         method, task, data = make_method(self.experiment), task_of(self.experiment, CPU), self.data()
         assert isinstance(method, DeepMethod)
-        return method.prepare(task, data, RecipeTools(task, self.experiment.recipe, SHAPE, data, bar=None))
+        return method.prepare(task, data, RecipeTools(task, self.experiment.recipe, self.shape, data, bar=None))
 
 
 def toy(count: int, *, multi_label: bool, seed: int, present: int = CLASSES) -> tuple[np.ndarray, np.ndarray]:

@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 
@@ -98,7 +99,7 @@ def _supported(cls: type[Method]) -> tuple[list[Line], list[Case]]:
     lines: list[Line] = []
     cases: list[Case] = []
     refused: dict[str, list[Case]] = {}
-    for case in (Case(cls, bits, multi_label) for multi_label in (False, True) for bits in BITS):
+    for case in _cases(cls):
         try:
             reason = cls(**case.experiment.fields).supports(task_of(case.experiment, CPU))
         except Exception as error:
@@ -116,18 +117,29 @@ def _supported(cls: type[Method]) -> tuple[list[Line], list[Case]]:
     return lines, cases
 
 
+def _cases(cls: type[Method]) -> Iterator[Case]:
+    """Yield a method on images, as pixels where it does not train a network, at all lengths; on vectors at two."""
+    usual: Literal["images", "pixels"] = "images" if issubclass(cls, DeepMethod) else "pixels"
+    for multi_label in (False, True):
+        for bits in BITS:
+            yield Case(cls, bits, multi_label, usual)
+    for multi_label in (False, True):
+        for bits in dict.fromkeys((min(BITS), max(BITS))):
+            yield Case(cls, bits, multi_label, "vectors")
+
+
 def _prepared(cls: type[Method], cases: list[Case]) -> tuple[list[Line], list[Case]]:
-    """Return the cases with what the method prepares, once for each label kind, as the runner does."""
+    """Return the cases with what the method prepares, once for each kind of data, as the runner does."""
     if not overrides_prepare(cls):
         return [], cases
     lines: list[Line] = []
     ready: list[Case] = []
-    for labels in dict.fromkeys(case.labels for case in cases):
-        alike = [case for case in cases if case.labels == labels]
+    for kind in dict.fromkeys(case.data_kind for case in cases):
+        alike = [case for case in cases if case.data_kind == kind]
         try:
             prepared = alike[0].prepare()
         except Exception as error:
-            lines.append(Line("FAILED", f"it prepares, {labels}", _error_text(error, cls)))
+            lines.append(Line("FAILED", f"it prepares, {kind}", _error_text(error, cls)))
             continue
         ready += [replace(case, prepared=prepared) for case in alike]
     return lines, ready
@@ -143,7 +155,7 @@ def _checked(cls: type[Method], checks: Sequence[Check], cases: Sequence[Case]) 
             more = f" (also {_in_words(failed[1:])})" if len(failed) > 1 else ""
             lines.append(Line("FAILED", what, f"{failed[0]}: {found[failed[0]].reason}{more}"))
         elif found:
-            lines.append(next(iter(found.values())))
+            lines.append(min(found.values(), key=lambda line: line.state))  # ok goes before skipped
         if decides:
             cases = [case for case in cases if case not in failed]
     return lines
@@ -172,7 +184,7 @@ def _error_text(error: Exception, cls: type[Method]) -> str:
 def _in_words(cases: Sequence[Case]) -> str:
     """Return `single-label at 12 and 16 bits, multi-label at 12 bits`."""
     parts = []
-    for labels in dict.fromkeys(case.labels for case in cases):
-        *others, last = [str(case.bits) for case in cases if case.labels == labels]
-        parts.append(f"{labels} at {', '.join(others)}{' and ' if others else ''}{last} bits")
+    for kind in dict.fromkeys(case.data_kind for case in cases):
+        *others, last = [str(case.bits) for case in cases if case.data_kind == kind]
+        parts.append(f"{kind} at {', '.join(others)}{' and ' if others else ''}{last} bits")
     return ", ".join(parts)
