@@ -42,9 +42,9 @@ def missing_device() -> str | None:
     """Return why torch cannot stand in for a CUDA device, or None."""
     try:
         with FakeCuda(()):
-            torch.ones(1).to(CUDA)
-    except Exception:
-        return f"torch {torch.__version__} knows no CUDA devices; install a build that does."
+            torch.ones(1, device=CUDA).contiguous()[torch.ones(1).to(CUDA) > 0].cpu()
+    except Exception:  # a build without CUDA, or a version whose fake tensors ask for a driver
+        return f"torch {torch.__version__} cannot take the place of a GPU here; a newer build with CUDA can."
     return None
 
 
