@@ -19,7 +19,8 @@ from hashbench import recipes
 from hashbench.datasets.loading.loader import TrainLoader
 from hashbench.experiments.experiment import Data, Experiment
 from hashbench.experiments.models import make_method, new_model, task_of
-from hashbench.methods.contract import DeepMethod, Method, options, resolve_fields
+from hashbench.methods.contract import DeepMethod, Method
+from hashbench.methods.wrapping import resolve
 from hashbench.networks.backbones import backbone
 from hashbench.networks.model import Model
 from hashbench.training.loop import Reports, train
@@ -75,6 +76,7 @@ class Case:
     bits: int
     multi_label: bool
     prepared: dict[str, Tensor] = field(default_factory=dict)
+    lengths: tuple[int, ...] = ()  # that one training serves; (): its own and half of it, where the method has prefixes
 
     def __str__(self) -> str:
         return f"{self.labels} at {self.bits} bits"
@@ -97,13 +99,14 @@ class Case:
         return Experiment(
             method=self.cls.info.name,
             method_version=self.cls.info.version,
-            fields=resolve_fields(self.cls.info.name, options(self.cls), {}),
+            fields=resolve(self.cls, {}),
             data=Data("toy", "check", "", "", "validation", SHAPE, CLASSES, self.multi_label, NUM_TRAIN),
             recipe=recipes.load("scratch", overrides=overrides, multi_label=self.multi_label),
             weights=None,
             inputs="images" if self.deep else "pixels",
             bits=self.bits,
             seed=0,
+            lengths=self.lengths or ((self.bits // 2, self.bits) if self.cls.prefixes else ()),
         )
 
     @cached_property
