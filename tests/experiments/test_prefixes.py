@@ -260,6 +260,16 @@ def test_a_training_that_fails_fails_all_its_lengths_once(nested, settings, trai
     assert [run.status.state for run in planned(settings).runs] == ["finished"] * 3
 
 
+def test_a_training_that_a_length_needs_is_computed_whatever_is_asked_to_be_run_again(nested, settings, trained):
+    nested.mood = "bad"
+    made = planned(settings)
+    runner.execute(made)
+    shutil.rmtree(made.runs[2].directory.path)
+    nested.mood = "good"
+    assert [result.coords["bits"] for result in swept(settings, rerun="failed")] == [8, 16]
+    assert trained == [32, 32]
+
+
 def test_a_training_goes_on_from_its_checkpoint(nested, settings, monkeypatch):
     expected = swept({**settings, "runs_dir": settings["runs_dir"].parent / "straight"})
     append = RunDirectory.append_log
