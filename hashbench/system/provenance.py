@@ -23,7 +23,7 @@ LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "numba", "pillow")
 
 
 def provenance(method: str, *, device: torch.device, started: datetime, base: str | None = None) -> dict[str, Any]:
-    """Return what a result states of its making, except for the hashes that the experiment itself carries.
+    """Return the provenance that a result states, except for the hashes that the experiment itself carries.
 
     `base` is the method that `method` wraps, where it wraps one.
     """
@@ -103,7 +103,7 @@ def _checkout(file: Path) -> dict[str, Any] | None:
     try:
         belongs = git("ls-files", "--cached", "--others", "--exclude-standard", "--", file.name)
         if not belongs:
-            return None  # installed below somebody else's checkout, which ignores it
+            return None  # installed below another checkout, which ignores it
         return {"revision": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
     except (OSError, subprocess.SubprocessError):
         return None
