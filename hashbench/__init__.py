@@ -26,6 +26,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "Tools": "hashbench.methods.contract",
         "TrainingData": "hashbench.methods.contract",
         "as_loss": "hashbench.interop.method_as_loss",
+        "base_method": "hashbench.methods.contract",
         "backbone": "hashbench.networks.backbones",
         "check": "hashbench.checks.verdict",
         "compare": "hashbench.results.tables.comparison",
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from hashbench.methods.contract import Task as Task
     from hashbench.methods.contract import Tools as Tools
     from hashbench.methods.contract import TrainingData as TrainingData
+    from hashbench.methods.contract import base_method as base_method
     from hashbench.methods.contract import method as method
     from hashbench.methods.contract import option as option
     from hashbench.metrics.evaluation import evaluate as evaluate

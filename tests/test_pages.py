@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+import hashbench
 from hashbench.cli import main
 
 ROOT = Path(__file__).parents[1]
@@ -63,6 +64,18 @@ def test_the_method_of_the_guide_works(tmp_path, monkeypatch, fresh_methods):
     for command in commands:
         ran = CliRunner().invoke(main, shlex.split(command.replace("fashion-mnist-10k", "toy"))[1:])
         assert ran.exit_code == 0, f"{command}\n{ran.output}"
+
+
+@pytest.mark.parametrize("name", ["Tightened", "NestedHash"])
+def test_the_other_methods_of_the_guide_keep_the_contract(tmp_path, monkeypatch, fresh_methods, name):
+    monkeypatch.setattr("hashbench.checks.verdict.BITS", (12,))
+    page = (ROOT / "docs" / "adding-a-method.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (code,) = (block for block in blocks if f"class {name}" in block)
+    file = tmp_path / "guide.py"
+    file.write_text(code)
+    verdict = hashbench.check(f"{file}:{name}")
+    assert verdict.ok, verdict.render()
 
 
 @pytest.mark.parametrize("page", ["results-on-disk.md", "reproducing-a-paper.md"])

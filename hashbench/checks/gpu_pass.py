@@ -18,6 +18,7 @@ from hashbench.errors import HashbenchError
 from hashbench.experiments.models import make_method, task_of
 from hashbench.methods import contract
 from hashbench.methods.contract import DeepMethod, Method, Task
+from hashbench.methods.wrapping import classes_of, resolve
 from hashbench.networks.model import Model, make_backbone, make_network
 from hashbench.recipes import Recipe
 from hashbench.training.trainset import TrainSet
@@ -49,8 +50,13 @@ def missing_device() -> str | None:
 
 
 def own_files(cls: type[Method]) -> frozenset[str]:
-    """Return the files of a method's class and of those that it derives from, the contract's left out."""
-    modules = {base.__module__ for base in cls.__mro__ if issubclass(base, Method)} - {contract.__name__}
+    """Return the files of a method's class, of its base's, and of those that they derive from but the contract's."""
+    try:
+        classes = classes_of(cls, resolve(cls, {}))
+    except HashbenchError:  # its base is not to be had
+        classes = (cls,)
+    modules = {one.__module__ for found in classes for one in found.__mro__ if issubclass(one, Method)}
+    modules -= {contract.__name__}
     files = (getattr(sys.modules.get(name), "__file__", None) for name in modules)
     return frozenset(file for file in files if file)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +19,8 @@ from hashbench.checks.toy_runs import CLASSES, CPU, EPOCHS, NUM_QUERIES, Case, I
 from hashbench.experiments.models import load_model
 from hashbench.experiments.settings import parse_value, setting_text
 from hashbench.interop.loss_as_method import LossAsMethod
-from hashbench.methods.contract import DeepMethod, Method, options
+from hashbench.methods.contract import DeepMethod, Method, defines, options, wraps
+from hashbench.methods.wrapping import base_class, classes_of, resolve
 from hashbench.networks.model import Model
 from hashbench.storage.strict_json import canonical
 
@@ -38,6 +40,9 @@ def wrong_form(cls: type[Method]) -> str | None:
     if type(info.version) is not int or info.version < 1:
         return f"version is {info.version!r}; give a whole number from 1."
     for name, found in options(cls).items():
+        if name == "base" and wraps(cls):
+            base_class(cls)
+            continue
         try:
             canonical(found.default)
             parse_value(cls, name, setting_text(found.default))
@@ -49,7 +54,8 @@ def wrong_form(cls: type[Method]) -> str | None:
 
 def overrides_prepare(cls: type[Method]) -> bool:
     """Tell whether a method has a preparation stage."""
-    return issubclass(cls, DeepMethod) and cls.prepare is not DeepMethod.prepare
+    classes = classes_of(cls, resolve(cls, {}))
+    return any(issubclass(one, DeepMethod) and defines(one, "prepare") for one in classes)
 
 
 def trains(case: Case) -> str | None:
@@ -179,6 +185,13 @@ def state_survives(case: Case) -> str | None:
     return "the loaded model gives other codes; keep what encoding needs in buffers."
 
 
+def trains_for_one_length(case: Case) -> str | None:
+    """Train for one code length alone, where the other checks train for two."""
+    codes = replace(case, lengths=(case.bits,)).trained.model.codes(case.queries)
+    wanted = (NUM_QUERIES, case.bits)
+    return None if tuple(codes.shape) == wanted else f"the codes are of shape {tuple(codes.shape)}, not {wanted}."
+
+
 def prepares_for_all_bits(case: Case) -> str | None:
     """Compare what is prepared for the longest codes with what was prepared for the shortest."""
     if not overrides_prepare(case.cls):
@@ -261,3 +274,4 @@ DEEP_CHECKS = (
     Check("a resumed training equals an uninterrupted one", resumes),
     Check("what is prepared does not depend on the code length", prepares_for_all_bits),
 )
+PREFIX_CHECKS = (Check("it trains for one code length as for several", trains_for_one_length),)

@@ -20,7 +20,8 @@ from hashbench.checks.gpu_pass import GpuPass, gpu_pass
 from hashbench.datasets.loading.loader import TrainLoader
 from hashbench.experiments.experiment import Data, Experiment
 from hashbench.experiments.models import make_method, new_model, task_of
-from hashbench.methods.contract import DeepMethod, Method, options, resolve_fields
+from hashbench.methods.contract import DeepMethod, Method
+from hashbench.methods.wrapping import resolve
 from hashbench.networks.backbones import backbone
 from hashbench.networks.model import Model
 from hashbench.training.loop import Reports, train
@@ -77,6 +78,7 @@ class Case:
     multi_label: bool
     inputs: Literal["images", "pixels", "vectors"]  # what the method learns from
     prepared: dict[str, Tensor] = field(default_factory=dict)
+    lengths: tuple[int, ...] = ()  # that one training serves; (): its own and half of it, where the method has prefixes
 
     def __str__(self) -> str:
         return f"{self.data_kind} at {self.bits} bits"
@@ -100,13 +102,14 @@ class Case:
         return Experiment(
             method=self.cls.info.name,
             method_version=self.cls.info.version,
-            fields=resolve_fields(self.cls.info.name, options(self.cls), {}),
+            fields=resolve(self.cls, {}),
             data=Data("toy", "check", "", "", "validation", self.shape, CLASSES, self.multi_label, NUM_TRAIN),
             recipe=recipes.load("scratch", overrides=overrides, multi_label=self.multi_label),
             weights=None,
             inputs=self.inputs,
             bits=self.bits,
             seed=0,
+            lengths=self.lengths or ((self.bits // 2, self.bits) if self.cls.prefixes else ()),
         )
 
     @property

@@ -15,6 +15,7 @@ from hashbench.checks.method_checks import (
     BITS,
     DEEP_CHECKS,
     FITTED_CHECKS,
+    PREFIX_CHECKS,
     Check,
     NotApplicable,
     overrides_prepare,
@@ -25,6 +26,7 @@ from hashbench.errors import HashbenchError
 from hashbench.experiments.models import task_of
 from hashbench.interop.targets import resolve_method
 from hashbench.methods.contract import DeepMethod, Method
+from hashbench.methods.wrapping import construct, unsupported
 from hashbench.registry import METHODS
 
 
@@ -76,6 +78,7 @@ def check(target: str | type[Method]) -> Verdict:
     if form.state != "ok":
         return Verdict(title, (form,))
     checks = DEEP_CHECKS if issubclass(cls, DeepMethod) else FITTED_CHECKS
+    checks = (*checks, *(PREFIX_CHECKS if cls.prefixes else ()))
     with _one_thread():
         unsupported, cases = _supported(cls)
         unprepared, cases = _prepared(cls, cases)
@@ -101,7 +104,7 @@ def _supported(cls: type[Method]) -> tuple[list[Line], list[Case]]:
     refused: dict[str, list[Case]] = {}
     for case in _cases(cls):
         try:
-            reason = cls(**case.experiment.fields).supports(task_of(case.experiment, CPU))
+            reason = unsupported(construct(cls, case.experiment.fields), task_of(case.experiment, CPU))
         except Exception as error:
             lines.append(Line("FAILED", f"supports(task), {case}", _error_text(error, cls)))
             continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +69,17 @@ def _settings(path: Path, table: Any) -> list[str]:
     return [
         f"{owner}.{field}={_text(path, f'{owner}.{field}', value)}"
         for owner, fields in table.items()
-        for field, value in fields.items()
+        for field, value in _flat(fields)
     ]
+
+
+def _flat(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the fields of a [set] table, those of a method's base, `lbhash.base.margin = 0.3`, as `base.margin`."""
+    for field, value in fields.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{field}.{inner}", found) for inner, found in _flat(value))
+        else:
+            yield field, value
 
 
 def _text(path: Path, key: str, value: Any) -> Any:

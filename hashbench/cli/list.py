@@ -35,7 +35,9 @@ def methods() -> str:
     from hashbench.methods.contract import options
 
     def columns(cls: Any) -> list[Any]:
-        fields = ", ".join(f"{name}={field.default}".lower() for name, field in options(cls).items())
+        fields = ", ".join(
+            f"{name}={field.metadata.get('base', field.default)}".lower() for name, field in options(cls).items()
+        )
         return [cls.info.version, cls.info.paper, fields]
 
     return _table(METHODS, ["version", "paper", "fields and defaults"], columns)

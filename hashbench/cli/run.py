@@ -161,6 +161,8 @@ def _plan_table(plan: Plan) -> str:
     rows, expected = [], list[float | None]()
     for run in plan.runs:
         seconds = known.get(kind_of(run.experiment.identity)) if run.experiment is not None else None
+        if run.training is not None:
+            seconds = 0.0  # its codes come from the training of the longest ones
         if run.to_compute(rerun):
             expected.append(seconds)
         takes = ("unknown" if seconds is None else duration(seconds)) if run.to_compute(rerun) else ""

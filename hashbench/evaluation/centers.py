@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from hashbench.methods.contract import Method, Task
+from hashbench.methods.contract import Method, Task, base_of
 from hashbench.metrics import pack
 
 IMAGES_PER_CLASS = 100  # enough for a mean, and little to read of a data set that is larger than memory
@@ -14,12 +14,12 @@ IMAGES_PER_CLASS = 100  # enough for a mean, and little to read of a data set th
 def class_centers(
     method: Method, task: Task, *, inputs: np.ndarray, labels: np.ndarray, index: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Return the arrays of centers.npz, {} for a method without a buffer `centers` (num_classes, bits) of signs.
+    """Return the arrays of centers.npz, {} without a buffer `centers` (num_classes, bits) of signs in method or base.
 
     `centers` (C, ceil(bits / 8)) uint8, packed; `similarity` (C, C) float32: the `class_similarity` of the training
     inputs at `index`.
     """
-    centers = getattr(method, "centers", None)
+    centers = getattr(method, "centers", getattr(base_of(method), "centers", None))
     if not isinstance(centers, Tensor) or centers.shape != (task.num_classes, task.bits):
         return {}
     return {"centers": pack((centers > 0).cpu().numpy()), "similarity": class_similarity(inputs, labels, index)}

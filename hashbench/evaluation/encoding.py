@@ -22,9 +22,14 @@ def encode_rows(model: Model, inputs: np.ndarray, index: np.ndarray, world: Worl
         size=model.input_size,
         channels_last=True,
     )
-    codes = [torch.empty(0, model.task.bits, dtype=torch.bool, device=model.task.device)]
+    codes = [torch.empty(0, model.bits, dtype=torch.bool, device=model.task.device)]
     codes += [model.codes(batch) for batch in batches]  # brought to the host at once, so that no batch waits for it
     return world.all_gather(torch.from_numpy(pack(torch.cat(codes).cpu().numpy()))).numpy()
+
+
+def first_bits(codes: np.ndarray, bits: int) -> np.ndarray:
+    """Return the packed codes (n, ceil(bits / 8)), uint8, of the first `bits` of longer packed codes."""
+    return pack(np.unpackbits(codes, axis=1, count=bits).astype(bool))
 
 
 def count(query: np.ndarray, database: np.ndarray, dataset: Dataset, world: World, *, bits: int) -> Histograms:

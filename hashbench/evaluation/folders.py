@@ -43,7 +43,7 @@ def encode_folder(model: Model, folder: Path, output: Path, *, progress: bool) -
             bar.update(len(some))
     names = np.array([path.relative_to(folder).as_posix() for path in paths])
     with replacing(output) as file:
-        np.savez_compressed(file, codes=np.concatenate(codes), files=names, bits=np.array(model.task.bits))
+        np.savez_compressed(file, codes=np.concatenate(codes), files=names, bits=np.array(model.bits))
     return len(paths)
 
 

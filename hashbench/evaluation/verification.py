@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from hashbench.errors import HashbenchError
+from hashbench.evaluation.encoding import first_bits
 from hashbench.metrics import Histograms, code_statistics, evaluate_histograms, histograms
 from hashbench.metrics.measures import parse
 from hashbench.results.result import Result
@@ -45,6 +46,11 @@ def verify(result: Result, labels: Labels) -> VerifiedRun:
     checks: dict[str, Callable[[], Iterator[str]]] = {
         "identity": lambda: _identity(result, directory),
         _MEASURES: lambda: _measures(result, directory),
+        **(
+            {"codes from the training's": lambda: _prefix(result, directory)}
+            if "prefix_of" in result.provenance
+            else {}
+        ),
         "histograms from codes": lambda: _distances(result, directory),
         "statistics from codes": lambda: _statistics(result, directory),
         "histograms from codes and labels": lambda: _relevance(result, directory, labels),
@@ -102,6 +108,18 @@ def _measures(result: Result, directory: RunDirectory) -> Iterator[str]:
         now: Mapping[str, Any] = getattr(again, part)
         then: Mapping[str, Any] = getattr(result, part)
         yield from _differences(then, {name: now[name] for name in now if name in then})
+
+
+def _prefix(result: Result, directory: RunDirectory) -> Iterator[str]:
+    """Compare the codes with the first bits of the codes of the training that they come from."""
+    try:
+        training = directory.training(result)
+    except HashbenchError:
+        raise FileNotFoundError("the training's run is not there") from None
+    stored, whole = _arrays(directory, "codes"), _arrays(training, "codes")
+    for part in ("query", "database"):
+        if not np.array_equal(stored[part], first_bits(whole[part], result.coords["bits"])):
+            yield f"the codes of the {part} are not the first bits of those in {training.path}"
 
 
 def _distances(result: Result, directory: RunDirectory) -> Iterator[str]:

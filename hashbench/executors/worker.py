@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import platform
 import sys
@@ -55,7 +54,7 @@ class Worker:
                 f"{platform.node()} plans another experiment for it than the machine that planned the sweep; "
                 f"install the same version of hashbench and its plug-ins, and use the same data, on both.",
             )
-        run = dataclasses.replace(run, snapshot=job.snapshot)
+        run = job.as_planned(run)
         while True:
             try:
                 execute_run(self._plan, run, watch=self._watch)

@@ -9,7 +9,7 @@ import torch
 
 from hashbench.errors import HashbenchError
 from hashbench.experiments.experiment import Experiment
-from hashbench.experiments.phases import compute
+from hashbench.experiments.phases import compute, compute_prefix
 from hashbench.experiments.planning import Plan, PlannedRun
 from hashbench.networks.model import true_float32
 from hashbench.results.result import Result
@@ -20,18 +20,25 @@ from hashbench.system.distributed import World, join
 from hashbench.system.memory import is_out_of_memory
 
 
-def execute_run(plan: Plan, run: PlannedRun, *, watch: LockWatch | None = None) -> Result:
+def execute_run(plan: Plan, run: PlannedRun, *, watch: LockWatch | None = None, needed: bool = False) -> Result:
     """Return the result of one run of a plan: loaded where it is finished, else computed and stored.
 
-    Raises RunLocked where another process computes it (without `watch`, one of another machine counts as running
-    for ever); any other error of a computation is written to FAILED.json and raised.
+    A run whose codes are the first bits of another's has that computed before; one that is `needed` so is computed
+    whatever is asked to be run again. Raises RunLocked where another process computes it (without `watch`, one of
+    another machine counts as running for ever); any other error of a computation is written to FAILED.json and raised.
     """
     if run.directory is None or run.experiment is None:
         raise HashbenchError(f"{run}: {run.skipped}")
-    if run.finished and not run.to_compute(plan.settings.rerun):
+
+    def to_compute() -> bool:
+        return run.to_compute(plan.settings.rerun) or (needed and not run.finished)
+
+    if run.finished and not to_compute():
         return run.directory.read_result()
+    if run.training is not None and to_compute():
+        _train_for(plan, run.training, watch)
     with run.directory.lock(watch) as directory:
-        if run.to_compute(plan.settings.rerun):  # no other process did, between the first check and the lock
+        if to_compute():  # no other process did, between the first check and the lock
             if run.failed_meanwhile:
                 raise HashbenchError(f"it has failed since this sweep was planned: {directory.read_failure()}")
             _compute_into(directory.again if directory.finished else directory, run, plan)
@@ -58,6 +65,16 @@ def reason_of(error: Exception) -> str:
     return " ".join(text.split())
 
 
+def _train_for(plan: Plan, training: PlannedRun, watch: LockWatch | None) -> None:
+    """See to it that the training of a run of shorter codes is finished."""
+    try:
+        execute_run(plan, training, watch=watch, needed=True)
+    except RunLocked:
+        raise
+    except Exception as error:
+        raise HashbenchError(f"its training at {training.bits} bits failed: {reason_of(error)}") from error
+
+
 def _compute_into(directory: RunDirectory, run: PlannedRun, plan: Plan) -> None:
     """Compute a run and store all of it in `directory`, which is locked; write FAILED.json where that fails."""
     assert run.experiment is not None
@@ -67,12 +84,18 @@ def _compute_into(directory: RunDirectory, run: PlannedRun, plan: Plan) -> None:
     how = {"device": str(plan.device), "started": started, "source_sha256": run.source_sha256}
     directory.write_spec({"identity": run.experiment.identity, "how": how})
     dataset, progress = plan.datasets[run.dataset], plan.settings.progress
+    result: Result | None
     try:
         with true_float32():
-            join(plan.device).broadcast(run.experiment.id)
-            result = compute(
-                run.experiment, dataset, directory, plan.device, progress=progress, eval_every=plan.settings.eval_every
-            )
+            if run.training is not None:
+                assert run.training.directory is not None
+                result = compute_prefix(run.experiment, dataset, directory, plan.device, run.training.directory)
+            else:
+                join(plan.device).broadcast(run.experiment.id)
+                eval_every = plan.settings.eval_every
+                result = compute(
+                    run.experiment, dataset, directory, plan.device, progress=progress, eval_every=eval_every
+                )
             assert result is not None, "rank 0 has the result"
             directory.write_result(result)
     except RunLocked:

@@ -50,7 +50,13 @@ class Experiment:
     inputs: Literal["images", "features", "pixels", "vectors"]  # what the method learns from
     bits: int
     seed: int
+    lengths: tuple[int, ...] = ()  # code lengths that one training serves, ascending; () where each has its own
     world: int = 1  # devices that share a batch, where each sees only its own pairs or batch statistics; else 1
+
+    @property
+    def training_bits(self) -> int:
+        """The code length that is trained: the longest of those that the training serves."""
+        return self.lengths[-1] if self.lengths else self.bits
 
     @property
     def network_size(self) -> int:
@@ -73,6 +79,7 @@ class Experiment:
             "inputs": self.inputs,
             "bits": self.bits,
             "seed": self.seed,
+            **({"lengths": list(self.lengths)} if self.lengths else {}),
             **({"world": self.world} if self.world > 1 else {}),
         }
 
@@ -100,6 +107,7 @@ class Experiment:
             inputs=identity["inputs"],
             bits=identity["bits"],
             seed=identity["seed"],
+            lengths=tuple(identity.get("lengths", ())),
             world=identity.get("world", 1),
         )
 
@@ -143,11 +151,6 @@ def recipe_label(recipe: Recipe, *, paper: Mapping[str, Any], multi_label: bool)
         if field.name != "backbone" and getattr(recipe, field.name) != getattr(plain, field.name)
     ]
     return f"{recipe.name}({', '.join(changed)})" if changed else recipe.name
-
-
-def changed_fields(options: Mapping[str, dataclasses.Field[Any]], fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of a method's fields that differ from their defaults."""
-    return {name: value for name, value in fields.items() if name not in options or options[name].default != value}
 
 
 def grid(

@@ -21,13 +21,22 @@ class Job:
     at: int  # its place in the plan, which every process makes the same
     id: str  # its experiment's, by which a worker detects that its own plan differs
     snapshot: RunSnapshot  # what lay in its directory when the sweep was planned
+    training: RunSnapshot | None = None  # likewise of the run whose codes this one takes the first bits of
     small: bool = False  # it trains a head on fixed features: several of them fit on one GPU
 
     @classmethod
     def of(cls, at: int, run: PlannedRun) -> Job:
         """Return the job of the run at place `at` of a plan."""
         assert run.experiment is not None
-        return cls(at, run.experiment.id, run.snapshot, small=not run.experiment.recipe.train_backbone)
+        training = None if run.training is None else run.training.snapshot
+        return cls(at, run.experiment.id, run.snapshot, training, small=not run.experiment.recipe.train_backbone)
+
+    def as_planned(self, run: PlannedRun) -> PlannedRun:
+        """Return the run of another process's plan as the process that planned the sweep saw it."""
+        training = run.training
+        if training is not None and self.training is not None:
+            training = dataclasses.replace(training, snapshot=self.training)
+        return dataclasses.replace(run, snapshot=self.snapshot, training=training)
 
     @property
     def text(self) -> str:
@@ -38,8 +47,10 @@ class Job:
     def from_text(cls, text: str) -> Job:
         """Return the job that `text` came from."""
         plain = loads(text)
-        snapshot = {name: found and tuple(found) for name, found in plain["snapshot"].items()}
-        return cls(**{**plain, "snapshot": RunSnapshot(**snapshot)})
+        for of in ("snapshot", "training"):
+            if plain[of] is not None:
+                plain[of] = RunSnapshot(**{name: found and tuple(found) for name, found in plain[of].items()})
+        return cls(**plain)
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,17 @@ from torch import Tensor, nn
 from hashbench.datasets.loading.loader import steps_per_epoch
 from hashbench.experiments.experiment import Experiment
 from hashbench.methods.contract import DeepMethod, Method, Task
+from hashbench.methods.wrapping import classes_of, construct
 from hashbench.networks.model import Model, make_backbone
 from hashbench.registry import METHODS
 
 
 def task_of(experiment: Experiment, device: torch.device) -> Task:
-    """Return the task that an experiment sets its method."""
+    """Return the task that an experiment sets its method: its training's, which may serve other code lengths too."""
     data, recipe = experiment.data, experiment.recipe
     return Task(
         num_classes=data.num_classes,
-        bits=experiment.bits,
+        bits=experiment.training_bits,
         multi_label=data.multi_label,
         inputs=experiment.inputs,
         num_train=data.num_train,
@@ -28,13 +29,13 @@ def task_of(experiment: Experiment, device: torch.device) -> Task:
         device=device,
         seed=experiment.seed,
         dataset=data.dataset,
+        lengths=experiment.lengths,
     )
 
 
 def make_method(experiment: Experiment) -> Method:
     """Return a fresh method with the experiment's fields; raises HashbenchError when it cannot be loaded."""
-    made: Method = METHODS.get(experiment.method)(**experiment.fields)
-    return made
+    return construct(METHODS.get(experiment.method), experiment.fields)
 
 
 def new_model(experiment: Experiment, device: torch.device, *, width: int, prepared: dict[str, Tensor]) -> Model:
@@ -50,9 +51,14 @@ def new_model(experiment: Experiment, device: torch.device, *, width: int, prepa
 
 
 def load_model(experiment: Experiment, path: Path, device: torch.device) -> Model:
-    """Return the trained model of an experiment from its model.pt; raises HashbenchError when it does not fit."""
+    """Return the trained model of an experiment from its training's model.pt, giving codes of the experiment's length.
+
+    Raises HashbenchError when the file does not fit.
+    """
     task = task_of(experiment, device)
-    return Model.load(path, make_method(experiment), task, experiment.recipe, experiment.data.shape)
+    model = Model.load(path, make_method(experiment), task, experiment.recipe, experiment.data.shape)
+    model.bits = experiment.bits
+    return model
 
 
 def depends_on_world(cls: type[DeepMethod], experiment: Experiment, device: torch.device) -> bool:
@@ -61,7 +67,8 @@ def depends_on_world(cls: type[DeepMethod], experiment: Experiment, device: torc
     It does where samples are compared, where a sample may have no label (the loss is a mean over those that have
     one), and for batch norm on the CPU, for which torch has no synchronised one.
     """
-    if not cls.per_sample or experiment.data.multi_label:
+    classes = [one for one in classes_of(cls, experiment.fields) if issubclass(one, DeepMethod)]
+    if not all(one.per_sample for one in classes) or experiment.data.multi_label:
         return True
     if device.type == "cuda" or experiment.inputs != "images":
         return False

@@ -15,10 +15,11 @@ import torch
 from hashbench.datasets.base import Dataset
 from hashbench.datasets.loading.loader import TrainLoader
 from hashbench.evaluation.centers import class_centers
-from hashbench.evaluation.encoding import count, encode_rows
-from hashbench.experiments.experiment import ENGINE, Experiment, changed_fields, recipe_label
+from hashbench.evaluation.encoding import count, encode_rows, first_bits
+from hashbench.experiments.experiment import ENGINE, Experiment, recipe_label
 from hashbench.experiments.models import make_method, new_model, task_of
-from hashbench.methods.contract import DeepMethod, Method, options
+from hashbench.methods.contract import DeepMethod, Method, wraps
+from hashbench.methods.wrapping import changed_fields
 from hashbench.metrics import code_statistics, evaluate_histograms
 from hashbench.networks.backbones import file_sha256
 from hashbench.networks.model import Model
@@ -96,17 +97,64 @@ def compute(
         images_per_s=trained.images_per_s,
         peak_memory_mb=peak_memory_mb(device),
         provenance={
-            **provenance(experiment.method, device=device, started=started),
-            "split_sha256": experiment.data.split_sha256,
-            "data_integrity": experiment.data.integrity,
-            "data_official": dataset.store.official,
-            "audit": dataset.audit.counts(),
-            "weights": experiment.weights,
-            "weights_sha256": _weights_sha256(experiment),
+            **_provenance(experiment, dataset, device, started),
             "prepared_from_cache": prepared.cached,
             "processes": world.size,
         },
     )
+
+
+def compute_prefix(
+    experiment: Experiment, dataset: Dataset, directory: RunDirectory, device: torch.device, training: RunDirectory
+) -> Result:
+    """Return what the first bits of the codes of a finished `training` find; all but the result is stored on the way.
+
+    Raises HashbenchError where the training's codes are missing.
+    """
+    started, clock, bits = datetime.now(UTC), _Clock(), experiment.bits
+    trained, codes = training.read_result(), training.read_arrays("codes")
+    with clock("evaluate"):
+        query, database = (first_bits(codes[part], bits) for part in ("query", "database"))
+        counted = count(query, database, dataset, SINGLE, bits=bits)
+        measured = evaluate_histograms(counted, _measures(dataset))
+        statistics = code_statistics(database, counted)
+    with clock("store"):
+        directory.write_arrays("histograms", **counted.arrays())
+        directory.write_arrays("codes", query=query, database=database)
+    return Result(
+        id=experiment.id,
+        coords=_coords(experiment, dataset),
+        metrics=measured.metrics,
+        bounds=measured.bounds,
+        ties=measured.ties,
+        curves=measured.curves,
+        counts={"train": len(dataset.split.train), **measured.counts},
+        code_stats=statistics,
+        diagnostics={},  # the method's are about the whole codes, and stand in the training's result
+        epoch=trained.epoch,
+        time=clock.summary(prepare=0.0, train=0.0, encode=0.0),
+        images_per_s=None,
+        peak_memory_mb=None,
+        provenance={
+            **_provenance(experiment, dataset, device, started),
+            "prepared_from_cache": trained.provenance["prepared_from_cache"],
+            "processes": trained.provenance["processes"],
+            "prefix_of": {"id": trained.id, "path": training.beside(directory)},
+        },
+    )
+
+
+def _provenance(experiment: Experiment, dataset: Dataset, device: torch.device, started: datetime) -> dict[str, Any]:
+    base = experiment.fields["base"]["name"] if wraps(METHODS.get(experiment.method)) else None
+    return {
+        **provenance(experiment.method, base=base, device=device, started=started),
+        "split_sha256": experiment.data.split_sha256,
+        "data_integrity": experiment.data.integrity,
+        "data_official": dataset.store.official,
+        "audit": dataset.audit.counts(),
+        "weights": experiment.weights,
+        "weights_sha256": _weights_sha256(experiment),
+    }
 
 
 def _fit(
@@ -173,7 +221,8 @@ def _coords(experiment: Experiment, dataset: Dataset) -> dict[str, Any]:
     return {
         "method": experiment.method,
         "method_version": experiment.method_version,
-        "fields": changed_fields(options(cls), experiment.fields),
+        **({"base_version": experiment.fields["base"]["version"]} if wraps(cls) else {}),
+        "fields": changed_fields(cls, experiment.fields),
         "dataset": data.dataset,
         "protocol": data.protocol,
         "evaluated": data.evaluated,
@@ -182,6 +231,7 @@ def _coords(experiment: Experiment, dataset: Dataset) -> dict[str, Any]:
         "recipe": recipe_label(recipe, paper=cls.paper_recipe, multi_label=data.multi_label),
         "inputs": experiment.inputs,
         "bits": experiment.bits,
+        **({"lengths": list(experiment.lengths)} if experiment.lengths else {}),
         "seed": experiment.seed,
         "cell": experiment.cell,
         "engine": ENGINE,

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -17,7 +17,16 @@ from hashbench.experiments.experiment import Data, Experiment, grid, resolve_rec
 from hashbench.experiments.models import depends_on_world, task_of
 from hashbench.experiments.settings import parse_row, parse_value, setting_text
 from hashbench.interop.targets import resolve_method
-from hashbench.methods.contract import DeepMethod, Method, Task, options, resolve_fields
+from hashbench.methods.contract import DeepMethod, Method, Task, defines, wraps
+from hashbench.methods.wrapping import (
+    OF_BASE,
+    base_class,
+    classes_of,
+    construct,
+    owner_of,
+    resolve,
+    unsupported,
+)
 from hashbench.recipes import PAPER, Recipe
 from hashbench.registry import BACKBONES
 from hashbench.results.runs import RunDirectory
@@ -78,9 +87,10 @@ class PlannedRun:
     seed: int
     experiment: Experiment | None = None
     directory: RunDirectory | None = None
-    source_sha256: str | None = None  # of the method's file as it is now
+    source_sha256: str | None = None  # of the method's file as it is now, with its base's where it has one
     skipped: str | None = None
     snapshot: RunSnapshot = EMPTY  # what lay in the directory when the sweep was planned
+    training: PlannedRun | None = None  # the run of longer codes whose first bits this one evaluates, where it is one
 
     @property
     def status(self) -> RunStatus:
@@ -161,7 +171,8 @@ def plan(
         for name in dataset_names
     }
     _refuse_equal_names(loaded)
-    resolved = [_resolve(loaded[d], variants[m], b, s, settings, device) for d, m, b, s in coordinates]
+    lengths = tuple(sorted({*bits}))
+    resolved = [_resolve(loaded[d], variants[m], b, s, lengths, settings, device) for d, m, b, s in coordinates]
     request = Request(tuple(methods), tuple(dataset_names), tuple(bits), seeds, settings)
     return Plan(request, resolved, {dataset.name: dataset for dataset in loaded.values()}, device)
 
@@ -220,18 +231,25 @@ def _variant(text: str) -> _Variant:
 
 
 def _resolve(
-    dataset: Dataset, variant: _Variant, bits: int, seed: int, settings: Settings, device: torch.device
+    dataset: Dataset,
+    variant: _Variant,
+    bits: int,
+    seed: int,
+    lengths: tuple[int, ...],
+    settings: Settings,
+    device: torch.device,
 ) -> PlannedRun:
-    """Return the run with its experiment, or with the reason why its method cannot do it."""
+    """Return the run with its experiment, or with the reason why its method cannot do it.
+
+    `lengths` are all that are asked for, ascending.
+    """
     cls, method = variant.cls, variant.cls.info.name
     run = PlannedRun(dataset.name, variant.label, bits, seed)
     data, paper = _data(dataset), settings.recipe == PAPER
     if paper and not cls.paper_recipe:
         return dataclasses.replace(run, skipped="it states no published settings for --recipe paper; use another.")
     texts = {**settings.overrides.get(method, {}), **variant.texts}
-    resolve_fields(method, options(cls), texts)  # unknown names are refused before any value is parsed
-    given = {name: parse_value(cls, name, text) for name, text in texts.items()}
-    fields = resolve_fields(method, options(cls), {**(cls.paper_fields if paper else {}), **given})
+    fields = _fields(cls, texts, paper=cls.paper_fields if paper else {})
     recipe = resolve_recipe(
         settings.recipe,
         data=data,
@@ -251,10 +269,12 @@ def _resolve(
         inputs=_learns_from(cls, data, recipe),
         bits=bits,
         seed=seed,
+        lengths=lengths if cls.prefixes else (),
     )
     if issubclass(cls, DeepMethod) and not distributed.world().is_single and depends_on_world(cls, experiment, device):
         experiment = dataclasses.replace(experiment, world=distributed.world().size)
-    reason = _not_shareable(cls) or _unsupported(cls(**experiment.fields), task_of(experiment, device))
+    classes = classes_of(cls, experiment.fields)
+    reason = _not_shareable(classes) or _unsupported(construct(cls, experiment.fields), task_of(experiment, device))
     if reason is not None:
         return dataclasses.replace(run, skipped=reason)
     directory = RunDirectory.at(
@@ -264,24 +284,39 @@ def _resolve(
         run,
         experiment=experiment,
         directory=directory,
-        source_sha256=source_sha256(cls),
+        source_sha256=source_sha256(*classes),
         snapshot=snapshot(directory),
+        training=None
+        if bits == experiment.training_bits
+        else _resolve(dataset, variant, experiment.training_bits, seed, lengths, settings, device),
     )
+
+
+def _fields(cls: type[Method], texts: Mapping[str, str], *, paper: Mapping[str, Any]) -> dict[str, Any]:
+    """Return every field of a method, its base's among them: as typed, else the `paper`'s, else its default."""
+    named = [name for name in texts if name == "base" and wraps(cls)]
+    if named and texts["base"] != paper.get("base", base_class(cls).info.name):
+        paper = {name: value for name, value in paper.items() if not name.startswith(OF_BASE)}  # fields of another
+    given: dict[str, Any] = {**paper, **texts}
+    resolve(cls, given)  # unknown names are refused before any value is parsed
+    parsed = {name: parse_value(*owner_of(cls, name, given), texts[name]) for name in texts if name not in named}
+    return resolve(cls, given | parsed)
 
 
 def _unsupported(method: Method, task: Task) -> str | None:
     """Return why the method does not support the task; an exception of a plug-in counts as a reason."""
     try:
-        return method.supports(task)
+        return unsupported(method, task)
     except Exception as error:
         return f"its supports() failed: {type(error).__name__}: {error}"
 
 
-def _not_shareable(cls: type[Method]) -> str | None:
-    """Return why several ranks cannot train the method together, or None."""
-    if distributed.world().is_single or not issubclass(cls, DeepMethod) or cls.per_sample:
+def _not_shareable(classes: Sequence[type[Method]]) -> str | None:
+    """Return why several ranks cannot train the method, of its own class and its base's, together; None if they can."""
+    deep = [cls for cls in classes if issubclass(cls, DeepMethod)]
+    if distributed.world().is_single or all(cls.per_sample for cls in deep):
         return None
-    if cls.after_step is not DeepMethod.after_step:
+    if any(defines(cls, "after_step") for cls in deep):
         return "its after_step would keep only one rank's share of a batch; train it on one device."
     return None
 

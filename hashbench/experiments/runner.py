@@ -18,6 +18,7 @@ from hashbench.experiments.jobs import Job, JobEvent, JobHeld, JobStart, Sweep
 from hashbench.experiments.models import load_model
 from hashbench.experiments.planning import Plan, PlannedRun, Settings, plan, resolve_device
 from hashbench.interop.targets import resolve_method
+from hashbench.methods.contract import wraps
 from hashbench.networks.model import Model
 from hashbench.registry import EXECUTORS, METHODS
 from hashbench.results.result import Result
@@ -148,7 +149,7 @@ def load(run: str | Path, *, method: str | None = None, device: str = "auto") ->
     Where the method's class came from a module or file, `method` names it again: no code runs because a run says so.
     """
     directory = RunDirectory(Path(run))
-    directory.read_result()  # an unfinished run has no model
+    result = directory.read_result()  # an unfinished run has no model
     spec = directory.read_spec()
     experiment = Experiment.from_identity(spec["identity"])
     found = resolve_method(method).info.name if method is not None else experiment.method
@@ -158,9 +159,18 @@ def load(run: str | Path, *, method: str | None = None, device: str = "auto") ->
             f"{run} was trained by '{experiment.method}', which is not {which}; name its class as it was named then, "
             f"for example --method path/file.py:{experiment.method}."
         )
-    if not directory.model.is_file():
-        raise HashbenchError(f"There is no {directory.model}; run again to have the weights, or copy them along.")
-    return load_model(experiment, directory.model, resolve_device(device))
+    if wraps(METHODS.get(found)) and experiment.fields["base"]["name"] not in METHODS:
+        base = experiment.fields["base"]["name"]
+        raise HashbenchError(
+            f"{run} was trained by {found} around '{base}', which is not there; install its plug-in, or import the "
+            f"module that defines it."
+        )
+    model = directory.model
+    if "prefix_of" in result.provenance:
+        model = directory.training(result).model
+    if not model.is_file():
+        raise HashbenchError(f"There is no {model}; run again to have the weights, or copy them along.")
+    return load_model(experiment, model, resolve_device(device))
 
 
 def _events(
@@ -169,7 +179,8 @@ def _events(
     if left:
         make_folder(plan.settings.runs_dir)
         executor = EXECUTORS.get(SERIAL)() if executor is None else executor
-        jobs = [Job.of(at, run) for at, run in left.items()]
+        trainings_first = sorted(left.items(), key=lambda item: item[1].training is not None)
+        jobs = [Job.of(at, run) for at, run in trainings_first]
         yield from executor.compute(Sweep.of(plan, sys.argv), jobs, workers=workers)
 
 

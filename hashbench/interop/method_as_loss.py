@@ -16,7 +16,7 @@ from hashbench.datasets.loading.batch import Batch
 from hashbench.datasets.loading.loader import steps_per_epoch
 from hashbench.errors import HashbenchError
 from hashbench.interop.targets import resolve_method
-from hashbench.methods.contract import DeepMethod, Task, options, resolve_fields
+from hashbench.methods.contract import DeepMethod, Task, options, resolve_fields, wraps
 from hashbench.system import seeds
 
 #: Hooks that a training loop with only a loss never calls, and what a method does there.
@@ -136,6 +136,8 @@ def as_loss(method: str, **fields: Any) -> type[MethodAsLoss]:
     name = cls.info.name
     if not issubclass(cls, DeepMethod):
         raise HashbenchError(f"{name} is no loss: it is fitted in one call; train it with hashbench.")
+    if wraps(cls):
+        raise HashbenchError(f"{name} wraps another method, which a loss alone cannot do; train it with hashbench.")
     for hook, what in NOT_CALLED.items():
         if getattr(cls, hook) is not getattr(DeepMethod, hook):
             raise HashbenchError(f"{name} is more than a loss: it {what} ({hook}); train it with hashbench.")

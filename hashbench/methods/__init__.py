@@ -15,6 +15,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "Task": "hashbench.methods.contract",
         "Tools": "hashbench.methods.contract",
         "TrainingData": "hashbench.methods.contract",
+        "base_method": "hashbench.methods.contract",
         "balanced_words": "hashbench.methods.codebooks",
         "distances": "hashbench.methods.codebooks",
         "distinct_words": "hashbench.methods.codebooks",
@@ -49,5 +50,6 @@ if TYPE_CHECKING:
     from hashbench.methods.contract import Task as Task
     from hashbench.methods.contract import Tools as Tools
     from hashbench.methods.contract import TrainingData as TrainingData
+    from hashbench.methods.contract import base_method as base_method
     from hashbench.methods.contract import method as method
     from hashbench.methods.contract import option as option

@@ -8,6 +8,7 @@ file under `@method`; their typed fields are the configuration, the `--set` flag
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -39,6 +40,12 @@ class Task:
     device: torch.device
     seed: int
     dataset: str = ""  # its name, for loss classes of other suites that read it; no reason to act differently
+    lengths: tuple[int, ...] = ()  # code lengths that this training serves, ascending, `bits` the last; else (bits,)
+
+    def __post_init__(self) -> None:
+        """Take the code length for all there are, where no others are given."""
+        if not self.lengths:
+            object.__setattr__(self, "lengths", (self.bits,))
 
     def generator(self, *purpose: str | int) -> torch.Generator:
         """Return a fresh CPU generator for the stream (seed, purpose), for example `generator("centers")`."""
@@ -87,6 +94,9 @@ class Method(nn.Module):
 
     info: ClassVar[MethodInfo]
     supervised: ClassVar[bool] = True
+    #: Whether the first bits of a code are a code: then one training, at the longest of the code lengths that a sweep
+    #: asks for (`task.lengths`), serves them all.
+    prefixes: ClassVar[bool] = False
     #: Settings of the paper, from which `--recipe paper` is made; empty where none are published.
     paper_recipe: ClassVar[dict[str, Any]] = {}
     #: Fields that belong to these settings and differ from the defaults; `--set` goes before them.
@@ -189,10 +199,59 @@ def option(default: Any, help: str) -> Any:
     return field(default=default, metadata={"help": help})
 
 
+def base_method(default: str, help: str) -> Any:
+    """Return the field `base` of a method around another one, a registered deep method; by default the one so called.
+
+    In a method it is the wrapped method itself, a submodule. Of the hooks in `FORWARDED`, those that the wrapping class
+    does not define are its base's.
+    """
+    return field(default_factory=lambda: METHODS.get(default)(), metadata={"help": help, "base": default})
+
+
+def wraps(cls: type[Method]) -> bool:
+    """Tell whether a method is around another one: whether it has a field `base` of `base_method`."""
+    return "base" in options(cls) and "base" in options(cls)["base"].metadata
+
+
+def base_of(method: Method) -> DeepMethod | None:
+    """Return the method that a method wraps, None where it wraps none."""
+    return method.base if wraps(type(method)) else None  # type: ignore[return-value]
+
+
+#: Hooks of the base that a wrapping class has without defining them.
+FORWARDED = (
+    "prepare",
+    "setup",
+    "head",
+    "loss",
+    "after_step",
+    "epoch_sums",
+    "wants_fresh_pass",
+    "end_epoch",
+    "resumes",
+    "codes",
+)
+
+
+def defines(cls: type[Method], hook: str) -> bool:
+    """Tell whether a class has a hook of its own: neither the contract's default nor its base's."""
+    own = getattr(cls, hook)
+    return own is not getattr(DeepMethod, hook) and not hasattr(own, "forwarded")
+
+
+def _forwarded(hook: str) -> Callable[..., Any]:
+    @functools.wraps(getattr(DeepMethod, hook))
+    def forward(self: Any, *arguments: Any, **named: Any) -> Any:
+        return getattr(self.base, hook)(*arguments, **named)
+
+    forward.forwarded = True  # type: ignore[attr-defined]
+    return forward
+
+
 M = TypeVar("M", bound=type[Method])
 
 
-@dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(field, option))
+@dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(field, option, base_method))
 def method(name: str, *, paper: str = "", version: int = 1, former_names: Collection[str] = ()) -> Callable[[M], M]:
     """Register a class as a method: annotated attributes with a default become its fields.
 
@@ -206,6 +265,14 @@ def method(name: str, *, paper: str = "", version: int = 1, former_names: Collec
             if attribute not in cls.__dict__:
                 setattr(cls, attribute, field(init=False))
         dataclass(kw_only=True, eq=False, repr=False)(cls)  # changes the class itself
+        if any("base" in found.metadata and field != "base" for field, found in options(cls).items()):
+            raise HashbenchError(f"{cls.__name__} wraps a method by a field of another name; call the field base.")
+        if wraps(cls):
+            if not issubclass(cls, DeepMethod):
+                raise HashbenchError(f"{cls.__name__} wraps a method; derive it from hashbench.DeepMethod.")
+            for hook in FORWARDED:
+                if getattr(cls, hook) is getattr(DeepMethod, hook):
+                    setattr(cls, hook, _forwarded(hook))
         cls.info = MethodInfo(name, paper, version, tuple(former_names))
         METHODS.register(name, cls, former_names=former_names)
         return cls

@@ -51,6 +51,7 @@ class Model:
         """
         self.method = method
         self.task = task
+        self.bits = task.bits  # of the codes it gives: the first of each code where they are fewer than the task's
         self.recipe = recipe
         self.shape = shape
         self.width = width
@@ -89,11 +90,11 @@ class Model:
     def codes(self, inputs: Tensor) -> Tensor:
         """Return the codes, bool (n, bits), of a batch of what the method learns from, on its device."""
         if self.network is None:
-            return self.method.encode(inputs)
+            return self._first_bits(self.method.encode(inputs))
         assert isinstance(self.method, DeepMethod)
         self.network.eval()
         self.method.eval()
-        return self.method.codes(self.network(inputs))
+        return self._first_bits(self.method.codes(self.network(inputs)))
 
     @true_float32()
     @torch.inference_mode()
@@ -107,7 +108,7 @@ class Model:
         if given.ndim != len(self.shape) + 1 or given.shape[1] != self.shape[0]:
             sides = ", ".join(map(str, self.shape))
             raise HashbenchError(f"The inputs have shape {tuple(given.shape)}; this run takes (n, {sides}).")
-        found = [np.empty((0, self.task.bits), dtype=bool)]
+        found = [np.empty((0, self.bits), dtype=bool)]
         for batch in given.split(batch_size):
             inputs = self._prepared(batch)
             found.append(self.codes(inputs if self._extractor is None else self._extractor(inputs)).cpu().numpy())
@@ -132,6 +133,9 @@ class Model:
         else:
             self.method.load_state_dict(state["method"])
             self.network.load_state_dict(state["network"])
+
+    def _first_bits(self, codes: Tensor) -> Tensor:
+        return codes if self.bits == self.task.bits else codes[:, : self.bits]
 
     def _prepared(self, batch: Tensor) -> Tensor:
         """Return a batch as the loader would yield it: float in [0, 1], at the data set's size, then the recipe's."""

@@ -89,6 +89,25 @@ class RunDirectory:
         """Where a finished run is run again, until `replace_with` puts it in the place of the old one."""
         return RunDirectory(self.path / "again", self.own_lock)
 
+    def beside(self, other: RunDirectory) -> str:
+        """Return the way from the run directory `other`, or from its place while it is run again, to this one."""
+        start = other.path.parent if other.path.name == "again" else other.path
+        return Path(os.path.relpath(self.path, start)).as_posix()
+
+    def training(self, result: Result) -> RunDirectory:
+        """Return the run whose codes this one, with `result`, holds the first bits of.
+
+        Raises HashbenchError where that is missing, or another one lies in its place.
+        """
+        of = result.provenance["prefix_of"]
+        found = RunDirectory(Path(os.path.normpath(self.path / of["path"])))
+        if not found.finished or found.read_result().id != of["id"]:
+            raise HashbenchError(
+                f"{self.path} holds the first {result.coords['bits']} bits of the codes of {found.path}, which is not "
+                f"there; copy it along, or run again."
+            )
+        return found
+
     @property
     def finished(self) -> bool:
         """Whether the run has its result."""

@@ -22,16 +22,21 @@ from hashbench.registry import METHODS
 LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "numba", "pillow")
 
 
-def provenance(method: str, *, device: torch.device, started: datetime) -> dict[str, Any]:
-    """Return the provenance that a result states, except for the hashes that the experiment itself carries."""
+def provenance(method: str, *, device: torch.device, started: datetime, base: str | None = None) -> dict[str, Any]:
+    """Return the provenance that a result states, except for the hashes that the experiment itself carries.
+
+    `base` is the method that `method` wraps, where it wraps one.
+    """
     entry, file = METHODS.entries()[method], _file_of(METHODS.get(method))
+    origin = None if base is None else METHODS.entries()[base].origin
     return {
         "hashbench": __version__,
         "python": platform.python_version(),
         "libraries": {name: _version(name) for name in LIBRARIES},
         "plugin": {"distribution": entry.origin.distribution, "version": entry.origin.version},
+        **({} if origin is None else {"base": {"distribution": origin.distribution, "version": origin.version}}),
         "plugin_git": file and _checkout(file),
-        "source_sha256": source_sha256(METHODS.get(method)),
+        "source_sha256": source_sha256(*(METHODS.get(name) for name in (method, base) if name is not None)),
         "git": _checkout(Path(__file__).resolve()),
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu(),
@@ -46,8 +51,14 @@ def provenance(method: str, *, device: torch.device, started: datetime) -> dict[
     }
 
 
-def source_sha256(thing: Any) -> str | None:
-    """Return the sha256 of the file that defines a class, or None where it has no file, as in a notebook."""
+def source_sha256(thing: Any, *more: Any) -> str | None:
+    """Return the sha256 of the file that defines a class, or None where it has no file, as in a notebook.
+
+    Of several classes it is the sha256 of theirs, one after another.
+    """
+    if more:
+        hashes = [source_sha256(one) for one in (thing, *more)]
+        return None if None in hashes else hashlib.sha256("".join(map(str, hashes)).encode()).hexdigest()
     file = _file_of(thing)
     try:
         return None if file is None else hashlib.sha256(file.read_bytes()).hexdigest()

@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from hashbench.datasets.loading.batch import Batch
-from hashbench.methods.contract import DeepMethod, Method, Task
+from hashbench.methods.contract import DeepMethod, Method, Task, base_of, defines
 from hashbench.networks.model import make_backbone, make_network
 from hashbench.recipes import Recipe
 from hashbench.storage.cache import cache_root
@@ -98,7 +98,10 @@ def prepare(method: Method, tools: RecipeTools, identity: Mapping[str, Any]) -> 
 def _prepare(method: Method, tools: RecipeTools, identity: Mapping[str, Any]) -> Prepared:
     if not isinstance(method, DeepMethod) or type(method).prepare is DeepMethod.prepare:
         return Prepared({}, 0.0, cached=False)
-    path = _cache_file(type(method), identity)
+    base = base_of(method)
+    if base is not None and not defines(type(method), "prepare"):  # its base's, shared with runs of the base itself
+        return _prepare(base, tools, {**identity, "method": identity["method"]["fields"]["base"]})
+    path = _cache_file([type(one) for one in (method, base) if one is not None], identity)
     if path is None:
         return _prepared(None, method, tools)
     found = _cached(path, tools.task)
@@ -131,14 +134,14 @@ def _prepared(path: Path | None, method: DeepMethod, tools: RecipeTools) -> Prep
     return Prepared(tensors, seconds, cached=False)
 
 
-def _cache_file(cls: type[DeepMethod], identity: Mapping[str, Any]) -> Path | None:
+def _cache_file(classes: Sequence[type[DeepMethod]], identity: Mapping[str, Any]) -> Path | None:
     """Return where the preparation is kept: under method, source, data, recipe, seed and the fields it depends on.
 
-    None where the source cannot be read, as of a class in a notebook: the cache would keep what an earlier definition
-    prepared.
+    `classes` are the method's own and its base's; what a wrapper prepares depends on all fields of the base. None where
+    the source cannot be read, as of a class in a notebook: the cache would keep what an earlier definition prepared.
     """
     try:
-        source = inspect.getsource(inspect.getmodule(cls) or cls)
+        source = "".join(inspect.getsource(inspect.getmodule(cls) or cls) for cls in classes)
     except (OSError, TypeError):
         return None
     name, version, fields = (identity["method"][part] for part in ("name", "version", "fields"))
@@ -147,7 +150,7 @@ def _cache_file(cls: type[DeepMethod], identity: Mapping[str, Any]) -> Path | No
             **{part: identity[part] for part in ("engine", "data", "recipe", "weights", "inputs", "seed")},
             "method": [name, version],
             "source": hashlib.sha256(source.encode()).hexdigest(),
-            "fields": {field: fields[field] for field in cls.prepared_by},
+            "fields": {field: fields[field] for field in {*classes[0].prepared_by, *(["base"] if classes[1:] else [])}},
         }
     )
     return cache_root() / "prepared" / f"{name}-{key[:16]}.pt"

@@ -22,6 +22,7 @@ kills = fateful:Kills
 kills-once = fateful:KillsOnce
 slow = fateful:Slow
 prepares-once = fateful:PreparesOnce
+nested-once = fateful:NestedOnce
 """
 
 

@@ -66,6 +66,15 @@ class PreparesOnce(Plain):
         self.register_buffer("scores", prepared["scores"])
 
 
+@hashbench.method("nested-once")
+class NestedOnce(Plain):
+    prefixes = True
+
+    def setup(self, task, prepared):
+        note(f"trained for {task.lengths}")
+        time.sleep(0.5)
+
+
 @hashbench.backbone("notes-when-built")
 def notes_when_built(shape, pretrained):
     from toy_dataset import ToyBackbone

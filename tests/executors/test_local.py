@@ -22,6 +22,19 @@ def test_two_workers_compute_what_one_process_does(planned, same_as_in_process):
     assert workers == {"cpu"}
 
 
+@pytest.mark.parametrize("rerun", ["missing", "all"])
+def test_workers_at_several_lengths_of_one_training_train_once(planned, notes, rerun):
+    bits, expected = (8, 16, 32), 1 + (rerun == "all")
+    if rerun == "all":
+        runner.execute(planned(["nested-once"], bits=bits, seeds=1)).raise_first_failure()
+    outcome = runner.execute(
+        planned(["nested-once"], bits=bits, seeds=1, rerun=rerun), make_executor("local"), workers=3
+    )
+    outcome.raise_first_failure()
+    assert [result.coords["bits"] for result in outcome.results] == [*bits]
+    assert notes().count("trained for (8, 16, 32)") == expected
+
+
 def test_failures_and_deaths_stop_no_other_cell(planned, notes):
     made = planned(["breaks", "kills", "kills-once", "crh"], seeds=1)
     heard = []

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from hashbench.results.result import Result
 
 # The coordinates that a block spreads out. Every other one keeps runs apart, also one that a later hashbench adds.
-_ROW = ("method", "method_version", "fields")
+_ROW = ("method", "method_version", "base_version", "fields", "lengths")
+_SHOWN = ("method_version", "base_version", "lengths", "inputs")  # in a row's label, where the runs of a method differ
 _SPREAD = {*_ROW, "bits", "seed", "inputs", "measure", "cell"}
 _PROVENANCE = ("split_sha256", "data_integrity", "weights_sha256")  # equal names, other contents
 
@@ -51,13 +52,13 @@ class Block:
 
         Methods come in the order in which they first occur, the variants of one by their labels.
         """
-        seen: dict[tuple[str, str], set[Any]] = {}  # (method, coordinate) -> its values
+        seen: dict[tuple[str, str], set[str]] = {}  # (method, coordinate) -> its values
         for result in self.results:
-            for key in ("method_version", "inputs"):
-                seen.setdefault((result.coords["method"], key), set()).add(result.coords[key])
+            for key in _SHOWN:
+                seen.setdefault((result.coords["method"], key), set()).add(canonical(result.coords.get(key)))
         rows: dict[str, list[Result]] = {}
         for result in self.results:
-            shown = [key for key in ("method_version", "inputs") if len(seen[result.coords["method"], key]) > 1]
+            shown = [key for key in _SHOWN if len(seen[result.coords["method"], key]) > 1]
             rows.setdefault(row_label(result, shown), []).append(result)
         methods = list(dict.fromkeys(result.coords["method"] for result in self.results))
         return dict(sorted(rows.items(), key=lambda row: (methods.index(row[1][0].coords["method"]), row[0])))
@@ -125,10 +126,12 @@ def _epochs(group: Sequence[Result]) -> list[dict[str, Any] | None]:
 
 
 def row_label(result: Result, shown: Sequence[str] = ()) -> str:
-    """Return the method's name with its changed fields, and with version and inputs where they are `shown`."""
+    """Return the method's name with its changed fields, and with what of versions, lengths and inputs is `shown`."""
     coords = result.coords
     name = coords["method"] + (f" v{coords['method_version']}" if "method_version" in shown else "")
     fields = [f"{key}={_value(value)}" for key, value in sorted(coords["fields"].items())]
+    fields += [f"base v{coords['base_version']}"] if "base_version" in shown else []
+    fields += [f"trained for {' '.join(map(str, coords['lengths']))} bits"] if "lengths" in shown else []
     fields += [f"from {coords['inputs']}"] if "inputs" in shown else []
     return f"{name} ({', '.join(fields)})" if fields else name
 
