@@ -137,8 +137,7 @@ def compute_prefix(
         peak_memory_mb=None,
         provenance={
             **_provenance(experiment, dataset, device, started),
-            "prepared_from_cache": trained.provenance["prepared_from_cache"],
-            "processes": trained.provenance["processes"],
+            **{name: trained.provenance[name] for name in ("source_sha256", "prepared_from_cache", "processes")},
             "prefix_of": {"id": trained.id, "path": training.beside(directory)},
         },
     )
