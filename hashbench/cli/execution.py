@@ -62,7 +62,10 @@ class ProgressLines(Reporter):
         self._write(f"[{self._shown + 1}/{self._total}] {run} -> {run.directory and run.directory.path}")
 
     def held(self, run: PlannedRun) -> None:
-        """Show which process computes a run."""
+        """Show which process computes a run, or the training whose codes it takes the first bits of."""
+        if run.training is not None and run.status.state != "running":
+            self._write(f"{run} waits for its training at {run.training.bits} bits.")
+            return
         self._write(f"{run} is {run.status.state} elsewhere ({run.status.note}); its result is read when it is there.")
 
     def ended(self, run: PlannedRun, error: str | None) -> None:

@@ -27,11 +27,6 @@ def encode_rows(model: Model, inputs: np.ndarray, index: np.ndarray, world: Worl
     return world.all_gather(torch.from_numpy(pack(torch.cat(codes).cpu().numpy()))).numpy()
 
 
-def first_bits(codes: np.ndarray, bits: int) -> np.ndarray:
-    """Return the packed codes (n, ceil(bits / 8)), uint8, of the first `bits` of longer packed codes."""
-    return pack(np.unpackbits(codes, axis=1, count=bits).astype(bool))
-
-
 def count(query: np.ndarray, database: np.ndarray, dataset: Dataset, world: World, *, bits: int) -> Histograms:
     """Return the histograms of the whole database, of which each rank counts its share."""
     split, labels = dataset.split, dataset.store.labels

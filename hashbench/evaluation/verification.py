@@ -11,8 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from hashbench.errors import HashbenchError
-from hashbench.evaluation.encoding import first_bits
-from hashbench.metrics import Histograms, code_statistics, evaluate_histograms, histograms
+from hashbench.metrics import Histograms, code_statistics, evaluate_histograms, first_bits, histograms
 from hashbench.metrics.measures import parse
 from hashbench.results.result import Result
 from hashbench.results.runs import RunDirectory

@@ -15,12 +15,12 @@ import torch
 from hashbench.datasets.base import Dataset
 from hashbench.datasets.loading.loader import TrainLoader
 from hashbench.evaluation.centers import class_centers
-from hashbench.evaluation.encoding import count, encode_rows, first_bits
+from hashbench.evaluation.encoding import count, encode_rows
 from hashbench.experiments.experiment import ENGINE, Experiment, recipe_label
 from hashbench.experiments.models import make_method, new_model, task_of
 from hashbench.methods.contract import DeepMethod, Method, wraps
 from hashbench.methods.wrapping import changed_fields
-from hashbench.metrics import code_statistics, evaluate_histograms
+from hashbench.metrics import code_statistics, evaluate_histograms, first_bits
 from hashbench.networks.backbones import file_sha256
 from hashbench.networks.model import Model
 from hashbench.registry import BACKBONES, METHODS
@@ -137,8 +137,7 @@ def compute_prefix(
         peak_memory_mb=None,
         provenance={
             **_provenance(experiment, dataset, device, started),
-            "prepared_from_cache": trained.provenance["prepared_from_cache"],
-            "processes": trained.provenance["processes"],
+            **{name: trained.provenance[name] for name in ("source_sha256", "prepared_from_cache", "processes")},
             "prefix_of": {"id": trained.id, "path": training.beside(directory)},
         },
     )

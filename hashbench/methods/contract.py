@@ -202,8 +202,8 @@ def option(default: Any, help: str) -> Any:
 def base_method(default: str, help: str) -> Any:
     """Return the field `base` of a method around another one, a registered deep method; by default the one so called.
 
-    In a method it is the wrapped method itself, a submodule. Of the hooks in `FORWARDED`, those that the wrapping class
-    does not define are its base's.
+    In a method it is the wrapped method itself, a submodule. Hooks that the wrapping class does not define are its
+    base's, but for those in `NOT_FORWARDED`.
     """
     return field(default_factory=lambda: METHODS.get(default)(), metadata={"help": help, "base": default})
 
@@ -218,19 +218,8 @@ def base_of(method: Method) -> DeepMethod | None:
     return method.base if wraps(type(method)) else None  # type: ignore[return-value]
 
 
-#: Hooks of the base that a wrapping class has without defining them.
-FORWARDED = (
-    "prepare",
-    "setup",
-    "head",
-    "loss",
-    "after_step",
-    "epoch_sums",
-    "wants_fresh_pass",
-    "end_epoch",
-    "resumes",
-    "codes",
-)
+#: Hooks that a wrapping class has to define itself, to call its base's; all others are its base's by themselves.
+NOT_FORWARDED = ("training_step", "parameter_groups")
 
 
 def defines(cls: type[Method], hook: str) -> bool:
@@ -270,8 +259,9 @@ def method(name: str, *, paper: str = "", version: int = 1, former_names: Collec
         if wraps(cls):
             if not issubclass(cls, DeepMethod):
                 raise HashbenchError(f"{cls.__name__} wraps a method; derive it from hashbench.DeepMethod.")
-            for hook in FORWARDED:
-                if getattr(cls, hook) is getattr(DeepMethod, hook):
+            for hook, default in vars(DeepMethod).items():
+                own = hook in (*NOT_FORWARDED, "fit", "encode") or getattr(cls, hook) is not default
+                if inspect.isfunction(default) and not own:
                     setattr(cls, hook, _forwarded(hook))
         cls.info = MethodInfo(name, paper, version, tuple(former_names))
         METHODS.register(name, cls, former_names=former_names)

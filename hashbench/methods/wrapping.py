@@ -9,7 +9,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from hashbench.errors import HashbenchError
-from hashbench.methods.contract import DeepMethod, Method, Task, base_of, defines, options, resolve_fields, wraps
+from hashbench.methods.contract import (
+    NOT_FORWARDED,
+    DeepMethod,
+    Method,
+    Task,
+    base_of,
+    defines,
+    options,
+    resolve_fields,
+    wraps,
+)
 from hashbench.registry import METHODS
 
 OF_BASE = "base."
@@ -65,8 +75,11 @@ def changed_fields(cls: type[Method], fields: Mapping[str, Any]) -> dict[str, An
 def construct(cls: type[Method], fields: Mapping[str, Any]) -> Method:
     """Return a method with these fields, its base made of {"name", "version", "fields"}."""
     if wraps(cls):
-        base = fields["base"]
-        return cls(**{**fields, "base": construct(base_class(cls, base["name"]), base["fields"])})
+        base = construct(base_class(cls, fields["base"]["name"]), fields["base"]["fields"])
+        made = cls(**{**fields, "base": base})
+        if kept := [f"{OF_BASE}{name}" for name in getattr(base, "keeps_samples", ())]:
+            vars(made)["keeps_samples"] = (*getattr(cls, "keeps_samples", ()), *kept)  # they are the wrapper's to share
+        return made
     return cls(**fields)
 
 
@@ -83,9 +96,13 @@ def unsupported(method: Method, task: Task) -> str | None:
     inner = base.supports(task)
     if inner is not None:
         return f"its base {base.info.name}: {inner}"
-    for hook in ("training_step", "parameter_groups"):
+    for hook in NOT_FORWARDED:
         if defines(type(base), hook) and not defines(cls, hook):
             return f"its base {base.info.name} has a {hook} of its own, which {cls.info.name} does not call."
+    for declared in ("views", "view_augments"):
+        wanted = getattr(base, declared, None)
+        if wanted not in (getattr(DeepMethod, declared, None), getattr(cls, declared, None)):
+            return f"its base {base.info.name} has {declared} = {wanted!r}; {cls.info.name} has to declare the same."
     if base.supervised and not cls.supervised:
         return f"its base {base.info.name} learns from labels, which an unsupervised method is not given."
     return None

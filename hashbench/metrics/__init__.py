@@ -1,7 +1,7 @@
 """Exact, order-free evaluation of hash codes; knows codes, labels and counts, and nothing else of the project."""
 
 from hashbench.metrics.evaluation import Scores, evaluate
-from hashbench.metrics.hamming import histograms, pack, unpack
+from hashbench.metrics.hamming import first_bits, histograms, pack, unpack
 from hashbench.metrics.histograms import Histograms
 from hashbench.metrics.large.files import read_array
 from hashbench.metrics.measures import Evaluation, Measure, evaluate_histograms, parse
@@ -17,6 +17,7 @@ __all__ = [
     "code_statistics",
     "evaluate",
     "evaluate_histograms",
+    "first_bits",
     "histograms",
     "pack",
     "parse",

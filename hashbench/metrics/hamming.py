@@ -31,6 +31,13 @@ def unpack(packed: np.ndarray, bits: int) -> np.ndarray:
     return np.unpackbits(packed, axis=1, count=bits).astype(bool)
 
 
+def first_bits(packed: np.ndarray, bits: int) -> np.ndarray:
+    """Return the packed codes (n, ceil(bits / 8)) uint8 of the first `bits` bits of longer packed codes."""
+    first = packed[:, : -(-bits // 8)].copy()
+    first[:, -1] &= np.uint8(0xFF << -bits % 8 & 0xFF)
+    return first
+
+
 def histograms(
     query: np.ndarray | ConvertedRows,
     database: np.ndarray | ConvertedRows,

@@ -202,6 +202,14 @@ def test_stale_trains_once_again(nested, settings, trained, monkeypatch):
     assert trained == [32, 32]
 
 
+def test_a_length_that_is_computed_later_states_the_source_of_its_training(nested, settings, monkeypatch):
+    short, *_ = swept(settings)
+    shutil.rmtree(short.path)
+    monkeypatch.setattr("hashbench.system.provenance.source_sha256", lambda *classes: "0" * 64)
+    again, *_, whole = swept(settings)
+    assert again.provenance["source_sha256"] == whole.provenance["source_sha256"] != "0" * 64
+
+
 def test_whoever_comes_first_trains(nested, settings, trained):
     """An engine may compute the jobs in any order, one process or several."""
     made = planned(settings)
@@ -232,6 +240,15 @@ def test_two_processes_at_two_lengths_train_once(nested, settings, trained):
         thread.join()
     assert errors == []
     assert trained == [32]
+
+
+def test_who_waits_for_a_training_says_so(nested, settings, capsys):
+    from hashbench.cli.execution import ProgressLines
+
+    made = planned(settings)
+    with made.runs[2].directory.lock(), ProgressLines(bar=False) as lines:
+        lines.held(made.runs[0])
+    assert "nested on toy@small, 8 bits, seed 0 waits for its training at 32 bits." in capsys.readouterr().err
 
 
 def test_a_job_tells_what_lay_in_the_trainings_folder(nested, settings):

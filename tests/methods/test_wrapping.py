@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from method_cases import make_task
 
 import hashbench
 from hashbench.errors import HashbenchError
@@ -13,7 +14,7 @@ from hashbench.experiments.experiment import Experiment
 from hashbench.experiments.planning import Settings, plan
 from hashbench.methods.contract import DeepMethod, Method, base_method, defines, method, option
 from hashbench.methods.crh import CRH
-from hashbench.methods.wrapping import changed_fields, construct, resolve
+from hashbench.methods.wrapping import changed_fields, construct, resolve, unsupported
 from hashbench.results.runs import RunDirectory
 from hashbench.results.tables.blocks import row_label
 from hashbench.system.provenance import source_sha256
@@ -192,6 +193,23 @@ def test_a_hook_that_cannot_be_passed_on_is_a_reason(tight, hook, said):
     assert run.skipped == said
 
 
+def test_declarations_of_a_base_are_taken_over_or_a_reason(tight):
+    class Remembers(DeepMethod):
+        keeps_samples = ("memory",)
+
+        def loss(self, out, batch):
+            return {"all": out.square().mean()}
+
+    method("remembers")(Remembers)
+    row = {"base": "remembers"}
+    assert construct(tight, resolve(tight, row)).keeps_samples == ("base.memory",)
+    Remembers.views = 2
+    (run,) = plan(["tight (base=remembers)"], ["toy"], [16], settings=Settings()).runs
+    assert run.skipped == "its base remembers has views = 2; tight has to declare the same."
+    tight.views = 2
+    assert unsupported(construct(tight, resolve(tight, row)), make_task()) is None
+
+
 def test_an_unsupervised_wrapper_cannot_have_a_supervised_base(tight):
     tight.supervised = False
     (run,) = plan(["tight"], ["toy"], [16], settings=Settings()).runs
@@ -256,6 +274,9 @@ def test_the_source_of_the_base_makes_a_run_stale(tight, settings, monkeypatch):
 
 
 def test_hooks_that_a_wrapper_does_not_define_are_its_bases(tight):
+    forwarded = {hook for hook in vars(DeepMethod) if hasattr(getattr(tight, hook, None), "forwarded")}
+    assert forwarded >= {"prepare", "head", "after_step", "epoch_sums", "wants_fresh_pass", "end_epoch", "codes"}
+    assert not forwarded & {"setup", "loss", "training_step", "parameter_groups", "fit", "encode"}
     assert defines(tight, "loss")
     assert not defines(tight, "end_epoch")
     wrapper = construct(tight, resolve(tight, {"base": "crh", "base.code_source": "fresh"}))

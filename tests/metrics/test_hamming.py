@@ -7,7 +7,17 @@ import numpy as np
 import pytest
 from metrics_cases import Codes, make_codes
 
-from hashbench.metrics import Histograms, compiling, histograms, kernels_numba, kernels_torch, oracle, pack, unpack
+from hashbench.metrics import (
+    Histograms,
+    compiling,
+    first_bits,
+    histograms,
+    kernels_numba,
+    kernels_torch,
+    oracle,
+    pack,
+    unpack,
+)
 
 BACKENDS = ["numba", "torch"]
 LENGTHS = [1, 8, 12, 13, 16, 48, 64, 65, 100, 128, 1000, 1024]
@@ -218,3 +228,9 @@ def test_importing_the_metrics_imports_no_heavy_library() -> None:
     script = "import sys, hashbench.metrics; print(*({'torch', 'numba', 'scipy'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("bits", [1, 7, 8, 9, 16, 23, 24])
+def test_the_first_bits_of_packed_codes_are_those_of_the_codes(bits):
+    codes = np.random.default_rng(bits).random((50, 24)) < 0.5
+    assert (first_bits(pack(codes), bits) == pack(codes[:, :bits])).all()
