@@ -14,7 +14,7 @@ from hashbench.datasets import catalogue
 from hashbench.datasets.base import Dataset
 from hashbench.errors import HashbenchError, unknown
 from hashbench.experiments.experiment import Data, Experiment, grid, resolve_recipe
-from hashbench.experiments.models import depends_on_world, task_of
+from hashbench.experiments.models import augments_of, depends_on_world, task_of
 from hashbench.experiments.settings import parse_row, parse_value, setting_text
 from hashbench.interop.targets import resolve_method
 from hashbench.methods.contract import DeepMethod, Method, Task, options, resolve_fields
@@ -254,7 +254,11 @@ def _resolve(
     )
     if issubclass(cls, DeepMethod) and not distributed.world().is_single and depends_on_world(cls, experiment, device):
         experiment = dataclasses.replace(experiment, world=distributed.world().size)
-    reason = _not_shareable(cls) or _unsupported(cls(**experiment.fields), task_of(experiment, device))
+    reason = (
+        _not_shareable(cls)
+        or _without_views(cls, experiment)
+        or _unsupported(cls(**experiment.fields), task_of(experiment, device))
+    )
     if reason is not None:
         return dataclasses.replace(run, skipped=reason)
     directory = RunDirectory.at(
@@ -281,8 +285,26 @@ def _not_shareable(cls: type[Method]) -> str | None:
     """Return why several ranks cannot train the method together, or None."""
     if distributed.world().is_single or not issubclass(cls, DeepMethod) or cls.per_sample:
         return None
-    if cls.after_step is not DeepMethod.after_step:
-        return "what its after_step keeps of a batch would be of one rank's share alone; train it on one device."
+    declared = any("keeps_samples" in vars(base) for base in cls.__mro__ if base is not DeepMethod)
+    if cls.after_step is not DeepMethod.after_step and not declared:
+        return (
+            "what its after_step keeps of a batch would be of one rank's share alone; declare keeps_samples, or train "
+            "it on one device."
+        )
+    return None
+
+
+def _without_views(cls: type[Method], experiment: Experiment) -> str | None:
+    """Return why a method of several views cannot have them, or None."""
+    if not issubclass(cls, DeepMethod) or cls.views == 1:
+        return None
+    if experiment.inputs != "images":
+        return (
+            f"it trains on {cls.views} views of an image, and {experiment.inputs} cannot be augmented; use images and "
+            f"a recipe that trains the backbone."
+        )
+    if {*augments_of(cls, experiment.recipe)} == {"none"}:
+        return f"its {cls.views} views of an image would be the same without augmentation; set recipe.augment."
     return None
 
 
@@ -306,9 +328,9 @@ def _learns_from(cls: type[Method], data: Data, recipe: Recipe) -> Literal["imag
     deep = issubclass(cls, DeepMethod)
     if deep and recipe.train_backbone:
         return "images"
-    if deep and (recipe.augment != "none" or recipe.views > 1):
+    if deep and recipe.augment != "none":
         raise HashbenchError(
             "A frozen backbone's features are computed once, so they cannot be augmented; "
-            "say --set recipe.augment=none --set recipe.views=1, or train the backbone."
+            "say --set recipe.augment=none, or train the backbone."
         )
     return "features" if recipe.pretrained else "pixels"
