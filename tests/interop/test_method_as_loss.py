@@ -99,7 +99,7 @@ def test_it_equals_a_training_here():
     method = CRH(**resolve_fields("crh", options(CRH), {"quantization": 0.3}))
     method.setup(task, {})
     train(method, HashNetwork(Identity(144), heads[0], "fp32"), task=task, recipe=recipe, data=data,
-          hooks=Reports())  # fmt: skip
+          reports=Reports())  # fmt: skip
 
     criterion = hashbench.as_loss("crh", quantization=0.3)({**CONFIG, "epoch": 4, "seed": 4}, 16)
     optimizer = torch.optim.SGD(heads[1].parameters(), lr=recipe.learning_rate)
@@ -223,7 +223,10 @@ def _overriding(hook):
     return type("More", (Counts,), {hook: lambda self, *arguments: None})
 
 
-@pytest.mark.parametrize("hook", ["prepare", "head", "attach", "training_step", "after_step", "codes", "parameter_groups"])
+HOOKS = ["prepare", "head", "attach", "training_step", "after_step", "codes", "parameter_groups"]
+
+
+@pytest.mark.parametrize("hook", HOOKS)
 def test_methods_that_are_more_than_a_loss_refuse(fresh_methods, hook):
     hashbench.method("more")(_overriding(hook))
     with pytest.raises(HashbenchError, match=rf"more is more than a loss: it .* \({hook}\)"):
