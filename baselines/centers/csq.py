@@ -15,7 +15,7 @@ import hashbench
 from hashbench.methods import balanced_words, hadamard_words, majority, random_words, spread
 
 
-@hashbench.method("csq", paper="arXiv:1908.00347", version=1)
+@hashbench.method("csq", paper="arXiv:1908.00347", version=1, fidelity="published")
 class CSQ(hashbench.DeepMethod):
     """Central Similarity Quantization: cross-entropy of every bit to the class's fixed hash center.
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 import hashbench
 
 
-@hashbench.method("itq", paper="doi:10.1109/CVPR.2011.5995432", version=1)
+@hashbench.method("itq", paper="doi:10.1109/CVPR.2011.5995432", version=1, fidelity="published")
 class ITQ(hashbench.Method):
     """Iterative Quantization: the principal components, rotated so that the signs lose least: min ||B - V R||^2.
 

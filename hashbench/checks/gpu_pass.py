@@ -76,7 +76,7 @@ def gpu_pass(case: Case) -> GpuPass:
 
 def _fitted_pass(case: Case, device: FakeCuda) -> None:
     model = case.new_model(CUDA)
-    model.method.fit(model.task, _Moved(case.data()))
+    model.fit(_Moved(case.data()))
     _encode(model, case, device, "encode")
 
 

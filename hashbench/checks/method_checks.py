@@ -23,6 +23,7 @@ from hashbench.methods.contract import DeepMethod, Method, defines, options, wra
 from hashbench.methods.wrapping import base_class, classes_of, resolve
 from hashbench.networks.model import Model
 from hashbench.storage.strict_json import canonical
+from hashbench.system import seeds
 
 BITS = (12, 16, 48, 64)
 ROUNDING = 0.01  # share of bits that may differ between batch sizes: an output next to zero may round to either side
@@ -139,8 +140,10 @@ def codes_stand_alone(case: Case) -> str | None:
 
 
 def seed_decides(case: Case) -> str | None:
-    """Train again with the same seed."""
-    same = _same(case.train().state, case.trained.state)
+    """Train again with the same seed, after others have drawn from the global generators."""
+    first = case.trained.state
+    seeds.seed_globals(1, "somebody else's")
+    same = _same(case.train().state, first)
     return None if same else "two trainings with one seed differ; draw chance from task.generator(purpose)."
 
 

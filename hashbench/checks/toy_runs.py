@@ -19,13 +19,13 @@ from hashbench import recipes
 from hashbench.checks.gpu_pass import GpuPass, gpu_pass
 from hashbench.datasets.loading.loader import TrainLoader
 from hashbench.experiments.experiment import Data, Experiment
-from hashbench.experiments.models import make_method, new_model, task_of
+from hashbench.experiments.models import augments_of, make_method, new_model, task_of
 from hashbench.methods.contract import DeepMethod, Method
 from hashbench.methods.wrapping import resolve
 from hashbench.networks.backbones import backbone
 from hashbench.networks.model import Model
 from hashbench.training.loop import Reports, train
-from hashbench.training.preparation import RecipeTools
+from hashbench.training.preparation import RecipeTools, compute_prepared
 from hashbench.training.trainset import TrainSet
 
 CLASSES = 5
@@ -97,8 +97,9 @@ class Case:
     @cached_property
     def experiment(self) -> Experiment:
         """The experiment, seed 0, with the method's default fields."""
-        overrides = {"epochs": EPOCHS, "batch_size": BATCH_SIZE, "augment": "none", "backbone": "toy",
-                     "views": self.cls.paper_recipe.get("views", 1)}  # fmt: skip
+        several = issubclass(self.cls, DeepMethod) and self.cls.views > 1
+        overrides = {"epochs": EPOCHS, "batch_size": BATCH_SIZE, "backbone": "toy",
+                     "augment": "pad-crop-flip" if several else "none"}  # fmt: skip
         return Experiment(
             method=self.cls.info.name,
             method_version=self.cls.info.version,
@@ -149,7 +150,7 @@ class Case:
             batch_size=BATCH_SIZE,
             seed=0,
             device=CPU,
-            views=self.experiment.recipe.views,
+            augment=augments_of(self.cls, self.experiment.recipe) if self.inputs == "images" else "none",
             channels_last=True,
         )
         return TrainSet(loader, inputs, np.arange(NUM_TRAIN), size=0, device=CPU, features=lambda: pixels)
@@ -159,7 +160,7 @@ class Case:
         done = Trained(self.new_model(), [], [])
         model, data = done.model, self.data(classes=classes)
         if model.network is None:
-            model.method.fit(model.task, data)
+            model.fit(data)
             return done
         method = model.method
         assert isinstance(method, DeepMethod)
@@ -184,7 +185,7 @@ class Case:
         """Return what the method prepares, not from the cache."""
         method, task, data = make_method(self.experiment), task_of(self.experiment, CPU), self.data()
         assert isinstance(method, DeepMethod)
-        return method.prepare(task, data, RecipeTools(task, self.experiment.recipe, self.shape, data, bar=None))
+        return compute_prepared(method, RecipeTools(task, self.experiment.recipe, self.shape, data, bar=None))
 
 
 def toy(count: int, *, multi_label: bool, seed: int, present: int = CLASSES) -> tuple[np.ndarray, np.ndarray]:

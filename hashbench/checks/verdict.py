@@ -24,6 +24,7 @@ from hashbench.checks.method_checks import (
 from hashbench.checks.toy_runs import CPU, Case
 from hashbench.errors import HashbenchError
 from hashbench.experiments.models import task_of
+from hashbench.experiments.planning import without_views
 from hashbench.interop.targets import resolve_method
 from hashbench.methods.contract import DeepMethod, Method
 from hashbench.methods.wrapping import construct, unsupported
@@ -104,7 +105,8 @@ def _supported(cls: type[Method]) -> tuple[list[Line], list[Case]]:
     refused: dict[str, list[Case]] = {}
     for case in _cases(cls):
         try:
-            reason = unsupported(construct(cls, case.experiment.fields), task_of(case.experiment, CPU))
+            made = construct(cls, case.experiment.fields)
+            reason = without_views(cls, case.experiment) or unsupported(made, task_of(case.experiment, CPU))
         except Exception as error:
             lines.append(Line("FAILED", f"supports(task), {case}", _error_text(error, cls)))
             continue

@@ -31,16 +31,16 @@ def list_names(kind: str, data_dir: Path | None) -> None:
 
 
 def methods() -> str:
-    """Return the table of methods: version, origin, paper and fields, or why one is unavailable."""
+    """Return the table of methods: origin, version, fidelity, paper and fields, or why one is unavailable."""
     from hashbench.methods.contract import options
 
     def columns(cls: Any) -> list[Any]:
         fields = ", ".join(
             f"{name}={field.metadata.get('base', field.default)}".lower() for name, field in options(cls).items()
         )
-        return [cls.info.version, cls.info.paper, fields]
+        return [cls.info.version, cls.info.fidelity, cls.info.paper, fields]
 
-    return _table(METHODS, ["version", "paper", "fields and defaults"], columns)
+    return _table(METHODS, ["version", "fidelity", "paper", "fields and defaults"], columns)
 
 
 def datasets(data_dir: Path | None = None) -> str:

@@ -134,6 +134,11 @@ def resolve_recipe(
     if len(data.shape) == 1:  # vectors pass through to the head
         overrides |= {"backbone": "identity", "pretrained": False, "augment": "none", "size": 0}
     recipe = recipes.load(name or default_recipe(data), paper=paper, overrides=overrides, multi_label=data.multi_label)
+    if recipe.views != 1:  # a field that old specs have
+        raise HashbenchError(
+            f"recipe.views={recipe.views} is not possible: how many views of an image a method trains on is its own "
+            f"`views` to say; leave the setting out."
+        )
     return dataclasses.replace(recipe, backbone=BACKBONES.name_of(recipe.backbone))  # its present name, in every id
 
 

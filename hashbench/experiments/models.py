@@ -12,6 +12,7 @@ from hashbench.experiments.experiment import Experiment
 from hashbench.methods.contract import DeepMethod, Method, Task
 from hashbench.methods.wrapping import classes_of, construct
 from hashbench.networks.model import Model, make_backbone
+from hashbench.recipes import Recipe
 from hashbench.registry import METHODS
 
 
@@ -36,6 +37,13 @@ def task_of(experiment: Experiment, device: torch.device) -> Task:
 def make_method(experiment: Experiment) -> Method:
     """Return a fresh method with the experiment's fields; raises HashbenchError when it cannot be loaded."""
     return construct(METHODS.get(experiment.method), experiment.fields)
+
+
+def augments_of(cls: type[Method], recipe: Recipe) -> tuple[str, ...]:
+    """Return the augmentation of each view of an image that a method trains on."""
+    if not issubclass(cls, DeepMethod):
+        return ("none",)
+    return tuple(name or recipe.augment for name in cls.view_augments or ("",) * cls.views)
 
 
 def new_model(experiment: Experiment, device: torch.device, *, width: int, prepared: dict[str, Tensor]) -> Model:

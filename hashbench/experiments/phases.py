@@ -17,7 +17,7 @@ from hashbench.datasets.loading.loader import TrainLoader
 from hashbench.evaluation.centers import class_centers
 from hashbench.evaluation.encoding import count, encode_rows
 from hashbench.experiments.experiment import ENGINE, Experiment, recipe_label
-from hashbench.experiments.models import make_method, new_model, task_of
+from hashbench.experiments.models import augments_of, make_method, new_model, task_of
 from hashbench.methods.contract import DeepMethod, Method, wraps
 from hashbench.methods.wrapping import changed_fields
 from hashbench.metrics import code_statistics, evaluate_histograms, first_bits
@@ -147,6 +147,7 @@ def _provenance(experiment: Experiment, dataset: Dataset, device: torch.device, 
     base = experiment.fields["base"]["name"] if wraps(METHODS.get(experiment.method)) else None
     return {
         **provenance(experiment.method, base=base, device=device, started=started),
+        "fidelity": METHODS.get(experiment.method).info.fidelity,
         "split_sha256": experiment.data.split_sha256,
         "data_integrity": experiment.data.integrity,
         "data_official": dataset.store.official,
@@ -162,7 +163,7 @@ def _fit(
     if model.network is None:
         started = time.perf_counter()
         if data.world.is_main:
-            model.method.fit(model.task, data)
+            model.fit(data)
         if not data.world.is_single:
             model.load_state(data.world.broadcast(model.state()))
         return TrainingProgress(seconds=time.perf_counter() - started)
@@ -184,17 +185,16 @@ def _train_set(
 ) -> TrainSet:
     """Return the training set, its labels withheld from unsupervised methods."""
     recipe, index = experiment.recipe, dataset.split.train
-    supervised = METHODS.get(experiment.method).supervised
+    cls: type[Method] = METHODS.get(experiment.method)
     loader = TrainLoader(
         inputs,
-        dataset.store.labels[index] if supervised else None,
+        dataset.store.labels[index] if cls.supervised else None,
         index=index,
         batch_size=recipe.batch_size,
         seed=experiment.seed,
         device=device,
-        augment=recipe.augment if experiment.inputs == "images" else "none",
+        augment=augments_of(cls, recipe) if experiment.inputs == "images" else "none",
         size=experiment.network_size,
-        views=recipe.views,
         channels_last=True,
     )
     return TrainSet(loader, inputs, index, size=experiment.network_size, device=device, features=fixed, world=world)

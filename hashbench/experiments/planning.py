@@ -14,7 +14,7 @@ from hashbench.datasets import catalogue
 from hashbench.datasets.base import Dataset
 from hashbench.errors import HashbenchError, unknown
 from hashbench.experiments.experiment import Data, Experiment, grid, resolve_recipe
-from hashbench.experiments.models import depends_on_world, task_of
+from hashbench.experiments.models import augments_of, depends_on_world, task_of
 from hashbench.experiments.settings import parse_row, parse_value, setting_text
 from hashbench.interop.targets import resolve_method
 from hashbench.methods.contract import DeepMethod, Method, Task, defines, wraps
@@ -274,7 +274,11 @@ def _resolve(
     if issubclass(cls, DeepMethod) and not distributed.world().is_single and depends_on_world(cls, experiment, device):
         experiment = dataclasses.replace(experiment, world=distributed.world().size)
     classes = classes_of(cls, experiment.fields)
-    reason = _not_shareable(classes) or _unsupported(construct(cls, experiment.fields), task_of(experiment, device))
+    reason = (
+        _not_shareable(classes)
+        or without_views(cls, experiment)
+        or _unsupported(construct(cls, experiment.fields), task_of(experiment, device))
+    )
     if reason is not None:
         return dataclasses.replace(run, skipped=reason)
     directory = RunDirectory.at(
@@ -316,8 +320,29 @@ def _not_shareable(classes: Sequence[type[Method]]) -> str | None:
     deep = [cls for cls in classes if issubclass(cls, DeepMethod)]
     if distributed.world().is_single or all(cls.per_sample for cls in deep):
         return None
-    if any(defines(cls, "after_step") for cls in deep):
-        return "its after_step would keep only one rank's share of a batch; train it on one device."
+    if any(defines(cls, "after_step") and not _declares_samples(cls) for cls in deep):
+        return (
+            "its after_step would keep only one rank's share of a batch; declare keeps_samples, or train it on one "
+            "device."
+        )
+    return None
+
+
+def _declares_samples(cls: type[DeepMethod]) -> bool:
+    return any("keeps_samples" in vars(base) for base in cls.__mro__ if base is not DeepMethod)
+
+
+def without_views(cls: type[Method], experiment: Experiment) -> str | None:
+    """Return why a method of several views cannot have them, or None."""
+    if not issubclass(cls, DeepMethod) or cls.views == 1:
+        return None
+    if experiment.inputs != "images":
+        return (
+            f"it trains on {cls.views} views of an image, and {experiment.inputs} cannot be augmented; use images and "
+            f"a recipe that trains the backbone."
+        )
+    if {*augments_of(cls, experiment.recipe)} == {"none"}:
+        return f"its {cls.views} views of an image would be the same without augmentation; set recipe.augment."
     return None
 
 
@@ -341,9 +366,9 @@ def _learns_from(cls: type[Method], data: Data, recipe: Recipe) -> Literal["imag
     deep = issubclass(cls, DeepMethod)
     if deep and recipe.train_backbone:
         return "images"
-    if deep and (recipe.augment != "none" or recipe.views > 1):
+    if deep and recipe.augment != "none":
         raise HashbenchError(
             "A frozen backbone's features are computed once, so they cannot be augmented; "
-            "say --set recipe.augment=none --set recipe.views=1, or train the backbone."
+            "say --set recipe.augment=none, or train the backbone."
         )
     return "features" if recipe.pretrained else "pixels"

@@ -22,6 +22,7 @@ from hashbench.system import seeds
 #: Hooks that a training loop with only a loss never calls, and what a method does there.
 NOT_CALLED = {
     "prepare": "prepares on the training set",
+    "attach": "keeps something of the network",
     "head": "brings layers of its own",
     "training_step": "has a training step of its own",
     "after_step": "acts after each optimiser step",
@@ -63,8 +64,8 @@ class MethodAsLoss(nn.Module):
         reason = self.method.supports(task)
         if reason is not None:
             raise HashbenchError(f"{self.method.info.name} does not support this: {reason}")
-        with torch.random.fork_rng(devices=[]):  # the script's own random stream stays as it was
-            torch.manual_seed(seeds.derive(task.seed, "init", "method"))
+        with seeds.globals_kept():  # the script's own random streams stay as they were
+            seeds.seed_globals(task.seed, "init", "method")
             self.method.setup(task, {})
         self.method.to(task.device)
         self._check_passes(task)

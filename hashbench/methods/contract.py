@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar, datacl
 import torch
 from torch import Tensor, nn
 
+from hashbench.datasets.loading.augment import augmentation
 from hashbench.datasets.loading.batch import Batch
 from hashbench.errors import HashbenchError, unknown
 from hashbench.registry import METHODS
@@ -79,6 +80,11 @@ class Tools(Protocol):
         """Return the network's outputs (num_train, outputs), float32, on the training set in order, not augmented."""
 
 
+#: Where a method's equations come from: the paper or its authors' code; other code of theirs, or code with the step; a
+#: third party's account; abstract or digests, and partly ourselves; no paper, for a reference row; not stated.
+FIDELITIES = ("published", "sibling", "account", "reconstructed", "reference", "unstated")
+
+
 @dataclass(frozen=True)
 class MethodInfo:
     """What the registry shows of a method."""
@@ -87,6 +93,7 @@ class MethodInfo:
     paper: str  # "arXiv:1908.00347", a DOI, or empty
     version: int  # raised whenever the method's numbers may change
     former_names: tuple[str, ...] = ()  # by which it is found too
+    fidelity: str = "unstated"  # one of FIDELITIES
 
 
 class Method(nn.Module):
@@ -131,6 +138,13 @@ class DeepMethod(Method):
     #: neither head nor method hold statistics of a batch. Then several devices may share a batch without changing the
     #: numbers; else their number is part of the run's identity, for each sees only its own samples.
     per_sample: ClassVar[bool] = False
+    #: How many views of each training image a batch holds, augmented independently.
+    views: ClassVar[int] = 1
+    #: The augmentation of each view, "" for the recipe's; empty: the recipe's for all.
+    view_augments: ClassVar[tuple[str, ...]] = ()
+    #: Buffers (num_train, ...) in which a step writes the rows of its batch at `batch.index`, and no others; they are
+    #: made whole on all ranks after `after_step`. Declared as () it says that no sample is kept.
+    keeps_samples: ClassVar[tuple[str, ...]] = ()
     #: Fields that `prepare` depends on; its result is cached on these, the data, the recipe and the seed.
     prepared_by: ClassVar[tuple[str, ...]] = ()
 
@@ -145,12 +159,22 @@ class DeepMethod(Method):
         """Return the layers from the backbone's features (n, width) to the outputs; default: linear to (n, bits)."""
         return nn.Linear(width, task.bits)
 
+    def attach(self, network: nn.Module, task: Task) -> None:
+        """Take from the network, before it is trained or its saved weights are loaded, what the method needs of it.
+
+        A copy that is kept, `self.twin = copy.deepcopy(network).requires_grad_(False)`, is saved and resumed with the
+        method; the network itself, or a part of it, must not be registered.
+        """
+
     def loss(self, out: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Return the named scalar terms of the loss; they are summed, and logged one by one."""
         raise TypeError(f"{type(self).__name__} must define loss(out, batch).")
 
     def training_step(self, network: nn.Module, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
-        """Return the loss terms of one step, and the outputs that `epoch_sums` receives."""
+        """Return the loss terms of one step, and the outputs that `epoch_sums` receives.
+
+        `network(x)` is `network.outputs(network.features(x))`: head and backbone, for losses that need the features.
+        """
         out = network(batch.inputs)
         return self.loss(out, batch), out
 
@@ -178,11 +202,17 @@ class DeepMethod(Method):
         return out >= 0
 
     def parameter_groups(self, network: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-        """Return the optimiser's groups; default: the backbone at its scaled rate, all else at the recipe's."""
-        backbone = list(network.get_submodule("backbone").parameters())
+        """Return the optimiser's groups; default: the backbone at its scaled rate, all else at the recipe's.
+
+        Parameters that need no gradient are in none.
+        """
+        backbone = network.get_submodule("backbone").parameters()
         rest = [*network.get_submodule("head").parameters(), *self.parameters()]
-        scaled = recipe.learning_rate * recipe.backbone_learning_rate_scale
-        groups = [{"params": backbone, "lr": scaled}, {"params": rest, "lr": recipe.learning_rate}]
+        rates = (recipe.learning_rate * recipe.backbone_learning_rate_scale, recipe.learning_rate)
+        groups = [
+            {"params": [parameter for parameter in some if parameter.requires_grad], "lr": rate}
+            for some, rate in zip((backbone, rest), rates, strict=True)
+        ]
         return [group for group in groups if group["params"]]
 
     def fit(self, task: Task, data: TrainingData) -> None:
@@ -241,13 +271,24 @@ M = TypeVar("M", bound=type[Method])
 
 
 @dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(field, option, base_method))
-def method(name: str, *, paper: str = "", version: int = 1, former_names: Collection[str] = ()) -> Callable[[M], M]:
+def method(
+    name: str,
+    *,
+    paper: str = "",
+    version: int = 1,
+    fidelity: str = "unstated",
+    former_names: Collection[str] = (),
+) -> Callable[[M], M]:
     """Register a class as a method: annotated attributes with a default become its fields.
 
     An annotation without a default (`centers: Tensor`) declares a buffer, not a field. `version` must be raised
-    whenever the numbers of the method may change: runs of different versions are never mixed. A method that was renamed
-    is found by its `former_names`, with a warning; its runs get new ids, as these hold the name.
+    whenever the numbers of the method may change: runs of different versions are never mixed. `fidelity`, one of
+    FIDELITIES, says where its equations come from; lists and tables show it. A method that was renamed is found by its
+    `former_names`, with a warning; its runs get new ids, as these hold the name. Raises HashbenchError for another
+    fidelity, and for declarations (`views`, ...) that nothing can follow.
     """
+    if fidelity not in FIDELITIES:
+        raise unknown("fidelity", fidelity, FIDELITIES)
 
     def decorate(cls: M) -> M:
         for attribute in inspect.get_annotations(cls):
@@ -263,11 +304,39 @@ def method(name: str, *, paper: str = "", version: int = 1, former_names: Collec
                 own = hook in (*NOT_FORWARDED, "fit", "encode") or getattr(cls, hook) is not default
                 if inspect.isfunction(default) and not own:
                     setattr(cls, hook, _forwarded(hook))
-        cls.info = MethodInfo(name, paper, version, tuple(former_names))
+        _refuse_declarations(name, cls)
+        cls.info = MethodInfo(name, paper, version, tuple(former_names), fidelity)
         METHODS.register(name, cls, former_names=former_names)
         return cls
 
     return decorate
+
+
+def _refuse_declarations(name: str, cls: type[Method]) -> None:
+    """Raise HashbenchError for declarations of a class that nothing could follow."""
+    for declared in ("views", "view_augments", "keeps_samples"):
+        if declared in options(cls):
+            raise HashbenchError(
+                f"{name}: '{declared}' is a declaration, not a field; write it without annotation, or as a ClassVar."
+            )
+        if hasattr(cls, declared) and not issubclass(cls, DeepMethod):
+            raise HashbenchError(f"{name}: '{declared}' is for methods that are trained; derive from DeepMethod.")
+    if cls.paper_recipe.get("views", 1) != 1:
+        raise HashbenchError(f"{name}: the number of views is no part of a recipe; write `views = 2` into the class.")
+    if not issubclass(cls, DeepMethod):
+        return
+    for declared in ("view_augments", "keeps_samples"):
+        if not isinstance(getattr(cls, declared), tuple):
+            raise HashbenchError(f"{name}: {declared} is {getattr(cls, declared)!r}; give a tuple of names.")
+    if type(cls.views) is not int or cls.views < 1:
+        raise HashbenchError(f"{name}: views is {cls.views!r}; give a whole number from 1.")
+    if len(cls.view_augments) not in (0, cls.views):
+        raise HashbenchError(
+            f"{name}: view_augments names {len(cls.view_augments)} augmentations for {cls.views} views; name one for "
+            f"each, '' for the recipe's."
+        )
+    for augment in filter(None, cls.view_augments):
+        augmentation(augment)
 
 
 def options(cls: type[Method]) -> dict[str, dataclasses.Field[Any]]:

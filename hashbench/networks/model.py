@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from hashbench.datasets.loading.augment import resize, to_unit
 from hashbench.errors import HashbenchError
-from hashbench.methods.contract import DeepMethod, Method, Task
+from hashbench.methods.contract import DeepMethod, Method, Task, TrainingData
 from hashbench.networks.network import HashNetwork, extractor, input_shape
 from hashbench.recipes import Recipe
 from hashbench.registry import BACKBONES
@@ -59,11 +59,15 @@ class Model:
         self.network: HashNetwork | None = None
         if isinstance(method, DeepMethod):
             backbone = make_backbone(task, recipe, shape, width, pretrained=recipe.pretrained and not weights_follow)
-            torch.manual_seed(seeds.derive(task.seed, "init", "method"))
+            seeds.seed_globals(task.seed, "init", "method")
             method.setup(task, prepared)
-            torch.manual_seed(seeds.derive(task.seed, "init", "head"))
+            seeds.seed_globals(task.seed, "init", "head")
             head = method.head(int(backbone.width), task)  # type: ignore[arg-type]
             self.network = make_network(backbone, head, recipe, task.device)
+            seeds.seed_globals(task.seed, "init", "attach")
+            method.attach(self.network, task)
+            _refuse_shared_state(method, self.network)
+            _refuse_unkept_samples(method, task)
         method.to(task.device)
 
     @classmethod
@@ -71,9 +75,10 @@ class Model:
         """Return the trained model that `save` wrote; raises HashbenchError where the file does not fit the method."""
         try:
             state = torch.load(path, map_location=task.device, weights_only=True)
-            model = cls(
-                method, task, recipe, shape, width=state["width"], prepared=state["prepared"], weights_follow=True
-            )
+            with seeds.globals_kept(task.device):  # loading a model is no draw of whoever loads it
+                model = cls(
+                    method, task, recipe, shape, width=state["width"], prepared=state["prepared"], weights_follow=True
+                )
             model.load_state(state)
         except HashbenchError:
             raise
@@ -85,6 +90,15 @@ class Model:
     def input_size(self) -> int:
         """Pixels to which the loader resizes what the network sees; 0 where it sees the inputs as they are."""
         return self.recipe.size if self.task.inputs == "images" else 0
+
+    def fit(self, data: TrainingData) -> None:
+        """Have a method without network learn from `data`; what it draws from global generators follows from the seed.
+
+        The buffers that it makes are moved to the task's device. Raises TypeError for a deep method.
+        """
+        seeds.seed_globals(self.task.seed, "fit")
+        self.method.fit(self.task, data)
+        self.method.to(self.task.device)
 
     @torch.inference_mode()
     def codes(self, inputs: Tensor) -> Tensor:
@@ -168,7 +182,32 @@ def make_backbone(
     `shape` is that of the data set's inputs; `width` that of the vectors or features that the method learns from, where
     it does not learn from images.
     """
-    torch.manual_seed(seeds.derive(task.seed, purpose, "backbone"))
+    seeds.seed_globals(task.seed, purpose, "backbone")
     if task.inputs != "images":
         return BACKBONES.get("identity")((width,), False)
     return BACKBONES.get(recipe.backbone)(input_shape(shape, recipe.size), pretrained)
+
+
+def _refuse_shared_state(method: DeepMethod, network: HashNetwork) -> None:
+    """Raise HashbenchError where a method has registered the network or a part of it as its own."""
+    theirs = {id(part): name or "the network" for name, part in [*network.named_modules(), *network.named_parameters()]}
+    for name, part in [*method.named_modules(), *method.named_parameters()]:
+        if id(part) in theirs:
+            raise HashbenchError(
+                f"{method.info.name}.{name} is a part of the network ({theirs[id(part)]}), which would be trained and "
+                f"saved twice; use the network that training_step and after_step are given, or keep "
+                f"copy.deepcopy(network).requires_grad_(False)."
+            )
+
+
+def _refuse_unkept_samples(method: DeepMethod, task: Task) -> None:
+    """Raise HashbenchError where a name in `keeps_samples` is no buffer with a row for each training sample."""
+    buffers = dict(method.named_buffers())
+    for name in method.keeps_samples:
+        shape = tuple(buffers[name].shape) if name in buffers else None
+        if not shape or shape[0] != task.num_train:
+            found = "is no buffer" if shape is None else f"has shape {shape}"
+            raise HashbenchError(
+                f"{method.info.name}.keeps_samples names '{name}', which {found}; make it in setup or attach by "
+                f"register_buffer, with {task.num_train} rows (task.num_train)."
+            )

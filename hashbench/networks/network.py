@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import torch
@@ -22,8 +23,27 @@ class HashNetwork(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the outputs (n, width of the head), float32, of a batch of inputs."""
+        return self.outputs(self.features(inputs))
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """Return the backbone's features (n, width), float32, of a batch of inputs.
+
+        A method that needs both has them from one pass: `f = network.features(x)`, then `out = network.outputs(f)`.
+        """
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            return self.head(self.backbone(inputs)).float()
+            return self.backbone(inputs).float()
+
+    def outputs(self, features: Tensor) -> Tensor:
+        """Return the head's outputs (n, width of the head), float32, of features (n, width)."""
+        with torch.autocast(features.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            return self.head(features).float()
+
+    def compiled(self) -> HashNetwork:
+        """Return the same network, its weights shared, whose three passes go through torch.compile."""
+        same = copy.copy(self)
+        for name in ("forward", "features", "outputs"):
+            setattr(same, name, torch.compile(getattr(self, name)))
+        return same
 
 
 class Flatten(nn.Module):

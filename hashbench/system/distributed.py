@@ -115,12 +115,21 @@ class World:
             return rows
         counts = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
         _collective(lambda: dist.all_gather(counts, torch.tensor([len(rows)])))
-        most = max(int(count) for count in counts)
-        padded = torch.zeros(most, *rows.shape[1:], dtype=rows.dtype)
-        padded[: len(rows)] = rows
-        parts = [torch.empty_like(padded) for _ in range(self.size)]
-        _collective(lambda: dist.all_gather(parts, padded))
-        return torch.cat([part[: int(count)] for part, count in zip(parts, counts, strict=True)])
+        return _gathered(rows, [int(count) for count in counts])
+
+    def all_gather_share(self, rows: Tensor, whole: int) -> Tensor:
+        """Return the rows (whole, ...) of which `rows` are this rank's `batch_share`, on their device and in order.
+
+        Where every rank takes all of them, these are rank 0's.
+        """
+        if self.is_single:
+            return rows
+        if self.replicates(whole):
+            first = rows.clone()
+            self.broadcast_in_place([first])
+            return first
+        shares = [World(rank, self.size).share(whole) for rank in range(self.size)]
+        return _gathered(rows, [share.stop - share.start for share in shares])
 
     def broadcast(self, value: T) -> T:
         """Return rank 0's `value`, which may be anything that can be pickled, with its tensors on the CPU."""
@@ -171,6 +180,15 @@ def local_device(name: str) -> str:
             f"--nproc-per-node {found}, or --device cpu."
         )
     return f"cuda:{own}"
+
+
+def _gathered(rows: Tensor, counts: Sequence[int]) -> Tensor:
+    """Return the rows of all ranks in their order, each of which has as many as `counts` says."""
+    padded = rows.new_zeros(max(counts), *rows.shape[1:])
+    padded[: len(rows)] = rows
+    parts = [torch.empty_like(padded) for _ in counts]
+    _collective(lambda: dist.all_gather(parts, padded))
+    return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
 
 def _collective(operation: Callable[[], Any]) -> None:

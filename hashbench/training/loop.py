@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -72,9 +71,10 @@ def train(
     every batch; all take the step of the whole batch's mean.
     """
     if not world.is_single and task.device.type == "cuda":
-        nn.SyncBatchNorm.convert_sync_batchnorm(network)  # there is none for the CPU
+        for module in (network, method):  # a method may keep a twin of the network
+            nn.SyncBatchNorm.convert_sync_batchnorm(module)  # there is none for the CPU
     optimizer = _optimizer(method.parameter_groups(network, recipe), recipe)
-    stepped: nn.Module = torch.compile(network) if recipe.compile else network  # type: ignore[assignment]
+    stepped = network.compiled() if recipe.compile else network
     progress = _resume(reports, method, network, optimizer, world)
     world.broadcast_in_place([*_state(network), *_state(method)])
     warned = False
@@ -83,7 +83,7 @@ def train(
     with bar:
         for epoch in range(progress.epochs_done, recipe.epochs):
             started = time.perf_counter()
-            _seed_everything(task.seed, epoch, world)
+            seeds.seed_globals(task.seed, "epoch", epoch, rank=world.rank)  # so that no state of theirs need be saved
             losses = _Losses(epoch, bar, world)
             sums = _train_epoch(method, network, stepped, optimizer, data.batches(epoch), task, recipe, losses, world)
             world.broadcast_in_place(network.buffers())
@@ -92,9 +92,13 @@ def train(
                 if method.wants_fresh_pass(epoch):
                     network.eval()
                     sums = _Sums(world)
+                    seen = []
                     for batch in data.fresh():
                         sums.add(method.epoch_sums(network(batch.inputs), batch), batch)
+                        seen.append(batch.index)
+                    _gather_samples(method, torch.cat(seen), task.num_train, world)
                 progress.diagnostics = method.end_epoch(epoch, world.all_reduced(sums.total))
+            world.broadcast_in_place(method.buffers())  # what a rank drew, or took of its own share, is rank 0's now
             progress.epochs_done = epoch + 1
             progress.images += task.num_train
             progress.seconds += time.perf_counter() - started
@@ -129,7 +133,7 @@ def _warn(sentence: str, reports: Reports) -> None:
 def _train_epoch(
     method: DeepMethod,
     network: HashNetwork,
-    stepped: nn.Module,
+    stepped: HashNetwork,
     optimizer: torch.optim.Optimizer,
     batches: Iterator[Batch],
     task: Task,
@@ -141,8 +145,8 @@ def _train_epoch(
 
     `stepped` is the network as training steps see it, compiled where the recipe says so.
     """
-    network.train()
-    method.train()
+    for module in (network, stepped, method):
+        module.train()
     sums = _Sums(world)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for batch in batches:
@@ -162,9 +166,20 @@ def _train_epoch(
         optimizer.zero_grad(set_to_none=True)
         with torch.no_grad():
             method.after_step(network, batch)
+            _gather_samples(method, batch.index, batch.whole, world)
             sums.add(method.epoch_sums(out.detach(), batch), batch)
         losses.add(batch, terms)
     return sums
+
+
+def _gather_samples(method: DeepMethod, index: Tensor, whole: int, world: World) -> None:
+    """Give every rank the rows that the others have written, at their shares of `whole` samples, in `keeps_samples`."""
+    if world.is_single or not method.keeps_samples:
+        return
+    everywhere = world.all_gather_share(index, whole)
+    for name in method.keeps_samples:
+        buffer = method.get_buffer(name)
+        buffer[everywhere] = world.all_gather_share(buffer[index], whole)
 
 
 class _Sums:
@@ -255,14 +270,6 @@ def _optimizer(groups: list[dict[str, Any]], recipe: Recipe) -> torch.optim.Opti
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
     return optimizer
-
-
-def _seed_everything(seed: int, epoch: int, world: World) -> None:
-    """Seed the global generators (of dropout and of plug-ins), so that their states need not be saved."""
-    own = [] if world.is_main else [world.rank]  # each rank drops out units of its own
-    torch.manual_seed(seeds.derive(seed, "epoch", epoch, *own))
-    random.seed(seeds.derive(seed, "epoch", epoch, "python", *own))
-    np.random.seed(seeds.derive(seed, "epoch", epoch, "numpy", *own) % 2**32)
 
 
 def _state(module: nn.Module) -> list[Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -14,6 +13,7 @@ from hashbench.datasets.base import Dataset
 from hashbench.evaluation.encoding import count
 from hashbench.metrics import evaluate_histograms
 from hashbench.networks.model import Model
+from hashbench.system import seeds
 from hashbench.system.distributed import SINGLE
 from hashbench.training.loop import Monitor
 
@@ -44,13 +44,9 @@ def monitor_every(
 def _undisturbed(modules: list[nn.Module], device: torch.device) -> Iterator[None]:
     """Restore what the evaluation may change: the modes of modules, and the states of the global generators."""
     training = {module: module.training for owner in modules for module in owner.modules()}
-    python, numpy = random.getstate(), np.random.get_state()
-    devices = [device] if device.type == "cuda" else []
     try:
-        with torch.random.fork_rng(devices), torch.no_grad():
+        with seeds.globals_kept(device), torch.no_grad():
             yield
     finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
         for module, mode in training.items():
             module.training = mode

@@ -50,7 +50,7 @@ class RecipeTools:
         """Return the recipe's network with a linear head of `outputs`, trained with `loss` on the training set."""
         task, recipe, data = self.task, self._recipe, self.data
         backbone = make_backbone(task, recipe, self._shape, data.width, pretrained=recipe.pretrained, purpose="prepare")
-        torch.manual_seed(seeds.derive(task.seed, "prepare", "head"))
+        seeds.seed_globals(task.seed, "prepare", "head")
         head = nn.Linear(int(backbone.width), outputs)  # type: ignore[arg-type]
         network = make_network(backbone, head, recipe, task.device)
         train(_LossOnly(loss), network, task=task, recipe=recipe, data=data, reports=Reports(bar=self._bar))
@@ -75,6 +75,12 @@ class _LossOnly(DeepMethod):
 
     def loss(self, out: Tensor, batch: Batch) -> dict[str, Tensor]:
         return self._loss(out, batch)
+
+
+def compute_prepared(method: DeepMethod, tools: RecipeTools) -> dict[str, Tensor]:
+    """Return what `method` prepares, computed now; what it draws from global generators follows from the seed."""
+    seeds.seed_globals(tools.task.seed, "prepare")
+    return method.prepare(tools.task, tools.data, tools)
 
 
 def prepare(method: Method, tools: RecipeTools, identity: Mapping[str, Any]) -> Prepared:
@@ -127,7 +133,7 @@ def _cached(path: Path, task: Task) -> Prepared | None:
 
 def _prepared(path: Path | None, method: DeepMethod, tools: RecipeTools) -> Prepared:
     started = time.perf_counter()
-    tensors = method.prepare(tools.task, tools.data, tools)
+    tensors = compute_prepared(method, tools)
     seconds = time.perf_counter() - started
     if path is not None:
         save({"tensors": tensors, "seconds": seconds}, path)

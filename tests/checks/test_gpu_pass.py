@@ -69,7 +69,7 @@ class Fitted(Method):
     def fit(self, task, data):
         features = data.features()
         planes = torch.randn(features.shape[1], task.bits, generator=task.generator("planes"))
-        self.register_buffer("planes", planes.to(task.device))
+        self.register_buffer("planes", planes)  # the runner moves it
         self.register_buffer("median", torch.from_numpy(np.median(features.cpu().numpy(), axis=0)).to(task.device))
 
     def encode(self, inputs):
@@ -111,13 +111,13 @@ class TermOnTheHost(Sound):
         return {**super().loss(out, batch), "not due": torch.zeros(())}
 
 
-class PlanesOnTheHost(Fitted):
+class PlanesInAttribute(Fitted):
     def fit(self, task, data):
         super().fit(task, data)
-        self.register_buffer("planes", torch.ones(192, task.bits))
+        self.weights = torch.ones(192, task.bits)
 
     def encode(self, inputs):
-        return inputs @ self.planes >= 0  # here
+        return inputs @ self.weights >= 0  # here
 
 
 class MixesInPrepare(Sound):
@@ -186,7 +186,7 @@ FAULTS = {
     TargetsInAttribute: (LIES, "mm is given tensors on cpu and cuda:0; keep what training needs in buffers"),
     DrawsOnTheWrongDevice: (LIES, "randn is given a generator of the cpu for a tensor on cuda"),
     TermOnTheHost: (LIES, "the loss term 'not due' lies on the cpu"),
-    PlanesOnTheHost: (LIES, "mm is given tensors on cpu and cuda:0"),
+    PlanesInAttribute: (LIES, "mm is given tensors on cpu and cuda:0"),
     MixesInPrepare: (LIES, "add is given tensors on cpu and cuda:0"),
     MixesInEndEpoch: (LIES, "dot is given tensors on cpu and cuda:0"),
     NumpyInEncode: (LIES, "a tensor on cuda:0 cannot become an array of numpy"),

@@ -223,7 +223,10 @@ def _overriding(hook):
     return type("More", (Counts,), {hook: lambda self, *arguments: None})
 
 
-@pytest.mark.parametrize("hook", ["prepare", "head", "training_step", "after_step", "codes", "parameter_groups"])
+HOOKS = ["prepare", "head", "attach", "training_step", "after_step", "codes", "parameter_groups"]
+
+
+@pytest.mark.parametrize("hook", HOOKS)
 def test_methods_that_are_more_than_a_loss_refuse(fresh_methods, hook):
     hashbench.method("more")(_overriding(hook))
     with pytest.raises(HashbenchError, match=rf"more is more than a loss: it .* \({hook}\)"):

@@ -7,12 +7,14 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 
 torch.set_num_threads(1)
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import contract_methods  # noqa: E402
 import toy_dataset  # noqa: E402, F401
 
 import hashbench  # noqa: E402
@@ -27,6 +29,7 @@ RUNS = {
     "frozen": ("--method", "shc,itq,classifier", *FROZEN),
     "sums": ("--method", "crh", "--backbone", "toy-backbone", "--set", "crh.code_source=fresh"),
     "batch-norm": ("--method", "csq", "--backbone", "resnet-small"),
+    "memory": ("--method", "memory,own-batch-norm", "--backbone", "toy-backbone"),
     "pairs": ("--method", "pairs", "--backbone", "toy-backbone"),
 }
 COMMON = ("--dataset", "toy", "--bits", "16", "--epochs", "3", "--set", "recipe.batch_size=19", "--quiet")
@@ -39,6 +42,50 @@ class Pairs(hashbench.DeepMethod):
     def loss(self, out, batch):
         alike = batch.labels @ batch.labels.T
         return {"pairs": ((out @ out.T / 16 - alike) ** 2).mean()}
+
+
+class Leaving:
+    """Leaves what each rank encodes with in the folder that the script was given."""
+
+    folder: ClassVar[Path | None] = None
+
+    def codes(self, out):
+        if self.folder is not None:
+            torch.save(self.state_dict(), self.folder / f"{self.info.name}-{distributed.world().rank}.pt")
+        return super().codes(out)
+
+
+@hashbench.method("memory")
+class Memory(Leaving, contract_methods.Memory):
+    """A memory of all training images."""
+
+
+@hashbench.method("own-batch-norm")
+class OwnBatchNorm(Leaving, contract_methods.Memory):
+    """A memory written in a fresh pass too, statistics that each rank takes of its own share, and draws of its own."""
+
+    per_sample = False
+
+    def setup(self, task, prepared):
+        super().setup(task, prepared)
+        self.norm = torch.nn.BatchNorm1d(task.bits)
+        self.register_buffer("drawn", torch.zeros(()))
+
+    def training_step(self, network, batch):
+        terms, out = super().training_step(network, batch)
+        return {**terms, "norm": self.norm(out).abs().mean()}, out
+
+    def wants_fresh_pass(self, epoch):
+        return True
+
+    def epoch_sums(self, out, batch):
+        if batch.whole == len(self.steps):  # no training step sees all
+            self.steps[batch.index] = 1000 + batch.index
+        return {}
+
+    def end_epoch(self, epoch, sums):
+        self.drawn += torch.rand(())
+        return {}
 
 
 @hashbench.method("mortal")
@@ -75,6 +122,10 @@ def exchanges(folder: Path) -> None:
             for name, value in world.all_reduced({"a": torch.tensor([0.1, 0.2], dtype=torch.float64)}).items()
         },
         "gradients": [None if p.grad is None else p.grad.tolist() for p in parameters],
+        "shares": [
+            world.all_gather_share(rows[slice(*world.batch_share(0, len(rows)))], len(rows)).tolist()
+            for rows in (torch.arange(5), torch.arange(10).view(5, 2) % 2 == 0, torch.arange(3) + world.rank)
+        ],
         "first": world.broadcast({"rank": world.rank}),
         "equal": state.tolist(),
     }
@@ -87,5 +138,6 @@ if __name__ == "__main__":
         main(["run", "--method", "mortal", "--backbone", "toy-backbone", *COMMON, "--runs-dir", str(folder)])
     else:
         exchanges(folder)
+        Leaving.folder = folder
         for name in RUNS:
             main(command(name, folder), standalone_mode=False)

@@ -41,6 +41,7 @@ def both(tmp_path_factory) -> tuple[dict[str, Any], dict[str, Any]]:
             ended = torchrun("runs", folder, cache)
             assert ended.returncode == 0, ended.stderr
             exchanges = [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
+            left = {path.stem: torch.load(path, weights_only=True) for path in folder.glob("*.pt")}
         else:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv("HASHBENCH_CACHE", str(cache))
@@ -51,12 +52,13 @@ def both(tmp_path_factory) -> tuple[dict[str, Any], dict[str, Any]]:
         features = [np.load(file) for file in cache.rglob("features/*.npy")]
         assert len(features) == 1
         found[-1]["features"] = features[0]
-    found[0]["exchanges"] = exchanges
+    found[0] |= {"exchanges": exchanges, "left": left}
     return found[0], found[1]
 
 
-SHARED = ["trained/crh", "trained/csq", "trained/dpn", "sums/crh", "frozen/shc", "frozen/itq", "frozen/classifier"]
-SPLIT = ["batch-norm/csq", "pairs/pairs"]
+SHARED = ["trained/crh", "trained/csq", "trained/dpn", "sums/crh", "frozen/shc", "frozen/itq", "frozen/classifier",
+          "memory/memory"]  # fmt: skip
+SPLIT = ["batch-norm/csq", "pairs/pairs", "memory/own-batch-norm"]
 
 
 @pytest.mark.parametrize("name", SHARED)
@@ -75,6 +77,23 @@ def test_two_processes_train_what_one_trains(both, name: str) -> None:
     assert (np.unpackbits(codes ^ expected_codes)).mean() < 0.01
     assert two.read_result().provenance["processes"] == 2
     assert one.read_result().provenance["processes"] == 1
+
+
+@pytest.mark.parametrize("name", ["memory", "own-batch-norm"])
+def test_a_memory_is_whole_and_the_same_on_all_ranks(both, name: str) -> None:
+    """So is every buffer of a method, also what a rank drew or took of its own share."""
+    first, second = (both[0]["left"][f"{name}-{rank}"] for rank in range(2))
+    stored = torch.load(both[0][f"memory/{name}"].model, weights_only=True)["method"]
+    for key, value in first.items():
+        assert torch.equal(value, second[key]), key
+        assert torch.equal(value, stored[key]), key
+    labels = datasets.load("toy")
+    assert torch.equal(first["labels"], torch.from_numpy(labels.store.labels[labels.split.train]) > 0)
+    steps = first["steps"].tolist()
+    if name == "own-batch-norm":
+        assert steps == list(range(1000, 1060))  # by the fresh pass after the last epoch
+    else:
+        assert [steps.count(step) for step in range(8, 12)] == [19, 19, 19, 3]
 
 
 @pytest.mark.parametrize("name", ["trained/crh", "sums/crh"])
@@ -119,6 +138,7 @@ def test_exchanges(both) -> None:
         "empty": [[1.0, 1.0]] * 3,
         "summed": {"a": [0.2, 0.4]},
         "gradients": [[3.0, 6.0], [5.0], None],
+        "shares": [[0, 1, 2, 3, 4], [[True, False]] * 5, [0, 1, 2]],  # the last are too few for two
         "first": {"rank": 0},
         "equal": [0],
     }
@@ -185,6 +205,9 @@ def test_a_method_that_keeps_what_it_saw_is_left_to_one_device(tmp_path, monkeyp
         def after_step(self, network, batch): ...
 
     monkeypatch.setattr("hashbench.system.distributed.world", lambda: World(0, 2))
+    hashbench.method("keeps-none")(type("KeepsNone", (Keeper,), {"keeps_samples": ()}))
     settings = planning.Settings(runs_dir=tmp_path, device="cpu")
-    cell, _ = planning.plan(["keeper", "pairs"], ["toy"], [16], settings=settings).runs
-    assert "train it on one device" in str(cell.skipped)
+    methods = ["keeper", "keeps-none", "memory", "pairs"]
+    cell, *others = planning.plan(methods, ["toy"], [16], settings=settings).runs
+    assert "declare keeps_samples, or train it on one device" in str(cell.skipped)
+    assert [other.skipped for other in others] == [None] * 3

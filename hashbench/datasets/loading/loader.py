@@ -7,7 +7,7 @@ every device and for every method, and no step waits for the host.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -32,28 +32,29 @@ class TrainLoader:
         batch_size: int,
         seed: int,
         device: torch.device | str,
-        augment: str = "none",
+        augment: str | Sequence[str] = "none",
         size: int = 0,
-        views: int = 1,
         channels_last: bool = False,
     ):
         """Serve inputs (N, C, H, W) uint8 or (N, width) float32, or those at `index` (n,), with labels (n, C).
 
-        The inputs may be a memory map larger than memory: then they stay there, and each batch is read ahead. `size` is
-        the side in pixels of the square views, 0 for the images' own; each batch holds `views` independently augmented
-        views. Raises HashbenchError for an unknown augmentation, for one given to vectors, and for a batch size, a
-        number of views or a training set below one.
+        The inputs may be a memory map larger than memory: then they stay there, and each batch is read ahead. `augment`
+        names the augmentation of the one view that a batch holds, or of each of several, drawn independently; `size` is
+        the side in pixels of the square views, 0 for the images' own. Raises HashbenchError for an unknown
+        augmentation, for one given to vectors, and for a batch size, a number of views or a training set below one.
         """
         count = len(inputs) if index is None else len(index)
-        for what, value in (("batch size", batch_size), ("number of views", views), ("training set", count)):
+        augments = (augment,) if isinstance(augment, str) else tuple(augment)
+        for what, value in (("batch size", batch_size), ("number of views", len(augments)), ("training set", count)):
             if value < 1:
                 raise HashbenchError(f"A {what} of {value} cannot be trained on; it must be at least 1.")
-        self._augmentation = augmentation(augment)
+        self._augmentations = [augmentation(name) for name in augments]
         self._is_images = inputs.ndim == 4
-        if augment != "none" and not self._is_images:
-            raise HashbenchError(
-                f"The augmentation '{augment}' is for images, but these inputs are vectors; use 'none'."
-            )
+        for name in augments:
+            if name != "none" and not self._is_images:
+                raise HashbenchError(
+                    f"The augmentation '{name}' is for images, but these inputs are vectors; use 'none'."
+                )
         self._device = torch.device(device)
         self.tier = choose_tier(count * row_bytes(inputs), self._device)
         self._inputs: np.ndarray | Tensor = inputs
@@ -63,7 +64,7 @@ class TrainLoader:
         self.labels = None if labels is None else to_device(torch.as_tensor(labels), device).float()  # (n, C)
         self._count, self._shape = count, tuple(inputs.shape[1:])
         self._bounds = _batch_bounds(count, batch_size)
-        self._seed, self._size, self._views, self._channels_last = seed, size, views, channels_last
+        self._seed, self._size, self._channels_last = seed, size, channels_last
 
     @property
     def steps_per_epoch(self) -> int:
@@ -79,13 +80,13 @@ class TrainLoader:
         """
         order = torch.randperm(self._count, generator=generator(self._seed, "order", epoch))
         on_device = to_device(order, self._device)
-        drawn = [self._draw(epoch, view) for view in range(self._views)]
+        drawn = [self._draw(epoch, view) for view in range(len(self._augmentations))]
         bounds = [cut(*whole) for whole in self._bounds]
         batches = zip(self._bounds, bounds, self._gathered(order, on_device, bounds), strict=True)
         for number, ((first, last), (start, stop), chosen) in enumerate(batches):
             index = on_device[start:stop]
             yield Batch(
-                views=tuple(self._view(chosen, parameters, slice(start, stop)) for parameters in drawn),
+                views=tuple(self._view(chosen, view, some, slice(start, stop)) for view, some in enumerate(drawn)),
                 labels=None if self.labels is None else self.labels.index_select(0, index),
                 index=index,
                 epoch=epoch,
@@ -106,13 +107,14 @@ class TrainLoader:
             return None
         height, width = self._shape[-2:]
         stream = generator(self._seed, "augment", epoch, view)
-        drawn = self._augmentation.draw(stream, self._count, height=height, width=width)
+        drawn = self._augmentations[view].draw(stream, self._count, height=height, width=width)
         return drawn.to(self._device)
 
-    def _view(self, chosen: Tensor, drawn: Parameters | None, place: slice) -> Tensor:
+    def _view(self, chosen: Tensor, view: int, drawn: Parameters | None, place: slice) -> Tensor:
         if drawn is None:
             return chosen
-        return _laid_out(self._augmentation.apply(chosen, drawn[place], size=self._size), self._channels_last)
+        augmented = self._augmentations[view].apply(chosen, drawn[place], size=self._size)
+        return _laid_out(augmented, self._channels_last)
 
 
 def steps_per_epoch(num_train: int, batch_size: int) -> int:

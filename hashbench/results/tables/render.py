@@ -171,6 +171,8 @@ def _html(comparison: Comparison, columns: _Columns) -> str:
 def _csv(comparison: Comparison, columns: _Columns) -> str:
     """Return a line for each cell, with everything that is known of it, whichever columns are chosen."""
     lines = [_line(table, row, i) for table in comparison.tables for row in table.rows for i in range(len(table.bits))]
+    if not any(line["fidelity"] for line in lines):  # results from before it was stated
+        lines = [{key: value for key, value in line.items() if key != "fidelity"} for line in lines]
     text = io.StringIO()
     writer = csv.DictWriter(text, dict.fromkeys(key for line in lines for key in line), lineterminator="\n")
     writer.writeheader()
@@ -289,6 +291,7 @@ def _line(table: Table, row: Row, place: int) -> dict[str, Any]:
         "test": table.test if cell.p is not None else None,
         "p_holm": cell.p,
         "source": row.source,
+        "fidelity": row.fidelity,
         "note": next((sentence for mark, sentence in table.notes if mark and mark == row.mark), ""),
         "train_s": row.cost.train_s,
         "prepare_s": row.cost.prepare_s,

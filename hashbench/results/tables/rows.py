@@ -41,14 +41,16 @@ def table_of(
         inputs = results[0].coords["inputs"]
         mark = "" if inputs == block.inputs else marks.setdefault(inputs, footnote_mark(len(marks)))
         cells = tuple(map(_cell, evidence[label]))
-        cost = _cost([run for runs in chosen for run in runs])
-        rows.append(Row(label, mark, cells, method=results[0].coords["method"], cost=cost))
+        runs = [run for some in chosen for run in some]
+        method = results[0].coords["method"]
+        rows.append(Row(label, mark, cells, method=method, cost=_cost(runs), fidelity=_fidelity(runs)))
     rows = _with_best(rows)
     usual = _INPUTS.get(block.inputs, block.inputs)
     notes = [
         (mark, f"learned from {_INPUTS.get(inputs, inputs)}, the others from {usual}.")
         for inputs, mark in marks.items()
     ]
+    notes += _fidelity_notes(rows)
     baseline, test = None, ""
     if against is not None:
         rows, new_notes, baseline, test = with_differences(against, rows, evidence)
@@ -117,6 +119,29 @@ def _cost(runs: Sequence[Result]) -> Cost:
         images_per_s=mean(lambda run: run.images_per_s),
         peak_memory_mb=mean(lambda run: run.peak_memory_mb),
     )
+
+
+def _fidelity(runs: Sequence[Result]) -> str:
+    """Return what the newest of a row's runs states of its method's equations; "" where none states anything."""
+    stating = [run for run in runs if run.provenance.get("fidelity")]
+    newest = max(stating, key=lambda run: str(run.provenance.get("started")), default=None)
+    return "" if newest is None else str(newest.provenance["fidelity"])
+
+
+def _fidelity_notes(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """Return the footnote about the rows' fidelity; none where no row states any, or every one that it is unstated."""
+    stated: dict[str, set[str]] = {}  # method -> of its rows
+    for row in rows:
+        stated.setdefault(row.method, set()).add(row.fidelity)
+    named: dict[str, dict[str, None]] = {}  # fidelity -> methods, rows where those of a method differ
+    for row in rows:
+        name = row.method if len(stated[row.method]) == 1 else row.label
+        if row.fidelity:
+            named.setdefault(row.fidelity, {})[name] = None
+    if {*named} <= {"unstated"}:
+        return []
+    told = ", ".join(f"{fidelity} ({', '.join(named[fidelity])})" for fidelity in sorted(named))
+    return [("", f"Fidelity: {told}.")]
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

@@ -57,7 +57,7 @@ def test_one_seed_means_the_same_order_whatever_else_is_set():
     assert expected.tolist() != sorted(expected.tolist())
     for other in ({"augment": name} for name in AUGMENTATIONS):
         assert torch.equal(order(make(**other)), expected)
-    for other in ({"batch_size": 50}, {"views": 2}, {"size": 8}, {"labels": None}):
+    for other in ({"batch_size": 50}, {"augment": ["none", "flip"]}, {"size": 8}, {"labels": None}):
         assert torch.equal(order(make(**other)), expected)
     assert torch.equal(order(make(IMAGES[:, 0, 0].astype(np.float32))), expected)
 
@@ -77,7 +77,7 @@ def test_the_same_seed_gives_the_same_views_and_batch_size_does_not_change_them(
 
 
 def test_each_view_and_each_epoch_is_augmented_on_its_own():
-    loader = make(augment="pad-crop-flip", views=2, batch_size=50)
+    loader = make(augment=["pad-crop-flip"] * 2, batch_size=50)
     (batch,) = loader.epoch(0)
     assert len(batch.views) == 2
     assert not torch.equal(batch.views[0], batch.views[1])
@@ -92,6 +92,15 @@ def test_each_view_and_each_epoch_is_augmented_on_its_own():
     assert torch.equal(batch.views[0], expected)
 
 
+def test_each_view_may_have_an_augmentation_of_its_own():
+    names = ("none", "resized-crop-flip-jitter", "pad-crop")
+    (batch,) = make(augment=names, batch_size=50).epoch(1)
+    images = torch.from_numpy(IMAGES)[batch.index]
+    for at, (name, view) in enumerate(zip(names, batch.views, strict=True)):
+        drawn = augmentation(name).draw(generator(0, "augment", 1, at), 50, height=16, width=16)
+        assert torch.equal(view, augmentation(name).apply(images, drawn))
+
+
 def test_views_have_the_size_and_the_memory_layout_asked_for():
     for augment in AUGMENTATIONS:
         for channels_last in (False, True):
@@ -104,7 +113,7 @@ def test_views_have_the_size_and_the_memory_layout_asked_for():
 
 def test_vectors_and_unlabelled_sets_take_the_same_path():
     vectors = np.random.default_rng(0).normal(size=(20, 7)).astype(np.float32)
-    loader = make(vectors, None, views=2)
+    loader = make(vectors, None, augment=["none"] * 2)
     assert loader.labels is None
     for batch in loader.epoch(0):
         assert batch.labels is None
@@ -127,7 +136,7 @@ def test_the_training_set_may_be_a_read_only_memory_map(tmp_path):
     ("wrong", "reason"),
     [
         ({"batch_size": 0}, "batch size of 0"),
-        ({"views": 0}, "number of views of 0"),
+        ({"augment": []}, "number of views of 0"),
         ({"inputs": IMAGES[:0], "labels": LABELS[:0]}, "training set of 0"),
         ({"augment": "pad-corp"}, "Did you mean 'pad-crop'?"),
     ],
@@ -178,7 +187,7 @@ def test_inference_leaves_vectors_alone_and_lays_images_out_as_asked():
 @pytest.mark.gpu
 @pytest.mark.parametrize("augment", AUGMENTATIONS)
 def test_the_gpu_sees_the_same_batches(augment):
-    settings = {"augment": augment, "size": 24, "views": 2}
+    settings = {"augment": [augment] * 2, "size": 24}
     for here, there in zip(make(**settings).epoch(1), make(device="cuda", **settings).epoch(1), strict=True):
         assert there.inputs.is_cuda
         assert torch.equal(here.index, there.index.cpu())

@@ -60,7 +60,7 @@ def assert_same(ours, theirs):
 def test_both_tiers_give_the_same_images_bit_for_bit(augment, device, made, tmp_path):
     np.save(tmp_path / "images.npy", IMAGES)
     mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
-    settings = {"augment": augment, "views": 2, "size": 24, "channels_last": True, "device": device}
+    settings = {"augment": [augment] * 2, "size": 24, "channels_last": True, "device": device}
     loaders = [made("resident", **settings), made("streamed", mapped, **settings)]
     assert [loader.tier for loader in loaders] == ["resident", "streamed"]
     for epoch in (0, 4):  # 4: as after a checkpoint, without the epochs before it

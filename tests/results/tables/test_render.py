@@ -244,3 +244,38 @@ def test_tables_of_one_seed_do_not_count(make):
 def test_an_unknown_format_is_refused(comparison):
     with pytest.raises(HashbenchError, match=r"Unknown format 'latx'\. Did you mean 'latex'\?"):
         comparison.render("latx")
+
+
+FORMS = ("text", "markdown", "latex", "html", "csv")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_fidelity_that_results_state_is_shown(make, form):
+    stated = {"crh": "account", "csq": "published", "dpn": "published", "own": "unstated", "old": None}
+    results = [
+        make(method=method, bits=bits, provenance={} if fidelity is None else {"fidelity": fidelity})
+        for method, fidelity in stated.items()
+        for bits in (16, 32)
+    ]
+    rendered = Comparison.of(results).render(form)
+    if form == "csv":
+        rows = {row["method"]: row["fidelity"] for row in csv.DictReader(io.StringIO(rendered))}
+        assert rows == {method: fidelity or "" for method, fidelity in stated.items()}
+    else:
+        assert "Fidelity: account (crh), published (csq, dpn), unstated (own)." in rendered
+
+
+def test_rows_of_one_method_that_state_different_fidelities_are_named(make):
+    results = [
+        make(method_version=1, provenance={"fidelity": "reconstructed"}),
+        make(method_version=2, seed=0, provenance={"fidelity": "reconstructed"}),
+        make(method_version=2, seed=1, provenance={"fidelity": "published", "started": "2026-01-02T00:00:00+00:00"}),
+    ]
+    assert "Fidelity: published (crh v2), reconstructed (crh v1)." in Comparison.of(results).render()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_tables_are_as_before_where_no_fidelity_is_stated(make, form):
+    for provenance in ({}, {"fidelity": "unstated"}):
+        rendered = Comparison.of([make(method=method, provenance=provenance) for method in ("crh", "csq")]).render(form)
+        assert ("fidelity" in rendered.lower()) == (form == "csv" and provenance != {})
