@@ -14,7 +14,8 @@ from hashbench.results.tables.published import PublishedNumber, known_for, publi
 from hashbench.results.tables.scores import Score, ScoresByRun
 from hashbench.results.tables.table import Cell, Cost, Row, Table, footnote_mark, rounded
 
-_INPUTS = {"images": "images", "features": "fixed features", "pixels": "raw pixels", "vectors": "vectors"}
+_INPUTS = {"images": "images", "features": "fixed features", "pixels": "raw pixels", "vectors": "vectors",
+           "text": "term vectors"}  # fmt: skip
 
 
 def table_of(
