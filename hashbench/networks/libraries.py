@@ -163,12 +163,13 @@ def search(pattern: str) -> list[str]:
 
     Raises HashbenchError where it names one that is not.
     """
+    asked = pattern.strip("*")
     found = []
     for library in LIBRARIES:
         try:
             names = torchvision_names() if library == "torchvision" else _timm_names()
         except HashbenchError:
-            if pattern.startswith(f"{library}:"):
+            if asked.startswith(f"{library}:"):
                 raise
             continue
         found += [full for full in (f"{library}:{name}" for name in names) if fnmatchcase(full, pattern)]
