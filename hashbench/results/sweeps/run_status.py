@@ -1,4 +1,4 @@
-"""Where a run stands, read from its directory: finished, stale, failed, running, interrupted, or not begun."""
+"""The status of a run, read from its directory: finished, stale, failed, running, interrupted, or to do."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SOURCES = {"source_sha256": "method", "backbone_sha256": "backbone"}  # of the p
 
 @dataclass(frozen=True)
 class RunStatus:
-    """A state, and what a reader should know about it: the reason of a failure, the owner of a running cell."""
+    """A state, and what a reader should know about it: the reason of a failure, the owner of a running one."""
 
     state: State
     note: str = ""
@@ -26,7 +26,7 @@ class RunStatus:
 
 @dataclass(frozen=True)
 class RunSnapshot:
-    """What a run directory holds by now, told apart from what it held before; None where there is nothing."""
+    """What a run directory holds by now, distinguished from what it held before; None where there is nothing."""
 
     result: tuple[int, int] | None = None
     failure: tuple[int, int] | None = None
@@ -41,7 +41,7 @@ def snapshot(directory: RunDirectory) -> RunSnapshot:
 
 
 def run_status(directory: RunDirectory, sources: Mapping[str, str | None] | None = None) -> RunStatus:
-    """Return where a run stands; it is stale when one of its `sources` (keys of SOURCES to sha256) was another."""
+    """Return the status of a run; it is stale when one of its `sources` (keys of SOURCES to sha256) was another."""
     owner = owner_of(directory.path)
     if owner is not None:
         return RunStatus("running", f"by {owner} since {owner.started}")
@@ -58,7 +58,7 @@ def is_stale(directory: RunDirectory, sources: Mapping[str, str | None]) -> bool
 
 
 def _finished(directory: RunDirectory, sources: Mapping[str, str | None]) -> RunStatus:
-    """Return whether a finished run is stale; one whose result cannot be read is not, but a reader hears why."""
+    """Return whether a finished run is stale; one whose result cannot be read is not, with the reason as its note."""
     known = {key: sha256 for key, sha256 in sources.items() if sha256 is not None}
     if not known:
         return RunStatus("finished")
@@ -80,7 +80,7 @@ def _reason(directory: RunDirectory) -> str:
 
 
 def _version(path: Path) -> tuple[int, int] | None:
-    """Return what tells a file from the one that replaces it: every writing makes a new file."""
+    """Return what distinguishes a file from the one that replaces it: every writing makes a new file."""
     try:
         status = path.stat()
     except OSError:
