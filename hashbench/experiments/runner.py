@@ -168,6 +168,8 @@ def load(run: str | Path, *, method: str | None = None, backbone: str | None = N
 
 def _require_backbone(run: str | Path, experiment: Experiment, given: str | None) -> None:
     """Raise HashbenchError where the run's backbone is not there, or its file is another than it was."""
+    if experiment.inputs == "pixels":
+        return  # it has none
     name = experiment.recipe.backbone
     found = name if given is None else resolve_backbone(given)
     if found != name or name not in BACKBONES:

@@ -130,7 +130,9 @@ def _width_on_meta(factory: BackboneFactory, shape: tuple[int, ...]) -> int:
     try:
         with torch.device("meta"):
             module = factory(shape, False)
-    except NotImplementedError:  # its plan of layers is computed with tensors
+    except HashbenchError:
+        raise
+    except Exception:  # its plan of layers is computed with tensors, say
         module = factory(shape, False).to("meta")
     width = int(module.width)  # type: ignore[arg-type]
     given = tuple(module.eval()(torch.empty(2, *shape, device="meta")).shape)
