@@ -1,4 +1,4 @@
-"""`evaluate`: codes and labels from anywhere to the values of named measures, in one call."""
+"""`evaluate`: from codes and labels in any form to the values of named measures, in one call."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hashbench.metrics.arrays import Codes, Encoding, LabelKind, Labels, one_cla
 from hashbench.metrics.compatibility import MODES, Mode
 from hashbench.metrics.hamming import NO_PAIRS, Backend, histograms
 from hashbench.metrics.histograms import Histograms
-from hashbench.metrics.large.rows import Rows
+from hashbench.metrics.large.rows import ConvertedRows
 from hashbench.metrics.large.shard_counts import ShardCounts, fingerprint, merged
 from hashbench.metrics.large.shards import Shard, histograms_by_workers
 from hashbench.metrics.measures import Measure, evaluate_histograms, parse
@@ -23,11 +23,11 @@ from hashbench.metrics.ranking import Ties
 
 @dataclass(frozen=True, eq=False)
 class Scores(Mapping[str, float]):
-    """Means over the queries by the measures' names (NaN for a mode that keeps none), and what was asked for beside.
+    """Means over the queries by the measures' names (NaN for a mode that keeps none), and what else was requested.
 
     per_query (Q,) float64 by name; bounds: smallest and largest mean that any order of tied items gives; curves: x
-    (recall), y (precision) and `at` (radius or rank); counts of queries and items; notes on what the arrays were taken
-    for.
+    (recall), y (precision) and `at` (radius or rank); counts of queries and items; notes on how the arrays were
+    interpreted.
     """
 
     means: dict[str, float]
@@ -79,9 +79,9 @@ def evaluate(
     a tile at a time. Instead of labels, `relevance` says what is relevant: a sparse matrix (Q, N) of scipy, a nonzero
     value being the gain of the pair, 1 or more. `exclude`, such a matrix too, leaves its nonzero pairs out of the
     rankings altogether, relevant or not, and `never_itself` the pairs (i, i) where the queries are the database.
-    `encoding`, `bits` and `labels` settle what cannot be recognised. `mode` computes every mAP as one
-    published code base does (docs/metrics.md). `per_query` and `bounds` ask for values per query and for tie bounds.
-    `workers` processes of `threads` each share the database (None: all cores), `progress` hears of items counted.
+    `encoding`, `bits` and `labels` settle what cannot be recognised. `mode` computes every mAP as one published code
+    base does (docs/metrics.md). `per_query` and `bounds` add values per query and tie bounds. `workers` processes of
+    `threads` each share the database (None: all cores), `progress` is called with items counted.
     Raises ValueError for what is ambiguous or does not fit together.
     """
     chosen = [_in_mode(each, mode) for each in measures]
@@ -122,7 +122,7 @@ def count_shard(
     threads: int | None = None,
     progress: Callable[[int], object] = lambda items: None,
 ) -> tuple[ShardCounts, tuple[str, ...]]:
-    """Count one shard of a database, for `evaluate_parts` to bring together; returns it and notes on the arrays.
+    """Count one shard of a database, for `evaluate_shards` to bring together; returns it and notes on the arrays.
 
     The arrays hold the whole database, or that shard alone with `own_files`; so do the columns of `relevance` and
     `exclude`. `measures` only say whether gains must be counted (nDCG). All else is as for `evaluate`.
@@ -140,11 +140,11 @@ def count_shard(
     rows = None if own_files else shard.rows(items)
     if rows is not None and rows[0] == rows[1]:
         raise ValueError(f"Shard {shard} of {items:,} items is empty; cut the database into fewer shards.")
-    part = slice(*rows) if rows is not None else slice(None)
+    within = slice(*rows) if rows is not None else slice(None)
     pairs = read_pairs(relevance, exclude, never_itself=never_itself, queries=len(query_codes), items=items)
     given = _Given.recognise(
-        query_codes, database_codes[part], query_labels, None if database_labels is None else database_labels[part],
-        encoding=encoding, bits=bits, labels=labels, pairs=pairs.part(*rows) if rows and pairs else pairs,
+        query_codes, database_codes[within], query_labels, None if database_labels is None else database_labels[within],
+        encoding=encoding, bits=bits, labels=labels, pairs=pairs.between(*rows) if rows and pairs else pairs,
     )  # fmt: skip
     hist = _Counting(_needs_gains(chosen), backend, device, workers, threads, progress).count(given)
     # The pairs of files of its own are those of this shard alone, so that only their kinds can be compared.
@@ -154,30 +154,30 @@ def count_shard(
     return ShardCounts(hist, shard, rows, None if own_files else items, given.database.encoding, queries), given.notes
 
 
-def evaluate_parts(
-    parts: Mapping[str, ShardCounts],
+def evaluate_shards(
+    shards: Mapping[str, ShardCounts],
     *,
     measures: Iterable[Measure | str] = ("mAP@all",),
     ties: Ties = "expected",
     per_query: bool = False,
     bounds: bool = False,
 ) -> Scores:
-    """Return the measures over the parts of all shards, by the names of their files: those that `evaluate` returns.
+    """Return the measures from the counts of all shards, by the names of their files: those that `evaluate` returns.
 
-    Raises ValueError where parts are missing, there twice or do not belong together, and for measures that need more
-    than the parts hold.
+    Raises ValueError where shards are missing, there twice or do not belong together, and for measures that need more
+    than their counts.
     """
     chosen = _countable_in_shards(measures)
-    hist = merged(parts)
+    hist = merged(shards)
     if _needs_gains(chosen) and hist.gains is None:
         raise ValueError("nDCG needs gains counted; count every shard with the same --measure nDCG@k.")
-    notes = (f"{len(parts)} shards, {hist.database:,} items.",)
+    notes = (f"{len(shards)} shards, {hist.database:,} items.",)
     return _scores(hist, chosen, {}, ties=ties, per_query=per_query, bounds=bounds, notes=notes)
 
 
 @dataclass(frozen=True, eq=False)
 class _Given:
-    """What the arrays were taken for; without labels, pairs say what is relevant."""
+    """The arrays as they were interpreted; without labels, pairs say what is relevant."""
 
     query: Codes
     database: Codes
@@ -212,7 +212,7 @@ class _Given:
         return cls(query, database, of_query, read_labels(database_labels, "Database labels", kind=labels), pairs)
 
     @property
-    def labels(self) -> tuple[Rows, Rows] | tuple[None, None]:
+    def labels(self) -> tuple[ConvertedRows, ConvertedRows] | tuple[None, None]:
         """Labels of query and database, as `histograms` takes them."""
         if self.of_query is None or self.of_database is None:
             return None, None

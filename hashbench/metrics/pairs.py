@@ -33,7 +33,7 @@ class Columns:
     def __len__(self) -> int:
         return len(self.query)
 
-    def part(self, start: int, stop: int) -> Columns:
+    def between(self, start: int, stop: int) -> Columns:
         """Return the pairs of the items from `start` to `stop`, which are numbered from 0 then."""
         first, last = self.starts[start], self.starts[stop]
         return Columns(self.query[first:last], self.gain[first:last], self.starts[start : stop + 1] - first)
@@ -62,10 +62,10 @@ class Pairs:
     def __bool__(self) -> bool:
         return self.relevant is not None or self.excluded is not None
 
-    def part(self, start: int, stop: int) -> Pairs:
+    def between(self, start: int, stop: int) -> Pairs:
         """Return the pairs of the items from `start` to `stop`, which are numbered from 0 then."""
-        relevant = None if self.relevant is None else self.relevant.part(start, stop)
-        excluded = None if self.excluded is None else self.excluded.part(start, stop)
+        relevant = None if self.relevant is None else self.relevant.between(start, stop)
+        excluded = None if self.excluded is None else self.excluded.between(start, stop)
         return replace(self, relevant=relevant, excluded=excluded)
 
     @property
@@ -131,7 +131,7 @@ class PairCounter:
 
     def add(self, start: int, database: np.ndarray, labels: np.ndarray | None) -> None:
         """Take a tile of the database that begins with item `start`: codes (n, bytes), labels (n,) or (n, C) bool."""
-        tile = self._pairs.part(start, start + len(database))
+        tile = self._pairs.between(start, start + len(database))
         for query, item, gain in _slices(tile.relevant):
             distance = self._distances(query, item, database)
             self._count(query, 0, distance, -1)

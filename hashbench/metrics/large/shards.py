@@ -17,7 +17,7 @@ import numpy as np
 
 from hashbench.metrics.hamming import NO_PAIRS, Backend, histograms
 from hashbench.metrics.histograms import Histograms, cores
-from hashbench.metrics.large.rows import Rows
+from hashbench.metrics.large.rows import ConvertedRows
 from hashbench.metrics.pairs import Pairs
 
 TASKS = 16  # for each worker: so many that all end at about the same time, and that the progress shows
@@ -49,9 +49,9 @@ class Shard:
 
 def histograms_by_workers(
     query: np.ndarray,
-    database: Rows,
+    database: ConvertedRows,
     query_labels: np.ndarray | None,
-    database_labels: Rows | None,
+    database_labels: ConvertedRows | None,
     *,
     bits: int,
     workers: int,
@@ -61,7 +61,7 @@ def histograms_by_workers(
     gains: bool = False,
     progress: Callable[[int], object] = lambda items: None,
 ) -> Histograms:
-    """Count as `hamming.histograms` does on the CPU, by `workers` processes of `threads` (None: the cores shared out).
+    """Count as `hamming.histograms` does on the CPU, by `workers` processes of `threads` (None: the cores divided).
 
     The workers read their rows from the files themselves; rows in memory are sent to them. Raises ValueError as
     `histograms` does, and when a worker dies.
@@ -77,10 +77,10 @@ def histograms_by_workers(
             pool.submit(
                 count,
                 query,
-                database.part(*rows),
+                database.between(*rows),
                 query_labels,
-                None if database_labels is None else database_labels.part(*rows),
-                pairs=pairs.part(*rows) if pairs else pairs,
+                None if database_labels is None else database_labels.between(*rows),
+                pairs=pairs.between(*rows) if pairs else pairs,
             ): rows
             for rows in bounds
         }
