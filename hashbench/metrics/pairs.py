@@ -57,6 +57,7 @@ class Pairs:
 
     relevant: Columns | None = None
     excluded: Columns | None = None
+    largest_gain: int = 1  # of all relevant pairs, also where these are those of some items alone
     note: str = ""
 
     def __bool__(self) -> bool:
@@ -72,11 +73,6 @@ class Pairs:
     def kinds(self) -> str:
         """Which of the two there are."""
         return f"{'relevant' * (self.relevant is not None)} {'excluded' * (self.excluded is not None)}".strip()
-
-    @property
-    def largest_gain(self) -> int:
-        """The largest gain of a relevant pair, at least 1."""
-        return 1 if self.relevant is None else int(self.relevant.gain.max(initial=1))
 
     @property
     def fingerprint(self) -> str:
@@ -117,7 +113,8 @@ def read_pairs(
         kept = ~np.isin(relevant.items * queries + relevant.query, excluded.items * queries + excluded.query)
         both = int((~kept).sum())
         relevant = Columns.of(relevant.query[kept], relevant.items[kept], relevant.gain[kept], items)
-    return Pairs(relevant, excluded, _note(relevant, excluded, both, queries))
+    largest_gain = 1 if relevant is None else int(relevant.gain.max(initial=1))
+    return Pairs(relevant, excluded, largest_gain, _note(relevant, excluded, both, queries))
 
 
 class PairCounter:

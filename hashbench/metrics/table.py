@@ -67,7 +67,8 @@ class Entry:
     @property
     def summary(self) -> str:
         """What it is: the first sentence of its function's docstring."""
-        return " ".join(cleandoc(self.function.__doc__ or "").partition("\n\n")[0].split())
+        said = " ".join(cleandoc(self.function.__doc__ or "").partition("\n\n")[0].split())
+        return said.removeprefix("Return ")
 
     def name(self, **found: Any) -> str:
         """Return the name of the measure with this k, radius and rule, None being all of the ranking or no rule."""
