@@ -116,7 +116,8 @@ def f1_in_ball(hist: Histograms, radius: int) -> np.ndarray:
 def ndcg_at(hist: Histograms, k: int, *, ties: Ties = "expected") -> np.ndarray:
     """Return nDCG of each query's first k items, gain = number of shared labels, discount 1 / log2(rank + 1), (Q,).
 
-    Järvelin & Kekäläinen (TOIS 2002) with linear gain; where pairs are given, the gain is that of the pair. Raises ValueError for histograms counted without gains.
+    Järvelin & Kekäläinen (TOIS 2002) with linear gain; where pairs are given, the gain is that of the pair. Raises
+    ValueError for histograms counted without gains.
     """
     _check(hist, k, ties)
     if hist.gains is None:

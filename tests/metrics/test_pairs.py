@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -330,6 +332,19 @@ def test_files_that_hold_no_pairs_are_one_sentence(small: Codes, tmp_path) -> No
         ("q.npy", "is not one of the kinds of file that hold pairs"),
     ]:
         assert reason in refusal("evaluate", "q.npy", "d.npy", "--relevance", name)
+
+
+def test_the_commands_of_the_docs(small: Codes, tmp_path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    commands = re.findall(r"^    hashbench (evaluate .*(?:--relevance|--never-itself).*)$", page, re.MULTILINE)
+    assert len(commands) == 2
+    for name, array in (("query_codes", small.query), ("database_codes", small.database)):
+        np.save(f"{name}.npy", array)
+    np.save("database_labels.npy", small.database_labels)
+    sparse.save_npz("relevant.npz", sparse.csr_array(np.eye(3, 4)))
+    (tmp_path / "junk.csv").write_text("0,1\n")
+    for command in commands:
+        assert "mAP@all" in hashbench(*command.split())
 
 
 def test_the_command_leaves_out_and_never_ranks_itself(small: Codes, tmp_path) -> None:

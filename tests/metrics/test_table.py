@@ -93,9 +93,7 @@ def case() -> tuple[np.ndarray, ...]:
 
 
 def test_a_measure_of_a_plug_in_is_like_ours(plug_ins: None) -> None:
-    scores = evaluate(
-        *case(), measures=["Hit@5", " fallout@H2", "gain", "ROC", "mAP@all"], bounds=True, per_query=True
-    )
+    scores = evaluate(*case(), measures=["Hit@5", " fallout@H2", "gain", "ROC", "mAP@all"], bounds=True, per_query=True)
     assert list(scores) == ["Hit@5", "fallout@H<=2", "gain", "mAP@all"]
     assert list(scores.bounds) == ["Hit@5", "mAP@all"]
     low, high = scores.bounds["Hit@5"]
@@ -123,6 +121,15 @@ def test_the_bounds_of_a_plug_in_are_its_own_ties(items: list[tuple[int, int]], 
              for ties in ("expected", "pessimistic", "optimistic")]  # fmt: skip
     expected = oracle.over_orders(distances, gains, lambda order: float(any(gain > 0 for gain in order[:k])))
     assert found == pytest.approx(expected)
+
+
+def test_the_measure_of_the_docs(fresh_table: None) -> None:
+    page = (ROOT / "docs" / "metrics.md").read_text()
+    (code,) = re.findall(r"```python\n([^`]*@hashbench\.measure.*?)```", page, re.DOTALL)
+    exec(code, {"__name__": "my_package"})
+    scores = evaluate(*case(), measures=["fallout@H2"], per_query=True)
+    expected = fallout(histograms(pack(case()[0]), pack(case()[1]), *case()[2:], bits=6), 2)
+    assert scores.per_query["fallout@H<=2"].tolist() == expected.tolist()
 
 
 def test_a_cut_of_all(fresh_table: None) -> None:
