@@ -44,11 +44,10 @@ class Columns:
         return np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
 
     @classmethod
-    def of(cls, query: np.ndarray, item: np.ndarray, gain: np.ndarray, items: int) -> Columns:
-        """Return the pairs (pairs,) of each array, no pair twice, ordered by item and then by query."""
-        order = np.lexsort((query, item))
-        starts = np.concatenate([[0], np.cumsum(np.bincount(item, minlength=items))]).astype(np.int64)
-        return cls(query[order].astype(np.int64), gain[order].astype(np.int64), starts)
+    def of(cls, item: np.ndarray, query: np.ndarray, gain: np.ndarray, items: int) -> Columns:
+        """Return the pairs (pairs,) of each array, which are ordered by item and then by query."""
+        starts = np.concatenate([[0], np.cumsum(np.bincount(item, minlength=items))])
+        return cls(query.astype(np.int64), gain.astype(np.int64), starts.astype(np.int64))
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,15 +103,15 @@ def read_pairs(
                 f"There are {queries:,} queries and {items:,} items; only where the queries are the database, in its "
                 "order, can each be left out of its own ranking (never_itself, `--never-itself`)."
             )
-        own = np.arange(items)
-        others = [(excluded.query, excluded.items)] if excluded is not None else []
-        keys = np.unique(np.concatenate([own * items + own, *(item * queries + query for query, item in others)]))
-        excluded = Columns.of(keys % queries, keys // queries, np.ones(len(keys), np.int64), items)
+        own = np.arange(items) * (queries + 1)
+        keys = own if excluded is None else np.union1d(own, _keys(excluded, queries))
+        excluded = Columns.of(keys // queries, keys % queries, np.ones(len(keys)), items)
     both = 0
     if relevant is not None and excluded is not None:
-        kept = ~np.isin(relevant.items * queries + relevant.query, excluded.items * queries + excluded.query)
+        keys, left_out = _keys(relevant, queries), np.append(_keys(excluded, queries), -1)
+        kept = left_out[np.searchsorted(left_out[:-1], keys)] != keys
         both = int((~kept).sum())
-        relevant = Columns.of(relevant.query[kept], relevant.items[kept], relevant.gain[kept], items)
+        relevant = Columns.of(relevant.items[kept], relevant.query[kept], relevant.gain[kept], items)
     largest_gain = 1 if relevant is None else int(relevant.gain.max(initial=1))
     return Pairs(relevant, excluded, largest_gain, _note(relevant, excluded, both, queries))
 
@@ -181,22 +180,30 @@ def _columns(matrix: Any, name: str, queries: int, items: int) -> Columns:
             "needs a row for each query and a column for each item of the database."
         )
     pairs = sparse.coo_array(matrix)
-    query, item = pairs.row.astype(np.int64), pairs.col.astype(np.int64)
-    found, times = np.unique(item * queries + query, return_counts=True)
-    if len(found) and times.max() > 1:
-        twice = int(found[times.argmax()])
-        raise ValueError(
-            f"{name} holds the pair of query {twice % queries} and item {twice // queries} {times.max()} times; keep "
-            "one."
-        )
-    there = pairs.data != 0
-    gain = pairs.data[there] if name == "relevance" else np.ones(int(there.sum()), np.int64)
-    if len(gain) and not (gain.dtype.kind in "biuf" and np.isin(gain, np.arange(1, LARGEST_GAIN + 1)).all()):
+    keys = pairs.col.astype(np.int64) * queries + pairs.row
+    order = np.argsort(keys)
+    keys = keys[order]
+    twice = np.flatnonzero(keys[1:] == keys[:-1])
+    if len(twice):
+        item, query = divmod(int(keys[twice[0]]), queries)
+        raise ValueError(f"{name} holds the pair of query {query} and item {item} more than once; keep one.")
+    there = pairs.data[order] != 0
+    keys, gain = keys[there], pairs.data[order][there]
+    if name == "exclude":
+        gain = np.ones(len(keys))
+    elif len(gain) and not (
+        gain.dtype.kind in "biuf" and 1 <= gain.min() <= gain.max() <= LARGEST_GAIN and (gain == np.floor(gain)).all()
+    ):
         raise ValueError(
             f"relevance holds values from {gain.min()} to {gain.max()}; each is the gain of a pair, an integer from 1 "
             f"to {LARGEST_GAIN}, and what is not relevant is 0."
         )
-    return Columns.of(query[there], item[there], gain, items)
+    return Columns.of(keys // queries, keys % queries, gain, items)
+
+
+def _keys(columns: Columns, queries: int) -> np.ndarray:
+    """Return a number for each pair, (pairs,) int64, increasing."""
+    return columns.items * queries + columns.query
 
 
 def _note(relevant: Columns | None, excluded: Columns | None, both: int, queries: int) -> str:

@@ -176,7 +176,7 @@ def test_queries_without_pairs_are_counted(given):
         ({"relevance": np.array([[0.5, 1]])}, "is float64"),
         ({"relevance": np.array([[30, 90]])}, "names rows from 30 to 90 of 90"),
         ({"relevance": np.array([[30, 40, -1]])}, "values from -1 to -1; each is the gain"),
-        ({"relevance": np.array([[30, 40], [30, 40]])}, "pair of query 30 and item 40 2 times"),
+        ({"relevance": np.array([[30, 40], [30, 40]])}, "pair of query 30 and item 40 more than once"),
     ],
 )
 def test_pairs_of_the_user_that_fit_nothing_are_refused(given, changed, reason):
