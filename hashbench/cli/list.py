@@ -23,11 +23,11 @@ from hashbench.registry import BACKBONES, DATASETS, EXECUTORS, METHODS, Entry, R
 @command(
     "hashbench list methods", "hashbench list datasets", "hashbench list backbones 'torchvision:resnet*'", name="list"
 )
-@click.argument("kind", type=click.Choice(["methods", "datasets", "backbones", "recipes", "executors"]))
+@click.argument("kind", type=click.Choice(["methods", "datasets", "backbones", "recipes", "executors", "measures"]))
 @click.argument("pattern", required=False)
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the data sets' files.")
 def list_names(kind: str, pattern: str | None, data_dir: Path | None) -> None:
-    """Show the registered names: methods, datasets, backbones, recipes or executors.
+    """Show the registered names: methods, datasets, backbones, recipes, executors or measures.
 
     A data set is ready, preparable by `hashbench prepare`, or missing: then it is downloaded where that is possible.
     With PATTERN, such as 'timm:resnet*', backbones are searched, also those of torchvision and timm.
@@ -124,6 +124,23 @@ def recipe_names() -> str:
     )
 
 
+def measures() -> str:
+    """Return the table of measures: how they are written, where they are from, and whether ties move them."""
+    from hashbench.metrics import table
+
+    problems = table.load_plug_ins()
+    rows = [
+        [
+            "\n".join(entry.shown()),
+            "hashbench" if table.is_built_in(entry.kind) else entry.function.__module__,
+            "curve" if entry.curve else "exact, with bounds" if entry.depends_on_ties else "none",
+            _wrapped(entry.summary),
+        ]
+        for entry in table.entries()
+    ]
+    return "\n".join([tabulate(rows, headers=["measure", "from", "ties", "what it is"]), *problems])
+
+
 def _table(registry: Registry[Any], headers: list[str], columns: Callable[[Any], list[Any]]) -> str:
     rows = []
     for entry in registry.entries().values():
@@ -150,4 +167,5 @@ TABLES = {
     "backbones": backbones,
     "recipes": recipe_names,
     "executors": executors,
+    "measures": measures,
 }

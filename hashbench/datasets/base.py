@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from hashbench.datasets.files.releases import SourceFile
 from hashbench.datasets.protocol import Protocol, read_protocols
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from hashbench.datasets.audit import Audit
     from hashbench.datasets.files.imagefiles import ImageFiles
     from hashbench.datasets.sparse import Inputs
+    from hashbench.metrics.pairs import Pairs
 
 Kind = Literal["images", "vectors", "text"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -59,6 +60,9 @@ class Store:
     part: np.ndarray | None = None  # (N,) str: "train", "test" or "database", the source's own split
     sources: tuple[SourceFile, ...] = ()  # the files it was read from
     names: tuple[str, ...] | None = None  # official file names, in store order
+    # Sparse matrices (N, N) of scipy, a row a query and a column an item, each input at its position:
+    relevance: Any = None  # gains of the relevant pairs, 1 or more; None: inputs that share a label are relevant
+    exclude: Any = None  # nonzero: the pair is left out of the query's ranking
 
     def __post_init__(self) -> None:
         form = (self.inputs.ndim, self.inputs.dtype.name)
@@ -82,6 +86,28 @@ class Store:
             )
         if self.part is not None and self.part.shape != (count,):
             raise HashbenchError(f"The part of {self.name} has shape {self.part.shape} instead of ({count},).")
+        if self.has_pairs:
+            self._read_pairs(self.relevance, self.exclude, queries=count, items=count)
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether pairs say what is relevant, or what is left out of rankings."""
+        return self.relevance is not None or self.exclude is not None
+
+    def pairs_of(self, query: np.ndarray, database: np.ndarray) -> Pairs:
+        """Return the pairs of the inputs at positions `query` (Q,) and `database` (N,)."""
+        cut = (
+            None if matrix is None else matrix.tocsr()[query][:, database] for matrix in (self.relevance, self.exclude)
+        )
+        return self._read_pairs(*cut, queries=len(query), items=len(database))
+
+    def _read_pairs(self, relevance: Any, exclude: Any, *, queries: int, items: int) -> Pairs:
+        from hashbench.metrics.pairs import read_pairs
+
+        try:
+            return read_pairs(relevance, exclude, queries=queries, items=items)
+        except ValueError as error:
+            raise HashbenchError(f"The pairs of {self.name} cannot be used: {error}") from error
 
     @property
     def kind(self) -> Kind:
@@ -152,6 +178,23 @@ class Dataset:
     def multi_label(self) -> bool:
         """Whether the protocol treats images as having several labels."""
         return self.protocol.multi_label
+
+    @property
+    def graded(self) -> bool:
+        """Whether some items are more relevant than others: by several shared labels, or by the pairs' gains."""
+        return self.multi_label if self.pairs.relevant is None else self.pairs.largest_gain > 1
+
+    @cached_property
+    def pairs(self) -> Pairs:
+        """What pairs say of the split's queries and database, in its order: what is relevant, and what is left out."""
+        return self.store.pairs_of(self.split.query, self.split.database)
+
+    @property
+    def labels(self) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
+        """The labels of queries (Q, C) and database (N, C) by which items are relevant; None where pairs say so."""
+        if self.pairs.relevant is not None:
+            return None, None
+        return self.store.labels[self.split.query], self.store.labels[self.split.database]
 
     @property
     def kind(self) -> Kind:

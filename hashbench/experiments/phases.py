@@ -20,7 +20,7 @@ from hashbench.evaluation.encoding import count, encode_rows
 from hashbench.experiments.experiment import ENGINE, Experiment, changed_fields, recipe_label
 from hashbench.experiments.models import make_method, new_model, task_of
 from hashbench.methods.contract import DeepMethod, Method, options
-from hashbench.metrics import code_statistics, evaluate_histograms
+from hashbench.metrics import code_statistics, evaluate_histograms, parse
 from hashbench.networks.backbones import file_sha256
 from hashbench.networks.chosen import label_of, provenance_of, source_of
 from hashbench.networks.model import Model
@@ -185,7 +185,8 @@ def _coords(experiment: Experiment, dataset: Dataset) -> dict[str, Any]:
         "dataset": data.dataset,
         "protocol": data.protocol,
         "evaluated": data.evaluated,
-        "measure": dataset.protocol.measures[0],
+        **_relevance(dataset),
+        "measure": str(parse(dataset.protocol.measures[0])),
         "backbone": recipe.backbone,
         **({"backbone_is": label_of(experiment.backbone)} if experiment.backbone else {}),
         "recipe": recipe_label(recipe, paper=cls.paper_recipe, multi_label=data.multi_label),
@@ -197,8 +198,17 @@ def _coords(experiment: Experiment, dataset: Dataset) -> dict[str, Any]:
     }
 
 
+def _relevance(dataset: Dataset) -> dict[str, str]:
+    """Return what says which items are relevant, where that is more than shared labels."""
+    pairs = dataset.pairs
+    if not pairs:
+        return {}
+    relevance = "labels" if pairs.relevant is None else "pairs"
+    return {"relevance": relevance if pairs.excluded is None else f"{relevance}, some left out"}
+
+
 def _measures(dataset: Dataset) -> list[str]:
-    graded = ["nDCG@100"] if dataset.multi_label else []
+    graded = ["nDCG@100"] if dataset.graded else []
     return list(dict.fromkeys([*dataset.protocol.measures, *MEASURES, *graded, *BALLS_AND_CURVES]))
 
 

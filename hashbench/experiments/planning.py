@@ -12,12 +12,14 @@ import torch
 
 from hashbench.datasets import catalogue
 from hashbench.datasets.base import Dataset, Kind
+from hashbench.datasets.protocol import Protocol
 from hashbench.errors import HashbenchError, unknown
 from hashbench.experiments.experiment import IDENTITY, Data, Experiment, grid, resolve_recipe
 from hashbench.experiments.models import depends_on_world, task_of
 from hashbench.experiments.settings import parse_row, parse_value, setting_text
 from hashbench.interop.targets import resolve_method
 from hashbench.methods.contract import DeepMethod, Method, Task, options, resolve_fields
+from hashbench.metrics.measures import parse
 from hashbench.networks.chosen import identity_of, misfit, resolve_backbone, source_of, weights_name
 from hashbench.networks.network import input_shape
 from hashbench.recipes import PAPER, Recipe
@@ -155,7 +157,8 @@ def plan(
     named = _with_backbones_named(settings)
     device = resolve_device(settings.device)
     for name in dataset_names:
-        catalogue.find_protocol(name, data_dir=settings.data_dir)  # refuse all wrong names before reading
+        protocol = catalogue.find_protocol(name, data_dir=settings.data_dir)  # refuse all wrong names before reading
+        _require_measures(protocol)
     loaded = {
         name: catalogue.load(
             name,
@@ -205,6 +208,25 @@ def resolve_device(name: str) -> torch.device:
         found = torch.cuda.device_count()
         raise HashbenchError(f"The device '{name}' is not there (CUDA devices: {found}); choose --device cpu or auto.")
     return device
+
+
+def _require_measures(protocol: Protocol) -> None:
+    """Raise HashbenchError for a measure that no run could have, before any is trained for it."""
+    for place, name in enumerate(protocol.measures):
+        try:
+            measure = parse(name)
+        except ValueError as error:
+            raise HashbenchError(f"The protocol {protocol.full_name} cannot be measured: {error}") from None
+        if measure.mode is not None:
+            raise HashbenchError(
+                f"The protocol {protocol.full_name} asks for '{measure}', which needs the order of the database; a run "
+                "keeps histograms alone: write mAP@1000/hits or mAP@all."
+            )
+        if measure.is_curve and place == 0:
+            raise HashbenchError(
+                f"The protocol {protocol.full_name} has the curve '{measure}' as its default measure; tables need a "
+                "single value: name it second."
+            )
 
 
 def _refuse_equal_names(loaded: Mapping[str, Dataset]) -> None:

@@ -74,6 +74,11 @@ def prepare(
         build = _Build(source, data, data_dir, side, opening.files_key(data, side), progress)
     elif size is not None:
         raise opening.no_size(data)
+    elif data.has_pairs:
+        raise HashbenchError(
+            f"{data.name} comes with pairs, which a prepared store does not keep; it needs no preparation, and is read "
+            "from its files."
+        )
     elif data.kind == "text" or not data.sources or None in [opening.status_of(file.path) for file in data.sources]:
         return _audited(data, None, protocols)
     else:
