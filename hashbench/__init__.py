@@ -17,9 +17,11 @@ __getattr__, __dir__, __all__ = lazy_exports(
     {
         "Batch": "hashbench.datasets.loading.batch",
         "Comparison": "hashbench.results.tables.comparison",
+        "Curve": "hashbench.metrics.ranking",
         "DeepMethod": "hashbench.methods.contract",
         "Executor": "hashbench.executors.base",
         "HashbenchError": "hashbench.errors",
+        "Histograms": "hashbench.metrics.histograms",
         "Method": "hashbench.methods.contract",
         "Result": "hashbench.results.result",
         "Task": "hashbench.methods.contract",
@@ -36,6 +38,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "evaluate": "hashbench.metrics.evaluation",
         "find_runs": "hashbench.results.runs",
         "load": "hashbench.experiments.runner",
+        "measure": "hashbench.metrics.table",
         "method": "hashbench.methods.contract",
         "option": "hashbench.methods.contract",
         "report": "hashbench.results.report",
@@ -65,6 +68,9 @@ if TYPE_CHECKING:
     from hashbench.methods.contract import method as method
     from hashbench.methods.contract import option as option
     from hashbench.metrics.evaluation import evaluate as evaluate
+    from hashbench.metrics.histograms import Histograms as Histograms
+    from hashbench.metrics.ranking import Curve as Curve
+    from hashbench.metrics.table import measure as measure
     from hashbench.networks.backbones import backbone as backbone
     from hashbench.results.figures import draw as draw
     from hashbench.results.report import report as report

@@ -172,8 +172,7 @@ class _Tools:
 
     def train(self, outputs: int, loss: Callable[[Tensor, Batch], dict[str, Tensor]]) -> nn.Module:
         backbone = make_backbone(self._task, self._recipe, self._shape, self._data.width, pretrained=False)
-        head = nn.Linear(int(backbone.width), outputs)  # type: ignore[arg-type]
-        network = make_network(backbone, head, self._recipe, self._task.device)
+        network = make_network(backbone, lambda width: nn.Linear(width, outputs), self._task, self._recipe)
         for batch in islice(self._data.batches(), STEPS):
             _check_terms(loss(network(batch.inputs), batch))
         return network

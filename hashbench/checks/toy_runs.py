@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 
 from hashbench import recipes
@@ -33,6 +34,7 @@ SHAPE = (3, 8, 8)  # as vectors longer than the longest code, which PCA needs
 NUM_TRAIN, NUM_QUERIES = 80, 24
 EPOCHS, BATCH_SIZE = 3, 32
 CPU = torch.device("cpu")
+LearnedFrom = Literal["images", "pixels", "vectors", "text"]
 
 
 class ToyBackbone(nn.Sequential):
@@ -76,7 +78,7 @@ class Case:
     cls: type[Method]
     bits: int
     multi_label: bool
-    inputs: Literal["images", "pixels", "vectors"]  # what the method learns from
+    inputs: LearnedFrom
     prepared: dict[str, Tensor] = field(default_factory=dict)
     lengths: tuple[int, ...] = ()  # that one training serves; (): its own and half of it, where the method has prefixes
 
@@ -87,7 +89,7 @@ class Case:
     def data_kind(self) -> str:
         """The kind of the data in words; images are not said."""
         labels = "multi-label" if self.multi_label else "single-label"
-        return f"{labels} vectors" if self.inputs == "vectors" else labels
+        return f"{labels} {self.inputs}" if self.inputs in ("vectors", "text") else labels
 
     @property
     def deep(self) -> bool:
@@ -98,7 +100,8 @@ class Case:
     def experiment(self) -> Experiment:
         """The experiment, seed 0, with the method's default fields."""
         several = issubclass(self.cls, DeepMethod) and self.cls.views > 1
-        overrides = {"epochs": EPOCHS, "batch_size": BATCH_SIZE, "backbone": "toy",
+        overrides = {"epochs": EPOCHS, "batch_size": BATCH_SIZE,
+                     "backbone": "toy" if self.inputs in ("images", "pixels") else "identity",
                      "augment": "pad-crop-flip" if several else "none"}  # fmt: skip
         return Experiment(
             method=self.cls.info.name,
@@ -116,14 +119,15 @@ class Case:
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of the data set's inputs."""
-        return (math.prod(SHAPE),) if self.inputs == "vectors" else SHAPE
+        return (math.prod(SHAPE),) if self.inputs in ("vectors", "text") else SHAPE
 
     @cached_property
     def queries(self) -> Tensor:
-        """What the method encodes: images, or pixels as vectors."""
+        """What the method encodes: images, or vectors, dense."""
         images, _ = toy(NUM_QUERIES, multi_label=self.multi_label, seed=1)
-        unit = torch.from_numpy(images).float() / 255
-        return unit if self.inputs == "images" else unit.flatten(1)
+        return (
+            torch.from_numpy(images).float() / 255 if self.inputs == "images" else torch.from_numpy(self._rows(images))
+        )
 
     @cached_property
     def trained(self) -> Trained:
@@ -142,8 +146,9 @@ class Case:
     def data(self, *, classes: int = CLASSES) -> TrainSet:
         """Return the training set, with samples of the first `classes` classes only."""
         images, labels = toy(NUM_TRAIN, multi_label=self.multi_label, seed=0, present=classes)
-        pixels = images.reshape(NUM_TRAIN, -1).astype(np.float32) / 255
-        inputs = images if self.inputs == "images" else pixels
+        rows = self._rows(images)
+        vectors = csr_matrix(rows) if self.inputs == "text" else rows
+        inputs = images if self.inputs == "images" else vectors
         loader = TrainLoader(
             inputs,
             labels if self.cls.supervised else None,
@@ -153,7 +158,12 @@ class Case:
             augment=augments_of(self.cls, self.experiment.recipe) if self.inputs == "images" else "none",
             channels_last=True,
         )
-        return TrainSet(loader, inputs, np.arange(NUM_TRAIN), size=0, device=CPU, features=lambda: pixels)
+        return TrainSet(loader, inputs, np.arange(NUM_TRAIN), size=0, device=CPU, features=lambda: vectors)
+
+    def _rows(self, images: np.ndarray) -> np.ndarray:
+        """Return images as vectors (n, width) float32 of their pixels; for text, of which most are zero."""
+        rows = images.reshape(len(images), -1).astype(np.float32) / 255
+        return np.where(rows > 0.6, rows, np.float32(0)) if self.inputs == "text" else rows
 
     def train(self, *, classes: int = CLASSES, checkpoint: Path | None = None, stop_in: int | None = None) -> Trained:
         """Return a model trained from the start, or from `checkpoint`; raises Interrupted in epoch `stop_in`."""

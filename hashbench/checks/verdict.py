@@ -6,7 +6,6 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 
@@ -21,7 +20,7 @@ from hashbench.checks.method_checks import (
     overrides_prepare,
     wrong_form,
 )
-from hashbench.checks.toy_runs import CPU, Case
+from hashbench.checks.toy_runs import CPU, Case, LearnedFrom
 from hashbench.errors import HashbenchError
 from hashbench.experiments.models import task_of
 from hashbench.experiments.planning import without_views
@@ -123,14 +122,14 @@ def _supported(cls: type[Method]) -> tuple[list[Line], list[Case]]:
 
 
 def _cases(cls: type[Method]) -> Iterator[Case]:
-    """Yield a method on images, as pixels where it does not train a network, at all lengths; on vectors at two."""
-    usual: Literal["images", "pixels"] = "images" if issubclass(cls, DeepMethod) else "pixels"
-    for multi_label in (False, True):
-        for bits in BITS:
-            yield Case(cls, bits, multi_label, usual)
-    for multi_label in (False, True):
-        for bits in dict.fromkeys((min(BITS), max(BITS))):
-            yield Case(cls, bits, multi_label, "vectors")
+    """Yield a method on images, as pixels where it trains no network, at all lengths; on vectors and text at two."""
+    ends = tuple(dict.fromkeys((min(BITS), max(BITS))))
+    images: LearnedFrom = "images" if issubclass(cls, DeepMethod) else "pixels"
+    kinds: dict[LearnedFrom, tuple[int, ...]] = {images: BITS, "vectors": ends, "text": ends}
+    for inputs, lengths in kinds.items():
+        for multi_label in (False, True):
+            for bits in lengths:
+                yield Case(cls, bits, multi_label, inputs)
 
 
 def _prepared(cls: type[Method], cases: list[Case]) -> tuple[list[Line], list[Case]]:

@@ -7,21 +7,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from hashbench.datasets.base import Dataset
 from hashbench.datasets.loading.loader import TrainLoader
+from hashbench.datasets.sparse import is_sparse
 from hashbench.evaluation.centers import class_centers
 from hashbench.evaluation.encoding import count, encode_rows
 from hashbench.experiments.experiment import ENGINE, Experiment, recipe_label
 from hashbench.experiments.models import augments_of, make_method, new_model, task_of
 from hashbench.methods.contract import DeepMethod, Method, wraps
 from hashbench.methods.wrapping import changed_fields
-from hashbench.metrics import code_statistics, evaluate_histograms, first_bits
+from hashbench.metrics import code_statistics, evaluate_histograms, first_bits, parse
 from hashbench.networks.backbones import file_sha256
+from hashbench.networks.chosen import label_of, provenance_of, source_of
 from hashbench.networks.model import Model
 from hashbench.registry import BACKBONES, METHODS
 from hashbench.results.runs import Result, RunDirectory
@@ -34,8 +36,13 @@ from hashbench.training.monitoring import Monitor, monitor_every
 from hashbench.training.preparation import RecipeTools, prepare
 from hashbench.training.trainset import TrainSet
 
+if TYPE_CHECKING:
+    from hashbench.datasets.sparse import Inputs
+
 MEASURES = ("mAP@all", "mAP@1000/hits", "mAP@1000/R", "mAP@1000/min", "P@100", "P@1000", "R@1000")
 BALLS_AND_CURVES = ("P@H<=2", "R@H<=2", "PR", "PR@k")
+#: What the provenance of a prefix's result takes over from that of its training.
+OF_TRAINING = ("source_sha256", "backbone_sha256", "prepared_from_cache", "processes")
 
 
 def compute(
@@ -137,7 +144,7 @@ def compute_prefix(
         peak_memory_mb=None,
         provenance={
             **_provenance(experiment, dataset, device, started),
-            **{name: trained.provenance[name] for name in ("source_sha256", "prepared_from_cache", "processes")},
+            **{name: trained.provenance[name] for name in OF_TRAINING},
             "prefix_of": {"id": trained.id, "path": training.beside(directory)},
         },
     )
@@ -154,6 +161,8 @@ def _provenance(experiment: Experiment, dataset: Dataset, device: torch.device, 
         "audit": dataset.audit.counts(),
         "weights": experiment.weights,
         "weights_sha256": _weights_sha256(experiment),
+        "backbone": provenance_of(experiment.recipe.backbone),
+        "backbone_sha256": None if experiment.inputs == "pixels" else source_of(experiment.recipe.backbone),
     }
 
 
@@ -178,8 +187,8 @@ def _fit(
 def _train_set(
     experiment: Experiment,
     dataset: Dataset,
-    inputs: np.ndarray,
-    fixed: Callable[[], np.ndarray],
+    inputs: Inputs,
+    fixed: Callable[[], Inputs],
     device: torch.device,
     world: World,
 ) -> TrainSet:
@@ -202,15 +211,16 @@ def _train_set(
 
 def _fixed_inputs(
     experiment: Experiment, dataset: Dataset, device: torch.device, progress: bool, world: World
-) -> np.ndarray:
+) -> Inputs:
     """Return all inputs as what no training changes: the backbone's features, pixels where it has none, or vectors."""
     store = dataset.store
-    if store.kind == "vectors":
+    if store.kind != "images":
         return store.inputs
     if experiment.recipe.pretrained:
         return features(
             store, experiment.recipe, weights=experiment.weights, device=device, progress=progress, world=world
         )
+    assert not is_sparse(store.inputs)
     return store.inputs.reshape(len(store.inputs), -1).astype(np.float32) / 255
 
 
@@ -225,8 +235,10 @@ def _coords(experiment: Experiment, dataset: Dataset) -> dict[str, Any]:
         "dataset": data.dataset,
         "protocol": data.protocol,
         "evaluated": data.evaluated,
-        "measure": dataset.protocol.measures[0],
+        **_relevance(dataset),
+        "measure": str(parse(dataset.protocol.measures[0])),
         "backbone": recipe.backbone,
+        **({"backbone_is": label_of(experiment.backbone)} if experiment.backbone else {}),
         "recipe": recipe_label(recipe, paper=cls.paper_recipe, multi_label=data.multi_label),
         "inputs": experiment.inputs,
         "bits": experiment.bits,
@@ -237,8 +249,17 @@ def _coords(experiment: Experiment, dataset: Dataset) -> dict[str, Any]:
     }
 
 
+def _relevance(dataset: Dataset) -> dict[str, str]:
+    """Return what says which items are relevant, where that is more than shared labels."""
+    pairs = dataset.pairs
+    if not pairs:
+        return {}
+    relevance = "labels" if pairs.relevant is None else "pairs"
+    return {"relevance": relevance if pairs.excluded is None else f"{relevance}, some left out"}
+
+
 def _measures(dataset: Dataset) -> list[str]:
-    graded = ["nDCG@100"] if dataset.multi_label else []
+    graded = ["nDCG@100"] if dataset.graded else []
     return list(dict.fromkeys([*dataset.protocol.measures, *MEASURES, *graded, *BALLS_AND_CURVES]))
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from hashbench.datasets.loading.batch import Batch
 from hashbench.methods.contract import DeepMethod, Method, Task, base_of, defines
+from hashbench.networks.chosen import code_of
 from hashbench.networks.model import make_backbone, make_network
 from hashbench.recipes import Recipe
 from hashbench.storage.cache import cache_root
@@ -50,9 +51,7 @@ class RecipeTools:
         """Return the recipe's network with a linear head of `outputs`, trained with `loss` on the training set."""
         task, recipe, data = self.task, self._recipe, self.data
         backbone = make_backbone(task, recipe, self._shape, data.width, pretrained=recipe.pretrained, purpose="prepare")
-        seeds.seed_globals(task.seed, "prepare", "head")
-        head = nn.Linear(int(backbone.width), outputs)  # type: ignore[arg-type]
-        network = make_network(backbone, head, recipe, task.device)
+        network = make_network(backbone, lambda width: nn.Linear(width, outputs), task, recipe, purpose="prepare")
         train(_LossOnly(loss), network, task=task, recipe=recipe, data=data, reports=Reports(bar=self._bar))
         return network
 
@@ -154,6 +153,7 @@ def _cache_file(classes: Sequence[type[DeepMethod]], identity: Mapping[str, Any]
     key = digest(
         {
             **{part: identity[part] for part in ("engine", "data", "recipe", "weights", "inputs", "seed")},
+            **({"backbone": code} if (code := code_of(identity["recipe"]["backbone"])) else {}),
             "method": [name, version],
             "source": hashlib.sha256(source.encode()).hexdigest(),
             "fields": {field: fields[field] for field in {*classes[0].prepared_by, *(["base"] if classes[1:] else [])}},

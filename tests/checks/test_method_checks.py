@@ -224,7 +224,7 @@ def test_what_is_not_supported_is_skipped_with_the_reason(short):
 
     verdict = check(hashbench.method("only-single")(OnlySingle))
     assert verdict.ok
-    where = "multi-label at 12 and 16 bits, multi-label vectors at 12 and 16 bits"
+    where = ", ".join(f"multi-label{kind} at 12 and 16 bits" for kind in ("", " vectors", " text"))
     assert f"skipped  {where}: not supported: it knows one label only." in verdict.render()
 
 

@@ -29,7 +29,7 @@ RUNS = {
     "frozen": ("--method", "shc,itq,classifier", *FROZEN),
     "sums": ("--method", "crh", "--backbone", "toy-backbone", "--set", "crh.code_source=fresh"),
     "batch-norm": ("--method", "csq", "--backbone", "resnet-small"),
-    "memory": ("--method", "memory,own-batch-norm", "--backbone", "toy-backbone"),
+    "memory": ("--method", "rank-memory,own-batch-norm", "--backbone", "toy-backbone"),
     "pairs": ("--method", "pairs", "--backbone", "toy-backbone"),
 }
 COMMON = ("--dataset", "toy", "--bits", "16", "--epochs", "3", "--set", "recipe.batch_size=19", "--quiet")
@@ -55,7 +55,7 @@ class Leaving:
         return super().codes(out)
 
 
-@hashbench.method("memory")
+@hashbench.method("rank-memory")
 class Memory(Leaving, contract_methods.Memory):
     """A memory of all training images."""
 

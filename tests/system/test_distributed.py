@@ -57,7 +57,7 @@ def both(tmp_path_factory) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 SHARED = ["trained/crh", "trained/csq", "trained/dpn", "sums/crh", "frozen/shc", "frozen/itq", "frozen/classifier",
-          "memory/memory"]  # fmt: skip
+          "memory/rank-memory"]  # fmt: skip
 SPLIT = ["batch-norm/csq", "pairs/pairs", "memory/own-batch-norm"]
 
 
@@ -79,7 +79,7 @@ def test_two_processes_train_what_one_trains(both, name: str) -> None:
     assert one.read_result().provenance["processes"] == 1
 
 
-@pytest.mark.parametrize("name", ["memory", "own-batch-norm"])
+@pytest.mark.parametrize("name", ["rank-memory", "own-batch-norm"])
 def test_a_memory_is_whole_and_the_same_on_all_ranks(both, name: str) -> None:
     """So is every buffer of a method, also what a rank drew or took of its own share."""
     first, second = (both[0]["left"][f"{name}-{rank}"] for rank in range(2))
@@ -207,7 +207,7 @@ def test_a_method_that_keeps_what_it_saw_is_left_to_one_device(tmp_path, monkeyp
     monkeypatch.setattr("hashbench.system.distributed.world", lambda: World(0, 2))
     hashbench.method("keeps-none")(type("KeepsNone", (Keeper,), {"keeps_samples": ()}))
     settings = planning.Settings(runs_dir=tmp_path, device="cpu")
-    methods = ["keeper", "keeps-none", "memory", "pairs"]
+    methods = ["keeper", "keeps-none", "rank-memory", "pairs"]
     cell, *others = planning.plan(methods, ["toy"], [16], settings=settings).runs
     assert "declare keeps_samples, or train it on one device" in str(cell.skipped)
     assert [other.skipped for other in others] == [None] * 3
