@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -13,12 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from hashbench.checks.fake_cuda import CUDA, FakeCuda
+from hashbench.checks.places import own_files
 from hashbench.datasets.loading.batch import Batch
 from hashbench.errors import HashbenchError
 from hashbench.experiments.models import make_method, task_of
-from hashbench.methods import contract
-from hashbench.methods.contract import DeepMethod, Method, Task
-from hashbench.methods.wrapping import classes_of, resolve
+from hashbench.methods.contract import DeepMethod, Task
 from hashbench.networks.model import Model, make_backbone, make_network
 from hashbench.recipes import Recipe
 from hashbench.training.trainset import TrainSet
@@ -47,18 +45,6 @@ def missing_device() -> str | None:
     except Exception:  # a build without CUDA, or a version whose fake tensors ask for a driver
         return f"torch {torch.__version__} cannot take the place of a GPU here; a newer build with CUDA can."
     return None
-
-
-def own_files(cls: type[Method]) -> frozenset[str]:
-    """Return the files of a method's class, of its base's, and of those that they derive from but the contract's."""
-    try:
-        classes = classes_of(cls, resolve(cls, {}))
-    except HashbenchError:  # its base is not to be had
-        classes = (cls,)
-    modules = {one.__module__ for found in classes for one in found.__mro__ if issubclass(one, Method)}
-    modules -= {contract.__name__}
-    files = (getattr(sys.modules.get(name), "__file__", None) for name in modules)
-    return frozenset(file for file in files if file)
 
 
 def gpu_pass(case: Case) -> GpuPass:

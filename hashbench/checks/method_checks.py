@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from hashbench.checks.ranks import memories_of_ranks, target_of
 from hashbench.checks.toy_runs import CLASSES, CPU, EPOCHS, NUM_QUERIES, Case, Interrupted
 from hashbench.experiments.models import load_model
 from hashbench.experiments.settings import parse_value, setting_text
@@ -57,6 +58,11 @@ def overrides_prepare(cls: type[Method]) -> bool:
     """Tell whether a method has a preparation stage."""
     classes = classes_of(cls, resolve(cls, {}))
     return any(issubclass(one, DeepMethod) and defines(one, "prepare") for one in classes)
+
+
+def keeps_samples(cls: type[Method]) -> bool:
+    """Tell whether a method, or its base, declares memories of samples."""
+    return any(issubclass(one, DeepMethod) and one.keeps_samples for one in classes_of(cls, resolve(cls, {})))
 
 
 def trains(case: Case) -> str | None:
@@ -183,9 +189,11 @@ def state_survives(case: Case) -> str | None:
         path = Path(folder) / "model.pt"
         case.trained.model.save(path)
         loaded = load_model(case.experiment, path, CPU)
-    if torch.equal(loaded.codes(case.queries), case.trained.model.codes(case.queries)):
-        return None
-    return "the loaded model gives other codes; keep what encoding needs in buffers."
+    if not torch.equal(loaded.codes(case.queries), case.trained.model.codes(case.queries)):
+        return "the loaded model gives other codes; keep what encoding needs in buffers."
+    if not _same(loaded.state(), case.trained.model.state()):
+        return "the loaded model has another state; make all modules and buffers in setup, head, attach or fit."
+    return None
 
 
 def trains_for_one_length(case: Case) -> str | None:
@@ -193,6 +201,39 @@ def trains_for_one_length(case: Case) -> str | None:
     codes = replace(case, lengths=(case.bits,)).trained.model.codes(case.queries)
     wanted = (NUM_QUERIES, case.bits)
     return None if tuple(codes.shape) == wanted else f"the codes are of shape {tuple(codes.shape)}, not {wanted}."
+
+
+def writes_its_rows(case: Case) -> str | None:
+    """Look for rows of a memory that a step writes although their samples are not in its batch."""
+    model, batch = case.new_model(), next(iter(case.data().batches()))
+    before = _memories(model)
+    _step(model, case)
+    assert isinstance(model.method, DeepMethod)
+    assert model.network is not None
+    with torch.no_grad():
+        model.method.after_step(model.network, batch)
+    for name, rows in _memories(model).items():
+        written = _changed(before[name], rows)
+        written[batch.index] = False
+        if written.any():
+            return f"a step writes rows of '{name}' whose samples are not in its batch."
+    return None
+
+
+def memory_is_whole(case: Case) -> str | None:
+    """Train by two ranks, and compare which rows are written with those of one process."""
+    targets = [target_of(cls) for cls in reversed(classes_of(case.cls, resolve(case.cls, {})))]
+    found = None if None in targets else memories_of_ranks(case, [target for target in targets if target])
+    if found is None:
+        raise NotApplicable("no other process finds its class; decorate it in a file or module.")
+    first, second = found
+    before, alone = _memories(case.new_model()), _memories(case.trained.model)
+    for name, rows in first.items():
+        if not torch.equal(rows, second[name]):
+            return f"after a training by two ranks, '{name}' differs between them."
+        if not torch.equal(_changed(before[name], rows), _changed(before[name], alone[name])):
+            return f"two ranks write other rows of '{name}' than one process; write those of batch.index."
+    return None
 
 
 def prepares_for_all_bits(case: Case) -> str | None:
@@ -228,6 +269,17 @@ def never_waits(case: Case) -> str | None:
     return None
 
 
+def _memories(model: Model) -> dict[str, Tensor]:
+    """Return copies of the buffers that a model's method declares in `keeps_samples`."""
+    assert isinstance(model.method, DeepMethod)
+    return {name: model.method.get_buffer(name).clone() for name in model.method.keeps_samples}
+
+
+def _changed(before: Tensor, after: Tensor) -> Tensor:
+    """Return which rows differ, bool (n,)."""
+    return (before != after).flatten(1).any(dim=1) if before.ndim > 1 else before != after
+
+
 def _step(model: Model, case: Case) -> Any:
     """Return the loss terms of the first training step of a model, with their gradients to be taken."""
     assert isinstance(model.method, DeepMethod)
@@ -255,6 +307,7 @@ class Check(NamedTuple):
     what: str
     run: Callable[[Case], str | None]
     decides: bool = False  # whether a case that fails here gets no further checks
+    once: bool = False  # whether it is enough to check the first case
 
 
 COMMON_CHECKS = (
@@ -276,5 +329,9 @@ DEEP_CHECKS = (
     *COMMON_CHECKS,
     Check("a resumed training equals an uninterrupted one", resumes),
     Check("what is prepared does not depend on the code length", prepares_for_all_bits),
+)
+MEMORY_CHECKS = (
+    Check("a step writes the memory's rows of its batch alone", writes_its_rows),
+    Check("two ranks make the memory whole", memory_is_whole, once=True),
 )
 PREFIX_CHECKS = (Check("it trains for one code length as for several", trains_for_one_length),)

@@ -25,6 +25,7 @@ from hashbench.methods.contract import DeepMethod, Method
 from hashbench.methods.wrapping import resolve
 from hashbench.networks.backbones import backbone
 from hashbench.networks.model import Model
+from hashbench.system.distributed import SINGLE, World
 from hashbench.training.loop import Reports, train
 from hashbench.training.preparation import RecipeTools, compute_prepared
 from hashbench.training.trainset import TrainSet
@@ -143,8 +144,8 @@ class Case:
         """Return the method and its network before training."""
         return new_model(self.experiment, device, width=math.prod(SHAPE), prepared=self.prepared)
 
-    def data(self, *, classes: int = CLASSES) -> TrainSet:
-        """Return the training set, with samples of the first `classes` classes only."""
+    def data(self, *, classes: int = CLASSES, world: World = SINGLE) -> TrainSet:
+        """Return the training set, with samples of the first `classes` classes only; of a `world` this rank's share."""
         images, labels = toy(NUM_TRAIN, multi_label=self.multi_label, seed=0, present=classes)
         rows = self._rows(images)
         vectors = csr_matrix(rows) if self.inputs == "text" else rows
@@ -158,17 +159,24 @@ class Case:
             augment=augments_of(self.cls, self.experiment.recipe) if self.inputs == "images" else "none",
             channels_last=True,
         )
-        return TrainSet(loader, inputs, np.arange(NUM_TRAIN), size=0, device=CPU, features=lambda: vectors)
+        return TrainSet(loader, inputs, np.arange(NUM_TRAIN), size=0, device=CPU, features=lambda: vectors, world=world)
 
     def _rows(self, images: np.ndarray) -> np.ndarray:
         """Return images as vectors (n, width) float32 of their pixels; for text, of which most are zero."""
         rows = images.reshape(len(images), -1).astype(np.float32) / 255
         return np.where(rows > 0.6, rows, np.float32(0)) if self.inputs == "text" else rows
 
-    def train(self, *, classes: int = CLASSES, checkpoint: Path | None = None, stop_in: int | None = None) -> Trained:
+    def train(
+        self,
+        *,
+        classes: int = CLASSES,
+        checkpoint: Path | None = None,
+        stop_in: int | None = None,
+        world: World = SINGLE,
+    ) -> Trained:
         """Return a model trained from the start, or from `checkpoint`; raises Interrupted in epoch `stop_in`."""
         done = Trained(self.new_model(), [], [])
-        model, data = done.model, self.data(classes=classes)
+        model, data = done.model, self.data(classes=classes, world=world)
         if model.network is None:
             model.fit(data)
             return done
@@ -188,7 +196,7 @@ class Case:
 
         method.end_epoch = recorded  # type: ignore[method-assign]
         reports = Reports(log=log, checkpoint=checkpoint)
-        train(method, model.network, task=model.task, recipe=model.recipe, data=data, reports=reports)
+        train(method, model.network, task=model.task, recipe=model.recipe, data=data, reports=reports, world=world)
         return done
 
     def prepare(self) -> dict[str, Tensor]:

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
 
-from hashbench.checks.gpu_pass import own_files
 from hashbench.checks.method_checks import (
     BITS,
     DEEP_CHECKS,
     FITTED_CHECKS,
+    MEMORY_CHECKS,
     PREFIX_CHECKS,
     Check,
     NotApplicable,
+    keeps_samples,
     overrides_prepare,
     wrong_form,
 )
+from hashbench.checks.places import error_text
 from hashbench.checks.toy_runs import CPU, Case, LearnedFrom
 from hashbench.errors import HashbenchError
 from hashbench.experiments.models import task_of
@@ -78,7 +79,7 @@ def check(target: str | type[Method]) -> Verdict:
     if form.state != "ok":
         return Verdict(title, (form,))
     checks = DEEP_CHECKS if issubclass(cls, DeepMethod) else FITTED_CHECKS
-    checks = (*checks, *(PREFIX_CHECKS if cls.prefixes else ()))
+    checks = (*checks, *(PREFIX_CHECKS if cls.prefixes else ()), *(MEMORY_CHECKS if keeps_samples(cls) else ()))
     with _one_thread():
         unsupported, cases = _supported(cls)
         unprepared, cases = _prepared(cls, cases)
@@ -107,7 +108,7 @@ def _supported(cls: type[Method]) -> tuple[list[Line], list[Case]]:
             made = construct(cls, case.experiment.fields)
             reason = without_views(cls, case.experiment) or unsupported(made, task_of(case.experiment, CPU))
         except Exception as error:
-            lines.append(Line("FAILED", f"supports(task), {case}", _error_text(error, cls)))
+            lines.append(Line("FAILED", f"supports(task), {case}", error_text(error, cls)))
             continue
         if reason is None:
             cases.append(case)
@@ -143,7 +144,7 @@ def _prepared(cls: type[Method], cases: list[Case]) -> tuple[list[Line], list[Ca
         try:
             prepared = alike[0].prepare()
         except Exception as error:
-            lines.append(Line("FAILED", f"it prepares, {kind}", _error_text(error, cls)))
+            lines.append(Line("FAILED", f"it prepares, {kind}", error_text(error, cls)))
             continue
         ready += [replace(case, prepared=prepared) for case in alike]
     return lines, ready
@@ -152,8 +153,9 @@ def _prepared(cls: type[Method], cases: list[Case]) -> tuple[list[Line], list[Ca
 def _checked(cls: type[Method], checks: Sequence[Check], cases: Sequence[Case]) -> list[Line]:
     """Return a line for each check over all cases that were not dropped by an earlier one."""
     lines = []
-    for what, run, decides in checks:
-        found = {case: _line(what, cls, lambda case=case, run=run: run(case)) for case in cases}  # type: ignore[misc]
+    for what, run, decides, once in checks:
+        chosen = cases[:1] if once else cases
+        found = {case: _line(what, cls, lambda case=case, run=run: run(case)) for case in chosen}  # type: ignore[misc]
         failed = [case for case, line in found.items() if line.state == "FAILED"]
         if failed:
             more = f" (also {_in_words(failed[1:])})" if len(failed) > 1 else ""
@@ -171,18 +173,8 @@ def _line(what: str, cls: type[Method], run: Callable[[], str | None]) -> Line:
     except NotApplicable as error:
         return Line("skipped", what, str(error))
     except Exception as error:
-        return Line("FAILED", what, _error_text(error, cls))
+        return Line("FAILED", what, error_text(error, cls))
     return Line("ok", what) if reason is None else Line("FAILED", what, reason)
-
-
-def _error_text(error: Exception, cls: type[Method]) -> str:
-    """Return an error with the line of the method's file that it passed through last."""
-    files = own_files(cls)
-    errors = [error, error.__cause__] if error.__cause__ else [error]
-    frames = [frame for raised in errors for frame in traceback.extract_tb(raised.__traceback__)]
-    places = [f" (line {frame.lineno} of {frame.filename})" for frame in frames if frame.filename in files]
-    kind = "" if isinstance(error, HashbenchError) else f"{type(error).__name__}: "
-    return f"{kind}{error}{places[-1] if places else ''}"
 
 
 def _in_words(cases: Sequence[Case]) -> str:

@@ -146,6 +146,14 @@ class ThresholdInAttribute(Sound):
         return out >= self.threshold
 
 
+class LateBuffer(Sound):
+    def set_extra_state(self, state):
+        self.epochs_seen += state["more"]
+
+    def get_extra_state(self):
+        return {"more": 1.0}
+
+
 class PreparedForBits(Sound):
     def prepare(self, task, data, tools):
         return {"noise": torch.randn(task.bits, generator=task.generator("prepare"))}
@@ -190,6 +198,7 @@ BROKEN = {
     ClassMeans: ("a class without samples", "no longer finite"),
     StateInAttribute: ("a resumed training", "keep all state in buffers"),
     ThresholdInAttribute: ("a saved model", "in buffers"),
+    LateBuffer: ("a saved model", "has another state"),
     PreparedForBits: ("what is prepared", "something else at another code length"),
     Crashes: ("loss terms are", f"KeyError: 'tau' (line {Crashes.loss.__code__.co_firstlineno + 1} of {__file__}"),
     UnclearSupport: ("supports(task), single-label at 12 bits", "returned False, not None or a sentence"),
