@@ -21,7 +21,6 @@ from torch._subclasses.fake_tensor import (
     FakeTensor,
     FakeTensorMode,
 )
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
@@ -48,7 +47,6 @@ class FakeCuda:
         warnings.filterwarnings("ignore", message=".*CUDA is not available", category=UserWarning)  # autocast's
         # Kernels that only a GPU has could not be computed.
         stack.enter_context(torch.backends.cudnn.flags(enabled=False))
-        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         stack.enter_context(self.fakes)
         stack.enter_context(_Operators(self))
         stack.enter_context(_Functions())

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import warnings
 
 import numpy as np
 import pytest
@@ -157,6 +158,11 @@ class LooksAtTheHost(Sound):
         self.memory[batch.index.cpu()] = 1.0  # here
 
 
+class IndexOnTheHost(Sound):
+    def loss(self, out, batch):
+        return {"pull": out[torch.arange(4)].square().mean()}  # here
+
+
 class MovesEachStep(Sound):
     def epoch_sums(self, out, batch):
         return {"classes": batch.labels.double().T @ torch.ones(len(out)).double().to(out.device)}  # here
@@ -195,6 +201,7 @@ FAULTS = {
     PicksByMask: (WAITS, "a training step waits for the device: index needs values"),
     WritesByMask: (WAITS, "after_step waits for the device: how many places a mask has"),
     LooksAtTheHost: (WAITS, "after_step waits for the device: a tensor is copied to the CPU"),
+    IndexOnTheHost: (WAITS, "a training step waits for the device: an index lies on the CPU"),
     MovesEachStep: (WAITS, "epoch_sums waits for the device: a tensor is copied from the CPU"),
     Solves: (WAITS, "a training step waits for the device: torch.linalg"),
     CodesInPython: (WAITS, "codes waits for the device: item(), bool() or float()"),
@@ -231,11 +238,14 @@ def test_what_the_cpu_computes_is_the_same():
             out[:, 1:3] += 1
             out[out > 1.2] = 0.0
         twin.load_state_dict(twin.state_dict())
+        heads = out[None, None, :, :4]
+        out = out + nn.functional.scaled_dot_product_attention(heads, heads, heads).sum()
         attention = nn.MultiheadAttention(4, 2, batch_first=True).to(device)(*[out[None, :, :4]] * 3)[0]
         with torch.inference_mode():
             return [value.cpu() for value in (out, twin.eval()(images), attention, network[1].running_mean)]
 
-    with FakeCuda(()) as device:
+    with FakeCuda(()) as device, warnings.catch_warnings():
+        warnings.simplefilter("error")
         found = computed(CUDA)
     assert not device.waits  # nothing said that a step runs
     for one, other in zip(found, computed(torch.device("cpu")), strict=True):
