@@ -21,6 +21,8 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "Executor": "hashbench.executors.base",
         "HashbenchError": "hashbench.errors",
         "Method": "hashbench.methods.contract",
+        "PairMethod": "hashbench.methods.pairs",
+        "PairTask": "hashbench.methods.pairs",
         "Result": "hashbench.results.result",
         "Task": "hashbench.methods.contract",
         "Tools": "hashbench.methods.contract",
@@ -62,6 +64,8 @@ if TYPE_CHECKING:
     from hashbench.methods.contract import TrainingData as TrainingData
     from hashbench.methods.contract import method as method
     from hashbench.methods.contract import option as option
+    from hashbench.methods.pairs import PairMethod as PairMethod
+    from hashbench.methods.pairs import PairTask as PairTask
     from hashbench.metrics.evaluation import evaluate as evaluate
     from hashbench.networks.backbones import backbone as backbone
     from hashbench.results.figures import draw as draw

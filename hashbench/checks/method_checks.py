@@ -17,7 +17,7 @@ from torch import Tensor
 from hashbench.checks.toy_runs import CLASSES, CPU, EPOCHS, NUM_QUERIES, Case, Interrupted
 from hashbench.experiments.models import load_model
 from hashbench.experiments.settings import parse_value, setting_text
-from hashbench.methods.contract import DeepMethod, Method, options
+from hashbench.methods.contract import DeepMethod, Method, Registrable, options
 from hashbench.networks.model import Model
 from hashbench.storage.strict_json import canonical
 
@@ -29,7 +29,7 @@ class NotApplicable(Exception):
     """Raised by a check that has nothing to look at; the message says why."""
 
 
-def wrong_form(cls: type[Method]) -> str | None:
+def wrong_form(cls: type[Registrable]) -> str | None:
     """Return what is wrong with a method's name, version or fields."""
     info = cls.info
     if not re.fullmatch(r"[\w+-]+", info.name):
@@ -212,7 +212,7 @@ class Check(NamedTuple):
     """What a verdict's line says, and the function behind it."""
 
     what: str
-    look: Callable[[Case], str | None]
+    look: Callable[[Any], str | None]  # of a Case, or of a PairCase
     decides: bool = False  # whether a case that fails here is looked at no further
 
 

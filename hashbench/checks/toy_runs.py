@@ -106,6 +106,10 @@ class Case:
             seed=0,
         )
 
+    def supports(self) -> str | None:
+        """Return why the method does not do the task, or None."""
+        return self.cls(**self.experiment.fields).supports(task_of(self.experiment, CPU))
+
     @cached_property
     def queries(self) -> Tensor:
         """What the method encodes: images, or pixels as vectors."""

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
@@ -19,12 +20,17 @@ from hashbench.checks.method_checks import (
     overrides_prepare,
     wrong_form,
 )
-from hashbench.checks.toy_runs import CPU, Case
+from hashbench.checks.toy_runs import Case
 from hashbench.errors import HashbenchError
-from hashbench.experiments.models import task_of
 from hashbench.interop.targets import resolve_method
-from hashbench.methods.contract import DeepMethod, Method
+from hashbench.methods.contract import DeepMethod, Method, Registrable
 from hashbench.registry import METHODS
+
+if TYPE_CHECKING:
+    from hashbench.checks.pair_checks import PairCase
+    from hashbench.methods.pairs import PairMethod
+
+C = TypeVar("C", "Case", "PairCase")
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ class Verdict:
         return "\n".join([self.title, "", *map(str, self.lines), "", f"{summary}."])
 
 
-def check(target: str | type[Method]) -> Verdict:
+def check(target: str | type[Method] | type[PairMethod]) -> Verdict:
     """Return the verdict on a method: a target as `resolve_method` takes, or a class under @hashbench.method.
 
     Raises HashbenchError where there is no such method; whatever goes wrong inside the method is a line of the verdict.
@@ -74,12 +80,24 @@ def check(target: str | type[Method]) -> Verdict:
     form = _line("its name, version and fields are in order", cls, lambda: wrong_form(cls))
     if form.state != "ok":
         return Verdict(title, (form,))
+    if not issubclass(cls, Method):
+        return Verdict(title, (form, *_checked_on_pairs(cls)))
     checks = DEEP_CHECKS if issubclass(cls, DeepMethod) else FITTED_CHECKS
     with _one_thread():
-        unsupported, cases = _supported(cls)
+        every = [Case(cls, bits, multi_label) for multi_label in (False, True) for bits in BITS]
+        unsupported, cases = _supported(cls, every)
         unprepared, cases = _prepared(cls, cases)
         checked = _checked(cls, checks, cases)
     return Verdict(title, (form, *unsupported, *unprepared, *checked))
+
+
+def _checked_on_pairs(cls: type[PairMethod]) -> list[Line]:
+    """Return the lines of the checks on a method that learns from pairs."""
+    from hashbench.checks.pair_checks import PAIR_CHECKS, PairCase
+
+    with _one_thread():
+        unsupported, cases = _supported(cls, [PairCase(cls, bits) for bits in BITS])
+        return [*unsupported, *_checked(cls, PAIR_CHECKS, cases)]
 
 
 @contextmanager
@@ -93,14 +111,14 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _supported(cls: type[Method]) -> tuple[list[Line], list[Case]]:
+def _supported(cls: type[Registrable], every: Sequence[C]) -> tuple[list[Line], list[C]]:
     """Return the cases that the method supports, and a line for each reason why it does not support others."""
     lines: list[Line] = []
-    cases: list[Case] = []
-    refused: dict[str, list[Case]] = {}
-    for case in (Case(cls, bits, multi_label) for multi_label in (False, True) for bits in BITS):
+    cases: list[C] = []
+    refused: dict[str, list[C]] = {}
+    for case in every:
         try:
-            reason = cls(**case.experiment.fields).supports(task_of(case.experiment, CPU))
+            reason = case.supports()
         except Exception as error:
             lines.append(Line("FAILED", f"supports(task), {case}", _told(error, cls)))
             continue
@@ -133,11 +151,11 @@ def _prepared(cls: type[Method], cases: list[Case]) -> tuple[list[Line], list[Ca
     return lines, ready
 
 
-def _checked(cls: type[Method], checks: Sequence[Check], cases: Sequence[Case]) -> list[Line]:
+def _checked(cls: type[Registrable], checks: Sequence[Check], cases: Sequence[C]) -> list[Line]:
     """Return a line for each check over all cases that were not dropped by an earlier one."""
     lines = []
     for what, look, decides in checks:
-        found = {case: _line(what, cls, lambda case=case, look=look: look(case)) for case in cases}  # type: ignore[misc]
+        found = {case: _line(what, cls, lambda case=case, look=look: look(case)) for case in cases}  # type: ignore[misc, has-type]
         failed = [case for case, line in found.items() if line.state == "FAILED"]
         if failed:
             more = f" (also {_places(failed[1:])})" if len(failed) > 1 else ""
@@ -149,7 +167,7 @@ def _checked(cls: type[Method], checks: Sequence[Check], cases: Sequence[Case]) 
     return lines
 
 
-def _line(what: str, cls: type[Method], look: Callable[[], str | None]) -> Line:
+def _line(what: str, cls: type[Registrable], look: Callable[[], str | None]) -> Line:
     try:
         reason = look()
     except NotApplicable as error:
@@ -159,7 +177,7 @@ def _line(what: str, cls: type[Method], look: Callable[[], str | None]) -> Line:
     return Line("ok", what) if reason is None else Line("FAILED", what, reason)
 
 
-def _told(error: Exception, cls: type[Method]) -> str:
+def _told(error: Exception, cls: type[Registrable]) -> str:
     """Return an error with the line of the method's file that it passed through last."""
     file = getattr(sys.modules.get(cls.__module__), "__file__", None)
     errors = [error, error.__cause__] if error.__cause__ else [error]
@@ -169,7 +187,7 @@ def _told(error: Exception, cls: type[Method]) -> str:
     return f"{kind}{error}{f' (line {lines[-1]} of {file})' if lines else ''}"
 
 
-def _places(cases: Sequence[Case]) -> str:
+def _places(cases: Sequence[Case] | Sequence[PairCase]) -> str:
     """Return `single-label at 12 and 16 bits, multi-label at 12 bits`."""
     parts = []
     for labels in dict.fromkeys(case.labels for case in cases):

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 
@@ -24,6 +24,9 @@ from hashbench.results.runs import RunDirectory
 from hashbench.results.sweeps.run_status import EMPTY, RunSnapshot, RunStatus, is_stale, run_status, snapshot
 from hashbench.system import distributed
 from hashbench.system.provenance import source_sha256
+
+if TYPE_CHECKING:
+    from hashbench.methods.pairs import PairMethod
 
 Rerun = Literal["missing", "failed", "stale", "all"]
 
@@ -204,7 +207,7 @@ def _refuse_equal_names(loaded: Mapping[str, Dataset]) -> None:
 class _Variant:
     """A method with the fields, as texts, that are set for one row of the table alone."""
 
-    cls: type[Method]
+    cls: type[Method] | type[PairMethod]
     texts: Mapping[str, str]
 
     @property
@@ -225,6 +228,10 @@ def _resolve(
     """Return the run with its experiment, or with the reason why its method cannot do it."""
     cls, method = variant.cls, variant.cls.info.name
     run = PlannedRun(dataset.name, variant.label, bits, seed)
+    if not issubclass(cls, Method):
+        return dataclasses.replace(
+            run, skipped="it learns from pairs of two kinds of things, which this data set has not; name another."
+        )
     data, paper = _data(dataset), settings.recipe == PAPER
     if paper and not cls.paper_recipe:
         return dataclasses.replace(run, skipped="it states no published settings for --recipe paper; use another.")

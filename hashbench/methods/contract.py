@@ -189,7 +189,13 @@ def option(default: Any, help: str) -> Any:
     return field(default=default, metadata={"help": help})
 
 
-M = TypeVar("M", bound=type[Method])
+class Registrable(Protocol):
+    """What `@method` makes a method: `Method`, `DeepMethod` or `PairMethod`."""
+
+    info: ClassVar[MethodInfo]
+
+
+M = TypeVar("M", bound=type[Registrable])
 
 
 @dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(field, option))
@@ -213,7 +219,7 @@ def method(name: str, *, paper: str = "", version: int = 1, former_names: Collec
     return decorate
 
 
-def options(cls: type[Method]) -> dict[str, dataclasses.Field[Any]]:
+def options(cls: type[Registrable]) -> dict[str, dataclasses.Field[Any]]:
     """Return a method class's fields by name, in the order of their definition."""
     if not dataclasses.is_dataclass(cls):
         return {}
