@@ -22,6 +22,7 @@ from hashbench.checks.method_checks import (
 )
 from hashbench.checks.toy_runs import Case
 from hashbench.errors import HashbenchError
+from hashbench.interop.loss_as_method import remarks
 from hashbench.interop.targets import resolve_method
 from hashbench.methods.contract import DeepMethod, Method, Registrable
 from hashbench.registry import METHODS
@@ -37,7 +38,7 @@ C = TypeVar("C", "Case", "PairCase")
 class Line:
     """One line of a verdict."""
 
-    state: str  # "ok" | "FAILED" | "skipped"
+    state: str  # "ok" | "FAILED" | "warning" | "skipped"
     what: str
     reason: str = ""
 
@@ -59,7 +60,9 @@ class Verdict:
 
     def render(self) -> str:
         """Return the verdict for people: a line for each check, and a count."""
-        counts = {state: sum(line.state == state for line in self.lines) for state in ("ok", "FAILED", "skipped")}
+        counts = {
+            state: sum(line.state == state for line in self.lines) for state in ("ok", "FAILED", "warning", "skipped")
+        }
         summary = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
         return "\n".join([self.title, "", *map(str, self.lines), "", f"{summary}."])
 
@@ -82,13 +85,14 @@ def check(target: str | type[Method] | type[PairMethod]) -> Verdict:
         return Verdict(title, (form,))
     if not issubclass(cls, Method):
         return Verdict(title, (form, *_checked_on_pairs(cls)))
+    warnings = [Line("warning", "its class works without a script of its own", said) for said in remarks(cls)]
     checks = DEEP_CHECKS if issubclass(cls, DeepMethod) else FITTED_CHECKS
     with _one_thread():
         every = [Case(cls, bits, multi_label) for multi_label in (False, True) for bits in BITS]
         unsupported, cases = _supported(cls, every)
         unprepared, cases = _prepared(cls, cases)
         checked = _checked(cls, checks, cases)
-    return Verdict(title, (form, *unsupported, *unprepared, *checked))
+    return Verdict(title, (form, *warnings, *unsupported, *unprepared, *checked))
 
 
 def _checked_on_pairs(cls: type[PairMethod]) -> list[Line]:

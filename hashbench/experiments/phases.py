@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -18,6 +19,7 @@ from hashbench.evaluation.centers import class_centers
 from hashbench.evaluation.encoding import count, encode_rows
 from hashbench.experiments.experiment import ENGINE, Experiment, changed_fields, recipe_label
 from hashbench.experiments.models import make_method, new_model, task_of
+from hashbench.interop.loss_as_method import remarks
 from hashbench.methods.contract import DeepMethod, Method, options
 from hashbench.metrics import code_statistics, evaluate_histograms
 from hashbench.networks.backbones import file_sha256
@@ -33,6 +35,7 @@ from hashbench.training.loop import Reports, TrainingProgress, train
 from hashbench.training.preparation import RecipeTools, prepare
 from hashbench.training.trainset import TrainSet
 
+_LOG = logging.getLogger(__name__)
 MEASURES = ("mAP@all", "mAP@1000/hits", "mAP@1000/R", "mAP@1000/min", "P@100", "P@1000", "R@1000")
 BALLS_AND_CURVES = ("P@H<=2", "R@H<=2", "PR", "PR@k")
 
@@ -64,6 +67,8 @@ def compute(
     with clock("train"):
         model = new_model(experiment, device, width=data.width, prepared=prepared.tensors)
         look = monitoring.every(eval_every, model, dataset, partial(encode_rows, model, inputs, world=SINGLE))
+        if world.is_main:
+            _warn(directory, [f"{experiment.method}: {said}" for said in remarks(type(model.method), task)])
         trained = _fit(model, data, directory, title, look)
     with clock("encode"):
         query, database = (encode_rows(model, inputs, part, world) for part in (split.query, split.database))
@@ -107,6 +112,14 @@ def compute(
             "processes": world.size,
         },
     )
+
+
+def _warn(directory: RunDirectory, sentences: Sequence[str]) -> None:
+    """Say something to whoever watches, and leave it in the run's log, once although the run may be resumed."""
+    for sentence in sentences:
+        _LOG.warning(sentence)
+        if {"warning": sentence} not in directory.read_log():
+            directory.append_log({"warning": sentence})
 
 
 def _fit(
