@@ -58,9 +58,9 @@ def compute(
     title = f"{experiment.method} {experiment.bits}b s{experiment.seed}" if progress else None
     task, split = task_of(experiment, device), dataset.split
     with clock("data"):
-        fixed = partial(_fixed_inputs, experiment, dataset, device, progress)
+        fixed = partial(fixed_inputs, experiment, dataset, device, progress)
         inputs = dataset.store.inputs if experiment.inputs == "images" else fixed(world)
-        data = _train_set(experiment, dataset, inputs, partial(fixed, SINGLE), device, world)
+        data = train_set(experiment, dataset, inputs, partial(fixed, SINGLE), device, world)
     with clock("prepare"):
         tools = RecipeTools(task, experiment.recipe, experiment.data.shape, data, bar=title and f"{title} prepare")
         prepared = prepare(make_method(experiment), tools, experiment.identity)
@@ -140,7 +140,7 @@ def _fit(
     )
 
 
-def _train_set(
+def train_set(
     experiment: Experiment,
     dataset: Dataset,
     inputs: np.ndarray,
@@ -166,7 +166,7 @@ def _train_set(
     return TrainSet(loader, inputs, index, size=experiment.network_size, device=device, features=fixed, world=world)
 
 
-def _fixed_inputs(
+def fixed_inputs(
     experiment: Experiment, dataset: Dataset, device: torch.device, progress: bool, world: World
 ) -> np.ndarray:
     """Return all inputs as what no training changes: the backbone's features, pixels where it has none, or vectors."""

@@ -21,6 +21,7 @@ from hashbench.methods.contract import DeepMethod, Method, Task, options, resolv
 from hashbench.recipes import PAPER, Recipe
 from hashbench.registry import BACKBONES
 from hashbench.results.runs import RunDirectory
+from hashbench.results.sweeps.estimates import Work
 from hashbench.results.sweeps.run_status import EMPTY, RunSnapshot, RunStatus, is_stale, run_status, snapshot
 from hashbench.system import distributed
 from hashbench.system.provenance import source_sha256
@@ -129,6 +130,12 @@ class Plan:
     def settings(self) -> Settings:
         """What the runs share."""
         return self.request.settings
+
+    def work(self, run: PlannedRun) -> Work:
+        """Return what a run that is not skipped has to do."""
+        assert run.experiment is not None
+        split = self.datasets[run.dataset].split
+        return Work.of(run.experiment.identity, queries=len(split.query), database=len(split.database))
 
 
 def plan(

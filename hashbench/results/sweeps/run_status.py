@@ -20,6 +20,7 @@ class RunStatus:
 
     state: State
     note: str = ""
+    since: str = ""  # when a running cell was begun, ISO 8601
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def run_status(directory: RunDirectory, *, source_sha256: str | None = None) -> 
     """Return where a run stands; it is stale when its method's source was another than `source_sha256`."""
     owner = owner_of(directory.path)
     if owner is not None:
-        return RunStatus("running", f"by {owner} since {owner.started}")
+        return RunStatus("running", f"by {owner} since {owner.started}", owner.started)
     if directory.finished:
         return RunStatus("finished") if source_sha256 is None else _finished(directory, source_sha256)
     if directory.failure.is_file():
