@@ -1,4 +1,4 @@
-"""`hashbench evaluate`: the measures of codes from anywhere, whole or of one shard of a database."""
+"""`hashbench evaluate`: the measures of any codes, over a whole database or one shard of it."""
 
 from __future__ import annotations
 
@@ -31,13 +31,15 @@ if TYPE_CHECKING:
 @measure_options
 @click.option("--mode", type=click.Choice(["deephash-pytorch", "hashnet", "fire", "dcmh"]),
               help="Compute mAP as published code does; see docs/metrics.md.")  # fmt: skip
-@click.option("--encoding", type=click.Choice(["bits", "signs", "real", "packed"]), help="What the codes are.")
+@click.option("--encoding", type=click.Choice(["bits", "signs", "real", "packed"]), help="Encoding of the codes.")
 @click.option("--bits", type=int, metavar="K", help="Length of packed codes that do not fill their last byte.")
-@click.option("--labels", type=click.Choice(["integers", "multi-hot", "packed"]), help="What the labels are.")
+@click.option("--labels", type=click.Choice(["integers", "multi-hot", "packed"]), help="Kind of the labels.")
 @click.option("--backend", type=click.Choice(["auto", "numba", "torch"]), default="auto")
 @click.option("--device", default="cpu", metavar="DEVICE", help="cpu or cuda, with the torch backend.")
 @click.option("--workers", type=int, default=1, metavar="N", help="Processes that share the database.")
-@click.option("--threads", type=int, metavar="N", help="Threads of each process; default: the cores shared out.")
+@click.option(
+    "--threads", type=int, metavar="N", help="Threads of each process; default: the cores divided by the workers."
+)
 @click.option("--shard", metavar="I/N", help="Count this shard of the database alone, into --output, for `merge`.")
 @click.option("--own-files", is_flag=True, help="With --shard: the database's files hold that shard alone.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="With --shard: the part (.npz).")
@@ -54,7 +56,7 @@ def evaluate(
     mode: Any,
     **choices: Any,
 ) -> None:
-    """Measure codes from anywhere, exactly and whatever their order; says what it took the arrays for.
+    """Measure any codes, exactly and independently of their order; print how the arrays were interpreted.
 
     Arrays lie in .npy, .npz (FILE:NAME where it holds several) or .pt files; a database in .npy may be larger than
     memory. Codes are bool, {0,1}, {-1,+1}, real values (their signs) or packed bytes; labels are integers or multi-hot.
@@ -65,8 +67,8 @@ def evaluate(
     from hashbench.storage.files import make_folder, replacing
 
     if (shard is None) != (output is None) or (own_files and shard is None):
-        raise HashbenchError("--shard and --output belong together, and --own-files to them: say which FILE the part "
-                             "goes to, for example --shard 1/4 --output part-1.npz.")  # fmt: skip
+        raise HashbenchError("--shard and --output must be given together, and --own-files only with them; name the "
+                             "FILE of the part, for example --shard 1/4 --output part-1.npz.")  # fmt: skip
     if shard is not None and (mode is not None or per_query is not None):
         raise HashbenchError("A shard has counts alone: leave out --mode, and give --per-query to `hashbench merge`.")
     for written in filter(None, (output, per_query)):
@@ -74,30 +76,32 @@ def evaluate(
     places = (query_codes, database_codes, query_labels, database_labels)
     with hashbench_errors():
         arrays = [read_array(*_file_and_key(place)) for place in places]
-        part = None if shard is None else Shard.parse(shard)
-        with _counting_bar(len(arrays[1]), part if not own_files else None) as progress:
-            if part is None:
+        chosen = None if shard is None else Shard.parse(shard)
+        with _counting_bar(len(arrays[1]), chosen if not own_files else None) as progress:
+            if chosen is None:
                 scores = evaluation.evaluate(
                     *arrays, bounds=True, per_query=per_query is not None, ties=ties, mode=mode, progress=progress,
                     **choices,
                 )  # fmt: skip
             else:
                 counted, notes = evaluation.count_shard(
-                    *arrays, shard=part, own_files=own_files, progress=progress, **choices
+                    *arrays, shard=chosen, own_files=own_files, progress=progress, **choices
                 )
-    if part is None:
+    if chosen is None:
         print_scores(scores, per_query)
         return
     assert output is not None
     with replacing(output) as file:
         counted.write(file)
     print_notes(notes)
-    click.echo(f"{output}: shard {part}, {counted.hist.database:,} items; `hashbench merge` brings all parts together.")
+    click.echo(
+        f"{output}: shard {chosen}, {counted.hist.database:,} items; `hashbench merge` brings all parts together."
+    )
 
 
 @contextmanager
 def _counting_bar(items: int, shard: Shard | None) -> Iterator[Callable[[int], object]]:
-    """Show how many items were counted, where that takes longer than a second and somebody watches."""
+    """Show how many items were counted, on a terminal, where that takes longer than a second."""
     from tqdm import tqdm
 
     if shard is not None:

@@ -36,7 +36,7 @@ class ProgressLines(Reporter):
         from tqdm import tqdm
 
         self._show_bar, self._bar = bar, tqdm(disable=True)
-        self._of, self._shown, self._failed = 0, 0, 0
+        self._total, self._shown, self._failed = 0, 0, 0
         self._announced: PlannedRun | None = None
         self._known = Estimates.of(plan.settings.runs_dir)
         self._left = {str(run): run for run in plan.runs if run.to_compute(plan.settings.rerun)}
@@ -58,7 +58,7 @@ class ProgressLines(Reporter):
         """Draw the bar, where there is more than one run."""
         from tqdm import tqdm
 
-        self._of = runs
+        self._total = runs
         self._bar = tqdm(
             total=runs,
             unit="run",
@@ -79,13 +79,13 @@ class ProgressLines(Reporter):
         """Show where a run is stored, and how long it and the others take."""
         self._announced = run
         left = str(self.time_left) if len(self._left) > 1 else ""
-        place = f"[{self._shown + 1}/{self._of}] {run} -> {run.directory and run.directory.path}"
+        place = f"[{self._shown + 1}/{self._total}] {run} -> {run.directory and run.directory.path}"
         self._write(f"{place}{f' ({left})' if left else ''}")
         self._show()
 
     def held(self, run: PlannedRun) -> None:
         """Show which process computes a run."""
-        self._write(f"{run} is {run.status.state} elsewhere ({run.status.note}); its result is taken when it is there.")
+        self._write(f"{run} is {run.status.state} elsewhere ({run.status.note}); its result is read when it is there.")
 
     def ended(self, run: PlannedRun, error: str | None) -> None:
         """Show that a run ended; one that was announced is named again only where it failed."""
@@ -104,7 +104,7 @@ class ProgressLines(Reporter):
         self._show()
 
     def tick(self, left: Sequence[PlannedRun]) -> None:
-        """Show how many runs are computed now; who computes one is read from its lock."""
+        """Show how many runs are computed now; the owner of each is read from its lock."""
         self._show()
 
     def _show(self) -> None:
@@ -118,7 +118,7 @@ class ProgressLines(Reporter):
 
     def _line(self, run: PlannedRun, what: str) -> None:
         self._shown += 1
-        self._write(f"[{self._shown}/{self._of}] {run} {what}")
+        self._write(f"[{self._shown}/{self._total}] {run} {what}")
 
     def _write(self, text: str) -> None:
         from tqdm import tqdm

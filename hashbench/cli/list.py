@@ -1,4 +1,4 @@
-"""`hashbench list`: the registered names with where they come from."""
+"""`hashbench list`: the registered names and their origins."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from hashbench.registry import BACKBONES, DATASETS, EXECUTORS, METHODS, Entry, R
 
 @command("hashbench list methods", "hashbench list datasets", name="list")
 @click.argument("kind", type=click.Choice(["methods", "datasets", "backbones", "recipes", "executors"]))
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Where the files of data sets are looked for.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the data sets' files.")
 def list_names(kind: str, data_dir: Path | None) -> None:
-    """Show what there is: methods, datasets, backbones, recipes or executors.
+    """Show the registered names: methods, datasets, backbones, recipes or executors.
 
-    A data set is ready to be used, preparable by `hashbench prepare`, or missing, and then downloaded where it may be.
+    A data set is ready, preparable by `hashbench prepare`, or missing: then it is downloaded where that is possible.
     """
     click.echo(datasets(data_dir) if kind == "datasets" else TABLES[kind]())
 
@@ -53,11 +53,11 @@ def datasets(data_dir: Path | None = None) -> str:
         except HashbenchError as error:
             rows.append([entry.name, str(entry.origin), *[""] * 5, _wrapped(f"unavailable: {error}")])
             continue
-        there = state(source, data_dir)
+        files = state(source, data_dir)
         for protocol in source.protocols:
             sizes = ("by rule" if size is None else f"{size:,}" for size in protocol.sizes)
             rows.append(
-                [protocol.full_name, str(entry.origin), there, *sizes, protocol.measures[0], _wrapped(protocol.summary)]
+                [protocol.full_name, str(entry.origin), files, *sizes, protocol.measures[0], _wrapped(protocol.summary)]
             )
     headers = ["data set@protocol", "from", "files", "train", "query", "database", "measure", "what it is"]
     table = tabulate(rows, headers=headers, colalign=(*["left"] * 3, *["right"] * 3, "left", "left"))
@@ -109,8 +109,8 @@ def _table(registry: Registry[Any], headers: list[str], columns: Callable[[Any],
 
 
 def _origin(entry: Entry[Any]) -> str:
-    losers = "".join(f"; not the one from {loser}" for loser in entry.shadows)
-    return f"{entry.origin}{losers}"
+    shadowed = "".join(f"; not the one from {origin}" for origin in entry.shadows)
+    return f"{entry.origin}{shadowed}"
 
 
 def _wrapped(text: str) -> str:

@@ -46,8 +46,8 @@ def _row(runs: Sequence[PlannedRun], expected: Sequence[Estimate | None]) -> lis
     seeds = str(first.seed) if len(runs) == 1 else f"{first.seed}-{runs[-1].seed}"
     takes = ""
     if expected:
-        each = "unknown" if expected[0] is None else str(expected[0])  # they are of one kind
-        takes = each if len(runs) == 1 else f"{len(expected)} x {each}"
+        takes = "unknown" if expected[0] is None else str(expected[0])  # they are of one kind
+        takes = takes if len(runs) == 1 or expected[0] is None else f"{len(expected)} x {takes}"
     where = first.directory and (first.directory.path if len(runs) == 1 else first.directory.path.parent)
     notes = "; ".join(dict.fromkeys(status.note for status in found if status.note))
     return [first.dataset, first.method, first.bits, seeds, state, takes, notes or where]

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
 @data_options
 def verify(runs: tuple[Path, ...], data_dir: Path | None, accept_unofficial: bool) -> None:
-    """Compute the numbers of the finished runs in RUNS (default: runs) again from what is kept, and compare.
+    """Compute the numbers of the finished runs in RUNS (default: runs) again from what is stored, and compare.
 
-    Measures from histograms; histograms from codes, and from the labels where the data set is there. Says what differs
-    and what could not be checked; exit code 1 where something differs.
+    Measures from histograms; histograms from codes, and from the labels where the data set is there. Lists
+    differences and what could not be checked; exit code 1 where something differs.
     """
     from tqdm import tqdm
 
@@ -40,21 +40,21 @@ def verify(runs: tuple[Path, ...], data_dir: Path | None, accept_unofficial: boo
     verdicts = [verification.verify(result, labels) for result in bar]
     unchecked: dict[tuple[str, str], int] = {}
     for verdict in verdicts:
-        for difference in verdict.drifted:
+        for difference in verdict.differences:
             click.echo(f"{verdict.path}: {difference}")
-        for lack in verdict.unchecked:
-            unchecked[lack] = unchecked.get(lack, 0) + 1
+        for missing in verdict.unchecked:
+            unchecked[missing] = unchecked.get(missing, 0) + 1
     for problem in problems:
         click.echo(problem)
     for (name, reason), count in unchecked.items():
         click.echo(f"not checked in {count} of {len(results)} runs: {name}: {reason}")
-    drifted = sum(bool(verdict.drifted) for verdict in verdicts) + len(problems)
-    unknown = sum(not (verdict.drifted or verdict.measured) for verdict in verdicts)
+    differing = sum(bool(verdict.differences) for verdict in verdicts) + len(problems)
+    unknown = sum(not (verdict.differences or verdict.measured) for verdict in verdicts)
     total = len(results) + len(problems)
-    parts = [f"{total - drifted - unknown} as stored", f"{drifted} with differences"]
+    parts = [f"{total - differing - unknown} as stored", f"{differing} with differences"]
     parts += [f"{unknown} whose measures could not be checked"] if unknown else []
     click.echo(f"{total} runs: {', '.join(parts)}. Not checked in any: that model.pt gives these codes.")
-    if drifted:
+    if differing:
         sys.exit(1)
 
 
@@ -66,7 +66,7 @@ class _LabelSource:
         self._found: dict[tuple[str, str], tuple[str, np.ndarray, np.ndarray] | HashbenchError] = {}
 
     def __call__(self, result: Result) -> tuple[np.ndarray, np.ndarray]:
-        """Return labels (n, C) of the run's queries and database; raises HashbenchError where they cannot be had."""
+        """Return labels (n, C) of the run's queries and database; raises HashbenchError where they cannot be read."""
         name = f"{result.coords['dataset']}@{result.coords['protocol']}"
         key = (name, result.coords["evaluated"])
         if key not in self._found:
@@ -79,11 +79,11 @@ class _LabelSource:
             raise HashbenchError(f"{name} is here, but with other images or another split")
         return query, database
 
-    def _read(self, name: str, part: str) -> tuple[str, np.ndarray, np.ndarray] | HashbenchError:
+    def _read(self, name: str, evaluated: str) -> tuple[str, np.ndarray, np.ndarray] | HashbenchError:
         from hashbench.datasets.catalogue import load
 
         try:
-            data = load(name, data_dir=self._data_dir, evaluate_on=part, accept_unofficial=self._accept)
+            data = load(name, data_dir=self._data_dir, evaluate_on=evaluated, accept_unofficial=self._accept)
         except HashbenchError as error:
             return error
         labels = data.store.labels

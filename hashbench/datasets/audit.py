@@ -1,4 +1,4 @@
-"""The audit of a split: what it holds, what overlaps, and what is wrong with it."""
+"""The audit of a split: its sizes and class balance, its overlaps and copies, and its contradictions of a protocol."""
 
 from __future__ import annotations
 
@@ -114,9 +114,9 @@ def table(audits: Mapping[str, Audit]) -> str:
 
 
 def audited_split(store: Store, protocol: Protocol, evaluate_on: str) -> tuple[Split, Audit]:
-    """Return the split of `store` under `protocol` that `evaluate_on` ("test" or "validation") asks for, audited.
+    """Return the split of `store` under `protocol` for `evaluate_on` ("test" or "validation"), audited.
 
-    Raises HashbenchError for a split that breaks a promise of its protocol.
+    Raises HashbenchError for a split that contradicts its protocol.
     """
     parts = split(store, protocol)
     found = audit(store, parts)
@@ -128,29 +128,29 @@ def audited_split(store: Store, protocol: Protocol, evaluate_on: str) -> tuple[S
 
 
 def require(found: Audit, store: Store, protocol: Protocol) -> None:
-    """Raise HashbenchError where `found` breaks a promise of `protocol`: its sizes, or that parts are disjoint."""
+    """Raise HashbenchError where `found` contradicts `protocol`: its sizes, or that parts are disjoint."""
     name = protocol.full_name
     if len(store.classes) != protocol.num_classes:
         raise HashbenchError(
-            f"{name} is about {protocol.num_classes} classes, but {store.name} has {len(store.classes)}."
+            f"{name} states {protocol.num_classes} classes, but {store.name} has {len(store.classes)}."
         )
     if store.multi_label and not protocol.multi_label:
         raise HashbenchError(f"{name} is a single-label protocol, but {store.name} has images of several classes.")
     if 0 in found.sizes:
-        raise HashbenchError(f"{name} needs images of every part, but {store.name} gives {_say(found.sizes)}.")
+        raise HashbenchError(f"{name} needs images of every part, but {store.name} gives {_in_words(found.sizes)}.")
     if found.query_in_database or found.train_in_query:
         raise HashbenchError(
-            f"{name} promises unseen queries, but {found.query_in_database} of them are in the database and "
+            f"{name} states unseen queries, but {found.query_in_database} of them are in the database and "
             f"{found.train_in_query} in train; the split is not usable."
         )
     if found.train_in_database != (found.sizes.train if protocol.train_in_database else 0):
         raise HashbenchError(
-            f"{name} promises {'all' if protocol.train_in_database else 'no'} train images in the database, but "
+            f"{name} states {'all' if protocol.train_in_database else 'no'} train images in the database, but "
             f"{found.train_in_database} of {found.sizes.train} are; the split is not usable."
         )
     if any(stated not in (None, size) for stated, size in zip(protocol.sizes, found.sizes, strict=True)):
         raise HashbenchError(
-            f"{name} promises {_say(protocol.sizes)}, but {store.name} gives {_say(found.sizes)}; "
+            f"{name} states {_in_words(protocol.sizes)}, but {store.name} gives {_in_words(found.sizes)}; "
             f"is the data set complete?"
         )
 
@@ -162,10 +162,10 @@ def _named(parts: Split) -> list[tuple[str, np.ndarray]]:
 def _copies(store: Store, query: np.ndarray, others: np.ndarray) -> tuple[int, int]:
     """Count the queries with a pixel-identical picture among `others`, and those where one shares no label with it."""
     hashes = store.input_hashes
-    asked = {hashes[image] for image in query.tolist()}
+    query_hashes = {hashes[image] for image in query.tolist()}
     same: dict[bytes, list[int]] = {}
     for image in others.tolist():
-        if hashes[image] in asked:
+        if hashes[image] in query_hashes:
             same.setdefault(hashes[image], []).append(image)
     copied = [image for image in query.tolist() if hashes[image] in same]
     conflicting = [image for image in copied if not _share_labels(store, image, same[hashes[image]])]
@@ -184,7 +184,7 @@ def _shared(store: Store, used: np.ndarray) -> tuple[int, int]:
 
 
 def _balance(size: int | None, per_class: tuple[int, ...]) -> str:
-    """Say how many images a part holds, and how many of each class: of those that it holds, where they are not all."""
+    """Return how many images a part holds, and how many of each class that occurs in it, as text."""
     held = [count for count in per_class if count]
     low, high = min(held, default=0), max(held, default=0)
     each = f"{low:,}" if low == high else f"{low:,} to {high:,}"
@@ -196,6 +196,6 @@ def _share_labels(store: Store, image: int, others: list[int]) -> bool:
     return bool((store.labels[others] & store.labels[image]).any(axis=1).all())
 
 
-def _say(sizes: StatedSizes | Sizes) -> str:
+def _in_words(sizes: StatedSizes | Sizes) -> str:
     train, query, database = ("any number of" if size is None else f"{size:,}" for size in sizes)
     return f"{train} train, {query} query and {database} database images"

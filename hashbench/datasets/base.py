@@ -39,7 +39,7 @@ class DataSource:
     spelling: str = ""  # of own data: the name with the whole path, `folder:/data/pets`
 
     def __post_init__(self) -> None:
-        # The registry tells two things of one name apart by the module that defines them.
+        # The registry distinguishes two things of one name by the modules that define them.
         object.__setattr__(self, "__module__", self.read.__module__)
 
 
@@ -108,7 +108,7 @@ class Store:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Which inputs of a store train, ask and answer: int64 positions, in an order that no file order changes."""
+    """The training inputs, queries and database of a store: int64 positions, in an order that no file order changes."""
 
     train: np.ndarray
     query: np.ndarray
@@ -123,7 +123,7 @@ class Dataset:
     store: Store
     protocol: Protocol
     split: Split
-    part: str  # what is evaluated on: "test" or "validation"
+    evaluated: str  # "test" or "validation"
     audit: Audit
 
     @property
@@ -158,8 +158,8 @@ def dataset(
     """
 
     def register(read: Callable[[Path | None], Store | ImageFiles]) -> DataSource:
-        home = Path(getattr(sys.modules.get(read.__module__), "__file__", None) or ".").parent
-        source = DataSource(name, read, read_protocols(name, home / protocols))
+        folder = Path(getattr(sys.modules.get(read.__module__), "__file__", None) or ".").parent
+        source = DataSource(name, read, read_protocols(name, folder / protocols))
         return DATASETS.register(name, source, former_names=former_names)
 
     return register

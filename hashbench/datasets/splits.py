@@ -16,7 +16,7 @@ from hashbench.datasets.rules import RULES, Keys, by_class, ranked
 from hashbench.errors import HashbenchError
 
 VALIDATION_RULE = "validation-v1"
-VALIDATION_SHARE = 5  # one image in five asks
+VALIDATION_SHARE = 5  # one image in five becomes a query
 
 
 def split(store: Store, protocol: Protocol) -> Split:
@@ -32,7 +32,7 @@ def split(store: Store, protocol: Protocol) -> Split:
 
 
 def hold_out(store: Store, parts: Split) -> Split:
-    """Return the validation split: a fifth of train, of each class, as queries; the rest as train and database.
+    """Return the validation split: a fifth of each class's training images become queries, the rest train and database.
 
     Raises HashbenchError where no class has enough train images for that.
     """

@@ -1,4 +1,4 @@
-"""From a trained model to the histograms of its codes, each rank of a world doing its share of the rows."""
+"""From a trained model to the histograms of its codes; each rank of a world encodes and counts its share."""
 
 from __future__ import annotations
 

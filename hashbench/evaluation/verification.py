@@ -1,4 +1,4 @@
-"""verify: the numbers of a finished run, computed again from what was kept and compared with the stored ones."""
+"""verify: the numbers of a finished run, computed again from its stored files and compared with the stored ones."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ Labels = Callable[[Result], tuple[np.ndarray, np.ndarray]]  # of queries and dat
 
 @dataclass(frozen=True)
 class VerifiedRun:
-    """What became of one run: what was compared, what differs, and what could not be compared, with the reason."""
+    """The verification of one run: what was compared, what differs, and what could not be compared, with the reason."""
 
     path: Path
     checked: tuple[str, ...]
-    drifted: tuple[str, ...]
+    differences: tuple[str, ...]
     unchecked: tuple[tuple[str, str], ...]
 
     @property
@@ -39,7 +39,7 @@ class VerifiedRun:
 
 
 def verify(result: Result, labels: Labels) -> VerifiedRun:
-    """Return the verdict on a finished run; `labels` gives those of its queries and database, where they can be had."""
+    """Return the verification of a finished run; `labels` gives those of its queries and database, where readable."""
     assert result.path is not None
     directory = RunDirectory(result.path)
     checks: dict[str, Callable[[], Iterator[str]]] = {
@@ -49,18 +49,18 @@ def verify(result: Result, labels: Labels) -> VerifiedRun:
         "statistics from codes": lambda: _statistics(result, directory),
         "histograms from codes and labels": lambda: _relevance(result, directory, labels),
     }
-    checked, drifted, unchecked = [], [], []
+    checked, differences, unchecked = [], [], []
     for name, check in checks.items():
         try:
-            drifted += [f"{name}: {difference}" for difference in check()]
+            differences += [f"{name}: {difference}" for difference in check()]
             checked.append(name)
         except (FileNotFoundError, HashbenchError) as error:
             unchecked.append((name, str(error)))
         except _Damaged as error:
-            drifted.append(str(error))
+            differences.append(str(error))
         except (ValueError, KeyError, TypeError, IndexError) as error:
-            drifted.append(f"{name}: what is stored does not fit together ({type(error).__name__}: {error})")
-    return VerifiedRun(result.path, tuple(checked), tuple(dict.fromkeys(drifted)), tuple(unchecked))
+            differences.append(f"{name}: what is stored does not fit together ({type(error).__name__}: {error})")
+    return VerifiedRun(result.path, tuple(checked), tuple(dict.fromkeys(differences)), tuple(unchecked))
 
 
 class _Damaged(Exception):

@@ -29,9 +29,9 @@ from hashbench.results.runs import Result, RunDirectory
 from hashbench.system.distributed import SINGLE, World, join
 from hashbench.system.memory import peak_memory_mb, reset_peak_memory
 from hashbench.system.provenance import provenance
-from hashbench.training import monitoring
 from hashbench.training.features import features
 from hashbench.training.loop import Reports, TrainingProgress, train
+from hashbench.training.monitoring import Monitor, monitor_every
 from hashbench.training.preparation import RecipeTools, prepare
 from hashbench.training.trainset import TrainSet
 
@@ -49,7 +49,7 @@ def compute(
     progress: bool,
     eval_every: int | None,
 ) -> Result | None:
-    """Take an experiment through its phases and return what it found; all but the result is stored on the way.
+    """Compute the phases of an experiment and return its result; all else is stored on the way.
 
     All ranks of a world do so together; the result is None but on rank 0, which alone stores anything.
     """
@@ -66,10 +66,10 @@ def compute(
         prepared = prepare(make_method(experiment), tools, experiment.identity)
     with clock("train"):
         model = new_model(experiment, device, width=data.width, prepared=prepared.tensors)
-        look = monitoring.every(eval_every, model, dataset, partial(encode_rows, model, inputs, world=SINGLE))
+        monitor = monitor_every(eval_every, model, dataset, partial(encode_rows, model, inputs, world=SINGLE))
         if world.is_main:
-            _warn(directory, [f"{experiment.method}: {said}" for said in remarks(type(model.method), task)])
-        trained = _fit(model, data, directory, title, look)
+            _warn(directory, [f"{experiment.method}: {text}" for text in remarks(type(model.method), task)])
+        trained = _fit(model, data, directory, title, monitor)
     with clock("encode"):
         query, database = (encode_rows(model, inputs, part, world) for part in (split.query, split.database))
     with clock("evaluate"):
@@ -96,7 +96,7 @@ def compute(
         code_stats=statistics,
         diagnostics=trained.diagnostics,
         epoch={"kept": "last", "of": experiment.recipe.epochs if model.network is not None else 0},
-        # What was prepared for another bit length, or trained before an interruption, was paid for all the same.
+        # What was prepared for another bit length, or trained before an interruption, counts as well.
         time=clock.summary(prepare=prepared.seconds, train=trained.seconds),
         images_per_s=trained.images_per_s,
         peak_memory_mb=peak_memory_mb(device),
@@ -115,7 +115,7 @@ def compute(
 
 
 def _warn(directory: RunDirectory, sentences: Sequence[str]) -> None:
-    """Say something to whoever watches, and leave it in the run's log, once although the run may be resumed."""
+    """Log warnings, in the run's log as well: there once, also where the run is resumed."""
     for sentence in sentences:
         _LOG.warning(sentence)
         if {"warning": sentence} not in directory.read_log():
@@ -123,7 +123,7 @@ def _warn(directory: RunDirectory, sentences: Sequence[str]) -> None:
 
 
 def _fit(
-    model: Model, data: TrainSet, directory: RunDirectory, title: str | None, look: monitoring.Look
+    model: Model, data: TrainSet, directory: RunDirectory, title: str | None, monitor: Monitor
 ) -> TrainingProgress:
     if model.network is None:
         started = time.perf_counter()
@@ -133,10 +133,10 @@ def _fit(
             model.load_state(data.world.broadcast(model.state()))
         return TrainingProgress(seconds=time.perf_counter() - started)
     assert isinstance(model.method, DeepMethod)
-    writes = Reports(log=directory.append_log, checkpoint=directory.checkpoint, bar=title, look=look)
-    hooks = writes if data.world.is_main else Reports()
+    written = Reports(log=directory.append_log, checkpoint=directory.checkpoint, bar=title, monitor=monitor)
+    reports = written if data.world.is_main else Reports()
     return train(
-        model.method, model.network, task=model.task, recipe=model.recipe, data=data, hooks=hooks, world=data.world
+        model.method, model.network, task=model.task, recipe=model.recipe, data=data, reports=reports, world=data.world
     )
 
 

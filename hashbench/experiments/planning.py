@@ -1,4 +1,4 @@
-"""A sweep before it runs: what was asked for, resolved into experiments, each with its place on disk or why not."""
+"""A sweep before it runs: a request resolved into experiments, each with its run directory or a reason to skip it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Rerun = Literal["missing", "failed", "stale", "all"]
 
 @dataclass(frozen=True)
 class Settings:
-    """What the runs of a sweep share: recipe and its overrides, where things lie, and on what they run."""
+    """What the runs of a sweep share: recipe and its overrides, folders, and device."""
 
     recipe: str | None = None
     backbone: str | None = None
@@ -47,7 +47,7 @@ class Settings:
     accept_unofficial: bool = False
     data_size: int | None = None  # side in pixels of prepared image files; None: as their protocols state
     progress: bool = True
-    eval_every: int | None = None  # epochs between measures in the log, for looking only; no part of any identity
+    eval_every: int | None = None  # epochs between measures in the log, for inspection only; no part of any identity
     rerun: Rerun = "missing"  # what is run: runs without a result; of those the failed; stale ones too; all anew
 
     def __post_init__(self) -> None:
@@ -63,7 +63,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for, as plain data: any process on any machine makes the same plan of it."""
+    """A request for a sweep, as plain data: any process on any machine makes the same plan of it."""
 
     methods: tuple[str, ...]
     datasets: tuple[str, ...]
@@ -145,12 +145,12 @@ def plan(
 
     `methods` are rows of a table: a target as `resolve_method` takes (a name, or a class in a module or file, whose
     code is then run), and fields that it alone has, `crh (reassign=false)`. Raises HashbenchError for anything unknown
-    or impossible in what was asked; a single run that its method does not support is skipped with the reason.
+    or impossible in the request; a single run that its method does not support is skipped with the reason.
     """
     if settings.rerun not in get_args(Rerun):
         raise unknown("--rerun", settings.rerun, get_args(Rerun))
     variants = {variant.label: variant for variant in map(_variant, methods)}
-    cells = grid([*variants], dataset_names, bits, seeds)
+    coordinates = grid([*variants], dataset_names, bits, seeds)
     owners = {*(variant.cls.info.name for variant in variants.values()), "recipe"}
     for owner in settings.overrides:
         if owner not in owners:
@@ -171,7 +171,7 @@ def plan(
         for name in dataset_names
     }
     _refuse_equal_names(loaded)
-    resolved = [_resolve(loaded[d], variants[m], b, s, settings, device) for d, m, b, s in cells]
+    resolved = [_resolve(loaded[d], variants[m], b, s, settings, device) for d, m, b, s in coordinates]
     request = Request(tuple(methods), tuple(dataset_names), tuple(bits), seeds, settings)
     return Plan(request, resolved, {dataset.name: dataset for dataset in loaded.values()}, device)
 
@@ -204,10 +204,10 @@ def resolve_device(name: str) -> torch.device:
 def _refuse_equal_names(loaded: Mapping[str, Dataset]) -> None:
     """Raise HashbenchError where two sets of own data have one name: their runs could not be told apart in a table."""
     first: dict[str, str] = {}
-    for asked, dataset in loaded.items():
-        other = first.setdefault(dataset.name, asked)
+    for given, dataset in loaded.items():
+        other = first.setdefault(dataset.name, given)
         if loaded[other].store.integrity != dataset.store.integrity:
-            raise HashbenchError(f"'{other}' and '{asked}' are both called {dataset.name}; rename the folder of one.")
+            raise HashbenchError(f"'{other}' and '{given}' are both called {dataset.name}; rename the folder of one.")
 
 
 @dataclass(frozen=True)
@@ -284,7 +284,7 @@ def _resolve(
 
 
 def _unsupported(method: Method, task: Task) -> str | None:
-    """Return why the method does not do the task; a plug-in that raises here ends no sweep of others."""
+    """Return why the method does not support the task; an exception of a plug-in counts as a reason."""
     try:
         return method.supports(task)
     except Exception as error:
@@ -296,7 +296,7 @@ def _not_shareable(cls: type[Method]) -> str | None:
     if distributed.world().is_single or not issubclass(cls, DeepMethod) or cls.per_sample:
         return None
     if cls.after_step is not DeepMethod.after_step:
-        return "what its after_step keeps of a batch would be of one rank's share alone; train it on one device."
+        return "its after_step would keep only one rank's share of a batch; train it on one device."
     return None
 
 
@@ -306,7 +306,7 @@ def _data(dataset: Dataset) -> Data:
         protocol=dataset.protocol.name,
         integrity=dataset.store.integrity,
         split_sha256=dataset.split.sha256,
-        evaluated=dataset.part,
+        evaluated=dataset.evaluated,
         shape=tuple(dataset.store.inputs.shape[1:]),
         num_classes=dataset.num_classes,
         multi_label=dataset.multi_label,

@@ -1,8 +1,8 @@
-"""Loss classes from elsewhere as methods: a torch module `Loss(config, bit)`, called as `loss(u, y, ind, config)`.
+"""Loss classes of other suites as methods: a torch module `Loss(config, bit)`, called as `loss(u, y, ind, config)`.
 
 That is the shape of the loss classes of DeepHash-pytorch: u (n, bit) real outputs, y (n, C) float multi-hot labels,
-ind (n,) positions in the training set, on the CPU. They run unmodified; `as_loss` (method_as_loss.py) goes the other
-way. A loss that has `begin_epoch(epoch)` is told where each epoch begins, counted from 0.
+ind (n,) positions in the training set, on the CPU. They run unmodified; `as_loss` (method_as_loss.py) is the inverse.
+`begin_epoch(epoch)` of a loss that has it is called before the first batch of each epoch, counted from 0.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from hashbench.methods.contract import DeepMethod, Method, Task, method, option
 from hashbench.registry import METHODS
 from hashbench.system import seeds
 
-#: What a run knows better than the file's `get_config()`.
+#: Values that a run sets over those of the file's `get_config()`.
 OVERWRITTEN = ("n_class", "num_train", "dataset", "device", "bit", "GPU")
-#: In `config["dataset"]`: the name by which all loss classes of DeepHash-pytorch know samples of several labels, and
-#: one in the place of a name by which some of them would take samples of one label for such.
+#: Names in `config["dataset"]`: all loss classes of DeepHash-pytorch that read it take the first for samples of several
+#: labels; the second replaces the name of a data set of one label that some of them would take for such.
 MULTI_LABEL, SINGLE_LABEL = "nuswide_21", "single-label"
 
 
@@ -44,7 +44,7 @@ class LossAsMethod(DeepMethod):
     source: str  # the sha256 of the file
 
     def __post_init__(self) -> None:
-        """Refuse to stand for another state of the file than the one it was made from."""
+        """Refuse a file that has changed since the class was made from it."""
         if self.source != source_sha256(type(self).module):
             raise HashbenchError(
                 f"{self.module.__file__} has changed: its sha256 no longer starts with {self.source[:12]}; "
@@ -52,28 +52,28 @@ class LossAsMethod(DeepMethod):
             )
 
     def setup(self, task: Task, prepared: dict[str, Tensor]) -> None:
-        """Build the loss from the file's config, the fields, and what this run knows better."""
+        """Build the loss from the file's config, the fields, and the values of this run."""
         config = _copied(self.stated) | {key: getattr(self, name) for name, key in self.keys.items()}
         config |= {"n_class": task.num_classes, "num_train": task.num_train, "dataset": dataset_name(task),
                    "device": task.device, "bit": task.bits}  # fmt: skip
-        if "GPU" in config:  # where older files of that shape say on what they run
+        if "GPU" in config:  # where older files of that shape state their device
             config["GPU"] = task.device.type == "cuda"
         # The shape's training scripts leave these two in the file's globals, and some loss classes read them there.
         vars(self.module).update(config=config, bit=task.bits)
         random.seed(seeds.derive(task.seed, "init", "python"))
         np.random.seed(seeds.derive(task.seed, "init", "numpy") % 2**32)
         self.config = config
-        self.criterion = self._asked(lambda: self.loss_class(config, task.bits), "(config, bit)")
-        self.begun = -1  # the epoch that the loss was told last
+        self.criterion = self._called(lambda: self.loss_class(config, task.bits), "(config, bit)")
+        self.begun = -1  # the last epoch that begin_epoch was called with
 
     def loss(self, out: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Return the loss's one value; raises HashbenchError when it is no scalar, or cannot be had."""
+        """Return the loss's one value; raises HashbenchError when it is no scalar, or cannot be computed."""
         begin = getattr(self.criterion, "begin_epoch", None)
         if begin is not None and self.begun != batch.epoch:
             self.begun = batch.epoch
-            self._asked(lambda: begin(batch.epoch), ".begin_epoch(epoch)")
+            self._called(lambda: begin(batch.epoch), ".begin_epoch(epoch)")
         labels, index = batch.labels, batch.index.cpu()
-        value = self._asked(lambda: self.criterion(out, labels, index, self.config), ".forward(u, y, ind, config)")
+        value = self._called(lambda: self.criterion(out, labels, index, self.config), ".forward(u, y, ind, config)")
         if not (isinstance(value, Tensor) and value.numel() == 1):
             what = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"type {type(value).__name__}"
             raise HashbenchError(f"{self.info.name} returned a loss of {what}; it must be one number, a scalar tensor.")
@@ -84,14 +84,14 @@ class LossAsMethod(DeepMethod):
         return AttributeState.of(self).missing
 
     def get_extra_state(self) -> dict[str, Any]:
-        """Return the plain attributes of the loss and its config, which are no buffers but may be memories."""
+        """Return the plain attributes of the loss and its config, which are no buffers but may hold state."""
         return AttributeState.of(self).values
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Put back what get_extra_state returned."""
         AttributeState(state).restore(self, device=self.config["device"])
 
-    def _asked(self, call: Callable[[], Any], what: str) -> Any:
+    def _called(self, call: Callable[[], Any], what: str) -> Any:
         try:
             return call()
         except Exception as error:
@@ -111,9 +111,9 @@ def method_from_loss(name: str, loss_class: type[nn.Module], module: ModuleType)
     Raises HashbenchError when the module's `get_config()` fails or returns no dict, and when the name is taken.
     """
     taken = METHODS.entries().get(name)
-    if taken is not None and taken.home != module.__name__:
+    if taken is not None and taken.module != module.__name__:
         raise HashbenchError(
-            f"The method name '{name}' is taken by {taken.home} ({taken.origin}); give this one another, for example "
+            f"The method name '{name}' is taken by {taken.module} ({taken.origin}); give this one another, for example "
             f"other={module.__file__}:{loss_class.__name__}."
         )
     stated = _stated_config(module)
@@ -140,9 +140,9 @@ def method_from_loss(name: str, loss_class: type[nn.Module], module: ModuleType)
 
 
 def remarks(cls: type[Method], task: Task | None = None) -> list[str]:
-    """Return a sentence for each thing of a method's class that is not as its author may think.
+    """Return warnings about a method's class, as sentences.
 
-    That is what a training script does that is not run here, and, of a `task`, another data set's name in the config.
+    They name the work of a training script that is not run here and, with a `task`, another name of its data set.
     """
     source = cls.loss_class if issubclass(cls, LossAsMethod) else cls
     found = left_to_scripts(source)
@@ -151,14 +151,14 @@ def remarks(cls: type[Method], task: Task | None = None) -> list[str]:
         if given != task.dataset:
             several = "several labels" if task.multi_label else "one label"
             found.append(
-                f"it reads config['dataset'], which is '{given}' here instead of '{task.dataset}', since losses of its "
-                f"shape tell by it that samples have {several}."
+                f"it reads config['dataset'], which is '{given}' here instead of '{task.dataset}', because losses of "
+                f"its shape decide by it that samples have {several}."
             )
     return found
 
 
 def dataset_name(task: Task) -> str:
-    """Return what `config["dataset"]` says: a name by which losses know whether samples have several labels."""
+    """Return the name in `config["dataset"]`, by which losses decide whether samples have several labels."""
     if task.multi_label:
         return MULTI_LABEL
     return SINGLE_LABEL if "nuswide" in task.dataset or task.dataset == "coco" else task.dataset

@@ -1,7 +1,7 @@
 """Methods as loss classes for other suites: `Loss(config, bit)`, called as `loss(u, y, ind, config)`.
 
-The shape is that of loss_as_method.py, which goes the other way. Such a suite has a training loop of its own, so only
-methods that are a loss with bookkeeping can be handed out, and the loss has to notice by itself where an epoch ends.
+The shape is that of loss_as_method.py, the inverse. Such a suite has a training loop of its own, so only methods that
+are a loss with sums over epochs can be used there, and the loss itself has to detect where an epoch ends.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from hashbench.interop.targets import resolve_method
 from hashbench.methods.contract import DeepMethod, Task, options, resolve_fields
 from hashbench.system import seeds
 
-#: Reports that a loop knowing only a loss never calls, and what a method does there.
+#: Hooks that a training loop with only a loss never calls, and what a method does there.
 NOT_CALLED = {
     "prepare": "prepares on the training set",
     "training_step": "has a training step of its own",
@@ -30,27 +30,27 @@ NOT_CALLED = {
     "codes": "makes codes in its own way",
     "parameter_groups": "sets learning rates of its own",
 }
-_PROBED_WIDTH = 64  # of the features for which a head is made to see of what it consists
+_WIDTH = 64  # of the features that a head is made for to see its layers
 
 
 class MethodAsLoss(nn.Module):
-    """A method's loss for a foreign training loop; `as_loss` makes the subclass that knows the method."""
+    """A method's loss for the training loop of another suite; `as_loss` makes the subclass of a method."""
 
     method_class: type[DeepMethod]
     fields: Mapping[str, Any]
-    #: What the method has and a loss cannot bring into a script's network, in words; empty where nothing is left out.
+    #: Parts of the method that a loss cannot bring into a script's network, in words.
     left_out: tuple[str, ...] = ()
 
     def __init__(self, config: Mapping[str, Any], bit: int):
         """Take n_class, num_train, epoch and batch_size from `config`; device, seed and multi_label where it has them.
 
-        Samples have one label unless `multi_label` is true: the name of the data set does not tell.
+        Samples have one label unless `multi_label` is true, whatever the data set is called.
         With `notice_epochs` false in it, epochs end by `end_epoch()` only, for samplers that draw with replacement.
         Raises HashbenchError for what is missing, and for what the method does not support.
         """
         super().__init__()
         self._num_train = _stated(config, "num_train")
-        self._notices = bool(config.get("notice_epochs", True))
+        self._detects_epochs = bool(config.get("notice_epochs", True))
         self.task = task = Task(
             num_classes=_stated(config, "n_class"),
             bits=bit,
@@ -67,7 +67,7 @@ class MethodAsLoss(nn.Module):
         reason = self.method.supports(task)
         if reason is not None:
             raise HashbenchError(f"{self.method.info.name} does not support this: {reason}")
-        with torch.random.fork_rng(devices=[]):  # the script's own chance stays as it was
+        with torch.random.fork_rng(devices=[]):  # the script's own random stream stays as it was
             torch.manual_seed(seeds.derive(task.seed, "init", "method"))
             self.method.setup(task, {})
         self.method.to(task.device)
@@ -79,12 +79,12 @@ class MethodAsLoss(nn.Module):
         """Return the loss, a scalar, of outputs u (n, bit) with labels y (n, C) float multi-hot.
 
         `ind` (n,) are positions in the training set; one that comes again begins a new epoch. In evaluation mode and
-        without gradients nothing is noticed. Raises HashbenchError for a position that is not in the training set, and
-        for a sample of several labels where the config does not say `multi_label`.
+        without gradients nothing is recorded. Raises HashbenchError for a position that is not in the training set, and
+        for a sample of several labels where the config has no `multi_label`.
         """
-        watched = self.training and torch.is_grad_enabled()
-        if watched:
-            self._notice(ind)
+        recorded = self.training and torch.is_grad_enabled()
+        if recorded:
+            self._record(ind)
         labels = y.float() if self.method.supervised else None
         if labels is not None and not self.task.multi_label and (labels.sum(dim=1) > 1).any():
             raise HashbenchError(
@@ -93,7 +93,7 @@ class MethodAsLoss(nn.Module):
             )
         batch = Batch(views=(), labels=labels, index=ind.to(u.device), epoch=self._epoch, step=self._step)
         terms = self.method.loss(u, batch)
-        if watched:
+        if recorded:
             with torch.no_grad():
                 for name, share in self.method.epoch_sums(u.detach(), batch).items():
                     self._sums[name] = self._sums[name] + share if name in self._sums else share
@@ -112,7 +112,7 @@ class MethodAsLoss(nn.Module):
         self._begin_epoch()
         return diagnostics
 
-    def _notice(self, ind: Tensor) -> None:
+    def _record(self, ind: Tensor) -> None:
         # Only before a step's loss: what ends an epoch changes centers that the backward pass of a loss still needs.
         index = ind.detach().cpu()
         if len(index) and not 0 <= int(index.min()) <= int(index.max()) < self._num_train:
@@ -120,7 +120,7 @@ class MethodAsLoss(nn.Module):
                 f"ind reaches from {int(index.min())} to {int(index.max())}, but config['num_train'] is "
                 f"{self._num_train}; ind must be positions in the training set."
             )
-        if self._notices and self._seen[index].any():
+        if self._detects_epochs and self._seen[index].any():
             self.end_epoch()
         self._seen[index] = True
 
@@ -131,7 +131,7 @@ class MethodAsLoss(nn.Module):
     def _check_passes(self, task: Task) -> None:
         if any(self.method.wants_fresh_pass(epoch) for epoch in range(task.epochs)):
             raise HashbenchError(
-                f"{self.method.info.name} asks for passes of its own over the training set with these fields, which a "
+                f"{self.method.info.name} needs passes of its own over the training set with these fields, which a "
                 f"loss cannot have; set other fields, or train it with hashbench."
             )
 
@@ -140,7 +140,7 @@ def as_loss(method: str, **fields: Any) -> type[MethodAsLoss]:
     """Return a loss class of the shape `Loss(config, bit)` that trains by `method`, a target as `resolve_method` takes.
 
     `fields` are the method's own, for example `as_loss("crh", margin=0.3)`. Of a head, one linear layer may be left
-    out: the attribute `left_out` of the class and a warning say so. Raises HashbenchError for methods that are more
+    out: the attribute `left_out` of the class and a warning state it. Raises HashbenchError for methods that are more
     than a loss with setup, epoch_sums and end_epoch.
     """
     cls = resolve_method(method)
@@ -154,15 +154,15 @@ def as_loss(method: str, **fields: Any) -> type[MethodAsLoss]:
     left_out = _left_out(cls(**resolved))
     doc = cls.__doc__
     if left_out:
-        said = f"As a loss, {name} leaves out {', and '.join(left_out)}."
-        warnings.warn(said, stacklevel=2)
-        doc = f"{inspect.cleandoc(doc or '')}\n\n{said}"
+        sentence = f"As a loss, {name} leaves out {', and '.join(left_out)}."
+        warnings.warn(sentence, stacklevel=2)
+        doc = f"{inspect.cleandoc(doc or '')}\n\n{sentence}"
     members = {"method_class": cls, "fields": resolved, "left_out": left_out, "__doc__": doc}
     return type(f"{cls.__name__}Loss", (MethodAsLoss,), members)
 
 
 def _left_out(method: DeepMethod) -> tuple[str, ...]:
-    """Return in words what is lost of a method's head: nothing where it is a linear layer as torch makes it.
+    """Return the part of a method's head that a loss leaves out: none where it is torch's linear layer.
 
     Raises HashbenchError where the head has more than one linear layer to the code's bits.
     """
@@ -196,7 +196,7 @@ def _left_out(method: DeepMethod) -> tuple[str, ...]:
 def _made(make: Callable[[int, Task], nn.Module], task: Task) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return make(_PROBED_WIDTH, task)
+        return make(_WIDTH, task)
 
 
 def _stated(config: Mapping[str, Any], key: str) -> int:

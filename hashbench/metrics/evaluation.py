@@ -1,4 +1,4 @@
-"""`evaluate`: codes and labels from anywhere to the values of named measures, in one call."""
+"""`evaluate`: from codes and labels in any form to the values of named measures, in one call."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hashbench.metrics.arrays import Codes, Encoding, LabelKind, Labels, one_cla
 from hashbench.metrics.compatibility import MODES, Mode
 from hashbench.metrics.hamming import Backend, histograms
 from hashbench.metrics.histograms import Histograms
-from hashbench.metrics.large.rows import Rows
+from hashbench.metrics.large.rows import ConvertedRows
 from hashbench.metrics.large.shard_counts import ShardCounts, fingerprint, merged
 from hashbench.metrics.large.shards import Shard, histograms_by_workers
 from hashbench.metrics.measures import Measure, evaluate_histograms, parse
@@ -22,11 +22,11 @@ from hashbench.metrics.ranking import Ties
 
 @dataclass(frozen=True, eq=False)
 class Scores(Mapping[str, float]):
-    """Means over the queries by the measures' names (NaN for a mode that keeps none), and what was asked for beside.
+    """Means over the queries by the measures' names (NaN for a mode that keeps none), and what else was requested.
 
     per_query (Q,) float64 by name; bounds: smallest and largest mean that any order of tied items gives; curves: x
-    (recall), y (precision) and `at` (radius or rank); counts of queries and items; notes on what the arrays were taken
-    for.
+    (recall), y (precision) and `at` (radius or rank); counts of queries and items; notes on how the arrays were
+    interpreted.
     """
 
     means: dict[str, float]
@@ -73,8 +73,8 @@ def evaluate(
     Codes (n, bits) are bool, {0, 1}, {-1, +1} or real (value >= 0 is a one), or packed bytes (n, ceil(bits / 8)) uint8;
     labels are integers (n,), multi-hot (n, C), or packed multi-hot; arrays or tensors, a memory-mapped database is read
     a tile at a time. `encoding`, `bits` and `labels` settle what cannot be recognised. `mode` computes every mAP as one
-    published code base does (docs/metrics.md). `per_query` and `bounds` ask for values per query and for tie bounds.
-    `workers` processes of `threads` each share the database (None: all cores), `progress` hears of items counted.
+    published code base does (docs/metrics.md). `per_query` and `bounds` add values per query and tie bounds.
+    `workers` processes of `threads` each share the database (None: all cores), `progress` is called with items counted.
     Raises ValueError for what is ambiguous or does not fit together.
     """
     chosen = [_in_mode(each, mode) for each in measures]
@@ -109,7 +109,7 @@ def count_shard(
     threads: int | None = None,
     progress: Callable[[int], object] = lambda items: None,
 ) -> tuple[ShardCounts, tuple[str, ...]]:
-    """Count one shard of a database, for `evaluate_parts` to bring together; returns it and notes on the arrays.
+    """Count one shard of a database, for `evaluate_shards` to bring together; returns it and notes on the arrays.
 
     The arrays hold the whole database, or that shard alone with `own_files`. `measures` only say whether shared labels
     must be counted (nDCG). All else is as for `evaluate`.
@@ -123,38 +123,38 @@ def count_shard(
     rows = None if own_files else shard.rows(items)
     if rows is not None and rows[0] == rows[1]:
         raise ValueError(f"Shard {shard} of {items:,} items is empty; cut the database into fewer shards.")
-    part = slice(*rows) if rows is not None else slice(None)
-    arrays = query_codes, database_codes[part], query_labels, database_labels[part]
+    chosen_rows = slice(*rows) if rows is not None else slice(None)
+    arrays = query_codes, database_codes[chosen_rows], query_labels, database_labels[chosen_rows]
     given = _Given.recognise(*arrays, encoding=encoding, bits=bits, labels=labels)
     hist = _Counting(_needs_gains(chosen), backend, device, workers, threads, progress).count(given)
     queries = fingerprint(np.asarray(given.query.packed), np.asarray(given.of_query.values))
     return ShardCounts(hist, shard, rows, None if own_files else items, given.database.encoding, queries), given.notes
 
 
-def evaluate_parts(
-    parts: Mapping[str, ShardCounts],
+def evaluate_shards(
+    shards: Mapping[str, ShardCounts],
     *,
     measures: Iterable[Measure | str] = ("mAP@all",),
     ties: Ties = "expected",
     per_query: bool = False,
     bounds: bool = False,
 ) -> Scores:
-    """Return the measures over the parts of all shards, by the names of their files: those that `evaluate` returns.
+    """Return the measures from the counts of all shards, by the names of their files: those that `evaluate` returns.
 
-    Raises ValueError where parts are missing, there twice or do not belong together, and for measures that need more
-    than the parts hold.
+    Raises ValueError where shards are missing, there twice or do not belong together, and for measures that need more
+    than their counts.
     """
     chosen = _countable_in_shards(measures)
-    hist = merged(parts)
+    hist = merged(shards)
     if _needs_gains(chosen) and hist.gains is None:
         raise ValueError("nDCG needs shared labels counted; count every shard with the same --measure nDCG@k.")
-    notes = (f"{len(parts)} shards, {hist.database:,} items.",)
+    notes = (f"{len(shards)} shards, {hist.database:,} items.",)
     return _scores(hist, chosen, {}, ties=ties, per_query=per_query, bounds=bounds, notes=notes)
 
 
 @dataclass(frozen=True, eq=False)
 class _Given:
-    """What the four arrays were taken for."""
+    """The four arrays as they were interpreted."""
 
     query: Codes
     database: Codes
@@ -184,7 +184,7 @@ class _Given:
         return cls(query, database, of_query, read_labels(database_labels, "Database labels", kind=labels))
 
     @property
-    def codes(self) -> tuple[Rows, Rows, Rows, Rows]:
+    def codes(self) -> tuple[ConvertedRows, ConvertedRows, ConvertedRows, ConvertedRows]:
         """Codes of query and database, packed, and their labels, as `histograms` takes them."""
         return (self.query.packed, self.database.packed, *one_class_each(self.of_query, self.of_database))
 

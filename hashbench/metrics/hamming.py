@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from hashbench.metrics.histograms import Counter, Histograms, plain_labels
-from hashbench.metrics.large.rows import Rows
+from hashbench.metrics.large.rows import ConvertedRows
 
 MAX_BITS = 1024
 Backend = Literal["auto", "numba", "torch"]
@@ -32,10 +32,10 @@ def unpack(packed: np.ndarray, bits: int) -> np.ndarray:
 
 
 def histograms(
-    query: np.ndarray | Rows,
-    database: np.ndarray | Rows,
-    query_labels: np.ndarray | Rows,
-    database_labels: np.ndarray | Rows,
+    query: np.ndarray | ConvertedRows,
+    database: np.ndarray | ConvertedRows,
+    query_labels: np.ndarray | ConvertedRows,
+    database_labels: np.ndarray | ConvertedRows,
     *,
     bits: int,
     backend: Backend = "auto",
@@ -50,7 +50,7 @@ def histograms(
     multi-hot (Q, C), (N, C). The database and its labels may be memory-mapped: they are read a tile at a time.
     `backend` is "numba" (CPU), "torch" (any `device`) or "auto": numba on the CPU where it is installed, else torch.
     `gains` counts by number of shared labels too. `threads` are those of the CPU kernels (None: one a core), and
-    `progress` hears how many items each tile had. Raises ValueError when codes, labels and bits do not fit together.
+    `progress` is called with the items of each tile. Raises ValueError when codes, labels and bits do not fit together.
     """
     _check_packed(query, "Query codes", bits)
     _check_packed(database, "Database codes", bits)
@@ -98,7 +98,7 @@ def _counter(
     return TorchCounter(query, labels, bits=bits, levels=levels, device=device, threads=threads)
 
 
-def _check_packed(packed: np.ndarray | Rows, name: str, bits: int) -> None:
+def _check_packed(packed: np.ndarray | ConvertedRows, name: str, bits: int) -> None:
     if not 1 <= bits <= MAX_BITS:
         raise ValueError(f"Codes of {bits} bits cannot be measured; bits must lie between 1 and {MAX_BITS}.")
     if packed.dtype != np.uint8 or packed.ndim != 2 or packed.shape[1] != -(-bits // 8):
@@ -114,7 +114,9 @@ def _check_padding(packed: np.ndarray, name: str, bits: int) -> None:
         raise ValueError(f"{name} have ones beyond bit {bits}; they were packed from longer codes: check bits.")
 
 
-def _check_labels(query: np.ndarray | Rows, queries: int, database: np.ndarray | Rows, items: int) -> None:
+def _check_labels(
+    query: np.ndarray | ConvertedRows, queries: int, database: np.ndarray | ConvertedRows, items: int
+) -> None:
     for name, labels, count in (("Query", query, queries), ("Database", database, items)):
         if len(labels.shape) not in (1, 2) or (labels.ndim == 1 and labels.dtype.kind not in "iu"):
             raise ValueError(

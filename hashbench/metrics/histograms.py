@@ -68,7 +68,7 @@ class Histograms:
 
 
 class Counter(Protocol):
-    """What a kernel is: queries are fixed, tiles of the database are added, counts are read at the end.
+    """A counting kernel: queries are fixed, tiles of the database are added, counts are read at the end.
 
     Made from queries (Q, bytes) packed, labels (Q,) int64 or (Q, C) bool, bits, and the levels of relevance: 0 for
     none, then one for each number of shared labels, the last one for that many or more.

@@ -21,7 +21,7 @@ from hashbench.metrics.histograms import Histograms
 Ties = Literal["expected", "optimistic", "pessimistic"]
 Denominator = Literal["R", "hits", "min"]
 HARMONIC = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, 65))])
-TERMS = 1 << 19  # terms of the hypergeometric expectations alive at a time
+TERMS = 1 << 19  # terms of the hypergeometric expectations in memory at a time
 
 
 @dataclass(frozen=True)

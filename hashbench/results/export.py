@@ -74,5 +74,5 @@ def _write_faiss(codes: np.ndarray, bits: int, path: Path, part: Part) -> str:
     padded = f", of which the last {padding} are zeros that fill the last byte" if padding else ""
     return (
         f"{path}: {len(codes):,} {part} codes in an IndexBinaryFlat of {index.d} bits{padded}. "
-        f"Ask it with numpy.packbits(codes, axis=1); positions are those of the run's {part}."
+        f"Query it with numpy.packbits(codes, axis=1); positions are those of the run's {part}."
     )

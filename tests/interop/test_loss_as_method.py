@@ -155,7 +155,7 @@ def test_a_training_here_equals_the_loop_of_its_suite(file):
     method.setup(task(**known), {})
     data = TrainSet(loader, inputs, index, size=0, device=torch.device("cpu"), features=lambda: inputs)
     network = HashNetwork(Identity(144), heads[0], "fp32")
-    train(method, network, task=task(**known), recipe=recipe, data=data, hooks=Reports())
+    train(method, network, task=task(**known), recipe=recipe, data=data, reports=Reports())
 
     config = cls.module.get_config() | {"num_train": 60, "n_class": 3, "device": torch.device("cpu"), "GPU": False}
     criterion = cls.module.MemoryLoss(config, 8)
@@ -386,8 +386,8 @@ def test_several_labels_are_told_by_the_data(file, name, several, given):
     assert float(found["loss"]) == float(wanted.mean())
     said = [sentence for sentence in remarks(cls, asked) if "config['dataset']" in sentence]
     assert said == ([] if given == name else [
-        f"it reads config['dataset'], which is '{given}' here instead of '{name}', since losses of its shape tell by "
-        f"it that samples have {'several labels' if several else 'one label'}."
+        f"it reads config['dataset'], which is '{given}' here instead of '{name}', because losses of its shape decide "
+        f"by it that samples have {'several labels' if several else 'one label'}."
     ])  # fmt: skip
 
 

@@ -107,7 +107,7 @@ def test_it_equals_a_training_here(name, fields, moved):
     heads = [method.head(144, task) for _ in range(2)]
     heads[1].load_state_dict(heads[0].state_dict())
     train(method, HashNetwork(Identity(144), heads[0], "fp32"), task=task, recipe=recipe, data=data,
-          hooks=Reports())  # fmt: skip
+          reports=Reports())  # fmt: skip
 
     criterion = hashbench.as_loss(name, **fields)({**CONFIG, "epoch": 4, "seed": 4}, 16)
     optimizer = torch.optim.SGD(heads[1].parameters(), lr=recipe.learning_rate)

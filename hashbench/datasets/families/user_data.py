@@ -1,4 +1,4 @@
-"""Data of your own without writing code: class folders, HashNet's lists, arrays; named by what they lie in.
+"""Data of your own without writing code: class folders, HashNet's lists, arrays; named after their folder or file.
 
 The name that enters an experiment is `folder:NAME`, `lists:NAME` or `arrays:NAME` with the last part of the path, so it
 is the same on every machine; the hash of the contents tells two sets of one name apart.
@@ -60,7 +60,7 @@ def own_source(spelling: str, data_dir: str | Path | None = None) -> DataSource:
 def read_folder(root: Path, *, name: str) -> ImageFiles:
     """Return the images below the class folders of `root`, or of its part folders (`SPLITS`), ordered by path.
 
-    Raises HashbenchError where there are no class folders with images, and for links to folders, which nobody follows.
+    Raises HashbenchError where there are no class folders with images, and for links to folders.
     """
     import numpy as np
 
@@ -129,8 +129,8 @@ def read_arrays(path: Path, *, name: str) -> Store:
 
 
 def _place(text: str, spelling: str, data_dir: str | Path | None) -> Path:
-    asked = Path(text).expanduser()
-    tried = [asked] if asked.is_absolute() else [Path.cwd() / asked, data_root(data_dir) / asked]
+    given = Path(text).expanduser()
+    tried = [given] if given.is_absolute() else [Path.cwd() / given, data_root(data_dir) / given]
     for path in tried:
         if text and os.path.exists(path):
             return Path(os.path.abspath(path))
@@ -141,12 +141,16 @@ def _protocols(data: Store | ImageFiles, *, train_in_database: bool) -> tuple[Pr
     """Return the protocols of own data: the split that comes with it, our own, and unseen classes."""
     several = bool((data.labels.sum(axis=1) > 1).any())
     rules = {
-        "given": ("given-v1", "the split that the data come with"),
+        "given": ("given-v1", "the split in the data"),
         "auto": (
             "shares-v1",
-            "by our own rule, of each class a tenth asks, four tenths train, the rest is the database",
+            "by our own rule, a tenth of the images of each class become the queries, four tenths the training images, "
+            "the rest the database",
         ),
-        "unseen": ("unseen-v1", "train on three classes in four; the images of the others ask and answer"),
+        "unseen": (
+            "unseen-v1",
+            "three classes in four give the training images; the others the queries and the database",
+        ),
     }
     if data.part is None:
         del rules["given"]
@@ -173,7 +177,7 @@ def _protocols(data: Store | ImageFiles, *, train_in_database: bool) -> tuple[Pr
 
 
 def _fingerprinted(files: ImageFiles) -> ImageFiles:
-    """Return `files` with a source that changes when an image does: names alone tell own sets too little apart."""
+    """Return `files` with a source that changes when an image does: names alone do not identify own sets."""
     digest = sha256()
     for path in files.paths:
         try:

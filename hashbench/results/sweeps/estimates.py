@@ -68,7 +68,7 @@ class Estimates:
                 counts = result.counts
                 work = Work.of(identity, queries=counts["queries"], database=counts["database"])
             except (HashbenchError, KeyError, TypeError):
-                continue  # a run without its spec tells nothing about others
+                continue  # a run without its spec is of no known kind
             known.add(work, result)
         return known
 

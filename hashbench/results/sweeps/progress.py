@@ -1,4 +1,4 @@
-"""How far a sweep has come: what lies in a runs directory, finished or not, and what was asked for there."""
+"""The progress of sweeps: the runs in a runs directory, finished or not, and those planned there."""
 
 from __future__ import annotations
 
@@ -19,26 +19,23 @@ from hashbench.results.tables import render
 from hashbench.storage import files
 from hashbench.storage.strict_json import digest, document, loads
 
-SWEEPS = ".sweeps"  # in a runs directory: a file for each sweep that was asked for, which `status` alone reads
+SWEEPS = ".sweeps"  # in a runs directory: a file for each sweep that was started, which `status` alone reads
 _COLUMNS: tuple[State, ...] = ("finished", "running", "failed", "interrupted", "to do")
 
 
 @dataclass(frozen=True)
-class Run:
-    """One run of a sweep: its place `dataset/method/bits/name`, where it stands, and for a running one how far."""
+class RunProgress:
+    """One run of a sweep: its place `dataset/method/bits/name`, its status, and the pace of a running one."""
 
     place: tuple[str, ...]
     status: RunStatus
     pace: str = ""
     seconds: float | None = None  # that its training still takes, by its own pace
-    work: Work | None = None  # what it has to do, where the sweep's note tells
+    work: Work | None = None  # as the sweep recorded it
 
 
 def record_sweep(runs_dir: Path, works: Mapping[Path, Work]) -> None:
-    """Note the runs of a sweep by their folders, so that `status` knows what is to do, and how much.
-
-    Where it cannot be written, nothing is lost.
-    """
+    """Store which runs a sweep consists of, so that `status` shows what is to do; skips a read-only folder."""
     by_place = {path.relative_to(runs_dir).as_posix(): work for path, work in works.items()}
     places = sorted(by_place)
     note = {
@@ -50,25 +47,25 @@ def record_sweep(runs_dir: Path, works: Mapping[Path, Work]) -> None:
         files.make_folder(runs_dir / SWEEPS)
         files.write_text(runs_dir / SWEEPS / f"{digest(places)[:16]}.json", document(note))
     except HashbenchError:
-        return  # a folder that is only read, because all of the sweep is finished
+        return  # a read-only folder, in which all of the sweep is finished
 
 
-def find_all(runs_dir: Path) -> list[Run]:
-    """Return the runs below `runs_dir`, begun or only asked for, by place; raises HashbenchError without a folder."""
+def find_all(runs_dir: Path) -> list[RunProgress]:
+    """Return the runs below `runs_dir`, started or only planned, by place; raises HashbenchError without a folder."""
     if not runs_dir.is_dir():
         raise HashbenchError(
             f"There is no folder {runs_dir}; name a runs directory, or start a run with `hashbench run`."
         )
-    works = {Path(*place.split("/")): work for place, work in _asked_for(runs_dir).items()}
+    works = {Path(*place.split("/")): work for place, work in _planned_places(runs_dir).items()}
     places = {*works}
     for folder, subfolders, names in os.walk(runs_dir):
         if RESULT in names or "spec.json" in names:
             subfolders.clear()
             places.add(Path(folder).relative_to(runs_dir))
-    return [_look(runs_dir, place, works.get(place)) for place in sorted(places, key=_order)]
+    return [_read_run(runs_dir, place, works.get(place)) for place in sorted(places, key=_order)]
 
 
-def time_left(runs_dir: Path, runs: Sequence[Run]) -> str:
+def time_left(runs_dir: Path, runs: Sequence[RunProgress]) -> str:
     """Return how long the runs that are not finished still take, as a sentence; "" where that is not known.
 
     A failed run is not counted: nobody computes it before it is asked for again.
@@ -82,7 +79,7 @@ def time_left(runs_dir: Path, runs: Sequence[Run]) -> str:
     return f"{many}: {found}." if str(found) else ""
 
 
-def table(runs: Sequence[Run]) -> str:
+def table(runs: Sequence[RunProgress]) -> str:
     """Return the runs as text: counts by data set, method and bits, then what runs and what failed."""
     groups: dict[tuple[str, ...], Counter[str]] = {}
     for run in runs:
@@ -103,35 +100,35 @@ def table(runs: Sequence[Run]) -> str:
     return "\n\n".join(sections)
 
 
-def _seconds_left(run: Run, known: Estimates) -> float | None:
+def _seconds_left(run: RunProgress, known: Estimates) -> float | None:
     if run.seconds is not None:
         return run.seconds
     return seconds_left(run.status, known.estimate(run.work) if run.work else None)
 
 
-def _asked_for(runs_dir: Path) -> dict[str, Work | None]:
+def _planned_places(runs_dir: Path) -> dict[str, Work | None]:
     found: dict[str, Work | None] = {}
     for file in sorted((runs_dir / SWEEPS).glob("*.json")):
         try:
             found |= {place: _work(note) for place, note in loads(file.read_bytes())["runs"].items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            continue  # torn by something else than us: the runs that are there are shown all the same
+            continue  # damaged: the runs that have a folder are shown all the same
     return {place: work for place, work in found.items() if ".." not in place.split("/")}
 
 
 def _work(note: Mapping[str, Any]) -> Work | None:
-    """Return what a run has to do; None in notes of before that was noted."""
+    """Return the recorded work of a run; None in records of older versions."""
     try:
         return Work(**note)
     except TypeError:
         return None
 
 
-def _look(runs_dir: Path, place: Path, work: Work | None) -> Run:
+def _read_run(runs_dir: Path, place: Path, work: Work | None) -> RunProgress:
     directory = RunDirectory(runs_dir / place)
     found = run_status(directory)
     pace, seconds = _pace(directory) if found.state == "running" else ("", None)
-    return Run(place.parts, found, pace, seconds, work)
+    return RunProgress(place.parts, found, pace, seconds, work)
 
 
 def _pace(directory: RunDirectory) -> tuple[str, float | None]:
