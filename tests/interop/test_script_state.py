@@ -93,6 +93,7 @@ def test_what_begin_epoch_sets_is_set():
     begins = "    def begin_epoch(self, epoch):\n        self.scale = epoch\n        self.update()\n\n"
     begun = CONTINUED.replace("    def update(self):", f"{begins}    def update(self):")
     assert said(begun) == []
+    assert said(begun.replace("criterion.update()", "criterion.begin_epoch(epoch)")) == []
 
 
 READ = CONTINUED.split("def train_val")[0].replace("def update", "def updated")  # no script
@@ -102,7 +103,7 @@ UNSET = {
     "in a nested function": ("return self.centers", "(lambda: self.margin); return self.centers", "margin"),
     "of a class within": (
         "    def updated(self):", "    def updated(self):\n        class A:\n            def b(self):\n"
-        "                self.margin = 1", None,
+        "                return self.margin", None,
     ),
     "by another's name": ("self.bit,", "other = config; other.margin = 1; self.bit,", None),
 }  # fmt: skip
@@ -134,6 +135,13 @@ TOLD = {
 def test_what_may_be_set_is_not_named(way):
     assert said(READ.replace("self.bit,", "self.size = self.margin; self.bit,"))
     assert said(READ.replace("self.bit,", f"{TOLD[way]}\n        self.size = self.margin; self.bit,")) == []
+
+
+def test_of_a_base_without_source_nothing_is_said():
+    text = READ.replace("self.bit,", "self.size = self.margin; self.bit,")
+    made = "Base = type('Made', (torch.nn.Module,), {'__init__': lambda self: torch.nn.Module.__init__(self)})"
+    assert said(text)
+    assert said(text.replace("class ContinuedLoss(torch.nn.Module)", f"{made}\n\nclass ContinuedLoss(Base)")) == []
 
 
 def test_attributes_of_classes_and_bases_are_set():
