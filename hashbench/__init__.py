@@ -17,9 +17,11 @@ __getattr__, __dir__, __all__ = lazy_exports(
     {
         "Batch": "hashbench.datasets.loading.batch",
         "Comparison": "hashbench.results.tables.comparison",
+        "Curve": "hashbench.metrics.ranking",
         "DeepMethod": "hashbench.methods.contract",
         "Executor": "hashbench.executors.base",
         "HashbenchError": "hashbench.errors",
+        "Histograms": "hashbench.metrics.histograms",
         "Method": "hashbench.methods.contract",
         "PairMethod": "hashbench.methods.pairs",
         "PairTask": "hashbench.methods.pairs",
@@ -37,6 +39,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "evaluate": "hashbench.metrics.evaluation",
         "find_runs": "hashbench.results.runs",
         "load": "hashbench.experiments.runner",
+        "measure": "hashbench.metrics.table",
         "method": "hashbench.methods.contract",
         "option": "hashbench.methods.contract",
         "report": "hashbench.results.report",
@@ -67,6 +70,9 @@ if TYPE_CHECKING:
     from hashbench.methods.pairs import PairMethod as PairMethod
     from hashbench.methods.pairs import PairTask as PairTask
     from hashbench.metrics.evaluation import evaluate as evaluate
+    from hashbench.metrics.histograms import Histograms as Histograms
+    from hashbench.metrics.ranking import Curve as Curve
+    from hashbench.metrics.table import measure as measure
     from hashbench.networks.backbones import backbone as backbone
     from hashbench.results.figures import draw as draw
     from hashbench.results.report import report as report

@@ -23,12 +23,23 @@ if TYPE_CHECKING:
     "hashbench evaluate tst_binary.npy trn_binary.npy tst_label.npy trn_label.npy --measure mAP@1000/hits",
     "hashbench evaluate all.npz:q all.npz:d all.npz:q_labels all.npz:d_labels --mode deephash-pytorch",
     "hashbench evaluate q.npy huge.npy q_labels.npy huge_labels.npy --shard 1/4 --output part-1.npz",
+    "hashbench evaluate q.npy d.npy --relevance relevant.npz --exclude junk.csv",
+    "hashbench evaluate all.npy all.npy labels.npy labels.npy --never-itself",
 )
 @click.argument("query_codes", metavar="QUERY_CODES")
 @click.argument("database_codes", metavar="DATABASE_CODES")
-@click.argument("query_labels", metavar="QUERY_LABELS")
-@click.argument("database_labels", metavar="DATABASE_LABELS")
+@click.argument("query_labels", metavar="[QUERY_LABELS", required=False)
+@click.argument("database_labels", metavar="DATABASE_LABELS]", required=False)
 @measure_options
+@click.option(
+    "--relevance",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Pairs that are relevant, in place of labels: a sparse matrix (.npz) or text, 'query item [gain]'.",
+)
+@click.option("--exclude", type=click.Path(path_type=Path), metavar="FILE",
+              help="Pairs that are left out of the rankings, relevant or not; a file of the same kinds.")  # fmt: skip
+@click.option("--never-itself", is_flag=True, help="Leave each query out of its ranking; the database is the queries.")
 @click.option("--mode", type=click.Choice(["deephash-pytorch", "hashnet", "fire", "dcmh"]),
               help="Compute mAP as published code does; see docs/metrics.md.")  # fmt: skip
 @click.option("--encoding", type=click.Choice(["bits", "signs", "real", "packed"]), help="Encoding of the codes.")
@@ -46,8 +57,10 @@ if TYPE_CHECKING:
 def evaluate(
     query_codes: str,
     database_codes: str,
-    query_labels: str,
-    database_labels: str,
+    query_labels: str | None,
+    database_labels: str | None,
+    relevance: Path | None,
+    exclude: Path | None,
     shard: str | None,
     own_files: bool,
     output: Path | None,
@@ -59,11 +72,13 @@ def evaluate(
     """Measure any codes, exactly and independently of their order; print how the arrays were interpreted.
 
     Arrays lie in .npy, .npz (FILE:NAME where it holds several) or .pt files; a database in .npy may be larger than
-    memory. Codes are bool, {0,1}, {-1,+1}, real values (their signs) or packed bytes; labels are integers or multi-hot.
+    memory. Codes are bool, {0,1}, {-1,+1}, real values (their signs) or packed bytes; labels are integers or multi-hot,
+    and left out where --relevance gives the pairs.
     """
     from hashbench.metrics import evaluation
     from hashbench.metrics.large.files import read_array
     from hashbench.metrics.large.shards import Shard
+    from hashbench.metrics.pair_files import read_pair_file
     from hashbench.storage.files import make_folder, replacing
 
     if (shard is None) != (output is None) or (own_files and shard is None):
@@ -75,9 +90,14 @@ def evaluate(
         make_folder(written.parent)  # before the counting, which may take hours
     places = (query_codes, database_codes, query_labels, database_labels)
     with hashbench_errors():
-        arrays = [read_array(*_file_and_key(place)) for place in places]
+        arrays: list[Any] = [None if place is None else read_array(*_file_and_key(place)) for place in places]
+        sizes = {"queries": len(arrays[0]), "items": len(arrays[1])}
+        for name, path in (("relevance", relevance), ("exclude", exclude)):
+            if path is not None:
+                choices[name], note = read_pair_file(path, **sizes)
+                print_notes((note,))
         chosen = None if shard is None else Shard.parse(shard)
-        with _counting_bar(len(arrays[1]), chosen if not own_files else None) as progress:
+        with _counting_bar(sizes["items"], chosen if not own_files else None) as progress:
             if chosen is None:
                 scores = evaluation.evaluate(
                     *arrays, bounds=True, per_query=per_query is not None, ties=ties, mode=mode, progress=progress,

@@ -13,8 +13,8 @@ from hashbench.cli.options import data_options
 from hashbench.errors import HashbenchError
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from hashbench.evaluation.verification import Labels
+    from hashbench.metrics.pairs import Pairs
     from hashbench.results.result import Result
 
 
@@ -35,9 +35,9 @@ def verify(runs: tuple[Path, ...], data_dir: Path | None, accept_unofficial: boo
     results, problems = find_runs(runs or (Path("runs"),))
     if not results and not problems:
         raise HashbenchError(f"There is no finished run below {', '.join(map(str, runs or ('runs',)))} to verify.")
-    labels = _LabelSource(data_dir, accept_unofficial)
+    relevance = _RelevanceSource(data_dir, accept_unofficial)
     bar = tqdm(results, unit="run", disable=not sys.stderr.isatty(), leave=False)
-    verdicts = [verification.verify(result, labels) for result in bar]
+    verdicts = [verification.verify(result, relevance) for result in bar]
     unchecked: dict[tuple[str, str], int] = {}
     for verdict in verdicts:
         for difference in verdict.differences:
@@ -58,15 +58,15 @@ def verify(runs: tuple[Path, ...], data_dir: Path | None, accept_unofficial: boo
         sys.exit(1)
 
 
-class _LabelSource:
-    """The labels of runs, from the data sets that can be read here; each is read once."""
+class _RelevanceSource:
+    """What is relevant to the queries of runs, from the data sets that can be read here; each is read once."""
 
     def __init__(self, data_dir: Path | None, accept_unofficial: bool):
         self._data_dir, self._accept = data_dir, accept_unofficial
-        self._found: dict[tuple[str, str], tuple[str, np.ndarray, np.ndarray] | HashbenchError] = {}
+        self._found: dict[tuple[str, str], tuple[str, Labels, Pairs] | HashbenchError] = {}
 
-    def __call__(self, result: Result) -> tuple[np.ndarray, np.ndarray]:
-        """Return labels (n, C) of the run's queries and database; raises HashbenchError where they cannot be read."""
+    def __call__(self, result: Result) -> tuple[Labels, Pairs]:
+        """Return labels (n, C) of the run's queries and database, and pairs; raises HashbenchError without the data."""
         name = f"{result.coords['dataset']}@{result.coords['protocol']}"
         key = (name, result.coords["evaluated"])
         if key not in self._found:
@@ -74,17 +74,16 @@ class _LabelSource:
         found = self._found[key]
         if isinstance(found, HashbenchError):
             raise found
-        split_sha256, query, database = found
+        split_sha256, labels, pairs = found
         if split_sha256 != result.provenance.get("split_sha256"):
             raise HashbenchError(f"{name} is here, but with other images or another split")
-        return query, database
+        return labels, pairs
 
-    def _read(self, name: str, evaluated: str) -> tuple[str, np.ndarray, np.ndarray] | HashbenchError:
+    def _read(self, name: str, part: str) -> tuple[str, Labels, Pairs] | HashbenchError:
         from hashbench.datasets.catalogue import load
 
         try:
-            data = load(name, data_dir=self._data_dir, evaluate_on=evaluated, accept_unofficial=self._accept)
+            data = load(name, data_dir=self._data_dir, evaluate_on=part, accept_unofficial=self._accept)
         except HashbenchError as error:
             return error
-        labels = data.store.labels
-        return data.split.sha256, labels[data.split.query], labels[data.split.database]
+        return data.split.sha256, data.labels, data.pairs

@@ -39,7 +39,7 @@ class Audit:
     train_in_database: int
     query_in_database: int
     unlabelled: int  # images of any part without a label
-    queries_without_relevant: int  # queries that share no label with any database image
+    queries_without_relevant: int  # queries to which no database image is relevant, by labels or by given pairs
     queries_copied_in_train: int  # queries whose very pixels are also a train image
     queries_copied_in_database: int  # queries whose very pixels are also a database image
     queries_copied_with_other_labels: int  # those whose database copies include one that shares no label
@@ -72,7 +72,6 @@ def audit(store: Store, parts: Split) -> Audit:
     """Return what the split `parts` of `store` holds."""
     train, query, database = parts.train, parts.query, parts.database
     counts = {part: store.labels[index].sum(axis=0, dtype=np.int64) for part, index in _named(parts)}
-    in_database = counts["database"] > 0
     used = np.unique(np.concatenate([train, query, database]))
     copied_in_database, copied_with_other_labels = _copies(store, query, database)
     copies, copies_with_other_labels = _shared(store, used)
@@ -85,7 +84,7 @@ def audit(store: Store, parts: Split) -> Audit:
         train_in_database=len(np.intersect1d(train, database)),
         query_in_database=len(np.intersect1d(query, database)),
         unlabelled=int((~store.labels[used].any(axis=1)).sum()),
-        queries_without_relevant=int((~(store.labels[query] & in_database).any(axis=1)).sum()),
+        queries_without_relevant=_without_relevant(store, parts, counts["database"] > 0),
         queries_copied_in_train=_copies(store, query, train)[0],
         queries_copied_in_database=copied_in_database,
         queries_copied_with_other_labels=copied_with_other_labels,
@@ -124,7 +123,13 @@ def audited_split(store: Store, protocol: Protocol, evaluate_on: str) -> tuple[S
     if evaluate_on == "test":
         return parts, found
     parts = hold_out(store, parts)
-    return parts, audit(store, parts)
+    found = audit(store, parts)
+    if store.relevance is not None and found.queries_without_relevant == len(parts.query):
+        raise HashbenchError(
+            f"{store.name} says for no train image which others are relevant to it, so that none can be a validation "
+            "query; give such pairs too, or evaluate on test."
+        )
+    return parts, found
 
 
 def require(found: Audit, store: Store, protocol: Protocol) -> None:
@@ -153,6 +158,18 @@ def require(found: Audit, store: Store, protocol: Protocol) -> None:
             f"{name} states {_in_words(protocol.sizes)}, but {store.name} gives {_in_words(found.sizes)}; "
             f"is the data set complete?"
         )
+
+
+def _without_relevant(store: Store, parts: Split, in_database: np.ndarray) -> int:
+    """Count the queries to which nothing is relevant; `in_database` (C,) says which classes the database has.
+
+    Pairs left out do not count here where labels say what is relevant.
+    """
+    if store.relevance is None:
+        return int((~(store.labels[parts.query] & in_database).any(axis=1)).sum())
+    relevant = store.pairs_of(parts.query, parts.database).relevant
+    assert relevant is not None
+    return len(parts.query) - len(np.unique(relevant.query))
 
 
 def _named(parts: Split) -> list[tuple[str, np.ndarray]]:

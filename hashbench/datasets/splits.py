@@ -13,6 +13,7 @@ import numpy as np
 from hashbench.datasets.base import Split, Store
 from hashbench.datasets.protocol import Protocol
 from hashbench.datasets.rules import RULES, Keys, by_class, ranked
+from hashbench.datasets.sparse import bytes_of_rows
 from hashbench.errors import HashbenchError
 
 VALIDATION_RULE = "validation-v1"
@@ -54,7 +55,7 @@ def rank_keys(store: Store, rule: str) -> Keys:
     Images that tie are the same picture with the same labels.
     """
     start = sha256(rule.encode() + b"\0")
-    images = (row.tobytes() for row in store.inputs) if store.names is None else map(str.encode, store.names)
+    images = bytes_of_rows(store.inputs) if store.names is None else map(str.encode, store.names)
     keys = []
     for image, labels in zip(images, store.labels, strict=True):
         digest = start.copy()
@@ -73,4 +74,21 @@ def _split_hash(store: Store, parts: list[np.ndarray]) -> str:
     total = sha256()
     for part in parts:
         total.update(sha256(b"".join(sorted(store.content_hashes[image] for image in part.tolist()))).digest())
+    if store.has_pairs:
+        total.update(_pairs_hash(store, query=parts[1], database=parts[2]))
     return total.hexdigest()
+
+
+def _pairs_hash(store: Store, *, query: np.ndarray, database: np.ndarray) -> bytes:
+    """Return the sha256 of the split's pairs, each named by its contents: equal whatever the order of the files."""
+    pairs, total = store.pairs_of(query, database), sha256()
+    for name, columns in (("relevance", pairs.relevant), ("exclude", pairs.excluded)):
+        if columns is None:
+            continue
+        of_query, of_item = query[columns.query].tolist(), database[columns.items].tolist()
+        named = [
+            store.content_hashes[one] + store.content_hashes[other] + bytes([gain])
+            for one, other, gain in zip(of_query, of_item, columns.gain.tolist(), strict=True)
+        ]
+        total.update(name.encode() + sha256(b"".join(sorted(named))).digest())
+    return total.digest()

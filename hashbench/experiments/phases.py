@@ -8,21 +8,23 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from hashbench.datasets.base import Dataset
 from hashbench.datasets.loading.loader import TrainLoader
+from hashbench.datasets.sparse import is_sparse
 from hashbench.evaluation.centers import class_centers
 from hashbench.evaluation.encoding import count, encode_rows
 from hashbench.experiments.experiment import ENGINE, Experiment, changed_fields, recipe_label
 from hashbench.experiments.models import make_method, new_model, task_of
 from hashbench.interop.loss_as_method import remarks
 from hashbench.methods.contract import DeepMethod, Method, options
-from hashbench.metrics import code_statistics, evaluate_histograms
+from hashbench.metrics import code_statistics, evaluate_histograms, parse
 from hashbench.networks.backbones import file_sha256
+from hashbench.networks.chosen import label_of, provenance_of, source_of
 from hashbench.networks.model import Model
 from hashbench.registry import BACKBONES, METHODS
 from hashbench.results.runs import Result, RunDirectory
@@ -34,6 +36,9 @@ from hashbench.training.loop import Reports, TrainingProgress, train
 from hashbench.training.monitoring import Monitor, monitor_every
 from hashbench.training.preparation import RecipeTools, prepare
 from hashbench.training.trainset import TrainSet
+
+if TYPE_CHECKING:
+    from hashbench.datasets.sparse import Inputs
 
 _LOG = logging.getLogger(__name__)
 MEASURES = ("mAP@all", "mAP@1000/hits", "mAP@1000/R", "mAP@1000/min", "P@100", "P@1000", "R@1000")
@@ -108,6 +113,8 @@ def compute(
             "audit": dataset.audit.counts(),
             "weights": experiment.weights,
             "weights_sha256": _weights_sha256(experiment),
+            "backbone": provenance_of(experiment.recipe.backbone),
+            "backbone_sha256": None if experiment.inputs == "pixels" else source_of(experiment.recipe.backbone),
             "prepared_from_cache": prepared.cached,
             "processes": world.size,
         },
@@ -143,8 +150,8 @@ def _fit(
 def train_set(
     experiment: Experiment,
     dataset: Dataset,
-    inputs: np.ndarray,
-    fixed: Callable[[], np.ndarray],
+    inputs: Inputs,
+    fixed: Callable[[], Inputs],
     device: torch.device,
     world: World,
 ) -> TrainSet:
@@ -168,15 +175,16 @@ def train_set(
 
 def fixed_inputs(
     experiment: Experiment, dataset: Dataset, device: torch.device, progress: bool, world: World
-) -> np.ndarray:
+) -> Inputs:
     """Return all inputs as what no training changes: the backbone's features, pixels where it has none, or vectors."""
     store = dataset.store
-    if store.kind == "vectors":
+    if store.kind != "images":
         return store.inputs
     if experiment.recipe.pretrained:
         return features(
             store, experiment.recipe, weights=experiment.weights, device=device, progress=progress, world=world
         )
+    assert not is_sparse(store.inputs)
     return store.inputs.reshape(len(store.inputs), -1).astype(np.float32) / 255
 
 
@@ -190,8 +198,10 @@ def _coords(experiment: Experiment, dataset: Dataset) -> dict[str, Any]:
         "dataset": data.dataset,
         "protocol": data.protocol,
         "evaluated": data.evaluated,
-        "measure": dataset.protocol.measures[0],
+        **_relevance(dataset),
+        "measure": str(parse(dataset.protocol.measures[0])),
         "backbone": recipe.backbone,
+        **({"backbone_is": label_of(experiment.backbone)} if experiment.backbone else {}),
         "recipe": recipe_label(recipe, paper=cls.paper_recipe, multi_label=data.multi_label),
         "inputs": experiment.inputs,
         "bits": experiment.bits,
@@ -201,8 +211,17 @@ def _coords(experiment: Experiment, dataset: Dataset) -> dict[str, Any]:
     }
 
 
+def _relevance(dataset: Dataset) -> dict[str, str]:
+    """Return what says which items are relevant, where that is more than shared labels."""
+    pairs = dataset.pairs
+    if not pairs:
+        return {}
+    relevance = "labels" if pairs.relevant is None else "pairs"
+    return {"relevance": relevance if pairs.excluded is None else f"{relevance}, some left out"}
+
+
 def _measures(dataset: Dataset) -> list[str]:
-    graded = ["nDCG@100"] if dataset.multi_label else []
+    graded = ["nDCG@100"] if dataset.graded else []
     return list(dict.fromkeys([*dataset.protocol.measures, *MEASURES, *graded, *BALLS_AND_CURVES]))
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -26,6 +27,9 @@ from hashbench.registry import BACKBONES
 from hashbench.system.distributed import SINGLE
 from hashbench.training.loop import time_steps
 from hashbench.training.preparation import LossOnly, RecipeTools
+
+if TYPE_CHECKING:
+    from hashbench.datasets.sparse import Inputs
 
 STEPS = 20  # of which the first 5 warm up
 
@@ -63,7 +67,7 @@ def probe(plan: Plan, run: PlannedRun) -> float:
         return seconds + encoded * _seconds_per_code(partial(encode_rows, model, inputs, world=SINGLE), dataset)
 
 
-def _inputs(experiment: Experiment, dataset: Dataset, device: torch.device) -> np.ndarray:
+def _inputs(experiment: Experiment, dataset: Dataset, device: torch.device) -> Inputs:
     """Return what the method learns from; random numbers in the place of features."""
     if experiment.inputs == "images":
         return dataset.store.inputs

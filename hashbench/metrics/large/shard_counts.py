@@ -23,7 +23,8 @@ class ShardCounts:
     """The histograms of one shard of a database, and what they may be added to.
 
     `rows` are where the shard starts and stops among the `items` of the database, None where its files hold it alone;
-    `encoding` is that of the database's codes, `queries` the sha256 of the queries' codes and labels.
+    `encoding` is that of the database's codes, `queries` the sha256 of the queries' codes and labels, and
+    of the pairs that say which items are relevant or left out.
     """
 
     hist: Histograms
@@ -58,11 +59,14 @@ class ShardCounts:
             raise ValueError(f"{path} is damaged; count that shard again.") from error
 
 
-def fingerprint(codes: np.ndarray, labels: np.ndarray) -> str:
-    """Return the sha256 of queries: packed codes (Q, bytes) and labels (Q,) int64 or (Q, C) bool, in their order."""
-    both = hashlib.sha256(repr((codes.shape, labels.shape, labels.dtype.str)).encode())
-    for array in (codes, labels):
+def fingerprint(codes: np.ndarray, labels: np.ndarray | None, pairs: str = "") -> str:
+    """Return the sha256 of queries: packed codes (Q, bytes), labels (Q,) int64 or (Q, C) bool, and what tells pairs."""
+    given = [codes] if labels is None else [codes, labels]
+    about = (*(array.shape for array in given), *(array.dtype.str for array in given[1:]))
+    both = hashlib.sha256(repr(about).encode())
+    for array in given:
         both.update(np.ascontiguousarray(array).tobytes())
+    both.update(pairs.encode())
     return both.hexdigest()
 
 
@@ -88,7 +92,7 @@ def merged(shards: Mapping[str, ShardCounts]) -> Histograms:
 
 def _difference(a: ShardCounts, b: ShardCounts) -> str | None:
     if a.queries != b.queries:
-        return "their queries differ in codes or labels"
+        return "their queries differ in codes or labels, or the pairs that were given"
     if a.hist.bits != b.hist.bits:
         return f"one counts codes of {a.hist.bits} bits, the other of {b.hist.bits}"
     if a.shard.of != b.shard.of:

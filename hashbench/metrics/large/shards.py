@@ -15,9 +15,10 @@ from multiprocessing import get_context, parent_process
 
 import numpy as np
 
-from hashbench.metrics.hamming import Backend, histograms
+from hashbench.metrics.hamming import NO_PAIRS, Backend, histograms
 from hashbench.metrics.histograms import Histograms, cores
 from hashbench.metrics.large.rows import ConvertedRows
+from hashbench.metrics.pairs import Pairs
 
 TASKS = 16  # for each worker: so many that all end at about the same time, and that the progress shows
 SMALLEST = 1 << 18  # items that are worth a task of their own
@@ -49,11 +50,12 @@ class Shard:
 def histograms_by_workers(
     query: np.ndarray,
     database: ConvertedRows,
-    query_labels: np.ndarray,
-    database_labels: ConvertedRows,
+    query_labels: np.ndarray | None,
+    database_labels: ConvertedRows | None,
     *,
     bits: int,
     workers: int,
+    pairs: Pairs = NO_PAIRS,
     threads: int | None = None,
     backend: Backend = "auto",
     gains: bool = False,
@@ -72,7 +74,14 @@ def histograms_by_workers(
     total: Histograms | None = None
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_the_parent) as pool:
         waiting = {
-            pool.submit(count, query, database.between(*rows), query_labels, database_labels.between(*rows)): rows
+            pool.submit(
+                count,
+                query,
+                database.between(*rows),
+                query_labels,
+                None if database_labels is None else database_labels.between(*rows),
+                pairs=pairs.between(*rows) if pairs else pairs,
+            ): rows
             for rows in bounds
         }
         try:
