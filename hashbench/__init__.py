@@ -23,6 +23,8 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "HashbenchError": "hashbench.errors",
         "Histograms": "hashbench.metrics.histograms",
         "Method": "hashbench.methods.contract",
+        "PairMethod": "hashbench.methods.pairs",
+        "PairTask": "hashbench.methods.pairs",
         "Result": "hashbench.results.result",
         "Task": "hashbench.methods.contract",
         "Tools": "hashbench.methods.contract",
@@ -67,6 +69,8 @@ if TYPE_CHECKING:
     from hashbench.methods.contract import base_method as base_method
     from hashbench.methods.contract import method as method
     from hashbench.methods.contract import option as option
+    from hashbench.methods.pairs import PairMethod as PairMethod
+    from hashbench.methods.pairs import PairTask as PairTask
     from hashbench.metrics.evaluation import evaluate as evaluate
     from hashbench.metrics.histograms import Histograms as Histograms
     from hashbench.metrics.ranking import Curve as Curve

@@ -55,14 +55,16 @@ def test_anchors_are_headings(page):
         assert anchor in {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
 
 
-def test_the_method_of_the_guide_works(tmp_path, monkeypatch, fresh_methods):
+def test_the_methods_of_the_guide_work(tmp_path, monkeypatch, fresh_methods):
     monkeypatch.setattr("hashbench.checks.verdict.BITS", (12,))
     monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs" / "adding-a-method.md").read_text()
-    ((name, code),) = re.findall(r"Save this as `(\w+\.py)`[^`]*```python\n(.*?)```", page, re.DOTALL)
-    Path(name).write_text(code)
+    files = re.findall(r"Save this as `(\w+\.py)`[^`]*```python\n(.*?)```", page, re.DOTALL)
+    assert [name for name, _ in files] == ["tiny_hash.py", "pair_hash.py"]
+    for name, code in files:
+        Path(name).write_text(code)
     commands = re.findall(r"^    (hashbench .*)$", page, re.MULTILINE)
-    assert [shlex.split(command)[1] for command in commands] == ["check", "run"]
+    assert [shlex.split(command)[1] for command in commands] == ["check", "run", "check"]
     for command in commands:
         ran = CliRunner().invoke(main, shlex.split(command.replace("fashion-mnist-10k", "toy"))[1:])
         assert ran.exit_code == 0, f"{command}\n{ran.output}"

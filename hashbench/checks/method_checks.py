@@ -20,7 +20,7 @@ from hashbench.checks.toy_runs import CLASSES, CPU, EPOCHS, NUM_QUERIES, Case, I
 from hashbench.experiments.models import load_model
 from hashbench.experiments.settings import parse_value, setting_text
 from hashbench.interop.loss_as_method import LossAsMethod
-from hashbench.methods.contract import DeepMethod, Method, defines, options, wraps
+from hashbench.methods.contract import DeepMethod, Method, Registrable, defines, options, wraps
 from hashbench.methods.wrapping import base_class, classes_of, resolve
 from hashbench.networks.model import Model
 from hashbench.storage.strict_json import canonical
@@ -34,7 +34,7 @@ class NotApplicable(Exception):
     """Raised by a check that does not apply; the message gives the reason."""
 
 
-def wrong_form(cls: type[Method]) -> str | None:
+def wrong_form(cls: type[Registrable]) -> str | None:
     """Return what is wrong with a method's name, version or fields."""
     info = cls.info
     if not re.fullmatch(r"[\w+-]+", info.name):
@@ -42,7 +42,7 @@ def wrong_form(cls: type[Method]) -> str | None:
     if type(info.version) is not int or info.version < 1:
         return f"version is {info.version!r}; give a whole number from 1."
     for name, found in options(cls).items():
-        if name == "base" and wraps(cls):
+        if name == "base" and issubclass(cls, Method) and wraps(cls):
             base_class(cls)
             continue
         try:
@@ -305,7 +305,7 @@ class Check(NamedTuple):
     """The text of a verdict's line, and the function that decides it."""
 
     what: str
-    run: Callable[[Case], str | None]
+    run: Callable[[Any], str | None]  # on a Case, or a PairCase
     decides: bool = False  # whether a case that fails here gets no further checks
     once: bool = False  # whether it is enough to check the first case
 

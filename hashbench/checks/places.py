@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import sys
 import traceback
+from contextlib import suppress
+
+from torch import nn
 
 from hashbench.errors import HashbenchError
-from hashbench.methods import contract
-from hashbench.methods.contract import Method
+from hashbench.methods import contract, pairs
+from hashbench.methods.contract import Method, Registrable
 from hashbench.methods.wrapping import classes_of, resolve
 
 
-def own_files(cls: type[Method]) -> frozenset[str]:
+def own_files(cls: type[Registrable]) -> frozenset[str]:
     """Return the files of a method's class, of its base's, and of those that they derive from but the contract's."""
-    try:
-        classes = classes_of(cls, resolve(cls, {}))
-    except HashbenchError:  # its base is not to be had
-        classes = (cls,)
-    modules = {one.__module__ for found in classes for one in found.__mro__ if issubclass(one, Method)}
-    modules -= {contract.__name__}
+    classes: tuple[type, ...] = (cls,)
+    if issubclass(cls, Method):
+        with suppress(HashbenchError):  # its base is not to be had
+            classes = classes_of(cls, resolve(cls, {}))
+    modules = {one.__module__ for found in classes for one in found.__mro__ if issubclass(one, nn.Module)}
+    modules -= {contract.__name__, pairs.__name__, nn.Module.__module__}
     files = (getattr(sys.modules.get(name), "__file__", None) for name in modules)
     return frozenset(file for file in files if file)
 
 
-def error_text(error: Exception, cls: type[Method]) -> str:
+def error_text(error: Exception, cls: type[Registrable]) -> str:
     """Return an error with the line of the method's file that it passed through last."""
     files = own_files(cls)
     errors = [error, error.__cause__] if error.__cause__ else [error]

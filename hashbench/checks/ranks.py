@@ -75,6 +75,7 @@ def _train(folder: Path) -> None:
     except HashbenchError:  # such as of a class that was decorated later
         (folder / ABSENT).touch()
         sys.exit(1)
+    assert issubclass(cls, DeepMethod)
     try:
         prepared = torch.load(folder / "prepared.pt", weights_only=True)
         method = Case(cls, prepared=prepared, **asked).train(world=join(CPU)).model.method

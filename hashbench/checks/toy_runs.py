@@ -21,8 +21,9 @@ from hashbench.checks.gpu_pass import GpuPass, gpu_pass
 from hashbench.datasets.loading.loader import TrainLoader
 from hashbench.experiments.experiment import Data, Experiment
 from hashbench.experiments.models import augments_of, make_method, new_model, task_of
+from hashbench.experiments.planning import without_views
 from hashbench.methods.contract import DeepMethod, Method
-from hashbench.methods.wrapping import resolve
+from hashbench.methods.wrapping import resolve, unsupported
 from hashbench.networks.backbones import backbone
 from hashbench.networks.model import Model
 from hashbench.system.distributed import SINGLE, World
@@ -121,6 +122,11 @@ class Case:
     def shape(self) -> tuple[int, ...]:
         """The shape of the data set's inputs."""
         return (math.prod(SHAPE),) if self.inputs in ("vectors", "text") else SHAPE
+
+    def supports(self) -> str | None:
+        """Return why the method does not do the task, or None."""
+        reason = without_views(self.cls, self.experiment)
+        return reason or unsupported(make_method(self.experiment), task_of(self.experiment, CPU))
 
     @cached_property
     def queries(self) -> Tensor:

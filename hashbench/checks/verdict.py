@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
@@ -21,21 +22,25 @@ from hashbench.checks.method_checks import (
     wrong_form,
 )
 from hashbench.checks.places import error_text
-from hashbench.checks.toy_runs import CPU, Case, LearnedFrom
+from hashbench.checks.toy_runs import Case, LearnedFrom
 from hashbench.errors import HashbenchError
-from hashbench.experiments.models import task_of
-from hashbench.experiments.planning import without_views
+from hashbench.interop.loss_as_method import remarks
 from hashbench.interop.targets import resolve_method
-from hashbench.methods.contract import DeepMethod, Method
-from hashbench.methods.wrapping import construct, unsupported
+from hashbench.methods.contract import DeepMethod, Method, Registrable
 from hashbench.registry import METHODS
+
+if TYPE_CHECKING:
+    from hashbench.checks.pair_checks import PairCase
+    from hashbench.methods.pairs import PairMethod
+
+C = TypeVar("C", "Case", "PairCase")
 
 
 @dataclass(frozen=True)
 class Line:
     """One line of a verdict."""
 
-    state: str  # "ok" | "FAILED" | "skipped"
+    state: str  # "ok" | "FAILED" | "warning" | "skipped"
     what: str
     reason: str = ""
 
@@ -57,12 +62,14 @@ class Verdict:
 
     def render(self) -> str:
         """Return the verdict for people: a line for each check, and a count."""
-        counts = {state: sum(line.state == state for line in self.lines) for state in ("ok", "FAILED", "skipped")}
+        counts = {
+            state: sum(line.state == state for line in self.lines) for state in ("ok", "FAILED", "warning", "skipped")
+        }
         summary = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
         return "\n".join([self.title, "", *map(str, self.lines), "", f"{summary}."])
 
 
-def check(target: str | type[Method]) -> Verdict:
+def check(target: str | type[Method] | type[PairMethod]) -> Verdict:
     """Return the verdict on a method: a target as `resolve_method` takes, or a class under @hashbench.method.
 
     Raises HashbenchError where there is no such method; whatever goes wrong inside the method is a line of the verdict.
@@ -78,13 +85,25 @@ def check(target: str | type[Method]) -> Verdict:
     form = _line("its name, version and fields are in order", cls, lambda: wrong_form(cls))
     if form.state != "ok":
         return Verdict(title, (form,))
+    if not issubclass(cls, Method):
+        return Verdict(title, (form, *_checked_on_pairs(cls)))
+    warnings = [Line("warning", "its class works without a script of its own", said) for said in remarks(cls)]
     checks = DEEP_CHECKS if issubclass(cls, DeepMethod) else FITTED_CHECKS
     checks = (*checks, *(PREFIX_CHECKS if cls.prefixes else ()), *(MEMORY_CHECKS if keeps_samples(cls) else ()))
     with _one_thread():
-        unsupported, cases = _supported(cls)
+        unsupported, cases = _supported(cls, [*_cases(cls)])
         unprepared, cases = _prepared(cls, cases)
         checked = _checked(cls, checks, cases)
-    return Verdict(title, (form, *unsupported, *unprepared, *checked))
+    return Verdict(title, (form, *warnings, *unsupported, *unprepared, *checked))
+
+
+def _checked_on_pairs(cls: type[PairMethod]) -> list[Line]:
+    """Return the lines of the checks on a method that learns from pairs."""
+    from hashbench.checks.pair_checks import PAIR_CHECKS, PairCase
+
+    with _one_thread():
+        unsupported, cases = _supported(cls, [PairCase(cls, bits) for bits in BITS])
+        return [*unsupported, *_checked(cls, PAIR_CHECKS, cases)]
 
 
 @contextmanager
@@ -98,15 +117,14 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _supported(cls: type[Method]) -> tuple[list[Line], list[Case]]:
+def _supported(cls: type[Registrable], every: Sequence[C]) -> tuple[list[Line], list[C]]:
     """Return the cases that the method supports, and a line for each reason why it does not support others."""
     lines: list[Line] = []
-    cases: list[Case] = []
-    refused: dict[str, list[Case]] = {}
-    for case in _cases(cls):
+    cases: list[C] = []
+    refused: dict[str, list[C]] = {}
+    for case in every:
         try:
-            made = construct(cls, case.experiment.fields)
-            reason = without_views(cls, case.experiment) or unsupported(made, task_of(case.experiment, CPU))
+            reason = case.supports()
         except Exception as error:
             lines.append(Line("FAILED", f"supports(task), {case}", error_text(error, cls)))
             continue
@@ -150,12 +168,12 @@ def _prepared(cls: type[Method], cases: list[Case]) -> tuple[list[Line], list[Ca
     return lines, ready
 
 
-def _checked(cls: type[Method], checks: Sequence[Check], cases: Sequence[Case]) -> list[Line]:
+def _checked(cls: type[Registrable], checks: Sequence[Check], cases: Sequence[C]) -> list[Line]:
     """Return a line for each check over all cases that were not dropped by an earlier one."""
     lines = []
     for what, run, decides, once in checks:
         chosen = cases[:1] if once else cases
-        found = {case: _line(what, cls, lambda case=case, run=run: run(case)) for case in chosen}  # type: ignore[misc]
+        found = {case: _line(what, cls, lambda case=case, run=run: run(case)) for case in chosen}  # type: ignore[misc, has-type]
         failed = [case for case, line in found.items() if line.state == "FAILED"]
         if failed:
             more = f" (also {_in_words(failed[1:])})" if len(failed) > 1 else ""
@@ -167,7 +185,7 @@ def _checked(cls: type[Method], checks: Sequence[Check], cases: Sequence[Case]) 
     return lines
 
 
-def _line(what: str, cls: type[Method], run: Callable[[], str | None]) -> Line:
+def _line(what: str, cls: type[Registrable], run: Callable[[], str | None]) -> Line:
     try:
         reason = run()
     except NotApplicable as error:
@@ -177,7 +195,7 @@ def _line(what: str, cls: type[Method], run: Callable[[], str | None]) -> Line:
     return Line("ok", what) if reason is None else Line("FAILED", what, reason)
 
 
-def _in_words(cases: Sequence[Case]) -> str:
+def _in_words(cases: Sequence[Case] | Sequence[PairCase]) -> str:
     """Return `single-label at 12 and 16 bits, multi-label at 12 bits`."""
     parts = []
     for kind in dict.fromkeys(case.data_kind for case in cases):

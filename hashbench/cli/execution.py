@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from hashbench.errors import HashbenchError
 from hashbench.experiments.runner import SERIAL, Reporter
+from hashbench.results.sweeps.estimates import Estimates, TimeLeft, seconds_left
 
 if TYPE_CHECKING:
     from hashbench.executors.base import Executor
-    from hashbench.experiments.planning import PlannedRun
+    from hashbench.experiments.planning import Plan, PlannedRun
 
 
 def executor_of(name: str | None, workers: int | None, options: Sequence[str]) -> Executor:
@@ -25,14 +27,20 @@ def executor_of(name: str | None, workers: int | None, options: Sequence[str]) -
 
 
 class ProgressLines(Reporter):
-    """A line for each run of a sweep, and one bar over all of them with the time that is left."""
+    """A line for each run of a sweep, and one bar over all of them with the time that is left.
 
-    def __init__(self, *, bar: bool):
+    What is left is the sum over the runs left of what finished runs say of each, in this sweep or before it.
+    """
+
+    def __init__(self, plan: Plan, *, bar: bool):
         from tqdm import tqdm
 
         self._show_bar, self._bar = bar, tqdm(disable=True)
         self._total, self._shown, self._failed = 0, 0, 0
         self._announced: PlannedRun | None = None
+        self._known = Estimates.of(plan.settings.runs_dir)
+        self._left = {str(run): run for run in plan.runs if run.to_compute(plan.settings.rerun)}
+        self._works = {name: plan.work(run) for name, run in self._left.items()}
 
     def __enter__(self) -> ProgressLines:
         return self
@@ -40,13 +48,24 @@ class ProgressLines(Reporter):
     def __exit__(self, *error: Any) -> None:
         self._bar.close()
 
+    @property
+    def time_left(self) -> TimeLeft:
+        """How long the runs that are left take, as far as that is known now."""
+        states = [(run.status, self._known.estimate(self._works[name])) for name, run in self._left.items()]
+        return TimeLeft.of((status, seconds_left(status, estimate)) for status, estimate in states)
+
     def begin(self, runs: int) -> None:
         """Draw the bar, where there is more than one run."""
         from tqdm import tqdm
 
         self._total = runs
         self._bar = tqdm(
-            total=runs, unit="run", disable=not self._show_bar or runs < 2, dynamic_ncols=True, leave=False
+            total=runs,
+            unit="run",
+            disable=not self._show_bar or runs < 2,
+            dynamic_ncols=True,
+            leave=False,
+            bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} runs [{elapsed}{postfix}]",
         )
 
     def finished(self, run: PlannedRun) -> None:
@@ -57,9 +76,12 @@ class ProgressLines(Reporter):
         self._bar.update()
 
     def started(self, run: PlannedRun) -> None:
-        """Show where a run is stored."""
+        """Show where a run is stored, and how long it and the others take."""
         self._announced = run
-        self._write(f"[{self._shown + 1}/{self._total}] {run} -> {run.directory and run.directory.path}")
+        left = str(self.time_left) if len(self._left) > 1 else ""
+        place = f"[{self._shown + 1}/{self._total}] {run} -> {run.directory and run.directory.path}"
+        self._write(f"{place}{f' ({left})' if left else ''}")
+        self._show()
 
     def held(self, run: PlannedRun) -> None:
         """Show which process computes a run, or the training whose codes it takes the first bits of."""
@@ -71,18 +93,31 @@ class ProgressLines(Reporter):
     def ended(self, run: PlannedRun, error: str | None) -> None:
         """Show that a run ended; one that was announced is named again only where it failed."""
         self._failed += error is not None
+        self._left.pop(str(run), None)
+        if error is None and run.directory is not None:
+            with suppress(HashbenchError):  # a network file system may show it a little later
+                self._known.add(self._works[str(run)], run.directory.read_result())
         if error is not None or run is not self._announced:
-            self._line(run, "done" if error is None else f"failed: {error}")
+            left = str(self.time_left)
+            done = f"done{f' ({left})' if left else ''}"
+            self._line(run, done if error is None else f"failed: {error}")
         else:
             self._shown += 1
         self._bar.update()
-        self._bar.set_postfix(failed=self._failed) if self._failed else None
+        self._show()
 
     def tick(self, left: Sequence[PlannedRun]) -> None:
         """Show how many runs are computed now; the owner of each is read from its lock."""
-        if not self._bar.disable:
-            running = sum(run.status.state == "running" for run in left)
-            self._bar.set_postfix(running=running, failed=self._failed)
+        self._show()
+
+    def _show(self) -> None:
+        """Show beside the bar what is left, how many runs are computed now, and how many failed."""
+        if self._bar.disable:
+            return
+        left = self.time_left
+        parts = [str(left), f"{left.running} running" if left.running else ""]
+        parts += [f"{self._failed} failed"] if self._failed else []
+        self._bar.set_postfix_str(", ".join(filter(None, parts)))
 
     def _line(self, run: PlannedRun, what: str) -> None:
         self._shown += 1

@@ -41,16 +41,17 @@ def list_names(kind: str, pattern: str | None, data_dir: Path | None) -> None:
 
 
 def methods() -> str:
-    """Return the table of methods: origin, version, fidelity, paper and fields, or why one is unavailable."""
-    from hashbench.methods.contract import options
+    """Return the table of methods: origin, version, what each learns from, fidelity, paper and fields, or why not."""
+    from hashbench.methods.contract import DeepMethod, Method, options
 
     def columns(cls: Any) -> list[Any]:
         fields = ", ".join(
             f"{name}={field.metadata.get('base', field.default)}".lower() for name, field in options(cls).items()
         )
-        return [cls.info.version, cls.info.fidelity, cls.info.paper, fields]
+        learns_from = "batches" if issubclass(cls, DeepMethod) else "features" if issubclass(cls, Method) else "pairs"
+        return [cls.info.version, learns_from, cls.info.fidelity, cls.info.paper, fields]
 
-    return _table(METHODS, ["version", "fidelity", "paper", "fields and defaults"], columns)
+    return _table(METHODS, ["version", "learns from", "fidelity", "paper", "fields and defaults"], columns)
 
 
 def datasets(data_dir: Path | None = None) -> str:

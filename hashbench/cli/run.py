@@ -11,10 +11,11 @@ import click
 from hashbench.cli.base import command, warn
 from hashbench.cli.config import config_option, executor_settings_of, settings_of
 from hashbench.cli.options import data_options, executor_options, names, size_option
+from hashbench.cli.plan_table import plan_table
 from hashbench.errors import HashbenchError
 
 if TYPE_CHECKING:
-    from hashbench.experiments.planning import Plan, Rerun
+    from hashbench.experiments.planning import Rerun
 
 
 @command(
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     "hashbench run --method crh --dataset fashion-mnist-10k --bits 32 --set crh.reassign=false",
     "hashbench run --method 'crh,crh (reassign=false)' --dataset fashion-mnist-10k --bits 32 --seeds 5",
     "hashbench run --method crh --dataset fashion-mnist-10k --bits 16,32 --epochs 5 --dry-run",
+    "hashbench run --method crh,csq --dataset fashion-mnist-10k --bits 16,32 --seeds 5 --dry-run --probe",
     "hashbench run --config sweep.toml --rerun stale",
     "hashbench run --method crh --dataset fashion-mnist-10k --seeds 5 --executor local --workers 2",
 )
@@ -56,6 +58,8 @@ if TYPE_CHECKING:
               "changed since; all again.")  # fmt: skip
 @executor_options
 @click.option("--dry-run", is_flag=True, help="Show the planned runs and their expected time, and run nothing.")
+@click.option("--probe", is_flag=True,
+              help="With --dry-run: time 20 training steps of each kind of run whose length is unknown.")  # fmt: skip
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 @click.pass_context
 def run(
@@ -81,6 +85,7 @@ def run(
     workers: int | None,
     executor_settings: tuple[str, ...],
     dry_run: bool,
+    probe: bool,
     quiet: bool,
 ) -> None:
     """Train methods on data sets at several code lengths, evaluate them, and keep the results.
@@ -93,6 +98,8 @@ def run(
     lengths = parse_bits(bits)  # what costs nothing to check is checked before torch is imported
     chosen = [*settings_of(context), *settings, *(["recipe.compile=true"] if compiled else [])]
     overrides = parse_settings(chosen)
+    if probe and not dry_run:
+        raise HashbenchError("--probe belongs to --dry-run, which shows what it finds; give both, or neither.")
     method_names, dataset_names = names("--method", methods), names("--dataset", datasets)
 
     from hashbench.cli.execution import ProgressLines, executor_of
@@ -100,6 +107,8 @@ def run(
     from hashbench.results.tables.comparison import Comparison
     from hashbench.system.distributed import world
 
+    if probe and not world().is_single:
+        raise HashbenchError("--probe times the steps of one process; give the command without torchrun.")
     chosen_executor = executor_of(executor, workers, [*executor_settings_of(context), *executor_settings])
     if executor not in (None, runner.SERIAL) and not world().is_single:
         raise HashbenchError(
@@ -128,12 +137,12 @@ def run(
     if len(plan.runs) == 1 and plan.runs[0].skipped is not None:
         raise HashbenchError(f"{plan.runs[0]}: {plan.runs[0].skipped}")
     if dry_run:
-        click.echo(_plan_table(plan))
+        click.echo(plan_table(plan, probe=probe))
         return
     for run in plan.runs:
         if run.skipped is not None:
             click.echo(f"skipped: {run}: {run.skipped}", err=True)
-    with ProgressLines(bar=shared.progress) as lines:
+    with ProgressLines(plan, bar=shared.progress) as lines:
         outcome = runner.execute(plan, chosen_executor, workers=workers, reporter=lines)
     if outcome.results:
         comparison = Comparison.of(outcome.results)
@@ -151,27 +160,3 @@ def run(
             if rerun == "failed"
             else "Every run was skipped, so there is nothing to show; the reasons are above."
         )
-
-
-def _plan_table(plan: Plan) -> str:
-    from tabulate import tabulate
-
-    from hashbench.results.sweeps.estimates import duration, kind_of, seconds_by_kind
-
-    known, rerun = seconds_by_kind(plan.settings.runs_dir), plan.settings.rerun
-    rows, expected = [], list[float | None]()
-    for run in plan.runs:
-        seconds = known.get(kind_of(run.experiment.identity)) if run.experiment is not None else None
-        if run.training is not None:
-            seconds = 0.0  # its codes come from the training of the longest ones
-        if run.to_compute(rerun):
-            expected.append(seconds)
-        takes = ("unknown" if seconds is None else duration(seconds)) if run.to_compute(rerun) else ""
-        status, place = run.status, run.directory and run.directory.path
-        rows.append([run.dataset, run.method, run.bits, run.seed, status.state, takes, status.note or place])
-    table = tabulate(rows, headers=["data set", "method", "bits", "seed", "state", "takes about", "where, or why"])
-    known_seconds = [seconds for seconds in expected if seconds is not None]
-    parts = [f"{len(expected)} of {len(plan.runs)} runs to compute"]
-    parts += [f"about {duration(sum(known_seconds))} one after another"] if known_seconds else []
-    parts += [f"{len(expected) - len(known_seconds)} of unknown length"] if len(known_seconds) < len(expected) else []
-    return f"{table}\n\n{', '.join(parts)}."

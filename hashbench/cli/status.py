@@ -28,6 +28,8 @@ def status(runs: Path, watch: bool, every: float) -> None:
         if watch:
             click.clear()
         click.echo(progress.table(found))
+        if left := progress.time_left(runs, found):
+            click.echo(f"\n{left}")
         if not (watch and any(run.status.state == "running" for run in found)):
             return
         time.sleep(every)

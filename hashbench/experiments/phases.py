@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -19,6 +20,7 @@ from hashbench.evaluation.centers import class_centers
 from hashbench.evaluation.encoding import count, encode_rows
 from hashbench.experiments.experiment import ENGINE, Experiment, recipe_label
 from hashbench.experiments.models import augments_of, make_method, new_model, task_of
+from hashbench.interop.loss_as_method import remarks
 from hashbench.methods.contract import DeepMethod, Method, wraps
 from hashbench.methods.wrapping import changed_fields
 from hashbench.metrics import code_statistics, evaluate_histograms, first_bits, parse
@@ -39,6 +41,7 @@ from hashbench.training.trainset import TrainSet
 if TYPE_CHECKING:
     from hashbench.datasets.sparse import Inputs
 
+_LOG = logging.getLogger(__name__)
 MEASURES = ("mAP@all", "mAP@1000/hits", "mAP@1000/R", "mAP@1000/min", "P@100", "P@1000", "R@1000")
 BALLS_AND_CURVES = ("P@H<=2", "R@H<=2", "PR", "PR@k")
 #: What the provenance of a prefix's result takes over from that of its training.
@@ -63,15 +66,17 @@ def compute(
     title = f"{experiment.method} {experiment.bits}b s{experiment.seed}" if progress else None
     task, split = task_of(experiment, device), dataset.split
     with clock("data"):
-        fixed = partial(_fixed_inputs, experiment, dataset, device, progress)
+        fixed = partial(fixed_inputs, experiment, dataset, device, progress)
         inputs = dataset.store.inputs if experiment.inputs == "images" else fixed(world)
-        data = _train_set(experiment, dataset, inputs, partial(fixed, SINGLE), device, world)
+        data = train_set(experiment, dataset, inputs, partial(fixed, SINGLE), device, world)
     with clock("prepare"):
         tools = RecipeTools(task, experiment.recipe, experiment.data.shape, data, bar=title and f"{title} prepare")
         prepared = prepare(make_method(experiment), tools, experiment.identity)
     with clock("train"):
         model = new_model(experiment, device, width=data.width, prepared=prepared.tensors)
         monitor = monitor_every(eval_every, model, dataset, partial(encode_rows, model, inputs, world=SINGLE))
+        if world.is_main:
+            _warn(directory, [f"{experiment.method}: {text}" for text in remarks(type(model.method), task)])
         trained = _fit(model, data, directory, title, monitor)
     with clock("encode"):
         query, database = (encode_rows(model, inputs, part, world) for part in (split.query, split.database))
@@ -166,6 +171,14 @@ def _provenance(experiment: Experiment, dataset: Dataset, device: torch.device, 
     }
 
 
+def _warn(directory: RunDirectory, sentences: Sequence[str]) -> None:
+    """Log warnings, in the run's log as well: there once, also where the run is resumed."""
+    for sentence in sentences:
+        _LOG.warning(sentence)
+        if {"warning": sentence} not in directory.read_log():
+            directory.append_log({"warning": sentence})
+
+
 def _fit(
     model: Model, data: TrainSet, directory: RunDirectory, title: str | None, monitor: Monitor
 ) -> TrainingProgress:
@@ -184,7 +197,7 @@ def _fit(
     )
 
 
-def _train_set(
+def train_set(
     experiment: Experiment,
     dataset: Dataset,
     inputs: Inputs,
@@ -209,7 +222,7 @@ def _train_set(
     return TrainSet(loader, inputs, index, size=experiment.network_size, device=device, features=fixed, world=world)
 
 
-def _fixed_inputs(
+def fixed_inputs(
     experiment: Experiment, dataset: Dataset, device: torch.device, progress: bool, world: World
 ) -> Inputs:
     """Return all inputs as what no training changes: the backbone's features, pixels where it has none, or vectors."""

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 
@@ -33,9 +33,13 @@ from hashbench.networks.chosen import identity_of, misfit, resolve_backbone, sou
 from hashbench.networks.network import input_shape
 from hashbench.recipes import PAPER, Recipe
 from hashbench.results.runs import RunDirectory
+from hashbench.results.sweeps.estimates import Work
 from hashbench.results.sweeps.run_status import EMPTY, RunSnapshot, RunStatus, is_stale, run_status, snapshot
 from hashbench.system import distributed
 from hashbench.system.provenance import source_sha256
+
+if TYPE_CHECKING:
+    from hashbench.methods.pairs import PairMethod
 
 Rerun = Literal["missing", "failed", "stale", "all"]
 
@@ -146,6 +150,12 @@ class Plan:
         """What the runs share."""
         return self.request.settings
 
+    def work(self, run: PlannedRun) -> Work:
+        """Return what a run that is not skipped has to do."""
+        assert run.experiment is not None
+        split = self.datasets[run.dataset].split
+        return Work.of(run.experiment.identity, queries=len(split.query), database=len(split.database))
+
 
 def plan(
     methods: Sequence[str], dataset_names: Sequence[str], bits: Sequence[int], *, seeds: int = 1, settings: Settings
@@ -253,7 +263,7 @@ def _refuse_equal_names(loaded: Mapping[str, Dataset]) -> None:
 class _Variant:
     """A method with the fields, as texts, that are set for one row of the table alone."""
 
-    cls: type[Method]
+    cls: type[Method] | type[PairMethod]
     texts: Mapping[str, str]
 
     @property
@@ -283,6 +293,10 @@ def _resolve(
     """
     cls, method = variant.cls, variant.cls.info.name
     run = PlannedRun(dataset.name, variant.label, bits, seed)
+    if not issubclass(cls, Method):
+        return dataclasses.replace(
+            run, skipped="it learns from pairs of two kinds of things, which this data set has not; name another."
+        )
     data, paper = _data(dataset), settings.recipe == PAPER
     if paper and not cls.paper_recipe:
         return dataclasses.replace(run, skipped="it states no published settings for --recipe paper; use another.")

@@ -89,7 +89,8 @@ def execute(
         return Outcome([], [])
     left = {at: run for at, run in enumerate(plan.runs) if run.to_compute(plan.settings.rerun)}
     finished = {at: run for at, run in enumerate(plan.runs) if at not in left and run.finished}
-    record_sweep(plan.settings.runs_dir, (run.directory for run in plan.runs if run.directory is not None))
+    works = {run.directory.path: plan.work(run) for run in plan.runs if run.directory is not None}
+    record_sweep(plan.settings.runs_dir, works)
     reporter.begin(len(left) + len(finished))
     for run in finished.values():
         reporter.finished(run)

@@ -2,6 +2,7 @@
 
 That is the shape of the loss classes of DeepHash-pytorch: u (n, bit) real outputs, y (n, C) float multi-hot labels,
 ind (n,) positions in the training set, on the CPU. They run unmodified; `as_loss` (method_as_loss.py) is the inverse.
+`begin_epoch(epoch)` of a loss that has it is called before the first batch of each epoch, counted from 0.
 """
 
 from __future__ import annotations
@@ -21,12 +22,16 @@ from torch import Tensor, nn
 from hashbench.datasets.loading.batch import Batch
 from hashbench.errors import HashbenchError
 from hashbench.interop.module_state import AttributeState
-from hashbench.methods.contract import DeepMethod, Task, method, option
+from hashbench.interop.script_state import left_to_scripts, reads_from_config
+from hashbench.methods.contract import DeepMethod, Method, Task, method, option
 from hashbench.registry import METHODS
 from hashbench.system import seeds
 
 #: Values that a run sets over those of the file's `get_config()`.
 OVERWRITTEN = ("n_class", "num_train", "dataset", "device", "bit", "GPU")
+#: Names in `config["dataset"]`: all loss classes of DeepHash-pytorch that read it take the first for samples of several
+#: labels; the second replaces the name of a data set of one label that some of them would take for such.
+MULTI_LABEL, SINGLE_LABEL = "nuswide_21", "single-label"
 
 
 class LossAsMethod(DeepMethod):
@@ -49,7 +54,7 @@ class LossAsMethod(DeepMethod):
     def setup(self, task: Task, prepared: dict[str, Tensor]) -> None:
         """Build the loss from the file's config, the fields, and the values of this run."""
         config = _copied(self.stated) | {key: getattr(self, name) for name, key in self.keys.items()}
-        config |= {"n_class": task.num_classes, "num_train": task.num_train, "dataset": task.dataset,
+        config |= {"n_class": task.num_classes, "num_train": task.num_train, "dataset": dataset_name(task),
                    "device": task.device, "bit": task.bits}  # fmt: skip
         if "GPU" in config:  # where older files of that shape state their device
             config["GPU"] = task.device.type == "cuda"
@@ -59,9 +64,14 @@ class LossAsMethod(DeepMethod):
         np.random.seed(seeds.derive(task.seed, "init", "numpy") % 2**32)
         self.config = config
         self.criterion = self._called(lambda: self.loss_class(config, task.bits), "(config, bit)")
+        self.begun = -1  # the last epoch that begin_epoch was called with
 
     def loss(self, out: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Return the loss's one value; raises HashbenchError when it is no scalar, or cannot be computed."""
+        begin = getattr(self.criterion, "begin_epoch", None)
+        if begin is not None and self.begun != batch.epoch:
+            self.begun = batch.epoch
+            self._called(lambda: begin(batch.epoch), ".begin_epoch(epoch)")
         labels, index = batch.labels, batch.index.cpu()
         value = self._called(lambda: self.criterion(out, labels, index, self.config), ".forward(u, y, ind, config)")
         if not (isinstance(value, Tensor) and value.numel() == 1):
@@ -91,7 +101,8 @@ class LossAsMethod(DeepMethod):
 
 
 #: Names that no value of a config may hide.
-_RESERVED = frozenset({*dir(LossAsMethod), *vars(nn.Module()), *get_type_hints(LossAsMethod), "config", "criterion"})
+_RESERVED = frozenset({*dir(LossAsMethod), *vars(nn.Module()), *get_type_hints(LossAsMethod), "config", "criterion",
+                       "begun"})  # fmt: skip
 
 
 def method_from_loss(name: str, loss_class: type[nn.Module], module: ModuleType) -> type[LossAsMethod]:
@@ -123,7 +134,34 @@ def method_from_loss(name: str, loss_class: type[nn.Module], module: ModuleType)
             **fields,
         },
     )
-    return method(name)(made)
+    # Version 1 gave the data set's own name in the config and never called begin_epoch: where that matters, it is 2.
+    moved = hasattr(loss_class, "begin_epoch") or reads_from_config(loss_class, "dataset")
+    return method(name, version=2 if moved else 1)(made)
+
+
+def remarks(cls: type[Method], task: Task | None = None) -> list[str]:
+    """Return warnings about a method's class, as sentences.
+
+    They name the work of a training script that is not run here and, with a `task`, another name of its data set.
+    """
+    source = cls.loss_class if issubclass(cls, LossAsMethod) else cls
+    found = left_to_scripts(source)
+    if task is not None and source is not cls and reads_from_config(source, "dataset"):
+        given = dataset_name(task)
+        if given != task.dataset:
+            several = "several labels" if task.multi_label else "one label"
+            found.append(
+                f"it reads config['dataset'], which is '{given}' here instead of '{task.dataset}', because losses of "
+                f"its shape decide by it that samples have {several}."
+            )
+    return found
+
+
+def dataset_name(task: Task) -> str:
+    """Return the name in `config["dataset"]`, by which losses decide whether samples have several labels."""
+    if task.multi_label:
+        return MULTI_LABEL
+    return SINGLE_LABEL if "nuswide" in task.dataset or task.dataset == "coco" else task.dataset
 
 
 def source_sha256(module: ModuleType) -> str:

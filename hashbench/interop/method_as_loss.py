@@ -6,7 +6,10 @@ are a loss with sums over epochs can be used there, and the loss itself has to d
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+import warnings
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,14 +26,12 @@ from hashbench.system import seeds
 NOT_CALLED = {
     "prepare": "prepares on the training set",
     "attach": "keeps something of the network",
-    "head": "brings layers of its own",
     "training_step": "has a training step of its own",
     "after_step": "acts after each optimiser step",
     "codes": "makes codes in its own way",
     "parameter_groups": "sets learning rates of its own",
 }
-#: Data sets of DeepHash-pytorch whose images have several labels; `config["multi_label"]` says it for any other.
-MULTI_LABEL = ("nuswide_21", "nuswide_21_m", "nuswide_81_m", "coco", "mirflickr", "voc2012")
+_WIDTH = 64  # of the features that a head is made for to see its layers
 
 
 class MethodAsLoss(nn.Module):
@@ -38,20 +39,23 @@ class MethodAsLoss(nn.Module):
 
     method_class: type[DeepMethod]
     fields: Mapping[str, Any]
+    #: Parts of the method that a loss cannot bring into a script's network, in words.
+    left_out: tuple[str, ...] = ()
 
     def __init__(self, config: Mapping[str, Any], bit: int):
         """Take n_class, num_train, epoch and batch_size from `config`; device, seed and multi_label where it has them.
 
+        Samples have one label unless `multi_label` is true, whatever the data set is called.
         With `notice_epochs` false in it, epochs end by `end_epoch()` only, for samplers that draw with replacement.
         Raises HashbenchError for what is missing, and for what the method does not support.
         """
         super().__init__()
         self._num_train = _stated(config, "num_train")
         self._detects_epochs = bool(config.get("notice_epochs", True))
-        task = Task(
+        self.task = task = Task(
             num_classes=_stated(config, "n_class"),
             bits=bit,
-            multi_label=bool(config.get("multi_label", config.get("dataset") in MULTI_LABEL)),
+            multi_label=bool(config.get("multi_label", False)),
             inputs="images",
             num_train=self._num_train,
             epochs=_stated(config, "epoch"),
@@ -76,12 +80,18 @@ class MethodAsLoss(nn.Module):
         """Return the loss, a scalar, of outputs u (n, bit) with labels y (n, C) float multi-hot.
 
         `ind` (n,) are positions in the training set; one that comes again begins a new epoch. In evaluation mode and
-        without gradients nothing is recorded. Raises HashbenchError for a position that is not in the training set.
+        without gradients nothing is recorded. Raises HashbenchError for a position that is not in the training set, and
+        for a sample of several labels where the config has no `multi_label`.
         """
         recorded = self.training and torch.is_grad_enabled()
         if recorded:
             self._record(ind)
         labels = y.float() if self.method.supervised else None
+        if labels is not None and not self.task.multi_label and (labels.sum(dim=1) > 1).any():
+            raise HashbenchError(
+                "A sample has several labels, but the loss was built for samples of one; put 'multi_label': True into "
+                "the config."
+            )
         batch = Batch(views=(), labels=labels, index=ind.to(u.device), epoch=self._epoch, step=self._step)
         terms = self.method.loss(u, batch)
         if recorded:
@@ -130,8 +140,9 @@ class MethodAsLoss(nn.Module):
 def as_loss(method: str, **fields: Any) -> type[MethodAsLoss]:
     """Return a loss class of the shape `Loss(config, bit)` that trains by `method`, a target as `resolve_method` takes.
 
-    `fields` are the method's own, for example `as_loss("crh", margin=0.3)`. Raises HashbenchError for methods that are
-    more than a loss with setup, epoch_sums and end_epoch.
+    `fields` are the method's own, for example `as_loss("crh", margin=0.3)`. Of a head, one linear layer may be left
+    out: the attribute `left_out` of the class and a warning state it. Raises HashbenchError for methods that are more
+    than a loss with setup, epoch_sums and end_epoch.
     """
     cls = resolve_method(method)
     name = cls.info.name
@@ -143,9 +154,52 @@ def as_loss(method: str, **fields: Any) -> type[MethodAsLoss]:
         if getattr(cls, hook) is not getattr(DeepMethod, hook):
             raise HashbenchError(f"{name} is more than a loss: it {what} ({hook}); train it with hashbench.")
     resolved = resolve_fields(name, options(cls), fields)
-    return type(
-        f"{cls.__name__}Loss", (MethodAsLoss,), {"method_class": cls, "fields": resolved, "__doc__": cls.__doc__}
+    left_out = _left_out(cls(**resolved))
+    doc = cls.__doc__
+    if left_out:
+        sentence = f"As a loss, {name} leaves out {', and '.join(left_out)}."
+        warnings.warn(sentence, stacklevel=2)
+        doc = f"{inspect.cleandoc(doc or '')}\n\n{sentence}"
+    members = {"method_class": cls, "fields": resolved, "left_out": left_out, "__doc__": doc}
+    return type(f"{cls.__name__}Loss", (MethodAsLoss,), members)
+
+
+def _left_out(method: DeepMethod) -> tuple[str, ...]:
+    """Return the part of a method's head that a loss leaves out: none where it is torch's linear layer.
+
+    Raises HashbenchError where the head has more than one linear layer to the code's bits.
+    """
+    if type(method).head is DeepMethod.head:
+        return ()
+    name, task = method.info.name, Task(10, 16, False, "images", 100, 1, 1, torch.device("cpu"), 0)
+    try:
+        own, plain = (_made(make, task) for make in (method.head, partial(DeepMethod.head, method)))
+    except Exception as error:
+        raise HashbenchError(
+            f"{name} is more than a loss: its head cannot be made by itself ({type(error).__name__}: {error}); train "
+            f"it with hashbench."
+        ) from error
+    layers = [layer for layer in own.modules() if not isinstance(layer, nn.Sequential)]
+    if [type(layer) for layer in layers] != [nn.Linear] or layers[0].out_features != task.bits:
+        kinds = ", ".join(type(layer).__name__ for layer in layers)
+        raise HashbenchError(
+            f"{name} is more than a loss: its head has layers of its own ({kinds}); set other fields, or train it with "
+            f"hashbench."
+        )
+    one, other = ([*head.parameters()] for head in (own, plain))
+    if len(one) == len(other) and all(map(torch.equal, one, other)):
+        return ()
+    bias = "" if layers[0].bias is not None else "without bias, "
+    return (
+        f"its head, one linear layer {bias}whose initial weights are the method's own; end the network with "
+        f"criterion.method.head(width, criterion.task) to have it",
     )
+
+
+def _made(make: Callable[[int, Task], nn.Module], task: Task) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return make(_WIDTH, task)
 
 
 def _stated(config: Mapping[str, Any], key: str) -> int:

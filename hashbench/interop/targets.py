@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from torch import nn
 
@@ -23,8 +23,11 @@ from hashbench.interop.loss_as_method import method_from_loss
 from hashbench.methods.contract import Method
 from hashbench.registry import METHODS, THIS_PROCESS, Origin
 
+if TYPE_CHECKING:
+    from hashbench.methods.pairs import PairMethod
 
-def resolve_method(target: str) -> type[Method]:
+
+def resolve_method(target: str) -> type[Method] | type[PairMethod]:
     """Return the method class that `target` means: a name, `package.module:Class` or `path/file.py:Class`.
 
     The class may be a method, or a loss class `Loss(config, bit)`, which becomes one under its own name, or under the
@@ -36,7 +39,7 @@ def resolve_method(target: str) -> type[Method]:
     if not colon:
         if target.endswith(".py"):
             raise HashbenchError(f"'{target}' names a file but no class in it; write {target}:NameOfTheClass.")
-        named: type[Method] = METHODS.get(target)
+        named: type[Method] | type[PairMethod] = METHODS.get(target)
         return named
     path = Path(source) if source.endswith(".py") else None
     with _import_path(path) if path else nullcontext():
@@ -67,8 +70,8 @@ def given_name(target: str) -> tuple[str | None, str]:
     return (match[1], match[2]) if match else (None, target)
 
 
-def _as_method(thing: Any, module: ModuleType, place: str, given: str | None) -> type[Method]:
-    if isinstance(thing, type) and issubclass(thing, Method):
+def _as_method(thing: Any, module: ModuleType, place: str, given: str | None) -> type[Method] | type[PairMethod]:
+    if isinstance(thing, type) and (issubclass(thing, Method) or _learns_from_pairs(thing)):
         if "info" not in vars(thing):
             raise HashbenchError(f"{place} lacks the decorator @hashbench.method(name, ...); put it above the class.")
         if given not in (None, thing.info.name):
@@ -80,6 +83,12 @@ def _as_method(thing: Any, module: ModuleType, place: str, given: str | None) ->
         f"{place} is neither a method nor a loss; name a class under @hashbench.method, or a torch module that is "
         f"built as {place.rpartition(':')[2]}(config, bit)."
     )
+
+
+def _learns_from_pairs(thing: type) -> TypeGuard[type[PairMethod]]:
+    from hashbench.methods.pairs import PairMethod
+
+    return issubclass(thing, PairMethod)
 
 
 def _import(name: str) -> ModuleType:

@@ -12,6 +12,8 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "Batch": "hashbench.datasets.loading.batch",
         "DeepMethod": "hashbench.methods.contract",
         "Method": "hashbench.methods.contract",
+        "PairMethod": "hashbench.methods.pairs",
+        "PairTask": "hashbench.methods.pairs",
         "Task": "hashbench.methods.contract",
         "Tools": "hashbench.methods.contract",
         "TrainingData": "hashbench.methods.contract",
@@ -53,3 +55,5 @@ if TYPE_CHECKING:
     from hashbench.methods.contract import base_method as base_method
     from hashbench.methods.contract import method as method
     from hashbench.methods.contract import option as option
+    from hashbench.methods.pairs import PairMethod as PairMethod
+    from hashbench.methods.pairs import PairTask as PairTask

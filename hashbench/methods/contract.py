@@ -238,7 +238,13 @@ def base_method(default: str, help: str) -> Any:
     return field(default_factory=lambda: METHODS.get(default)(), metadata={"help": help, "base": default})
 
 
-def wraps(cls: type[Method]) -> bool:
+class Registrable(Protocol):
+    """What `@method` makes a method: `Method`, `DeepMethod` or `PairMethod`."""
+
+    info: ClassVar[MethodInfo]
+
+
+def wraps(cls: type[Registrable]) -> bool:
     """Tell whether a method is around another one: whether it has a field `base` of `base_method`."""
     return "base" in options(cls) and "base" in options(cls)["base"].metadata
 
@@ -267,7 +273,7 @@ def _forwarded(hook: str) -> Callable[..., Any]:
     return forward
 
 
-M = TypeVar("M", bound=type[Method])
+M = TypeVar("M", bound=type[Registrable])
 
 
 @dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(field, option, base_method))
@@ -312,7 +318,7 @@ def method(
     return decorate
 
 
-def _refuse_declarations(name: str, cls: type[Method]) -> None:
+def _refuse_declarations(name: str, cls: type[Registrable]) -> None:
     """Raise HashbenchError for declarations of a class that nothing could follow."""
     for declared in ("views", "view_augments", "keeps_samples"):
         if declared in options(cls):
@@ -321,7 +327,7 @@ def _refuse_declarations(name: str, cls: type[Method]) -> None:
             )
         if hasattr(cls, declared) and not issubclass(cls, DeepMethod):
             raise HashbenchError(f"{name}: '{declared}' is for methods that are trained; derive from DeepMethod.")
-    if cls.paper_recipe.get("views", 1) != 1:
+    if issubclass(cls, Method) and cls.paper_recipe.get("views", 1) != 1:
         raise HashbenchError(f"{name}: the number of views is no part of a recipe; write `views = 2` into the class.")
     if not issubclass(cls, DeepMethod):
         return
@@ -339,7 +345,7 @@ def _refuse_declarations(name: str, cls: type[Method]) -> None:
         augmentation(augment)
 
 
-def options(cls: type[Method]) -> dict[str, dataclasses.Field[Any]]:
+def options(cls: type[Registrable]) -> dict[str, dataclasses.Field[Any]]:
     """Return a method class's fields by name, in the order of their definition."""
     if not dataclasses.is_dataclass(cls):
         return {}

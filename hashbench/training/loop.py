@@ -7,6 +7,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,28 @@ def train(
                 warned = True
                 _warn(f"{method.info.name} cannot resume, an interrupted run starts over: {reason}", reports)
     return progress
+
+
+def time_steps(
+    method: DeepMethod, network: HashNetwork, *, task: Task, recipe: Recipe, data: TrainingData, steps: int
+) -> float:
+    """Return the seconds of a training step: the mean over `steps`, without the first quarter, which warms up.
+
+    The epochs' first batches are taken as a training takes them; no epoch is ended, and nothing is reported.
+    """
+    optimizer = _optimizer(method.parameter_groups(network, recipe), recipe)
+    stepped = network.compiled() if recipe.compile else network
+    batches = chain.from_iterable(data.batches(epoch) for epoch in count())
+    started, timed = 0.0, steps - steps // 4
+    for share in (steps - timed, timed):
+        started = time.perf_counter()
+        seeds.seed_globals(task.seed, "epoch", 0)
+        losses = _Losses(0, tqdm(disable=True), SINGLE)
+        _train_epoch(method, network, stepped, optimizer, islice(batches, share), task, recipe, losses, SINGLE)
+        losses.means()
+        if task.device.type == "cuda":
+            torch.cuda.synchronize(task.device)
+    return (time.perf_counter() - started) / timed
 
 
 def _warn(sentence: str, reports: Reports) -> None:

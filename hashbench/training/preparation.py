@@ -18,6 +18,7 @@ from hashbench.datasets.loading.batch import Batch
 from hashbench.methods.contract import DeepMethod, Method, Task, base_of, defines
 from hashbench.networks.chosen import code_of
 from hashbench.networks.model import make_backbone, make_network
+from hashbench.networks.network import HashNetwork
 from hashbench.recipes import Recipe
 from hashbench.storage.cache import cache_root
 from hashbench.storage.files import exclusive, make_folder
@@ -44,16 +45,21 @@ class RecipeTools:
 
     def __init__(self, task: Task, recipe: Recipe, shape: tuple[int, ...], data: TrainSet, *, bar: str | None):
         """`shape` is that of the data set's inputs, `bar` the title of a progress bar, None for none."""
-        self.task, self.data = task, data
-        self._recipe, self._shape, self._bar = recipe, shape, bar
+        self.task, self.recipe, self.data = task, recipe, data
+        self._shape, self._bar = shape, bar
 
     def train(self, outputs: int, loss: Callable[[Tensor, Batch], dict[str, Tensor]]) -> nn.Module:
         """Return the recipe's network with a linear head of `outputs`, trained with `loss` on the training set."""
-        task, recipe, data = self.task, self._recipe, self.data
-        backbone = make_backbone(task, recipe, self._shape, data.width, pretrained=recipe.pretrained, purpose="prepare")
-        network = make_network(backbone, lambda width: nn.Linear(width, outputs), task, recipe, purpose="prepare")
-        train(_LossOnly(loss), network, task=task, recipe=recipe, data=data, reports=Reports(bar=self._bar))
+        network = self.network(outputs)
+        reports = Reports(bar=self._bar)
+        train(LossOnly(loss), network, task=self.task, recipe=self.recipe, data=self.data, reports=reports)
         return network
+
+    def network(self, outputs: int) -> HashNetwork:
+        """Return the recipe's network with a linear head of `outputs`, untrained."""
+        task, recipe, data = self.task, self.recipe, self.data
+        backbone = make_backbone(task, recipe, self._shape, data.width, pretrained=recipe.pretrained, purpose="prepare")
+        return make_network(backbone, lambda width: nn.Linear(width, outputs), task, recipe, purpose="prepare")
 
     @torch.inference_mode()
     def outputs(self, network: nn.Module) -> Tensor:
@@ -63,16 +69,17 @@ class RecipeTools:
 
     def on(self, data: TrainSet) -> RecipeTools:
         """Return the same tools for another view of the training set."""
-        return RecipeTools(self.task, self._recipe, self._shape, data, bar=self._bar)
+        return RecipeTools(self.task, self.recipe, self._shape, data, bar=self._bar)
 
 
-class _LossOnly(DeepMethod):
+class LossOnly(DeepMethod):
     """A method with a loss and no hooks."""
 
     def __init__(self, loss: Callable[[Tensor, Batch], dict[str, Tensor]]):
         self._loss = loss
 
     def loss(self, out: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Return what the function returns."""
         return self._loss(out, batch)
 
 

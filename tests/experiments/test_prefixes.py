@@ -246,7 +246,7 @@ def test_who_waits_for_a_training_says_so(nested, settings, capsys):
     from hashbench.cli.execution import ProgressLines
 
     made = planned(settings)
-    with made.runs[2].directory.lock(), ProgressLines(bar=False) as lines:
+    with made.runs[2].directory.lock(), ProgressLines(made, bar=False) as lines:
         lines.held(made.runs[0])
     assert "nested on toy@small, 8 bits, seed 0 waits for its training at 32 bits." in capsys.readouterr().err
 
@@ -350,11 +350,15 @@ def test_rows_of_other_lengths_are_kept_apart(nested, settings):
 
 
 def test_estimates_take_no_prefix_run_for_a_training(nested, settings):
-    from hashbench.results.sweeps.estimates import seconds_by_kind
+    from hashbench.results.sweeps.estimates import Estimate, Estimates, Work
 
-    whole = swept(settings)[-1]
-    (seconds,) = seconds_by_kind(settings["runs_dir"]).values()
-    assert seconds == max(whole.time["total"], whole.time["train"])
+    *shorter, whole = swept(settings)
+    known = Estimates.of(settings["runs_dir"])
+    works = [
+        Work.of(RunDirectory(run.path).read_spec()["identity"], queries=1, database=1) for run in (*shorter, whole)
+    ]
+    expected = Estimate(max(whole.time["total"], whole.time["train"]), "finished")
+    assert [known.estimate(work) for work in works] == [*[Estimate(0.0, "finished")] * len(shorter), expected]
 
 
 def test_the_checks_train_for_several_lengths(nested, monkeypatch):

@@ -17,6 +17,7 @@ from hashbench.datasets.loading.loader import TrainLoader
 from hashbench.errors import HashbenchError
 from hashbench.experiments import runner
 from hashbench.experiments.settings import parse_value
+from hashbench.interop.loss_as_method import remarks
 from hashbench.interop.module_state import AttributeState
 from hashbench.interop.targets import resolve_method
 from hashbench.methods.contract import Task
@@ -310,6 +311,91 @@ def test_on_the_command_line(file, tmp_path, monkeypatch):
     assert ran.exit_code == 0, ran.output
     assert "MemoryLoss (lambda_=0.2)" in ran.output
     assert "crh" in ran.output
+
+
+EPOCHS = """
+import torch
+
+class EpochLoss(torch.nn.Module):
+    def __init__(self, config, bit):
+        super().__init__()
+        self.told, self.calls = [], []
+
+    def begin_epoch(self, epoch):
+        self.told.append((epoch, len(self.calls)))
+        self.scale = 1.0 / (1 + len(self.told))
+
+    def forward(self, u, y, ind, config):
+        self.calls.append(len(ind))
+        return (self.scale * u - 1).pow(2).mean()
+"""
+
+
+def test_a_loss_is_told_where_an_epoch_begins(file, tmp_path, monkeypatch):
+    """Once, before its first batch; after a kill too, and what it keeps is as without the kill."""
+    target = f"{file(EPOCHS, 'epochs.py')}:EpochLoss"
+    settled = {**SETTLED, "overrides": {"recipe": {"batch_size": 20}}}
+    monkeypatch.setitem(SETTLED, "overrides", settled["overrides"])
+    whole = hashbench.run(target, "toy", runs_dir=tmp_path / "whole", **SETTLED)
+    killed_in_epoch_2(target, monkeypatch, tmp_path / "killed")
+    resumed = hashbench.run(target, "toy", runs_dir=tmp_path / "killed", **SETTLED)
+    states = [torch.load(r.path / "model.pt", weights_only=True) for r in (whole, resumed)]
+    for state in states:
+        assert state["method"]["_extra_state"]["criterion.told"] == [(0, 0), (1, 3), (2, 6)]
+    assert torch.equal(states[0]["network"]["head.weight"], states[1]["network"]["head.weight"])
+
+
+def test_what_begin_epoch_does_wrong_is_one_sentence(file):
+    method = resolve_method(f"{file(EPOCHS.replace('self.told.append', 'self.tell'))}:EpochLoss")()
+    method.setup(task(), {})
+    with pytest.raises(HashbenchError, match=r"EpochLoss\.begin_epoch\(epoch\) raised AttributeError"):
+        method.loss(torch.randn(4, 8), batch())
+
+
+#: As CSQ, DPN and DSHSD of DeepHash-pytorch do: the name of the data set says whether samples have several labels.
+NAMED = """
+import torch
+
+class NamedLoss(torch.nn.Module):
+    def __init__(self, config, bit):
+        super().__init__()
+        self.one_label = config["dataset"] not in {"nuswide_21", "nuswide_21_m", "coco"}
+        self.targets = torch.arange(float(config["n_class"] * bit)).reshape(-1, bit)
+
+    def forward(self, u, y, ind, config):
+        assert self.one_label == ("nuswide" not in config["dataset"])
+        target = self.targets[y.argmax(axis=1)] if self.one_label else y @ self.targets
+        return (u - target).abs().mean()
+"""
+
+
+@pytest.mark.parametrize(("name", "several", "given"), [
+    ("fashion-mosaic", True, "nuswide_21"), ("coco", True, "nuswide_21"), ("mirflickr", True, "nuswide_21"),
+    ("toy", False, "toy"), ("coco", False, "single-label"), ("my-nuswide-cats", False, "single-label"),
+])  # fmt: skip
+def test_several_labels_are_told_by_the_data(file, name, several, given):
+    cls = resolve_method(f"{file(NAMED)}:NamedLoss")
+    method = cls()
+    asked = task(dataset=name, multi_label=several)
+    method.setup(asked, {})
+    assert method.config["dataset"] == given
+    labels = torch.tensor([[1.0, 0, 1]])
+    u, targets = torch.zeros(1, 8), torch.arange(24.0).reshape(3, 8)
+    wanted = targets[0] + targets[2] if several else targets[0]
+    found = method.loss(u, hashbench.Batch(views=(), labels=labels, index=torch.tensor([0]), epoch=0, step=0))
+    assert float(found["loss"]) == float(wanted.mean())
+    said = [sentence for sentence in remarks(cls, asked) if "config['dataset']" in sentence]
+    assert said == ([] if given == name else [
+        f"it reads config['dataset'], which is '{given}' here instead of '{name}', because losses of its shape decide "
+        f"by it that samples have {'several labels' if several else 'one label'}."
+    ])  # fmt: skip
+
+
+def test_only_where_numbers_moved_is_the_version_another(file):
+    versions = {text: resolve_method(f"{file(text)}:{name}").info.version
+                for text, name in ((MEMORY, "MemoryLoss"), (NAMED, "NamedLoss"), (EPOCHS, "EpochLoss"))}  # fmt: skip
+    assert [*versions.values()] == [1, 2, 2]
+    assert remarks(resolve_method(f"{file()}:MemoryLoss"), task(dataset="coco", multi_label=True)) == []
 
 
 class Holder(nn.Module):

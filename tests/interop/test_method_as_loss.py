@@ -12,9 +12,9 @@ from hashbench.datasets.catalogue import load
 from hashbench.datasets.loading.loader import TrainLoader
 from hashbench.errors import HashbenchError
 from hashbench.methods.contract import DeepMethod, Task, options, resolve_fields
-from hashbench.methods.crh import CRH
 from hashbench.networks.backbones import Identity
 from hashbench.networks.network import HashNetwork
+from hashbench.registry import METHODS
 from hashbench.training.loop import Reports, train
 from hashbench.training.trainset import TrainSet
 
@@ -83,7 +83,14 @@ def test_a_script_of_that_shape_trains_with_it():
     assert criterion.end_epoch()["classes_moved"] == 0.0  # the twelfth is the last: nothing moves
 
 
-def test_it_equals_a_training_here():
+#: Methods, fields, and the buffer that an epoch's end changes (of csq none).
+LENT = [("crh", {"quantization": 0.3}, "assignment"), ("csq", {"quantization": 0.05}, None),
+        ("dpn", {"adaptive": True}, "centers")]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:As a loss, dpn leaves out its head")
+@pytest.mark.parametrize(("name", "fields", "moved"), LENT, ids=[name for name, *_ in LENT])
+def test_it_equals_a_training_here(name, fields, moved):
     toy = load("toy")
     index = toy.split.train
     inputs = toy.store.inputs.reshape(150, -1).astype(np.float32) / 255
@@ -93,26 +100,30 @@ def test_it_equals_a_training_here():
                  "gradient_clip": 0.0, "weight_decay": 0.0, "warmup_epochs": 0.0, "momentum": 0.0}  # fmt: skip
     recipe = recipes.load("scratch", overrides=overrides, multi_label=False)
     task = Task(3, 16, False, "vectors", 60, 4, 3, torch.device("cpu"), 4)
-    heads = [nn.Linear(144, 16) for _ in range(2)]
-    heads[1].load_state_dict(heads[0].state_dict())
-
-    method = CRH(**resolve_fields("crh", options(CRH), {"quantization": 0.3}))
+    cls = METHODS.get(name)
+    method, untrained = (cls(**resolve_fields(name, options(cls), fields)) for _ in range(2))
     method.setup(task, {})
+    untrained.setup(task, {})
+    heads = [method.head(144, task) for _ in range(2)]
+    heads[1].load_state_dict(heads[0].state_dict())
     train(method, HashNetwork(Identity(144), heads[0], "fp32"), task=task, recipe=recipe, data=data,
           reports=Reports())  # fmt: skip
 
-    criterion = hashbench.as_loss("crh", quantization=0.3)({**CONFIG, "epoch": 4, "seed": 4}, 16)
+    criterion = hashbench.as_loss(name, **fields)({**CONFIG, "epoch": 4, "seed": 4}, 16)
     optimizer = torch.optim.SGD(heads[1].parameters(), lr=recipe.learning_rate)
     for epoch in range(4):
         for batch in loader.epoch(epoch):
             optimizer.zero_grad()
             criterion(heads[1](batch.inputs), batch.labels, batch.index, {}).backward()
             optimizer.step()
-    assert torch.equal(criterion.method.assignment, method.assignment)
-    untrained = CRH()
-    untrained.setup(task, {})
-    assert not torch.equal(criterion.method.assignment, untrained.assignment)
-    torch.testing.assert_close(heads[1].weight, heads[0].weight, rtol=1e-5, atol=1e-6)
+    criterion.end_epoch()  # the last one has no next that would end it
+    there, here = criterion.method.state_dict(), method.state_dict()
+    assert there.keys() == here.keys()
+    assert all(torch.equal(there[buffer], here[buffer]) for buffer in here)
+    if moved:
+        assert not torch.equal(here[moved], untrained.state_dict()[moved])
+    for one, other in zip(heads[1].parameters(), heads[0].parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
 class Counts(DeepMethod):
@@ -206,9 +217,19 @@ def test_it_is_a_module_with_the_methods_parameters(counts):
 def test_what_the_config_says_reaches_the_method(counts):
     task = counts({**CONFIG, "dataset": "coco", "seed": 3, "num_train": 41}, 12).method.task
     assert (task.bits, task.seed, task.steps_per_epoch, task.epochs, task.dataset) == (12, 3, 2, 3, "coco")
-    assert task.multi_label
-    assert not counts({**CONFIG, "dataset": "cifar10-1"}, 12).method.task.multi_label
+    assert not task.multi_label
     assert counts({**CONFIG, "multi_label": True}, 12).method.task.multi_label
+
+
+def test_samples_of_several_labels_are_told_by_the_data(counts):
+    """The name of the data set decides nothing: what the config does not say is refused when it is seen."""
+    u, several, ind = torch.randn(2, 16), torch.tensor([[1, 0, 0], [1, 0, 1]]), torch.tensor([0, 1])
+    for stated in ({"dataset": "coco"}, {"dataset": "cifar10-1", "multi_label": False}):
+        criterion = counts({**CONFIG, **stated}, 16)
+        call(criterion, 2, 3)
+        with pytest.raises(HashbenchError, match=r"A sample has several labels, .*'multi_label': True"):
+            criterion(u, several, ind, {})
+    counts({**CONFIG, "multi_label": True}, 16)(u, several, ind, {})
 
 
 def test_what_is_missing_or_out_of_range_is_told(counts):
@@ -223,10 +244,72 @@ def _overriding(hook):
     return type("More", (Counts,), {hook: lambda self, *arguments: None})
 
 
-HOOKS = ["prepare", "head", "attach", "training_step", "after_step", "codes", "parameter_groups"]
+class LinearHead(Counts):
+    def head(self, width, task):
+        return nn.Sequential(nn.Linear(width, task.bits))
 
 
-@pytest.mark.parametrize("hook", HOOKS)
+class BareHead(Counts):
+    def head(self, width, task):
+        return nn.Linear(width, task.bits, bias=False)
+
+
+class DrawnHead(Counts):
+    def head(self, width, task):
+        linear = nn.Linear(width, task.bits)
+        nn.init.zeros_(linear.weight)
+        return linear
+
+
+class NormedHead(Counts):
+    def head(self, width, task):
+        return nn.Sequential(nn.Linear(width, task.bits), nn.BatchNorm1d(task.bits))
+
+
+class WideHead(Counts):
+    def head(self, width, task):
+        return nn.Linear(width, 2 * task.bits)
+
+
+class HeadOfSetup(Counts):
+    def head(self, width, task):
+        return nn.Linear(width, len(self.centers))
+
+
+def test_a_head_that_is_the_default_leaves_nothing_out(fresh_methods, recwarn):
+    for cls in (LinearHead, Counts):
+        hashbench.method("mine")(type("Mine", (cls,), {}))
+        assert hashbench.as_loss("mine").left_out == ()
+    assert hashbench.as_loss("csq").left_out == ()
+    assert not recwarn
+
+
+@pytest.mark.parametrize(("cls", "bias"), [(BareHead, "layer without bias, whose"), (DrawnHead, "layer whose")])
+def test_a_head_that_only_initialises_is_left_out_and_said_to_be(fresh_methods, cls, bias):
+    hashbench.method("mine")(type("Mine", (cls,), {"__doc__": "What it does."}))
+    with pytest.warns(UserWarning, match="As a loss, mine leaves out its head") as caught:
+        made = hashbench.as_loss("mine")
+    assert len(caught) == 1
+    (said,) = made.left_out
+    assert bias in said
+    assert made.__doc__ == f"What it does.\n\n{caught[0].message}"
+    criterion = made(CONFIG, 16)
+    assert type(criterion.method.head(5, criterion.task)) is nn.Linear  # the sentence's way out
+
+
+@pytest.mark.parametrize("cls", [NormedHead, WideHead, HeadOfSetup])
+def test_a_head_that_is_more_refuses(fresh_methods, cls):
+    hashbench.method("mine")(type("Mine", (cls,), {}))
+    with pytest.raises(HashbenchError, match=r"mine is more than a loss: its head (has layers|cannot be made)"):
+        hashbench.as_loss("mine")
+
+
+def test_three_layers_of_csq_refuse():
+    with pytest.raises(HashbenchError, match=r"csq is more than a loss: .*\(Linear, ReLU, Linear, ReLU, Linear\)"):
+        hashbench.as_loss("csq", head_layers=3)
+
+
+@pytest.mark.parametrize("hook", ["prepare", "attach", "training_step", "after_step", "codes", "parameter_groups"])
 def test_methods_that_are_more_than_a_loss_refuse(fresh_methods, hook):
     hashbench.method("more")(_overriding(hook))
     with pytest.raises(HashbenchError, match=rf"more is more than a loss: it .* \({hook}\)"):

@@ -1,39 +1,142 @@
-"""How long a run takes, estimated from finished runs of the same method, data, recipe and inputs, on any machine."""
+"""How long runs will take, by finished runs: of the same kind, else scaled from runs alike; and when a sweep ends."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hashbench.errors import HashbenchError
+from hashbench.results.result import Result
 from hashbench.results.runs import RunDirectory, find_runs
+from hashbench.results.sweeps.run_status import RunStatus
 from hashbench.storage.strict_json import digest
 
 
-def kind_of(identity: Mapping[str, Any]) -> str:
-    """Return what runs of about the same length have in common: all of the identity but fields, bits and seed."""
-    parts = {part: identity[part] for part in ("data", "recipe", "weights", "inputs")}
-    return digest({**parts, "method": identity["method"]["name"]})
+@dataclass(frozen=True)
+class Work:
+    """What a run has to do, as far as its length depends on it."""
+
+    kind: str  # runs of it take about as long: they differ in fields, bits and seed alone
+    alike: str  # runs of it differ in the number of epochs and images, too: one's length is scaled from another's
+    epochs: int
+    num_train: int
+    queries: int
+    database: int
+    prefix: bool = False  # of codes that another run trains and encodes
+
+    @classmethod
+    def of(cls, identity: Mapping[str, Any], *, queries: int, database: int) -> Work:
+        """Return the work of the run with this identity; raises KeyError where that lacks something."""
+        data, recipe, method = identity["data"], dict(identity["recipe"]), identity["method"]["name"]
+        shared = {part: identity[part] for part in ("weights", "inputs")}
+        kind = digest({**shared, "data": data, "recipe": recipe, "method": method})
+        epochs = recipe.pop("epochs")
+        alike = digest({**shared, "shape": data["shape"], "recipe": recipe, "method": method})
+        lengths = identity.get("lengths", [identity["bits"]])
+        prefix = identity["bits"] != lengths[-1]
+        return cls(kind, alike, epochs, data["num_train"], queries, database, prefix)
 
 
-def seconds_by_kind(runs_dir: Path) -> dict[str, float]:
-    """Return the median seconds of the finished runs below `runs_dir`, by kind; {} where there are none."""
-    if not runs_dir.is_dir():
-        return {}
-    found: dict[str, list[float]] = {}
-    for result in find_runs([runs_dir])[0]:
-        assert result.path is not None
-        if "prefix_of" in result.provenance:
-            continue  # it trained nothing
-        try:
-            kind = kind_of(RunDirectory(result.path).read_spec()["identity"])
-        except (HashbenchError, KeyError):
-            continue  # a run without its spec is of no known kind
+@dataclass(frozen=True)
+class Estimate:
+    """The seconds that a run will take, and what they come from."""
+
+    seconds: float
+    source: Literal["finished", "scaled", "probed"]
+
+    def __str__(self) -> str:
+        return duration(self.seconds) + ("" if self.source == "finished" else f" ({self.source})")
+
+
+class Estimates:
+    """The lengths of runs that are known, and those of others that follow from them."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, list[float]] = {}  # by kind
+        self._alike: dict[str, list[tuple[Work, Result]]] = {}
+        self._probed: dict[str, float] = {}  # by kind
+
+    @classmethod
+    def of(cls, runs_dir: Path) -> Estimates:
+        """Return what the finished runs below `runs_dir` tell, on whatever machine they ran; nothing without any."""
+        known = cls()
+        for result in find_runs([runs_dir])[0] if runs_dir.is_dir() else []:
+            assert result.path is not None
+            try:
+                identity = RunDirectory(result.path).read_spec()["identity"]
+                counts = result.counts
+                work = Work.of(identity, queries=counts["queries"], database=counts["database"])
+            except (HashbenchError, KeyError, TypeError):
+                continue  # a run without its spec is of no known kind
+            known.add(work, result)
+        return known
+
+    def add(self, work: Work, result: Result) -> None:
+        """Take a finished run into account, unless another one did its work."""
+        if work.prefix:
+            return
         # A run that was interrupted counts its training whole, but its total from the last start only.
-        found.setdefault(kind, []).append(max(result.time.get("total") or 0, result.time.get("train") or 0))
-    return {kind: statistics.median(seconds) for kind, seconds in found.items()}
+        self._seconds.setdefault(work.kind, []).append(max(_phase(result, "total"), _phase(result, "train")))
+        self._alike.setdefault(work.alike, []).append((work, result))
+
+    def add_probe(self, work: Work, seconds: float) -> None:
+        """Take into account how long a run would take by some of its steps."""
+        self._probed[work.kind] = seconds
+
+    def estimate(self, work: Work) -> Estimate | None:
+        """Return how long a run will take: by runs of its kind, else by its probe, else scaled; None where unknown."""
+        if work.prefix:
+            return Estimate(0.0, "finished")
+        if work.kind in self._seconds:
+            return Estimate(statistics.median(self._seconds[work.kind]), "finished")
+        if work.kind in self._probed:
+            return Estimate(self._probed[work.kind], "probed")
+        if work.alike in self._alike:
+            scaled = (_scaled(result, done, work) for done, result in self._alike[work.alike])
+            return Estimate(statistics.median(scaled), "scaled")
+        return None
+
+
+@dataclass(frozen=True)
+class TimeLeft:
+    """How long a sweep still takes, at as many runs at a time as are computed now."""
+
+    runs: int
+    running: int
+    seconds: float | None  # of the runs whose length is known; None where none is
+    unknown: int  # runs whose length is not
+
+    @classmethod
+    def of(cls, left: Iterable[tuple[RunStatus, float | None]]) -> TimeLeft:
+        """Return it for runs that are not finished, each with the seconds that it still takes."""
+        runs = [*left]
+        running = [seconds for status, seconds in runs if status.state == "running"]
+        known = [seconds for _, seconds in runs if seconds is not None]
+        longest = max((seconds for seconds in running if seconds is not None), default=0.0)
+        seconds = max(sum(known) / max(len(running), 1), longest) if known else None
+        return cls(len(runs), len(running), seconds, len(runs) - len(known))
+
+    def __str__(self) -> str:
+        if self.seconds is None:
+            return ""
+        unknown = f" and {self.unknown} {plural('run', self.unknown)} of unknown length" if self.unknown else ""
+        return f"about {duration(self.seconds)} left{unknown}"
+
+
+def seconds_left(status: RunStatus, estimate: Estimate | None) -> float | None:
+    """Return what is left of a run's estimated seconds, less those for which it has been computed; None if unknown."""
+    if estimate is None:
+        return None
+    try:
+        begun = datetime.fromisoformat(status.since)
+        elapsed = (datetime.now(UTC) - begun).total_seconds()
+    except (ValueError, TypeError):  # nobody computes it, or its lock does not tell since when
+        elapsed = 0.0
+    return max(estimate.seconds - max(elapsed, 0.0), 0.0)
 
 
 def duration(seconds: float) -> str:
@@ -42,3 +145,30 @@ def duration(seconds: float) -> str:
     if seconds < 100:
         return f"{max(round(seconds), 1)} s"
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def plural(noun: str, count: int) -> str:
+    """Return the noun in the number that goes with `count`."""
+    return noun if count == 1 else f"{noun}s"
+
+
+def _scaled(result: Result, done: Work, asked: Work) -> float:
+    """Return the seconds of a run that is asked for, by a finished one of other epochs or images.
+
+    Training and preparation go with epochs and training images, encoding with the images encoded, evaluation with the
+    pairs compared; what else was done takes as long again.
+    """
+    trained = asked.num_train / done.num_train
+    if result.epoch["of"]:  # else it was fitted in one call, whatever the recipe says
+        trained *= asked.epochs / done.epochs
+    encoded = (asked.queries + asked.database) / (done.queries + done.database)
+    compared = asked.queries * asked.database / (done.queries * done.database)
+    prepared = 0.0 if result.provenance.get("prepared_from_cache") else _phase(result, "prepare")
+    training, encoding = _phase(result, "train") + prepared, _phase(result, "encode")
+    evaluating = _phase(result, "evaluate")
+    rest = max(_phase(result, "total") - training - encoding - evaluating, 0.0)
+    return training * trained + encoding * encoded + evaluating * compared + rest
+
+
+def _phase(result: Result, name: str) -> float:
+    return result.time.get(name) or 0.0

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from hashbench.errors import HashbenchError
 from hashbench.results.runs import RESULT, RunDirectory
-from hashbench.results.sweeps.estimates import duration
+from hashbench.results.sweeps.estimates import Estimates, TimeLeft, Work, duration, plural, seconds_left
 from hashbench.results.sweeps.run_status import RunStatus, State, run_status
 from hashbench.results.tables import render
 from hashbench.storage import files
@@ -29,15 +30,18 @@ class RunProgress:
     place: tuple[str, ...]
     status: RunStatus
     pace: str = ""
+    seconds: float | None = None  # that its training still takes, by its own pace
+    work: Work | None = None  # as the sweep recorded it
 
 
-def record_sweep(runs_dir: Path, directories: Iterable[RunDirectory]) -> None:
+def record_sweep(runs_dir: Path, works: Mapping[Path, Work]) -> None:
     """Store which runs a sweep consists of, so that `status` shows what is to do; skips a read-only folder."""
-    places = sorted(directory.path.relative_to(runs_dir).as_posix() for directory in directories)
+    by_place = {path.relative_to(runs_dir).as_posix(): work for path, work in works.items()}
+    places = sorted(by_place)
     note = {
         "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],
         "asked": datetime.now(UTC).isoformat(timespec="seconds"),
-        "runs": {place: {} for place in places},
+        "runs": {place: asdict(by_place[place]) for place in places},
     }
     try:
         files.make_folder(runs_dir / SWEEPS)
@@ -52,12 +56,27 @@ def find_all(runs_dir: Path) -> list[RunProgress]:
         raise HashbenchError(
             f"There is no folder {runs_dir}; name a runs directory, or start a run with `hashbench run`."
         )
-    places = {Path(*place.split("/")) for place in _planned_places(runs_dir)}
+    works = {Path(*place.split("/")): work for place, work in _planned_places(runs_dir).items()}
+    places = {*works}
     for folder, subfolders, names in os.walk(runs_dir):
         if RESULT in names or "spec.json" in names:
             subfolders.clear()
             places.add(Path(folder).relative_to(runs_dir))
-    return [_read_run(runs_dir, place) for place in sorted(places, key=_order)]
+    return [_read_run(runs_dir, place, works.get(place)) for place in sorted(places, key=_order)]
+
+
+def time_left(runs_dir: Path, runs: Sequence[RunProgress]) -> str:
+    """Return how long the runs that are not finished still take, as a sentence; "" where that is not known.
+
+    A failed run is not counted: nobody computes it before it is asked for again.
+    """
+    left = [run for run in runs if run.status.state in ("running", "interrupted", "to do")]
+    if not left:
+        return ""
+    known = Estimates.of(runs_dir)
+    found = TimeLeft.of((run.status, _seconds_left(run, known)) for run in left)
+    many = f"{found.runs} {plural('run', found.runs)} to finish, {max(found.running, 1)} at a time"
+    return f"{many}: {found}." if str(found) else ""
 
 
 def table(runs: Sequence[RunProgress]) -> str:
@@ -81,24 +100,39 @@ def table(runs: Sequence[RunProgress]) -> str:
     return "\n\n".join(sections)
 
 
-def _planned_places(runs_dir: Path) -> list[str]:
-    found: list[str] = []
+def _seconds_left(run: RunProgress, known: Estimates) -> float | None:
+    if run.seconds is not None:
+        return run.seconds
+    return seconds_left(run.status, known.estimate(run.work) if run.work else None)
+
+
+def _planned_places(runs_dir: Path) -> dict[str, Work | None]:
+    found: dict[str, Work | None] = {}
     for file in sorted((runs_dir / SWEEPS).glob("*.json")):
         try:
-            found += loads(file.read_bytes())["runs"]
-        except (OSError, ValueError, KeyError, TypeError):
+            found |= {place: _work(note) for place, note in loads(file.read_bytes())["runs"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue  # damaged: the runs that have a folder are shown all the same
-    return [place for place in found if ".." not in place.split("/")]
+    return {place: work for place, work in found.items() if ".." not in place.split("/")}
 
 
-def _read_run(runs_dir: Path, place: Path) -> RunProgress:
+def _work(note: Mapping[str, Any]) -> Work | None:
+    """Return the recorded work of a run; None in records of older versions."""
+    try:
+        return Work(**note)
+    except TypeError:
+        return None
+
+
+def _read_run(runs_dir: Path, place: Path, work: Work | None) -> RunProgress:
     directory = RunDirectory(runs_dir / place)
     found = run_status(directory)
-    return RunProgress(place.parts, found, _pace(directory) if found.state == "running" else "")
+    pace, seconds = _pace(directory) if found.state == "running" else ("", None)
+    return RunProgress(place.parts, found, pace, seconds, work)
 
 
-def _pace(directory: RunDirectory) -> str:
-    """Return how far a running training is, by its log: epochs, images per second, and the time that is left."""
+def _pace(directory: RunDirectory) -> tuple[str, float | None]:
+    """Return how far a running training is, by its log, and the seconds that it still takes; None where unknown."""
     if directory.again.path.is_dir():
         directory = directory.again
     try:
@@ -107,13 +141,13 @@ def _pace(directory: RunDirectory) -> str:
         of, images = identity["recipe"]["epochs"], identity["data"]["num_train"]
         done, seconds = (epochs[-1]["epoch"] + 1, epochs[-1]["seconds"]) if epochs else (0, 0.0)
     except (HashbenchError, KeyError, TypeError):
-        return ""
+        return "", None
     if not done:
-        return f"epoch 1 of {of}"
+        return f"epoch 1 of {of}", None
     if done >= of:
-        return "encoding and evaluating"
-    rate = images * done / max(seconds, 1e-9)
-    return f"epoch {done + 1} of {of}, {rate:,.0f} images/s, about {duration((of - done) * seconds / done)} left"
+        return "encoding and evaluating", None
+    rate, left = images * done / max(seconds, 1e-9), (of - done) * seconds / done
+    return f"epoch {done + 1} of {of}, {rate:,.0f} images/s, about {duration(left)} left", left
 
 
 def _order(place: Path) -> list[tuple[int, str]]:

@@ -22,6 +22,7 @@ class RunStatus:
 
     state: State
     note: str = ""
+    since: str = ""  # when a running cell was begun, ISO 8601
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def run_status(directory: RunDirectory, sources: Mapping[str, str | None] | None
     """Return the status of a run; it is stale when one of its `sources` (keys of SOURCES to sha256) was another."""
     owner = owner_of(directory.path)
     if owner is not None:
-        return RunStatus("running", f"by {owner} since {owner.started}")
+        return RunStatus("running", f"by {owner} since {owner.started}", owner.started)
     if directory.finished:
         return _finished(directory, sources or {})
     if directory.failure.is_file():

@@ -1,0 +1,100 @@
+"""How long a run would take, by some of its training steps: nothing is reported, written or kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hashbench.datasets.base import Dataset
+from hashbench.datasets.loading.batch import Batch
+from hashbench.errors import HashbenchError
+from hashbench.evaluation.encoding import encode_rows
+from hashbench.experiments.experiment import Experiment
+from hashbench.experiments.models import make_method, new_model, task_of
+from hashbench.experiments.phases import fixed_inputs, train_set
+from hashbench.experiments.planning import Plan, PlannedRun
+from hashbench.methods.contract import DeepMethod
+from hashbench.networks.model import ENCODE_BATCH, true_float32
+from hashbench.networks.network import input_shape
+from hashbench.registry import BACKBONES
+from hashbench.system.distributed import SINGLE
+from hashbench.training.loop import time_steps
+from hashbench.training.preparation import LossOnly, RecipeTools
+
+if TYPE_CHECKING:
+    from hashbench.datasets.sparse import Inputs
+
+STEPS = 20  # of which the first 5 warm up
+
+
+def probe(plan: Plan, run: PlannedRun) -> float:
+    """Return the seconds that a run takes to prepare, train and encode, by 20 of its steps on the plan's device.
+
+    The backbone has random weights, and a fixed one's features are random numbers: neither changes how long a step
+    takes, and computing features, which all runs share, is not counted. Raises HashbenchError for a method that is
+    fitted in one call, and whatever the method raises.
+    """
+    assert run.experiment is not None
+    experiment, dataset, device = run.experiment, plan.datasets[run.dataset], plan.device
+    method = make_method(experiment)
+    if not isinstance(method, DeepMethod):
+        raise HashbenchError("it is fitted in one call, so there are no steps to time.")
+    inputs = _inputs(experiment, dataset, device)
+    data = train_set(experiment, dataset, inputs, lambda: inputs, device, SINGLE)
+    recipe = dataclasses.replace(experiment.recipe, pretrained=False)
+    untaught = dataclasses.replace(experiment, recipe=recipe)
+    task = task_of(experiment, device)
+    with true_float32():
+        tools = _ProbingTools(task, recipe, experiment.data.shape, data, bar=None)
+        started = time.perf_counter()
+        prepared = method.prepare(task, data, tools)
+        seconds = time.perf_counter() - started + tools.left_out
+        model = new_model(untaught, device, width=data.width, prepared=prepared)
+        method = model.method
+        assert isinstance(method, DeepMethod)
+        assert model.network is not None
+        step = time_steps(method, model.network, task=task, recipe=recipe, data=data, steps=STEPS)
+        seconds += step * task.steps_per_epoch * task.epochs
+        passes = sum(method.wants_fresh_pass(epoch) for epoch in range(task.epochs))
+        encoded = len(dataset.split.query) + len(dataset.split.database) + passes * task.num_train
+        return seconds + encoded * _seconds_per_code(partial(encode_rows, model, inputs, world=SINGLE), dataset)
+
+
+def _inputs(experiment: Experiment, dataset: Dataset, device: torch.device) -> Inputs:
+    """Return what the method learns from; random numbers in the place of features."""
+    if experiment.inputs == "images":
+        return dataset.store.inputs
+    if experiment.inputs != "features":
+        return fixed_inputs(experiment, dataset, device, False, SINGLE)
+    shape = input_shape(experiment.data.shape, experiment.recipe.size)
+    width = BACKBONES.get(experiment.recipe.backbone)(shape, False).width
+    return np.random.default_rng(0).standard_normal((len(dataset.store.inputs), width), dtype=np.float32)
+
+
+def _seconds_per_code(encode: Callable[[np.ndarray], np.ndarray], dataset: Dataset) -> float:
+    """Return the seconds for encoding one input, by one batch after another has warmed up."""
+    rows = dataset.split.database[:ENCODE_BATCH]
+    encode(rows)
+    started = time.perf_counter()
+    encode(rows)
+    return (time.perf_counter() - started) / len(rows)
+
+
+class _ProbingTools(RecipeTools):
+    """The tools of `prepare`, whose trainings end after some steps; `left_out` are the seconds of the others."""
+
+    left_out = 0.0
+
+    def train(self, outputs: int, loss: Callable[[Tensor, Batch], dict[str, Tensor]]) -> nn.Module:
+        """Return a network after some steps of its training."""
+        network, started = self.network(outputs), time.perf_counter()
+        step = time_steps(LossOnly(loss), network, task=self.task, recipe=self.recipe, data=self.data, steps=STEPS)
+        self.left_out += step * self.task.steps_per_epoch * self.task.epochs - (time.perf_counter() - started)
+        return network
