@@ -42,14 +42,15 @@ class FakeCuda:
 
     def __enter__(self) -> Self:
         """Begin; raises RuntimeError where this torch cannot name such a device."""
-        stack = self._stack
-        stack.enter_context(warnings.catch_warnings())
-        warnings.filterwarnings("ignore", message=".*CUDA is not available", category=UserWarning)  # autocast's
-        # Kernels that only a GPU has could not be computed.
-        stack.enter_context(torch.backends.cudnn.flags(enabled=False))
-        stack.enter_context(self.fakes)
-        stack.enter_context(_Operators(self))
-        stack.enter_context(_Functions())
+        with ExitStack() as stack:
+            stack.enter_context(warnings.catch_warnings())
+            warnings.filterwarnings("ignore", message=".*CUDA is not available", category=UserWarning)  # autocast's
+            # Kernels that only a GPU has could not be computed.
+            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+            stack.enter_context(self.fakes)
+            stack.enter_context(_Operators(self))
+            stack.enter_context(_Functions())
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *error: object) -> None:

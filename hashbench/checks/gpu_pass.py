@@ -16,9 +16,9 @@ from hashbench.checks.places import own_files
 from hashbench.datasets.loading.batch import Batch
 from hashbench.errors import HashbenchError
 from hashbench.experiments.models import make_method, task_of
-from hashbench.methods.contract import DeepMethod, Task
-from hashbench.networks.model import Model, make_backbone, make_network
-from hashbench.recipes import Recipe
+from hashbench.methods.contract import DeepMethod
+from hashbench.networks.model import Model
+from hashbench.training.preparation import RecipeTools, compute_prepared
 from hashbench.training.trainset import TrainSet
 
 if TYPE_CHECKING:
@@ -68,7 +68,9 @@ def _fitted_pass(case: Case, device: FakeCuda) -> None:
 
 def _deep_pass(case: Case, device: FakeCuda) -> None:
     data = _Moved(case.data())
-    case = replace(case, prepared=_prepared(case, data))
+    method = make_method(case.experiment)
+    assert isinstance(method, DeepMethod)
+    case = replace(case, prepared=compute_prepared(method, _Tools(case, data, device)))
     model = case.new_model(CUDA)
     method, network = model.method, model.network
     assert isinstance(method, DeepMethod)
@@ -95,12 +97,6 @@ def _deep_pass(case: Case, device: FakeCuda) -> None:
                         _add(sums, method.epoch_sums(network(batch.inputs), batch))
             method.end_epoch(epoch, sums)
     _encode(model, case, device, "codes")
-
-
-def _prepared(case: Case, data: _Moved) -> dict[str, Tensor]:
-    method, task = make_method(case.experiment), task_of(case.experiment, CUDA)
-    assert isinstance(method, DeepMethod)
-    return method.prepare(task, data, _Tools(task, case.experiment.recipe, case.experiment.data.shape, data))
 
 
 def _encode(model: Model, case: Case, device: FakeCuda, hook: str) -> None:
@@ -150,20 +146,20 @@ def _moved(batch: Batch) -> Batch:
     return replace(batch, views=views, labels=labels, index=batch.index.to(CUDA))
 
 
-class _Tools:
-    """The tools of `prepare`, without the training: gradients need a GPU that is there."""
+class _Tools(RecipeTools):
+    """The tools of `prepare`, without the optimiser: gradients need a GPU that is there."""
 
-    def __init__(self, task: Task, recipe: Recipe, shape: tuple[int, ...], data: _Moved):
-        self._task, self._recipe, self._shape, self._data = task, recipe, shape, data
+    def __init__(self, case: Case, data: _Moved, device: FakeCuda):
+        experiment = case.experiment
+        shape, task = experiment.data.shape, task_of(experiment, CUDA)
+        super().__init__(task, experiment.recipe, shape, data, bar=None)  # type: ignore[arg-type]
+        self._device = device
 
     def train(self, outputs: int, loss: Callable[[Tensor, Batch], dict[str, Tensor]]) -> nn.Module:
-        backbone = make_backbone(self._task, self._recipe, self._shape, self._data.width, pretrained=False)
-        network = make_network(backbone, lambda width: nn.Linear(width, outputs), self._task, self._recipe)
-        for batch in islice(self._data.batches(), STEPS):
-            _check_terms(loss(network(batch.inputs), batch))
+        """Return a network after the losses of some steps."""
+        network = self.network(outputs)
+        for batch in islice(self.data.batches(), STEPS):
+            with self._device.never_waiting("a training step of prepare"):
+                terms = loss(network(batch.inputs), batch)
+            _check_terms(terms)
         return network
-
-    def outputs(self, network: nn.Module) -> Tensor:
-        network.eval()
-        with torch.no_grad():
-            return torch.cat([network(batch.inputs) for batch in self._data.fresh()])

@@ -126,6 +126,12 @@ class MixesInPrepare(Sound):
         return {"mean": data.labels.mean(dim=0) + torch.ones(task.num_classes)}  # here
 
 
+class WaitsInPrepare(Sound):
+    def prepare(self, task, data, tools):
+        tools.train(2, lambda out, batch: {"l2": out.mean() * out.max().item()})  # here
+        return super().prepare(task, data, tools)
+
+
 class MixesInEndEpoch(Sound):
     def end_epoch(self, epoch, sums):
         return {"sum": float(sums["classes"] @ torch.ones(len(sums["classes"])).double())}  # here
@@ -196,6 +202,7 @@ FAULTS = {
     MixesInPrepare: (LIES, "add is given tensors on cpu and cuda:0"),
     MixesInEndEpoch: (LIES, "dot is given tensors on cpu and cuda:0"),
     NumpyInEncode: (LIES, "a tensor on cuda:0 cannot become an array of numpy"),
+    WaitsInPrepare: (WAITS, "a training step of prepare waits for the device: item(), bool() or float()"),
     ReadsItem: (WAITS, "a training step waits for the device: item(), bool() or float()"),
     Branches: (WAITS, "a training step waits for the device: item(), bool() or float()"),
     PicksByMask: (WAITS, "a training step waits for the device: index needs values"),
