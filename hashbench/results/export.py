@@ -44,7 +44,7 @@ def write_codes(directory: RunDirectory, path: Path, part: Part) -> str:
 
     .npz holds both parts as bool (n, bits) under "query" and "database"; .npy one of them; .faiss a binary index of it.
     """
-    bits, packed = directory.read_result().coords["bits"], directory.read_arrays("codes")
+    bits, packed = directory.read_result().coords["bits"], directory.read_codes()
     if not {"query", "database"} <= packed.keys():
         raise HashbenchError(f"{directory.codes} does not hold the codes of a run; copy it anew, or run again.")
     codes = packed[part]
