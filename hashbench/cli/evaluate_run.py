@@ -21,6 +21,7 @@ from hashbench.errors import HashbenchError
 @click.option("--under", required=True, metavar="CONDITION[,CONDITION]",
               help="Conditions with their fields; see `hashbench list conditions`.")  # fmt: skip
 @click.option("--method", metavar="TARGET", help="The class behind RUNS, where it came from a module or file.")
+@click.option("--dataset", metavar="NAME", help="Own data of RUNS, as they were named then: arrays:path/file.npz.")
 @click.option("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")
 @data_options
 @size_option("--data-size")
@@ -29,6 +30,7 @@ def evaluate_run(
     runs: tuple[Path, ...],
     under: str,
     method: str | None,
+    dataset: str | None,
     device: str,
     data_dir: Path | None,
     accept_unofficial: bool,
@@ -57,7 +59,12 @@ def evaluate_run(
     if not chosen:
         raise HashbenchError(f"There is no finished run below {', '.join(map(str, runs))} to evaluate.")
     evaluator = reevaluation.Evaluator(
-        method=method, data_dir=data_dir, data_size=size, accept_unofficial=accept_unofficial, device=device
+        method=method,
+        dataset=dataset,
+        data_dir=data_dir,
+        data_size=size,
+        accept_unofficial=accept_unofficial,
+        device=device,
     )
     wanted = [reevaluation.Measuring(run, condition) for run in chosen for condition in conditions]
     found, failed = list[tuple[int, Result]](), list[str]()

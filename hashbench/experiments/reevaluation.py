@@ -100,17 +100,18 @@ class Evaluator:
         self,
         *,
         method: str | None = None,
+        dataset: str | None = None,
         data_dir: Path | str | None = None,
         data_size: int | None = None,
         accept_unofficial: bool = False,
         device: str = "auto",
     ):
-        """`method` names the class of the runs again, as for `hashbench.load`; the others are as for `hashbench.run`.
+        """`method` and `dataset` name again what came from a file or path; the others are as for `hashbench.run`.
 
         Raises HashbenchError for a device that is not there.
         """
         self._device = resolve_device(device)
-        self._method = method
+        self._method, self._name = method, dataset
         self._data = {"data_dir": data_dir, "size": data_size, "accept_unofficial": accept_unofficial}
         self._dataset: tuple[Any, Dataset] | None = None
         self._model: tuple[Any, Model] | None = None
@@ -204,12 +205,13 @@ class Evaluator:
         key = (data.name, data.evaluated)
         if self._dataset is None or self._dataset[0] != key:
             self._dataset = None  # its memory goes before the next one comes
-            self._dataset = (key, catalogue.load(data.name, evaluate_on=data.evaluated, **self._data))  # type: ignore[arg-type]
+            loaded = catalogue.load(self._name or data.name, evaluate_on=data.evaluated, **self._data)  # type: ignore[arg-type]
+            self._dataset = (key, loaded)
         dataset = self._dataset[1]
         if (dataset.split.sha256, dataset.store.integrity) != (data.split_sha256, data.integrity):
             raise HashbenchError(
-                f"{data.name} is here, but with other images or another split than the run's; name the folder of its "
-                f"files with --data-dir, and the size of prepared images with --data-size."
+                f"{dataset.name} is here, but with other images or another split than the run's; name its files with "
+                f"--data-dir or --dataset, and the size of prepared images with --data-size."
             )
         return dataset
 
@@ -226,6 +228,7 @@ def evaluate_run(
     *,
     under: str,
     method: str | None = None,
+    dataset: str | None = None,
     data_dir: Path | str | None = None,
     data_size: int | None = None,
     accept_unofficial: bool = False,
@@ -234,12 +237,18 @@ def evaluate_run(
     """Return a finished run measured again under a condition: `evaluate_run(run, under="noise(sigma=0.1)")`.
 
     The run's model encodes the queries as the condition changes them; the database's codes are those stored. It is
-    computed once and kept in the run's folder `under`. `method` names the class of the run again, as for
-    `hashbench.load`; the other settings are as for `hashbench.run`. Raises HashbenchError where it is not possible.
+    computed once and kept in the run's folder `under`. `method` and `dataset` name again what came from a file or path,
+    `path/file.py:Class` and `arrays:path/file.npz`; the other settings are as for `hashbench.run`. Raises
+    HashbenchError where it is not possible.
     """
     found = RunDirectory(Path(run)).read_result() if isinstance(run, str | Path) else run
     evaluator = Evaluator(
-        method=method, data_dir=data_dir, data_size=data_size, accept_unofficial=accept_unofficial, device=device
+        method=method,
+        dataset=dataset,
+        data_dir=data_dir,
+        data_size=data_size,
+        accept_unofficial=accept_unofficial,
+        device=device,
     )
     (measured,) = evaluator.all([Measuring(found, parse_condition(under))])
     if measured.error is not None:

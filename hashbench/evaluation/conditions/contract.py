@@ -1,7 +1,7 @@
 """The contract of a condition: what it may know of a finished run, and what it returns.
 
 A condition is one class in one file under `@condition`; its typed fields are its parameters, as they are typed in
-`--under "noise(sigma=0.1)"`, and part of its identity.
+`--under "noise(sigma=0.1)"`, and part of its identity. Torch is imported where it is used: `verify` does without.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
 
-import torch
-from torch import Tensor
-
 from hashbench.errors import HashbenchError
 from hashbench.registry import CONDITIONS
 from hashbench.system import seeds
 
 if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
     from hashbench.networks.model import Model
 
 
@@ -42,6 +42,8 @@ class Queries:
         The stream of an image follows from the run's seed, the condition's name, the image's place in the query set and
         `purpose`; it lies on the CPU, so neither the batch size nor the device changes what is drawn.
         """
+        import torch
+
         streams = (seeds.generator(self.seed, "condition", self.condition, place, *purpose) for place in self.places)
         return torch.stack([draw(stream) for stream in streams]).to(self.images.device)
 
