@@ -108,6 +108,7 @@ def test_figures_and_the_report_of_runs_with_conditions(cli, runs):
     text = Path("report.html").read_text()
     assert text.count('<article class="query">') == 1
     assert "test queries under noise(sigma=0.1)" in text
+    assert "codes" not in "".join(re.findall(r"No run .*", text))  # a condition block has no such part, and no reason
 
 
 def _flip(directory):
