@@ -1,1 +1,1 @@
-"""The methods that hashbench compares with: plug-ins on its public API, found as a stranger's are, by entry points."""
+"""The methods that hashbench compares with: plug-ins on its public API, found by entry points as any plug-in is."""

@@ -51,8 +51,8 @@ def write(folder: Path, runs: int) -> None:
     """Make that many finished runs: 5 data sets, 4 code lengths, 5 seeds and as many methods as it takes."""
     rng = np.random.default_rng(0)
     methods = (f"method-{i}" for i in range(runs))
-    cells = product(methods, [f"data-{i}" for i in range(5)], (16, 32, 48, 64), range(5))
-    for method, dataset, bits, seed in islice(cells, runs):
+    combinations = product(methods, [f"data-{i}" for i in range(5)], (16, 32, 48, 64), range(5))
+    for method, dataset, bits, seed in islice(combinations, runs):
         hist = histograms(bits, rng.uniform(0.3, 0.9), rng)
         found = evaluate_histograms(hist, MEASURES)
         coords = {

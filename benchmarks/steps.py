@@ -76,6 +76,10 @@ class Workload:
         """The batches of the epoch, whichever epoch is asked for."""
         return self.loader.epoch(epoch)
 
+    def fresh(self) -> Iterator[Batch]:
+        """No method of these benchmarks asks for a pass without augmentation."""
+        raise NotImplementedError
+
     def features(self) -> torch.Tensor:
         """No method of these benchmarks is prepared from features."""
         raise NotImplementedError
@@ -103,7 +107,7 @@ class Workload:
         recipe = recipes.load(self.recipe.name, overrides=_changed(self.recipe, epochs=1), multi_label=False)
 
         def epoch() -> None:
-            train(self.method, self.network, task=self.task, recipe=recipe, data=self, fresh=iter, hooks=Reports())
+            train(self.method, self.network, task=self.task, recipe=recipe, data=self, reports=Reports())
 
         return epoch
 

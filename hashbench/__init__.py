@@ -18,9 +18,11 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "Batch": "hashbench.datasets.loading.batch",
         "Comparison": "hashbench.results.tables.comparison",
         "Condition": "hashbench.evaluation.conditions.contract",
+        "Curve": "hashbench.metrics.ranking",
         "DeepMethod": "hashbench.methods.contract",
         "Executor": "hashbench.executors.base",
         "HashbenchError": "hashbench.errors",
+        "Histograms": "hashbench.metrics.histograms",
         "Method": "hashbench.methods.contract",
         "Queries": "hashbench.evaluation.conditions.contract",
         "Result": "hashbench.results.result",
@@ -39,6 +41,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "evaluate_run": "hashbench.experiments.reevaluation",
         "find_runs": "hashbench.results.runs",
         "load": "hashbench.experiments.runner",
+        "measure": "hashbench.metrics.table",
         "method": "hashbench.methods.contract",
         "option": "hashbench.methods.contract",
         "report": "hashbench.results.report",
@@ -71,6 +74,9 @@ if TYPE_CHECKING:
     from hashbench.methods.contract import method as method
     from hashbench.methods.contract import option as option
     from hashbench.metrics.evaluation import evaluate as evaluate
+    from hashbench.metrics.histograms import Histograms as Histograms
+    from hashbench.metrics.ranking import Curve as Curve
+    from hashbench.metrics.table import measure as measure
     from hashbench.networks.backbones import backbone as backbone
     from hashbench.results.figures import draw as draw
     from hashbench.results.report import report as report

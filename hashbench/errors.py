@@ -1,11 +1,11 @@
-"""What the user did wrong, said in one sentence; the command line prints it and exits with code 2."""
+"""The error about a user's mistake: one sentence, which the command line prints before it exits with code 2."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 class HashbenchError(ValueError):
-    """A mistake in what was asked for: its message names the thing, the reason and the way out."""
+    """A mistake of the user: its message names the thing, the reason and the way out."""
 
 
 def unknown(kind: str, name: object, known: Iterable[str], *, hint: str = "") -> HashbenchError:

@@ -41,14 +41,14 @@ class Entry(Generic[T]):
 
     name: str
     origin: Origin
-    home: str  # the module that defines it
+    module: str  # that defines it
     load: Callable[[], Any]
     builtin: bool = False
     shadows: list[Origin] = field(default_factory=list)  # origins that lost a clash over this name
 
 
 class Registry(Generic[T]):
-    """Names of one kind of thing; looks behind a name only when that name is asked for."""
+    """Names of one kind of thing; what a name stands for is imported when it is requested."""
 
     def __init__(
         self,
@@ -76,18 +76,18 @@ class Registry(Generic[T]):
 
         Raises HashbenchError when another module holds one of the names already.
         """
-        home = getattr(thing, "__module__", "")
+        module = getattr(thing, "__module__", "")
         entries = self.entries()
         for wanted in (name, *former_names):
             taken = entries.get(self.name_of(wanted))
-            if taken is not None and taken.home != home:
+            if taken is not None and taken.module != module:
                 raise HashbenchError(
-                    f"The {self.kind} name '{wanted}' is taken by {taken.home} ({taken.origin}); choose another name "
-                    f"for the one in {home}."
+                    f"The {self.kind} name '{wanted}' is taken by {taken.module} ({taken.origin}); choose another name "
+                    f"for the one in {module}."
                 )
         self._former |= dict.fromkeys(former_names, name)
         if name not in entries or name in self._local:
-            self._local[name] = Entry(name, origin, home, lambda: thing)
+            self._local[name] = Entry(name, origin, module, lambda: thing)
             self._loaded.pop(name, None)  # defined again, in a notebook say: the newer one counts
         return thing
 
@@ -110,7 +110,7 @@ class Registry(Generic[T]):
             entry = entries[name]
             try:
                 thing = entry.load()
-            except (Exception, SystemExit) as error:  # a plug-in may do anything while it is imported, even leave
+            except (Exception, SystemExit) as error:  # a plug-in may do anything while it is imported, even exit
                 raise HashbenchError(
                     f"The {self.kind} '{name}' from {entry.origin} does not load: {type(error).__name__}: {error}"
                 ) from error
@@ -136,7 +136,7 @@ class Registry(Generic[T]):
                 builtin=origin.distribution == OWN_DISTRIBUTION,
             )
             winner = found.setdefault(point.name, entry)
-            if winner is not entry and winner.home != entry.home:
+            if winner is not entry and winner.module != entry.module:
                 winner.shadows.append(origin)
         for name, local in self._local.items():
             found.setdefault(name, local)
@@ -208,11 +208,11 @@ EXECUTORS: Registry[Any] = Registry(
         "serial": "hashbench.executors.serial:Serial",
         "slurm": "hashbench.executors.slurm:Slurm",
     },
-)  # hashbench.executors.base says what it accepts
+)  # hashbench.executors.base sets what it accepts
 CONDITIONS: Registry[Any] = Registry(
     "condition",
     builtin={
         name: f"hashbench.evaluation.conditions.corruptions:{name.capitalize()}"
         for name in ("blur", "clean", "jpeg", "noise", "occlusion")
     },
-)  # hashbench.evaluation.conditions.contract says what it accepts
+)  # hashbench.evaluation.conditions.contract sets what it accepts

@@ -109,7 +109,7 @@ def test_the_own_distributions_entry_points_count_as_built_in(install):
     install("hashbench", entry="theirs = own_module:Method", module="own_module", text=METHOD.format(name="theirs"))
     entry = METHODS.entries()["theirs"]
     assert entry.builtin
-    assert entry.home == "own_module"
+    assert entry.module == "own_module"
 
 
 def test_other_kinds_have_groups_of_their_own(install, tmp_path):

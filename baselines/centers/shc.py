@@ -101,7 +101,7 @@ class SHC(hashbench.DeepMethod):
             "center_loss_start": similarity_loss(start, similarity),
             "center_loss": similarity_loss(solved, similarity),
         }
-        if self.solver != "paper":  # which does not promise either
+        if self.solver != "paper":  # which guarantees neither
             assert self._diagnostics["center_distance_min"] >= distance
             assert self._diagnostics["center_loss"] <= self._diagnostics["center_loss_start"]
         self.register_buffer("centers", centers)
@@ -187,7 +187,7 @@ def flipped(words: np.ndarray, similarity: np.ndarray, distance: int) -> np.ndar
             gap = inner[i] - wanted[i]
             gap[i] = 0
             gain = words[i] * (gap @ words) - (count - 1)
-            nearest = words[inner[i] == bits - 2 * distance]  # they bear no step towards them
+            nearest = words[inner[i] == bits - 2 * distance]  # no step may come nearer to these
             gain[(nearest != words[i]).any(axis=0)] = -np.inf
             k = gain.argmax()
             if gain[k] > 1e-9:

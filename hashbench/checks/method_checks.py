@@ -1,4 +1,4 @@
-"""The contract of methods as checks on toy data; checking.py runs them and says what they found.
+"""The contract of methods as checks on toy data; verdict.py runs them and reports what they found.
 
 Each check is a function of a `Case` (a code length, one label or several) and returns what is wrong, or None.
 """
@@ -26,7 +26,7 @@ ROUNDING = 0.01  # share of bits that may differ between batch sizes: an output 
 
 
 class NotApplicable(Exception):
-    """Raised by a check that has nothing to look at; the message says why."""
+    """Raised by a check that does not apply; the message gives the reason."""
 
 
 def wrong_form(cls: type[Method]) -> str | None:
@@ -52,15 +52,15 @@ def overrides_prepare(cls: type[Method]) -> bool:
 
 
 def trains(case: Case) -> str | None:
-    """Train, and look at what the epochs reported."""
+    """Train, and check the log of the epochs."""
     if not case.deep:
         return None if case.trained.model.method.state_dict() else "fit left no buffer, so nothing could be saved."
     logged = [line["epoch"] for line in case.trained.epochs if "epoch" in line]
-    return None if logged == [*range(EPOCHS)] else f"the log tells of the epochs {logged} instead of {EPOCHS}."
+    return None if logged == [*range(EPOCHS)] else f"the log has the epochs {logged} instead of {EPOCHS}."
 
 
 def terms_are_named_scalars(case: Case) -> str | None:
-    """Look at the terms of one step."""
+    """Check the terms of one step."""
     terms = _step(case.new_model(), case)
     if not (isinstance(terms, dict) and terms and all(isinstance(name, str) for name in terms)):
         return f"the loss is {terms!r:.60}, not a dict of named terms."
@@ -97,7 +97,7 @@ def parameters_are_optimised(case: Case) -> str | None:
 
 
 def hooks_run(case: Case) -> str | None:
-    """Look at what end_epoch was given and returned."""
+    """Check the arguments and the return values of end_epoch."""
     epochs = [epoch for epoch, _, _ in case.trained.hooks]
     if epochs != [*range(EPOCHS)]:
         return f"end_epoch ran after the epochs {epochs} instead of each of {EPOCHS}."
@@ -149,7 +149,7 @@ def survives_a_missing_class(case: Case) -> str | None:
 
 
 def resumes(case: Case) -> str | None:
-    """Interrupt a training in its second epoch, go on from its checkpoint, and compare all state bit for bit."""
+    """Interrupt a training in its second epoch, resume it from its checkpoint, and compare all state bit for bit."""
     method = case.trained.model.method
     assert isinstance(method, DeepMethod)
     reason = method.resumes()
@@ -209,11 +209,11 @@ def _same(one: Any, other: Any) -> bool:
 
 
 class Check(NamedTuple):
-    """What a verdict's line says, and the function behind it."""
+    """The text of a verdict's line, and the function that decides it."""
 
     what: str
-    look: Callable[[Case], str | None]
-    decides: bool = False  # whether a case that fails here is looked at no further
+    run: Callable[[Case], str | None]
+    decides: bool = False  # whether a case that fails here gets no further checks
 
 
 COMMON_CHECKS = (

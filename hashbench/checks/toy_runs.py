@@ -64,7 +64,7 @@ class Trained:
 
 
 class Interrupted(Exception):
-    """The kill that a resumed training comes back from."""
+    """The interruption from which a training is resumed."""
 
 
 @dataclass(eq=False)
@@ -149,7 +149,7 @@ class Case:
         assert isinstance(method, DeepMethod)
         end_epoch = method.end_epoch
 
-        def spied(epoch: int, sums: dict[str, Tensor]) -> dict[str, float]:
+        def recorded(epoch: int, sums: dict[str, Tensor]) -> dict[str, float]:
             returned = end_epoch(epoch, sums)
             done.hooks.append((epoch, sums, returned))
             return returned
@@ -159,9 +159,9 @@ class Case:
                 raise Interrupted
             done.epochs.append(line)
 
-        method.end_epoch = spied  # type: ignore[method-assign]
-        hooks = Reports(log=log, checkpoint=checkpoint)
-        train(method, model.network, task=model.task, recipe=model.recipe, data=data, hooks=hooks)
+        method.end_epoch = recorded  # type: ignore[method-assign]
+        reports = Reports(log=log, checkpoint=checkpoint)
+        train(method, model.network, task=model.task, recipe=model.recipe, data=data, reports=reports)
         return done
 
     def prepare(self) -> dict[str, Tensor]:

@@ -84,7 +84,7 @@ def check(target: str | type[Method]) -> Verdict:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Compute in one thread: toy batches are so small that handing them around takes longer than the work."""
+    """Compute in one thread: toy batches are so small that distributing them takes longer than the work."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -102,7 +102,7 @@ def _supported(cls: type[Method]) -> tuple[list[Line], list[Case]]:
         try:
             reason = cls(**case.experiment.fields).supports(task_of(case.experiment, CPU))
         except Exception as error:
-            lines.append(Line("FAILED", f"supports(task), {case}", _told(error, cls)))
+            lines.append(Line("FAILED", f"supports(task), {case}", _error_text(error, cls)))
             continue
         if reason is None:
             cases.append(case)
@@ -110,7 +110,7 @@ def _supported(cls: type[Method]) -> tuple[list[Line], list[Case]]:
             refused.setdefault(reason, []).append(case)
         else:
             lines.append(Line("FAILED", f"supports(task), {case}", f"returned {reason!r:.40}, not None or a sentence."))
-    lines += [Line("skipped", _places(places), f"not supported: {reason}") for reason, places in refused.items()]
+    lines += [Line("skipped", _in_words(some), f"not supported: {reason}") for reason, some in refused.items()]
     if not cases:
         lines.append(Line("FAILED", "supports(task)", "no toy task is supported, so nothing could be checked."))
     return lines, cases
@@ -127,7 +127,7 @@ def _prepared(cls: type[Method], cases: list[Case]) -> tuple[list[Line], list[Ca
         try:
             prepared = alike[0].prepare()
         except Exception as error:
-            lines.append(Line("FAILED", f"it prepares, {labels}", _told(error, cls)))
+            lines.append(Line("FAILED", f"it prepares, {labels}", _error_text(error, cls)))
             continue
         ready += [replace(case, prepared=prepared) for case in alike]
     return lines, ready
@@ -136,11 +136,11 @@ def _prepared(cls: type[Method], cases: list[Case]) -> tuple[list[Line], list[Ca
 def _checked(cls: type[Method], checks: Sequence[Check], cases: Sequence[Case]) -> list[Line]:
     """Return a line for each check over all cases that were not dropped by an earlier one."""
     lines = []
-    for what, look, decides in checks:
-        found = {case: _line(what, cls, lambda case=case, look=look: look(case)) for case in cases}  # type: ignore[misc]
+    for what, run, decides in checks:
+        found = {case: _line(what, cls, lambda case=case, run=run: run(case)) for case in cases}  # type: ignore[misc]
         failed = [case for case, line in found.items() if line.state == "FAILED"]
         if failed:
-            more = f" (also {_places(failed[1:])})" if len(failed) > 1 else ""
+            more = f" (also {_in_words(failed[1:])})" if len(failed) > 1 else ""
             lines.append(Line("FAILED", what, f"{failed[0]}: {found[failed[0]].reason}{more}"))
         elif found:
             lines.append(next(iter(found.values())))
@@ -149,17 +149,17 @@ def _checked(cls: type[Method], checks: Sequence[Check], cases: Sequence[Case]) 
     return lines
 
 
-def _line(what: str, cls: type[Method], look: Callable[[], str | None]) -> Line:
+def _line(what: str, cls: type[Method], run: Callable[[], str | None]) -> Line:
     try:
-        reason = look()
+        reason = run()
     except NotApplicable as error:
         return Line("skipped", what, str(error))
     except Exception as error:
-        return Line("FAILED", what, _told(error, cls))
+        return Line("FAILED", what, _error_text(error, cls))
     return Line("ok", what) if reason is None else Line("FAILED", what, reason)
 
 
-def _told(error: Exception, cls: type[Method]) -> str:
+def _error_text(error: Exception, cls: type[Method]) -> str:
     """Return an error with the line of the method's file that it passed through last."""
     file = getattr(sys.modules.get(cls.__module__), "__file__", None)
     errors = [error, error.__cause__] if error.__cause__ else [error]
@@ -169,7 +169,7 @@ def _told(error: Exception, cls: type[Method]) -> str:
     return f"{kind}{error}{f' (line {lines[-1]} of {file})' if lines else ''}"
 
 
-def _places(cases: Sequence[Case]) -> str:
+def _in_words(cases: Sequence[Case]) -> str:
     """Return `single-label at 12 and 16 bits, multi-label at 12 bits`."""
     parts = []
     for labels in dict.fromkeys(case.labels for case in cases):

@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 @click.option("--test", type=click.Choice(["seeds", "queries"]), show_default=False,
               help="Welch's t-test over seeds (default), or a paired randomisation test over queries.")  # fmt: skip
 @click.option("--published", is_flag=True, help="Papers' numbers beside ours, marked as such.")
-@click.option("--published-from", metavar="FILE", type=click.Path(path_type=Path), help="The same, from your csv file.")
-@click.option("--bounds", is_flag=True, help="The worst and the best order of ties.")
+@click.option(
+    "--published-from", metavar="FILE", type=click.Path(path_type=Path), help="As --published, from your csv file."
+)
+@click.option("--bounds", is_flag=True, help="Show the values for the worst and the best order of ties.")
 @click.option("--cost", is_flag=True, help="Training seconds, images/s and peak memory.")
 @filter_options
 @click.option("--format", "form", type=click.Choice(["text", "markdown", "latex", "html", "csv"]), default="text")

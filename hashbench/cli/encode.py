@@ -14,7 +14,7 @@ from hashbench.cli.base import command
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--output", type=click.Path(path_type=Path), default=Path("codes.npz"), help="The file to write.")
-@click.option("--method", metavar="TARGET", help="The class behind RUN, where it came from a module or file.")
+@click.option("--method", metavar="TARGET", help="The class of RUN's method, where it is in a module or file.")
 @click.option("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")
 def encode(run: Path, folder: Path, output: Path, method: str | None, device: str) -> None:
     """Encode the images in FOLDER with the model of RUN into packed codes and file names (.npz)."""

@@ -31,7 +31,7 @@ class ProgressLines(Reporter):
         from tqdm import tqdm
 
         self._show_bar, self._bar = bar, tqdm(disable=True)
-        self._of, self._shown, self._failed = 0, 0, 0
+        self._total, self._shown, self._failed = 0, 0, 0
         self._announced: PlannedRun | None = None
 
     def __enter__(self) -> ProgressLines:
@@ -44,7 +44,7 @@ class ProgressLines(Reporter):
         """Draw the bar, where there is more than one run."""
         from tqdm import tqdm
 
-        self._of = runs
+        self._total = runs
         self._bar = tqdm(
             total=runs, unit="run", disable=not self._show_bar or runs < 2, dynamic_ncols=True, leave=False
         )
@@ -59,11 +59,11 @@ class ProgressLines(Reporter):
     def started(self, run: PlannedRun) -> None:
         """Show where a run is stored."""
         self._announced = run
-        self._write(f"[{self._shown + 1}/{self._of}] {run} -> {run.directory and run.directory.path}")
+        self._write(f"[{self._shown + 1}/{self._total}] {run} -> {run.directory and run.directory.path}")
 
     def held(self, run: PlannedRun) -> None:
         """Show which process computes a run."""
-        self._write(f"{run} is {run.status.state} elsewhere ({run.status.note}); its result is taken when it is there.")
+        self._write(f"{run} is {run.status.state} elsewhere ({run.status.note}); its result is read when it is there.")
 
     def ended(self, run: PlannedRun, error: str | None) -> None:
         """Show that a run ended; one that was announced is named again only where it failed."""
@@ -76,14 +76,14 @@ class ProgressLines(Reporter):
         self._bar.set_postfix(failed=self._failed) if self._failed else None
 
     def tick(self, left: Sequence[PlannedRun]) -> None:
-        """Show how many runs are computed now; who computes one is read from its lock."""
+        """Show how many runs are computed now; the owner of each is read from its lock."""
         if not self._bar.disable:
             running = sum(run.status.state == "running" for run in left)
             self._bar.set_postfix(running=running, failed=self._failed)
 
     def _line(self, run: PlannedRun, what: str) -> None:
         self._shown += 1
-        self._write(f"[{self._shown}/{self._of}] {run} {what}")
+        self._write(f"[{self._shown}/{self._total}] {run} {what}")
 
     def _write(self, text: str) -> None:
         from tqdm import tqdm

@@ -18,9 +18,9 @@ from hashbench.errors import HashbenchError
 @click.argument("runs", type=click.Path(path_type=Path))
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--part", type=click.Choice(["query", "database"]), default="database",
-              help="Whose codes, in a file that holds one array.")  # fmt: skip
+              help="The part whose codes a file of one array holds.")  # fmt: skip
 def export(runs: Path, file: Path, part: str) -> None:
-    """Write what is in RUNS to FILE: its ending says what.
+    """Write the contents of RUNS to FILE; the ending of FILE chooses the form.
 
     .csv: every measure of every run, one a line. Of one run: .npz, all codes; .npy, those of one part; .faiss, a
     binary FAISS index of one part.

@@ -1,4 +1,4 @@
-"""`hashbench list`: the registered names with where they come from."""
+"""`hashbench list`: the registered names and their origins."""
 
 from __future__ import annotations
 
@@ -20,12 +20,15 @@ from hashbench.registry import BACKBONES, CONDITIONS, DATASETS, EXECUTORS, METHO
 
 
 @command("hashbench list methods", "hashbench list datasets", name="list")
-@click.argument("kind", type=click.Choice(["methods", "datasets", "backbones", "recipes", "executors", "conditions"]))
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Where the files of data sets are looked for.")
+@click.argument(
+    "kind",
+    type=click.Choice(["methods", "datasets", "backbones", "recipes", "executors", "measures", "conditions"]),
+)
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the data sets' files.")
 def list_names(kind: str, data_dir: Path | None) -> None:
-    """Show what there is: methods, datasets, backbones, recipes, executors or conditions.
+    """Show the registered names: methods, datasets, backbones, recipes, executors, measures or conditions.
 
-    A data set is ready to be used, preparable by `hashbench prepare`, or missing, and then downloaded where it may be.
+    A data set is ready, preparable by `hashbench prepare`, or missing: then it is downloaded where that is possible.
     """
     click.echo(datasets(data_dir) if kind == "datasets" else TABLES[kind]())
 
@@ -52,11 +55,11 @@ def datasets(data_dir: Path | None = None) -> str:
         except HashbenchError as error:
             rows.append([entry.name, str(entry.origin), *[""] * 5, _wrapped(f"unavailable: {error}")])
             continue
-        there = state(source, data_dir)
+        files = state(source, data_dir)
         for protocol in source.protocols:
             sizes = ("by rule" if size is None else f"{size:,}" for size in protocol.sizes)
             rows.append(
-                [protocol.full_name, str(entry.origin), there, *sizes, protocol.measures[0], _wrapped(protocol.summary)]
+                [protocol.full_name, str(entry.origin), files, *sizes, protocol.measures[0], _wrapped(protocol.summary)]
             )
     headers = ["data set@protocol", "from", "files", "train", "query", "database", "measure", "what it is"]
     table = tabulate(rows, headers=headers, colalign=(*["left"] * 3, *["right"] * 3, "left", "left"))
@@ -111,6 +114,23 @@ def recipe_names() -> str:
     )
 
 
+def measures() -> str:
+    """Return the table of measures: how they are written, where they are from, and whether ties move them."""
+    from hashbench.metrics import table
+
+    problems = table.load_plug_ins()
+    rows = [
+        [
+            "\n".join(entry.shown()),
+            "hashbench" if table.is_built_in(entry.kind) else entry.function.__module__,
+            "curve" if entry.curve else "exact, with bounds" if entry.depends_on_ties else "none",
+            _wrapped(entry.summary),
+        ]
+        for entry in table.entries()
+    ]
+    return "\n".join([tabulate(rows, headers=["measure", "from", "ties", "what it is"]), *problems])
+
+
 def _table(registry: Registry[Any], headers: list[str], columns: Callable[[Any], list[Any]]) -> str:
     rows = []
     for entry in registry.entries().values():
@@ -123,8 +143,8 @@ def _table(registry: Registry[Any], headers: list[str], columns: Callable[[Any],
 
 
 def _origin(entry: Entry[Any]) -> str:
-    losers = "".join(f"; not the one from {loser}" for loser in entry.shadows)
-    return f"{entry.origin}{losers}"
+    shadowed = "".join(f"; not the one from {origin}" for origin in entry.shadows)
+    return f"{entry.origin}{shadowed}"
 
 
 def _wrapped(text: str) -> str:
@@ -137,5 +157,6 @@ TABLES = {
     "backbones": backbones,
     "recipes": recipe_names,
     "executors": executors,
+    "measures": measures,
     "conditions": conditions,
 }

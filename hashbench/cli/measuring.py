@@ -20,14 +20,14 @@ def measure_options(function: Callable[..., None]) -> Callable[..., None]:
     measures = click.option("--measure", "measures", multiple=True, default=["mAP@all", "P@H<=2"], metavar="NAME",
                             help="Measures.")  # fmt: skip
     ties = click.option("--ties", type=click.Choice(["expected", "optimistic", "pessimistic"]), default="expected",
-                        help="Order of the items at one distance.")  # fmt: skip
+                        help="Rule for items at one distance.")  # fmt: skip
     each = click.option("--per-query", type=click.Path(path_type=Path), metavar="FILE",
                         help="Write each query's values (.npz).")  # fmt: skip
     return measures(ties(each(function)))
 
 
 def print_scores(scores: Scores, per_query: Path | None) -> None:
-    """Print the values, and write those of each query where that was asked for."""
+    """Print the values, and write those of each query to the file `per_query`, unless it is None."""
     from tabulate import tabulate
 
     print_notes(scores.notes)
@@ -48,14 +48,14 @@ def print_scores(scores: Scores, per_query: Path | None) -> None:
 
 
 def print_notes(notes: tuple[str, ...]) -> None:
-    """Print what arrays were taken for on stderr."""
+    """Print how the arrays were interpreted, on stderr."""
     for note in notes:
         click.echo(note, err=True)
 
 
 @contextmanager
 def hashbench_errors() -> Iterator[None]:
-    """Turn the refusals of hashbench.metrics, which knows no HashbenchError, into one."""
+    """Turn the ValueErrors of hashbench.metrics into HashbenchErrors."""
     try:
         yield
     except ValueError as error:

@@ -16,10 +16,10 @@ from hashbench.cli.measuring import hashbench_errors, measure_options, print_sco
 @measure_options
 def merge(parts: tuple[Path, ...], per_query: Path | None, **choices: Any) -> None:
     """Measure a database that `evaluate --shard` counted in parts, to the digit as if it had been counted whole."""
-    from hashbench.metrics.evaluation import evaluate_parts
+    from hashbench.metrics.evaluation import evaluate_shards
     from hashbench.metrics.large.shard_counts import ShardCounts
 
     with hashbench_errors():
         read = {str(path): ShardCounts.read(path) for path in parts}
-        scores = evaluate_parts(read, bounds=True, per_query=per_query is not None, **choices)
+        scores = evaluate_shards(read, bounds=True, per_query=per_query is not None, **choices)
     print_scores(scores, per_query)

@@ -13,44 +13,44 @@ from hashbench.errors import HashbenchError
 
 
 def names(option: str, text: str) -> list[str]:
-    """Return the names in a list like `crh,csq`, each once; raises HashbenchError for an empty place.
+    """Return the names in a list like `crh,csq`, each once; raises HashbenchError for an empty name.
 
     A comma between parentheses belongs to a name: `crh,crh (heads=1, reassign=false)`.
     """
     found = [name.strip() for name in re.split(r",(?![^(]*\))", text)]
     if not all(found):
-        raise HashbenchError(f"{option} '{text}' has an empty place; write names with one comma between them.")
+        raise HashbenchError(f"{option} '{text}' has an empty name; write names with one comma between them.")
     return [*dict.fromkeys(found)]
 
 
 def data_options(function: Callable[..., None]) -> Callable[..., None]:
     """Add the options about official files, --data-dir and --accept-unofficial, to a command."""
     accept = click.option(
-        "--accept-unofficial", is_flag=True, help="Take data files whose checksum is not the official one."
+        "--accept-unofficial", is_flag=True, help="Accept data files whose checksum is not the official one."
     )
     folder = click.option(
-        "--data-dir", type=click.Path(path_type=Path), help="Where the official files lie.  [env: HASHBENCH_DATA]"
+        "--data-dir", type=click.Path(path_type=Path), help="Folder of the official files.  [env: HASHBENCH_DATA]"
     )
     return folder(accept(function))
 
 
 def size_option(flag: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Add the option about the size of prepared images, as `size`, to a command."""
-    text = "Side of the prepared images of a set of image files; default: what its protocols state."
+    text = "Side of the prepared images of a set of image files; default: the size in its protocols."
     return click.option(flag, "size", type=click.IntRange(min=1), metavar="PIXELS", help=text)
 
 
 def filter_options(function: Callable[..., None]) -> Callable[..., None]:
     """Add --method, --dataset and --bits to a command about results, as `methods`, `datasets` and `bits`."""
-    rows = "Only these methods or rows, in this order: 'crh (heads=1)'; 'crh ()': plain."
+    rows = "Only these methods or rows, in this order: 'crh (heads=1)'; 'crh ()' is the row with all defaults."
     methods = click.option("--method", "methods", metavar="NAME[,NAME]", help=rows)
-    places = "Only these data sets, in this order."
-    datasets = click.option("--dataset", "datasets", metavar="NAME[@PROTOCOL][,...]", help=places)
+    sets = "Only these data sets, in this order."
+    datasets = click.option("--dataset", "datasets", metavar="NAME[@PROTOCOL][,...]", help=sets)
     return methods(datasets(click.option("--bits", metavar="K[,K]", help="Only these code lengths.")(function)))
 
 
 class Filters(TypedDict):
-    """What to leave out of results; None where nothing was asked for."""
+    """The methods, data sets and code lengths to show; None shows all."""
 
     methods: list[str] | None
     datasets: list[str] | None
@@ -58,7 +58,7 @@ class Filters(TypedDict):
 
 
 def filters(methods: str | None, datasets: str | None, bits: str | None) -> Filters:
-    """Return what the options of `filter_options` say; raises HashbenchError for an empty place or no number."""
+    """Return the values of the options of `filter_options`; raises HashbenchError for an empty name or no number."""
     from hashbench.experiments.settings import parse_bits
 
     return {

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 @size_option("--size")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 def prepare(dataset: str, data_dir: Path | None, accept_unofficial: bool, size: int | None, quiet: bool) -> None:
-    """Make a data set ready: find or download its files, check them, decode its images once, and audit its splits.
+    """Prepare a data set: find or download its files, check them, decode its images once, and audit its splits.
 
-    What is ready is not made again, and what was interrupted goes on where it was.
+    A prepared set is not prepared again; an interrupted preparation resumes.
     """
     from hashbench.datasets.audit import table
     from hashbench.datasets.prepared import building
@@ -57,7 +57,10 @@ def _summary(made: Preparation) -> str:
     elif store.sources:
         place = "It ships with hashbench and needs no preparation."
     else:
-        place = "Its reader names no files, whose change would be seen, so nothing is kept: each start reads them anew."
+        place = (
+            "Its reader names no files whose changes could be detected, so nothing is stored: "
+            "each start reads them again."
+        )
     left_out = isinstance(store, PreparedStore) and store.record["unlabelled"]
     unlabelled = f"{left_out:,} images of the release have no label and were left out.\n" if left_out else ""
     shape = "x".join(map(str, store.inputs.shape[1:]))

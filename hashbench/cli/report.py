@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.option("--title", default="hashbench report", metavar="TEXT", help="The page's title.")
 @click.option("--queries", type=click.IntRange(min=0), default=3, metavar="N",
               help="Queries of each data set whose nearest images are shown; 0 reads no data set.")  # fmt: skip
-@click.option("--seed", type=click.IntRange(min=0), default=0, metavar="N", help="Which queries are drawn.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, metavar="N", help="Seed for the choice of queries.")
 @filter_options
 @data_options
 def report(
@@ -53,7 +53,7 @@ def report(
     from hashbench.results.gallery import Gallery, gallery
     from hashbench.results.report import report as page
     from hashbench.results.runs import finished_runs
-    from hashbench.results.tables.baseline import Against
+    from hashbench.results.tables.baseline import Baseline
     from hashbench.results.tables.comparison import Comparison
     from hashbench.results.tables.published import read_published
     from hashbench.results.tables.selection import each_once, select
@@ -70,7 +70,7 @@ def report(
     comparison = Comparison.of(
         results,
         measures=measures or None,
-        against=Against(baseline) if baseline is not None else None,
+        against=Baseline(baseline) if baseline is not None else None,
         published=read_published() if published else None,
         problems=problems,
     )

@@ -84,7 +84,7 @@ def run(
 ) -> None:
     """Train methods on data sets at several code lengths, evaluate them, and keep the results.
 
-    Finished runs are loaded, not repeated; an interrupted run goes on from its last epoch. Several processes may
+    Finished runs are loaded, not repeated; an interrupted run resumes from its last epoch. Several processes may
     work on one sweep, also from other machines that share the folder: each run is computed once.
     """
     from hashbench.experiments.settings import parse_bits, parse_settings

@@ -23,7 +23,7 @@ def status(runs: Path, watch: bool, every: float) -> None:
     while True:
         found = progress.find_all(runs)
         if not found:
-            click.echo(f"There is no run below {runs} yet, begun or asked for; start one with `hashbench run`.")
+            click.echo(f"There is no run below {runs} yet, started or planned; start one with `hashbench run`.")
             return
         if watch:
             click.clear()

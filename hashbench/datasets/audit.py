@@ -1,4 +1,4 @@
-"""The audit of a split: what it holds, what overlaps, and what is wrong with it."""
+"""The audit of a split: its sizes and class balance, its overlaps and copies, and its contradictions of a protocol."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Audit:
     train_in_database: int
     query_in_database: int
     unlabelled: int  # images of any part without a label
-    queries_without_relevant: int  # queries that share no label with any database image
+    queries_without_relevant: int  # queries to which no database image is relevant, by labels or by given pairs
     queries_copied_in_train: int  # queries whose very pixels are also a train image
     queries_copied_in_database: int  # queries whose very pixels are also a database image
     queries_copied_with_other_labels: int  # those whose database copies include one that shares no label
@@ -72,7 +72,6 @@ def audit(store: Store, parts: Split) -> Audit:
     """Return what the split `parts` of `store` holds."""
     train, query, database = parts.train, parts.query, parts.database
     counts = {part: store.labels[index].sum(axis=0, dtype=np.int64) for part, index in _named(parts)}
-    in_database = counts["database"] > 0
     used = np.unique(np.concatenate([train, query, database]))
     copied_in_database, copied_with_other_labels = _copies(store, query, database)
     copies, copies_with_other_labels = _shared(store, used)
@@ -85,7 +84,7 @@ def audit(store: Store, parts: Split) -> Audit:
         train_in_database=len(np.intersect1d(train, database)),
         query_in_database=len(np.intersect1d(query, database)),
         unlabelled=int((~store.labels[used].any(axis=1)).sum()),
-        queries_without_relevant=int((~(store.labels[query] & in_database).any(axis=1)).sum()),
+        queries_without_relevant=_without_relevant(store, parts, counts["database"] > 0),
         queries_copied_in_train=_copies(store, query, train)[0],
         queries_copied_in_database=copied_in_database,
         queries_copied_with_other_labels=copied_with_other_labels,
@@ -114,9 +113,9 @@ def table(audits: Mapping[str, Audit]) -> str:
 
 
 def audited_split(store: Store, protocol: Protocol, evaluate_on: str) -> tuple[Split, Audit]:
-    """Return the split of `store` under `protocol` that `evaluate_on` ("test" or "validation") asks for, audited.
+    """Return the split of `store` under `protocol` for `evaluate_on` ("test" or "validation"), audited.
 
-    Raises HashbenchError for a split that breaks a promise of its protocol.
+    Raises HashbenchError for a split that contradicts its protocol.
     """
     parts = split(store, protocol)
     found = audit(store, parts)
@@ -124,35 +123,53 @@ def audited_split(store: Store, protocol: Protocol, evaluate_on: str) -> tuple[S
     if evaluate_on == "test":
         return parts, found
     parts = hold_out(store, parts)
-    return parts, audit(store, parts)
+    found = audit(store, parts)
+    if store.relevance is not None and found.queries_without_relevant == len(parts.query):
+        raise HashbenchError(
+            f"{store.name} says for no train image which others are relevant to it, so that none can be a validation "
+            "query; give such pairs too, or evaluate on test."
+        )
+    return parts, found
 
 
 def require(found: Audit, store: Store, protocol: Protocol) -> None:
-    """Raise HashbenchError where `found` breaks a promise of `protocol`: its sizes, or that parts are disjoint."""
+    """Raise HashbenchError where `found` contradicts `protocol`: its sizes, or that parts are disjoint."""
     name = protocol.full_name
     if len(store.classes) != protocol.num_classes:
         raise HashbenchError(
-            f"{name} is about {protocol.num_classes} classes, but {store.name} has {len(store.classes)}."
+            f"{name} states {protocol.num_classes} classes, but {store.name} has {len(store.classes)}."
         )
     if store.multi_label and not protocol.multi_label:
         raise HashbenchError(f"{name} is a single-label protocol, but {store.name} has images of several classes.")
     if 0 in found.sizes:
-        raise HashbenchError(f"{name} needs images of every part, but {store.name} gives {_say(found.sizes)}.")
+        raise HashbenchError(f"{name} needs images of every part, but {store.name} gives {_in_words(found.sizes)}.")
     if found.query_in_database or found.train_in_query:
         raise HashbenchError(
-            f"{name} promises unseen queries, but {found.query_in_database} of them are in the database and "
+            f"{name} states unseen queries, but {found.query_in_database} of them are in the database and "
             f"{found.train_in_query} in train; the split is not usable."
         )
     if found.train_in_database != (found.sizes.train if protocol.train_in_database else 0):
         raise HashbenchError(
-            f"{name} promises {'all' if protocol.train_in_database else 'no'} train images in the database, but "
+            f"{name} states {'all' if protocol.train_in_database else 'no'} train images in the database, but "
             f"{found.train_in_database} of {found.sizes.train} are; the split is not usable."
         )
     if any(stated not in (None, size) for stated, size in zip(protocol.sizes, found.sizes, strict=True)):
         raise HashbenchError(
-            f"{name} promises {_say(protocol.sizes)}, but {store.name} gives {_say(found.sizes)}; "
+            f"{name} states {_in_words(protocol.sizes)}, but {store.name} gives {_in_words(found.sizes)}; "
             f"is the data set complete?"
         )
+
+
+def _without_relevant(store: Store, parts: Split, in_database: np.ndarray) -> int:
+    """Count the queries to which nothing is relevant; `in_database` (C,) says which classes the database has.
+
+    Pairs left out do not count here where labels say what is relevant.
+    """
+    if store.relevance is None:
+        return int((~(store.labels[parts.query] & in_database).any(axis=1)).sum())
+    relevant = store.pairs_of(parts.query, parts.database).relevant
+    assert relevant is not None
+    return len(parts.query) - len(np.unique(relevant.query))
 
 
 def _named(parts: Split) -> list[tuple[str, np.ndarray]]:
@@ -162,10 +179,10 @@ def _named(parts: Split) -> list[tuple[str, np.ndarray]]:
 def _copies(store: Store, query: np.ndarray, others: np.ndarray) -> tuple[int, int]:
     """Count the queries with a pixel-identical picture among `others`, and those where one shares no label with it."""
     hashes = store.input_hashes
-    asked = {hashes[image] for image in query.tolist()}
+    query_hashes = {hashes[image] for image in query.tolist()}
     same: dict[bytes, list[int]] = {}
     for image in others.tolist():
-        if hashes[image] in asked:
+        if hashes[image] in query_hashes:
             same.setdefault(hashes[image], []).append(image)
     copied = [image for image in query.tolist() if hashes[image] in same]
     conflicting = [image for image in copied if not _share_labels(store, image, same[hashes[image]])]
@@ -184,7 +201,7 @@ def _shared(store: Store, used: np.ndarray) -> tuple[int, int]:
 
 
 def _balance(size: int | None, per_class: tuple[int, ...]) -> str:
-    """Say how many images a part holds, and how many of each class: of those that it holds, where they are not all."""
+    """Return how many images a part holds, and how many of each class that occurs in it, as text."""
     held = [count for count in per_class if count]
     low, high = min(held, default=0), max(held, default=0)
     each = f"{low:,}" if low == high else f"{low:,} to {high:,}"
@@ -196,6 +213,6 @@ def _share_labels(store: Store, image: int, others: list[int]) -> bool:
     return bool((store.labels[others] & store.labels[image]).any(axis=1).all())
 
 
-def _say(sizes: StatedSizes | Sizes) -> str:
+def _in_words(sizes: StatedSizes | Sizes) -> str:
     train, query, database = ("any number of" if size is None else f"{size:,}" for size in sizes)
     return f"{train} train, {query} query and {database} database images"

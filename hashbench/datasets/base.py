@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from hashbench.datasets.files.releases import SourceFile
 from hashbench.datasets.protocol import Protocol, read_protocols
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from hashbench.datasets.audit import Audit
     from hashbench.datasets.files.imagefiles import ImageFiles
+    from hashbench.metrics.pairs import Pairs
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class DataSource:
     spelling: str = ""  # of own data: the name with the whole path, `folder:/data/pets`
 
     def __post_init__(self) -> None:
-        # The registry tells two things of one name apart by the module that defines them.
+        # The registry distinguishes two things of one name by the modules that define them.
         object.__setattr__(self, "__module__", self.read.__module__)
 
 
@@ -54,6 +55,9 @@ class Store:
     part: np.ndarray | None = None  # (N,) str: "train", "test" or "database", the source's own split
     sources: tuple[SourceFile, ...] = ()  # the files it was read from
     names: tuple[str, ...] | None = None  # official file names, in store order
+    # Sparse matrices (N, N) of scipy, a row a query and a column an item, each input at its position:
+    relevance: Any = None  # gains of the relevant pairs, 1 or more; None: inputs that share a label are relevant
+    exclude: Any = None  # nonzero: the pair is left out of the query's ranking
 
     def __post_init__(self) -> None:
         form = (self.inputs.ndim, self.inputs.dtype.name)
@@ -72,6 +76,28 @@ class Store:
             raise HashbenchError(
                 f"The part of {self.name} has shape {self.part.shape} instead of ({len(self.inputs)},)."
             )
+        if self.has_pairs:
+            self._read_pairs(self.relevance, self.exclude, queries=len(self.inputs), items=len(self.inputs))
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether pairs say what is relevant, or what is left out of rankings."""
+        return self.relevance is not None or self.exclude is not None
+
+    def pairs_of(self, query: np.ndarray, database: np.ndarray) -> Pairs:
+        """Return the pairs of the inputs at positions `query` (Q,) and `database` (N,)."""
+        cut = (
+            None if matrix is None else matrix.tocsr()[query][:, database] for matrix in (self.relevance, self.exclude)
+        )
+        return self._read_pairs(*cut, queries=len(query), items=len(database))
+
+    def _read_pairs(self, relevance: Any, exclude: Any, *, queries: int, items: int) -> Pairs:
+        from hashbench.metrics.pairs import read_pairs
+
+        try:
+            return read_pairs(relevance, exclude, queries=queries, items=items)
+        except ValueError as error:
+            raise HashbenchError(f"The pairs of {self.name} cannot be used: {error}") from error
 
     @property
     def kind(self) -> Literal["images", "vectors"]:
@@ -108,7 +134,7 @@ class Store:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Which inputs of a store train, ask and answer: int64 positions, in an order that no file order changes."""
+    """The training inputs, queries and database of a store: int64 positions, in an order that no file order changes."""
 
     train: np.ndarray
     query: np.ndarray
@@ -123,7 +149,7 @@ class Dataset:
     store: Store
     protocol: Protocol
     split: Split
-    part: str  # what is evaluated on: "test" or "validation"
+    evaluated: str  # "test" or "validation"
     audit: Audit
 
     @property
@@ -142,6 +168,23 @@ class Dataset:
         return self.protocol.multi_label
 
     @property
+    def graded(self) -> bool:
+        """Whether some items are more relevant than others: by several shared labels, or by the pairs' gains."""
+        return self.multi_label if self.pairs.relevant is None else self.pairs.largest_gain > 1
+
+    @cached_property
+    def pairs(self) -> Pairs:
+        """What pairs say of the split's queries and database, in its order: what is relevant, and what is left out."""
+        return self.store.pairs_of(self.split.query, self.split.database)
+
+    @property
+    def labels(self) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
+        """The labels of queries (Q, C) and database (N, C) by which items are relevant; None where pairs say so."""
+        if self.pairs.relevant is not None:
+            return None, None
+        return self.store.labels[self.split.query], self.store.labels[self.split.database]
+
+    @property
     def kind(self) -> Literal["images", "vectors"]:
         """What the inputs are."""
         return self.store.kind
@@ -158,8 +201,8 @@ def dataset(
     """
 
     def register(read: Callable[[Path | None], Store | ImageFiles]) -> DataSource:
-        home = Path(getattr(sys.modules.get(read.__module__), "__file__", None) or ".").parent
-        source = DataSource(name, read, read_protocols(name, home / protocols))
+        folder = Path(getattr(sys.modules.get(read.__module__), "__file__", None) or ".").parent
+        source = DataSource(name, read, read_protocols(name, folder / protocols))
         return DATASETS.register(name, source, former_names=former_names)
 
     return register

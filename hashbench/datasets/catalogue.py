@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from hashbench.datasets.files.imagefiles import ImageFiles
 
 ACCEPT_UNOFFICIAL = "HASHBENCH_ACCEPT_UNOFFICIAL"
-EVALUATED_PARTS = ("test", "validation")
+EVALUATE_ON = ("test", "validation")
 OWN_KINDS = ("folder:", "lists:", "arrays:")  # what the names of own data start with, before a path
 OWN_PROTOCOLS = ("given", "auto", "unseen")
-OWN_NEEDS = {  # what own data must be like to have a protocol
-    "given": "'given' is there where the data come with a split.",
-    "unseen": "'unseen' is there where each image has one label, of five classes or more.",
+OWN_NEEDS = {  # what own data need for a protocol
+    "given": "'given' needs data with a split of their own.",
+    "unseen": "'unseen' needs images with one label, of five classes or more.",
 }
 
 
@@ -40,8 +40,8 @@ def data_source(name: str) -> DataSource:
 def find_protocol(name: str, *, data_dir: str | Path | None = None) -> Protocol:
     """Return the protocol that `dataset`, `dataset@protocol` or an alias names, without reading any data.
 
-    A bare data set means its first protocol. Of own data (`folder:PATH`, `lists:PATH`, `arrays:PATH`) what is there is
-    read, but for the pixels. Raises HashbenchError with the nearest known name.
+    A bare data set means its first protocol. Of own data (`folder:PATH`, `lists:PATH`, `arrays:PATH`) all but the
+    pixels is read. Raises HashbenchError with the nearest known name.
     """
     return find(name, data_dir)[1]
 
@@ -61,7 +61,7 @@ def find(name: str, data_dir: str | Path | None = None) -> tuple[DataSource, Pro
                 return data_source(aliases[name].dataset), aliases[name]
             hint = "`hashbench list datasets` shows all."
             if os.path.exists(name):
-                hint = f"Own data are {', '.join(f'{kind}{name}' for kind in OWN_KINDS)}, whatever lies there."
+                hint = f"Own data are {', '.join(f'{kind}{name}' for kind in OWN_KINDS)}, by what lies there."
             raise unknown("data set", set_name or name, [*DATASETS, *aliases], hint=hint)
         source = data_source(set_name)
     found = {protocol.name: protocol for protocol in source.protocols}
@@ -91,17 +91,18 @@ def load(
     """Return the data set that `name` means, split by its protocol's rule, with the audit of the split.
 
     A set of image files is opened as it was prepared at `size` pixels (None: the size its protocols state); a set of
-    arrays is read, or opened where it was prepared. On `validation`, a fifth of the train images asks and the other
-    train images are both train and database; the protocol's own query and database images are not used. Raises
-    HashbenchError for unknown names, for missing, damaged or unprepared files, for files that are not the official ones
-    (unless accepted, here or by HASHBENCH_ACCEPT_UNOFFICIAL=1), and for a split that breaks its protocol's promises.
+    arrays is read, or opened where it was prepared. On `validation`, a fifth of the training images become the
+    queries, the others are both training images and database; the protocol's own query and database images are not
+    used. Raises HashbenchError for unknown names, for missing, damaged or unprepared files, for files that are not the
+    official ones (unless accepted, here or by HASHBENCH_ACCEPT_UNOFFICIAL=1), and for a split that contradicts its
+    protocol.
     """
     # Imported here because they need numpy, which listing protocols must not wait for.
     from hashbench.datasets.audit import audited_split
     from hashbench.datasets.prepared.opening import PreparedStore, open_or_read
 
-    if evaluate_on not in EVALUATED_PARTS:
-        raise unknown("part to evaluate on", evaluate_on, EVALUATED_PARTS)
+    if evaluate_on not in EVALUATE_ON:
+        raise unknown("part to evaluate on", evaluate_on, EVALUATE_ON)
     source, protocol = find(name, data_dir)
     store = open_or_read(source, data_dir, size=size)
     require_official(store, accept_unofficial=accept_unofficial)
@@ -111,7 +112,7 @@ def load(
 
 
 def require_official(data: Store | ImageFiles, *, accept_unofficial: bool) -> None:
-    """Raise HashbenchError where a file of `data` is not the official one and nobody accepts that."""
+    """Raise HashbenchError where a file of `data` is not the official one and that is not accepted."""
     if accept_unofficial or os.environ.get(ACCEPT_UNOFFICIAL, "") not in ("", "0"):
         return
     for file in data.sources:
@@ -119,7 +120,7 @@ def require_official(data: Store | ImageFiles, *, accept_unofficial: bool) -> No
             raise HashbenchError(
                 f"{file.path} is not the official file of {data.name}: its checksum is {file.digest} instead of "
                 f"{file.expected}; fetch the official one, or accept it with --accept-unofficial "
-                f"({ACCEPT_UNOFFICIAL}=1), which the results will say."
+                f"({ACCEPT_UNOFFICIAL}=1), which the results will state."
             )
 
 

@@ -87,7 +87,7 @@ class Protocol:
 
     @property
     def full_name(self) -> str:
-        """The name to ask for, `dataset@protocol`."""
+        """The name to type, `dataset@protocol`."""
         return f"{self.dataset}@{self.name}"
 
     def require_count(self, found: int) -> None:
@@ -99,7 +99,7 @@ class Protocol:
 
     @property
     def stated(self) -> tuple[int, int]:
-        """The numbers of train and query images, for rules that need both; raises HashbenchError where one lacks."""
+        """The numbers of train and query images, for rules that need both; raises HashbenchError without one."""
         if self.sizes.train is None or self.sizes.query is None:
             raise HashbenchError(f"{self.full_name} must state its train and query sizes for the rule '{self.rule}'.")
         return self.sizes.train, self.sizes.query

@@ -1,4 +1,4 @@
-"""The rules that pick train, query and database images: versioned, and blind to the order of the files.
+"""The rules that pick train, query and database images: versioned, and independent of the order of the files.
 
 A rule is never edited: a better one gets the next version and a name of its own.
 """
@@ -16,7 +16,7 @@ from hashbench.datasets.protocol import Protocol
 from hashbench.errors import HashbenchError
 
 UNSEEN_SHARE = 4  # of unseen-v1: one class in four, rounded up
-UNSEEN_QUERY_SHARE = 5  # of unseen-v1: one image in five asks where the source has no test images
+UNSEEN_QUERY_SHARE = 5  # of unseen-v1: one image in five becomes a query where the source has no test images
 QUERY_SHARE, TRAIN_SHARE = 0.1, 0.4  # of shares-v1
 Keys = list[tuple[bytes, bytes]]  # what ranks each image
 Parts = tuple[list[int], list[int], list[int]]  # train, query, database without train
@@ -39,7 +39,7 @@ def ranked(images: Iterable[int], keys: Keys) -> list[int]:
 
 
 def _per_class(store: Store, protocol: Protocol, keys: Keys) -> Parts:
-    """Take, of each class, the first images as queries, the next as train and the rest as database."""
+    """Of each class, the first images become the queries, the next ones the training images, the rest the database."""
     train, query = protocol.stated
     num_classes = len(store.classes)
     _require_single_label(store, protocol)
@@ -48,42 +48,42 @@ def _per_class(store: Store, protocol: Protocol, keys: Keys) -> Parts:
 
 
 def _even(store: Store, protocol: Protocol, keys: Keys) -> Parts:
-    """As per class, but where the numbers do not divide evenly, the largest classes give one image more."""
+    """As per class; where the numbers do not divide evenly, the largest classes give one image more."""
     sizes = _class_sizes(store, protocol)
     train, query = (_even_shares(total, sizes) for total in protocol.stated)
     return _by_quota(store, protocol, keys, train, query)
 
 
 def _proportional(store: Store, protocol: Protocol, keys: Keys) -> Parts:
-    """As per class, but each class gives train and query images in proportion to its size (largest remainders)."""
+    """As per class; each class gives train and query images in proportion to its size (largest remainders)."""
     sizes = _class_sizes(store, protocol)
     train, query = (_proportional_shares(total, sizes) for total in protocol.stated)
     return _by_quota(store, protocol, keys, train, query)
 
 
 def _by_quota(store: Store, protocol: Protocol, keys: Keys, train_each: list[int], query_each: list[int]) -> Parts:
-    """Take, of class c, the first `query_each[c]` images as queries, the next `train_each[c]` as train."""
+    """Of class c, the first `query_each[c]` images become queries, the next `train_each[c]` training images."""
     train: list[int] = []
     query: list[int] = []
     rest: list[int] = []
     groups = by_class(store, range(len(keys)))
-    for name, members, asks, trains in zip(store.classes, groups, query_each, train_each, strict=True):
-        if len(members) < asks + trains:
+    for name, members, num_query, num_train in zip(store.classes, groups, query_each, train_each, strict=True):
+        if len(members) < num_query + num_train:
             raise HashbenchError(
-                f"{protocol.full_name} needs {asks + trains} images of class '{name}', but {store.name} has "
+                f"{protocol.full_name} needs {num_query + num_train} images of class '{name}', but {store.name} has "
                 f"{len(members)}."
             )
         order = ranked(members, keys)
-        query += order[:asks]
-        train += order[asks : asks + trains]
-        rest += order[asks + trains :]
+        query += order[:num_query]
+        train += order[num_query : num_query + num_train]
+        rest += order[num_query + num_train :]
     return train, query, rest
 
 
 def _per_label(store: Store, protocol: Protocol, keys: Keys) -> Parts:
-    """Take, for each class of a multi-label set, the first images that show it and are not taken yet.
+    """For each class of a multi-label set, the first free images that show it become queries, then training images.
 
-    The rarest class chooses first: its images are the ones that another class could leave it without.
+    The rarest class comes first, as its images could all be taken by other classes.
     """
     _require_even(store, protocol)
     train_each, query_each = (total // len(store.classes) for total in protocol.stated)
@@ -105,12 +105,12 @@ def _per_label(store: Store, protocol: Protocol, keys: Keys) -> Parts:
 
 
 def _overall(store: Store, protocol: Protocol, keys: Keys) -> Parts:
-    """Take the first images of all as queries, the next as train and the rest as database."""
+    """The first images of all become the queries, the next ones the training images, the rest the database."""
     return _of_all(store, protocol, keys, range(len(keys)))
 
 
 def _overall_labelled(store: Store, protocol: Protocol, keys: Keys) -> Parts:
-    """As overall, but an image without a label is database, whatever its rank."""
+    """As overall; an image without a label is in the database, whatever its rank."""
     return _of_all(store, protocol, keys, np.flatnonzero(store.labels.any(axis=1)).tolist())
 
 
@@ -126,14 +126,14 @@ def _of_all(store: Store, protocol: Protocol, keys: Keys, candidates: Sequence[i
 
 
 def _given(store: Store, protocol: Protocol, keys: Keys) -> Parts:
-    """Follow the source's own split; its test images are the queries."""
+    """The source's own split is kept; its test images are the queries."""
     _require_part(store, protocol)
     train, query, rest = (np.flatnonzero(store.part == part).tolist() for part in ("train", "test", "database"))
     return train, query, rest
 
 
 def _given_query(store: Store, protocol: Protocol, keys: Keys) -> Parts:
-    """Take the source's test images as queries, of each class the first of its other images as train, the rest."""
+    """The source's test images are the queries; of each class, the first of the others become the training images."""
     _require_part(store, protocol)
     _require_single_label(store, protocol)
     _require_even(store, protocol)
@@ -155,26 +155,26 @@ def _given_query(store: Store, protocol: Protocol, keys: Keys) -> Parts:
 
 
 def _shares(store: Store, protocol: Protocol, keys: Keys) -> Parts:
-    """Take a tenth of the images of each class (of all, where images have several) as queries and four as train."""
+    """A tenth of each class (of all images, where they have several) become queries, four tenths training images."""
     groups = by_class(store, range(len(keys)))  # of labelled images
     train: list[int] = []
     query: list[int] = []
     for members in [[*chain.from_iterable(groups)]] if store.multi_label else groups:
         order = ranked(members, keys)
         if len(order) < 3:
-            continue  # too few for three parts: they can only be found
-        asks, trains = (max(1, int(len(order) * share)) for share in (QUERY_SHARE, TRAIN_SHARE))
-        query += order[:asks]
-        train += order[asks : asks + trains]
+            continue  # too few for three parts: they stay in the database
+        num_query, num_train = (max(1, int(len(order) * share)) for share in (QUERY_SHARE, TRAIN_SHARE))
+        query += order[:num_query]
+        train += order[num_query : num_query + num_train]
     taken = {*train, *query}
     return train, query, [image for image in range(len(keys)) if image not in taken]
 
 
 def _unseen(store: Store, protocol: Protocol, keys: Keys) -> Parts:
-    """Train on three classes in four; the images of the others ask and answer (Sablayrolles et al., 2017).
+    """Three classes in four give the training images; the others the queries and the database.
 
-    Queries are the source's test images of the unseen classes, or a fifth of them by rank where the source has none,
-    and their other images are the database. The seen classes' images of that kind are left out.
+    After Sablayrolles et al. (2017). The queries are the source's test images of the unseen classes, or a fifth of
+    their images by rank where the source has none. The seen classes' test images, or that fifth of them, are left out.
     """
     _require_single_label(store, protocol)
     order = sorted(store.classes, key=lambda name: sha256(protocol.rule.encode() + b"\0" + name.encode()).digest())
@@ -184,12 +184,12 @@ def _unseen(store: Store, protocol: Protocol, keys: Keys) -> Parts:
     rest: list[int] = []
     for name, members in zip(store.classes, by_class(store, range(len(keys))), strict=True):
         if store.part is None:
-            asking = set(ranked(members, keys)[: len(members) // UNSEEN_QUERY_SHARE])
+            queries = set(ranked(members, keys)[: len(members) // UNSEEN_QUERY_SHARE])
         else:
-            asking = {image for image in members if store.part[image] == "test"}
-        others = [image for image in members if image not in asking]
+            queries = {image for image in members if store.part[image] == "test"}
+        others = [image for image in members if image not in queries]
         if name in unseen:
-            query += sorted(asking)
+            query += sorted(queries)
             rest += others
         else:
             train += others
@@ -224,8 +224,8 @@ def _even_shares(total: int, sizes: Sequence[int]) -> list[int]:
 def _proportional_shares(total: int, sizes: Sequence[int]) -> list[int]:
     everything = max(1, sum(sizes))
     shares, remainders = zip(*(divmod(total * size, everything) for size in sizes), strict=True)
-    favoured = sorted(range(len(sizes)), key=lambda number: (-remainders[number], number))[: total - sum(shares)]
-    return [share + (number in favoured) for number, share in enumerate(shares)]
+    with_one_more = sorted(range(len(sizes)), key=lambda number: (-remainders[number], number))[: total - sum(shares)]
+    return [share + (number in with_one_more) for number, share in enumerate(shares)]
 
 
 def _require_part(store: Store, protocol: Protocol) -> None:
@@ -244,6 +244,6 @@ def _require_even(store: Store, protocol: Protocol) -> None:
     (train, query), num_classes = protocol.stated, len(store.classes)
     if train % num_classes or (query % num_classes and protocol.rule != "given-query-v1"):
         raise HashbenchError(
-            f"{protocol.full_name} cannot share {query} query and {train} train images evenly among the "
+            f"{protocol.full_name} cannot divide {query} query and {train} train images evenly among the "
             f"{num_classes} classes of {store.name}; choose multiples of {num_classes}."
         )

@@ -16,7 +16,7 @@ from hashbench.datasets.rules import RULES, Keys, by_class, ranked
 from hashbench.errors import HashbenchError
 
 VALIDATION_RULE = "validation-v1"
-VALIDATION_SHARE = 5  # one image in five asks
+VALIDATION_SHARE = 5  # one image in five becomes a query
 
 
 def split(store: Store, protocol: Protocol) -> Split:
@@ -32,7 +32,7 @@ def split(store: Store, protocol: Protocol) -> Split:
 
 
 def hold_out(store: Store, parts: Split) -> Split:
-    """Return the validation split: a fifth of train, of each class, as queries; the rest as train and database.
+    """Return the validation split: a fifth of each class's training images become queries, the rest train and database.
 
     Raises HashbenchError where no class has enough train images for that.
     """
@@ -73,4 +73,21 @@ def _split_hash(store: Store, parts: list[np.ndarray]) -> str:
     total = sha256()
     for part in parts:
         total.update(sha256(b"".join(sorted(store.content_hashes[image] for image in part.tolist()))).digest())
+    if store.has_pairs:
+        total.update(_pairs_hash(store, query=parts[1], database=parts[2]))
     return total.hexdigest()
+
+
+def _pairs_hash(store: Store, *, query: np.ndarray, database: np.ndarray) -> bytes:
+    """Return the sha256 of the split's pairs, each named by its contents: equal whatever the order of the files."""
+    pairs, total = store.pairs_of(query, database), sha256()
+    for name, columns in (("relevance", pairs.relevant), ("exclude", pairs.excluded)):
+        if columns is None:
+            continue
+        of_query, of_item = query[columns.query].tolist(), database[columns.items].tolist()
+        named = [
+            store.content_hashes[one] + store.content_hashes[other] + bytes([gain])
+            for one, other, gain in zip(of_query, of_item, columns.gain.tolist(), strict=True)
+        ]
+        total.update(name.encode() + sha256(b"".join(sorted(named))).digest())
+    return total.digest()

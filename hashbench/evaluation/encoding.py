@@ -1,4 +1,4 @@
-"""From a trained model to the histograms of its codes, each rank of a world doing its share of the rows."""
+"""From a trained model to the histograms of its codes; each rank of a world encodes and counts its share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hashbench.datasets.base import Dataset
 from hashbench.datasets.loading.loader import inference_batches
 from hashbench.errors import HashbenchError
 from hashbench.evaluation.conditions.contract import Condition, Queries
-from hashbench.metrics import Histograms, histograms, pack, unpack
+from hashbench.metrics import Histograms, histograms, pack, parse, unpack
 from hashbench.networks.model import ENCODE_BATCH, Model, true_float32
 from hashbench.system.distributed import World
 
@@ -88,10 +88,16 @@ def _refuse_other_images(condition: Condition, changed: Tensor, images: Tensor) 
 
 def count(query: np.ndarray, database: np.ndarray, dataset: Dataset, world: World, *, bits: int) -> Histograms:
     """Return the histograms of the whole database, of which each rank counts its share."""
-    split, labels = dataset.split, dataset.store.labels
+    of_query, of_database = dataset.labels
     mine = world.share(len(database))
     counted = histograms(
-        query, database[mine], labels[split.query], labels[split.database[mine]], bits=bits, gains=dataset.multi_label
+        query,
+        database[mine],
+        of_query,
+        None if of_database is None else of_database[mine],
+        bits=bits,
+        pairs=dataset.pairs.between(mine.start, mine.stop),
+        gains=dataset.graded or any(parse(name).needs_gains for name in dataset.protocol.measures),
     )
     arrays = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in counted.arrays().items()}
     return Histograms.from_arrays({name: total.numpy() for name, total in world.all_reduced(arrays).items()})

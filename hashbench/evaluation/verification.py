@@ -1,4 +1,4 @@
-"""verify: the numbers of a finished run, computed again from what was kept and compared with the stored ones."""
+"""verify: the numbers of a finished run, computed again from its stored files and compared with the stored ones."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from hashbench.errors import HashbenchError
 from hashbench.evaluation.conditions.contract import as_text
 from hashbench.metrics import Histograms, code_statistics, evaluate_histograms, histograms
 from hashbench.metrics.measures import parse
+from hashbench.metrics.pairs import Pairs
 from hashbench.results.result import Result
 from hashbench.results.runs import RunDirectory
 from hashbench.storage.strict_json import digest
@@ -21,16 +22,17 @@ from hashbench.storage.strict_json import digest
 _MEASURES = "measures from histograms"
 TOLERANCE = 1e-9  # the same sums in another order differ by less
 Content = TypeVar("Content")
-Labels = Callable[[Result], tuple[np.ndarray, np.ndarray]]  # of queries and database; raises HashbenchError
+Labels = tuple[np.ndarray | None, np.ndarray | None]  # of queries and database; None where pairs say what is relevant
+Relevance = Callable[[Result], tuple[Labels, Pairs]]  # of a run's queries and database; raises HashbenchError
 
 
 @dataclass(frozen=True)
 class VerifiedRun:
-    """What became of one run: what was compared, what differs, and what could not be compared, with the reason."""
+    """The verification of one run: what was compared, what differs, and what could not be compared, with the reason."""
 
     path: Path
     checked: tuple[str, ...]
-    drifted: tuple[str, ...]
+    differences: tuple[str, ...]
     unchecked: tuple[tuple[str, str], ...]
 
     @property
@@ -39,8 +41,8 @@ class VerifiedRun:
         return _MEASURES in self.checked
 
 
-def verify(result: Result, labels: Labels) -> VerifiedRun:
-    """Return the verdict on a finished run; `labels` gives those of its queries and database, where they can be had."""
+def verify(result: Result, relevance: Relevance) -> VerifiedRun:
+    """Return the verification of a finished run; `labels` gives those of its queries and database, where readable."""
     assert result.path is not None
     directory = RunDirectory(result.path)
     checks: dict[str, Callable[[], Iterator[str]]] = {
@@ -48,20 +50,20 @@ def verify(result: Result, labels: Labels) -> VerifiedRun:
         _MEASURES: lambda: _measures(result, directory),
         "histograms from codes": lambda: _distances(result, directory),
         "statistics from codes": lambda: _statistics(result, directory),
-        "histograms from codes and labels": lambda: _relevance(result, directory, labels),
+        "histograms from codes and labels": lambda: _relevance(result, directory, relevance),
     }
-    checked, drifted, unchecked = [], [], []
+    checked, differences, unchecked = [], [], []
     for name, check in checks.items():
         try:
-            drifted += [f"{name}: {difference}" for difference in check()]
+            differences += [f"{name}: {difference}" for difference in check()]
             checked.append(name)
         except (FileNotFoundError, HashbenchError) as error:
             unchecked.append((name, str(error)))
         except _Damaged as error:
-            drifted.append(str(error))
+            differences.append(str(error))
         except (ValueError, KeyError, TypeError, IndexError) as error:
-            drifted.append(f"{name}: what is stored does not fit together ({type(error).__name__}: {error})")
-    return VerifiedRun(result.path, tuple(checked), tuple(dict.fromkeys(drifted)), tuple(unchecked))
+            differences.append(f"{name}: what is stored does not fit together ({type(error).__name__}: {error})")
+    return VerifiedRun(result.path, tuple(checked), tuple(dict.fromkeys(differences)), tuple(unchecked))
 
 
 class _Damaged(Exception):
@@ -114,8 +116,11 @@ def _measures(result: Result, directory: RunDirectory) -> Iterator[str]:
     stored = Histograms.from_arrays(_arrays(directory, "histograms"))
     if stored.bits != result.coords["bits"]:
         yield f"the histograms are of {stored.bits} bits"
-    names = [*result.metrics, *result.curves]
-    again = evaluate_histograms(stored, [parse(name) for name in names], ties=result.ties)  # type: ignore[arg-type]
+    try:
+        measures = [parse(name) for name in (*result.metrics, *result.curves)]
+    except ValueError as error:  # of a plug-in that is not installed here
+        raise HashbenchError(str(error)) from error
+    again = evaluate_histograms(stored, measures, ties=result.ties)  # type: ignore[arg-type]
     for part in ("metrics", "bounds", "curves", "counts"):
         now: Mapping[str, Any] = getattr(again, part)
         then: Mapping[str, Any] = getattr(result, part)
@@ -127,8 +132,13 @@ def _distances(result: Result, directory: RunDirectory) -> Iterator[str]:
     stored, codes = Histograms.from_arrays(_arrays(directory, "histograms")), _codes(directory)
     nothing = [np.zeros(len(codes[part]), dtype=np.int64) for part in ("query", "database")]
     again = histograms(codes["query"], codes["database"], *nothing, bits=result.coords["bits"])
-    if not np.array_equal(again.n, stored.n):
-        yield _rows_apart(again.n, stored.n, "distances")
+    if stored.excluded is None:
+        if not np.array_equal(again.n, stored.n):
+            yield _rows_apart(again.n, stored.n, "distances")
+    elif again.n.shape != stored.n.shape or (again.n < stored.n).any():
+        yield "the histograms count more items than there are"
+    elif not np.array_equal(again.ranked, stored.ranked + stored.excluded):
+        yield "the items ranked and left out are not those of the database"
 
 
 def _statistics(result: Result, directory: RunDirectory) -> Iterator[str]:
@@ -136,15 +146,26 @@ def _statistics(result: Result, directory: RunDirectory) -> Iterator[str]:
     yield from _differences(result.code_stats, code_statistics(codes["database"], stored))
 
 
-def _relevance(result: Result, directory: RunDirectory, labels: Labels) -> Iterator[str]:
+def _relevance(result: Result, directory: RunDirectory, relevance: Relevance) -> Iterator[str]:
     stored, codes = Histograms.from_arrays(_arrays(directory, "histograms")), _codes(directory)
+    labels, pairs = relevance(result)
     again = histograms(
-        codes["query"], codes["database"], *labels(result), bits=result.coords["bits"], gains=stored.gains is not None
+        codes["query"],
+        codes["database"],
+        *labels,
+        bits=result.coords["bits"],
+        pairs=pairs,
+        gains=stored.gains is not None,
     )
+    if again.arrays().keys() != stored.arrays().keys():
+        yield f"the histograms hold {', '.join(stored.arrays())}, and {', '.join(again.arrays())} computed anew"
+        return
+    if not np.array_equal(again.n, stored.n):
+        yield _rows_apart(again.n, stored.n, "items that are ranked")
     if not np.array_equal(again.r, stored.r):
         yield _rows_apart(again.r, stored.r, "relevant items")
     if again.gains is not None and stored.gains is not None and not np.array_equal(again.gains, stored.gains):
-        yield "the counts by number of shared labels differ"
+        yield "the counts by gain differ"
 
 
 def _codes(directory: RunDirectory) -> dict[str, np.ndarray]:

@@ -1,1 +1,1 @@
-"""Executors: the cells of a sweep computed by other processes, here or on other machines, on engines that exist."""
+"""Executors: the runs of a sweep computed by this process, or by others here or on other machines."""

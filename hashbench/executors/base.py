@@ -1,7 +1,7 @@
-"""The contract of an executor: given jobs as plain data, it has them computed anywhere and tells as each ends.
+"""The contract of an executor: it takes jobs as plain data, computes them anywhere, and yields an event as each ends.
 
 Executors carry no results: what a worker computes lies in the results folder, which all machines share, and a run's
-lock sees to it that it is computed once. So an engine may start a job again whenever it lost sight of it.
+lock ensures that it is computed once. So an engine may start a lost job again.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ TICK = 1.0  # seconds after which an executor without news yields None
 class Executor(ABC):
     """An engine that computes runs; its typed fields are the keys of `--executor-option`."""
 
-    def require(self) -> None:  # noqa: B027  (an engine that is always there requires nothing)
+    def require(self) -> None:  # noqa: B027  (an engine that is always available requires nothing)
         """Raise HashbenchError, with the way to install it, where the engine is missing."""
 
     @abstractmethod
     def compute(self, sweep: Sweep, jobs: Sequence[Job], *, workers: int | None) -> Generator[JobEvent | None]:
         """Yield JobEnd for each job as it ends, JobStart and JobHeld where known, None each second without news.
 
-        At most `workers` are computed at a time; None: as many as there is room for. A job that costs its worker its
-        life is tried again a bounded number of times, then ended with the reason. When the generator is closed, as
-        Ctrl-C does, the workers end, or the docstring of the class says otherwise.
+        At most `workers` are computed at a time; None: as many as fit. A job whose worker dies is tried again a
+        bounded number of times, then ended with the reason. When the generator is closed, as Ctrl-C does, the workers
+        end, unless the docstring of the class states otherwise.
         """
 
 
@@ -54,11 +54,11 @@ class JobQueue:
         return (self._held.popleft(), True) if self._held else None
 
     def put_back(self, job: Job) -> None:
-        """Take a job back that is to be tried again."""
+        """Queue a job again that is to be tried once more."""
         self._free.append(job)
 
     def put_aside(self, job: Job) -> None:
-        """Take a job back whose run another process computes."""
+        """Queue a job last whose run another process computes."""
         self._held.append(job)
 
 

@@ -22,7 +22,7 @@ from hashbench.executors.worker import Worker
 from hashbench.experiments.jobs import Job, JobEnd, JobEvent, JobHeld, Sweep
 from hashbench.experiments.planning import resolve_device
 
-MAX_LOST_WORKERS = 2  # that one job may cost
+MAX_LOST_WORKERS = 2  # by one job
 READY = "ready"
 
 
@@ -68,7 +68,7 @@ class _WorkerPool:
 
     def __init__(self, sweep: Sweep, devices: Sequence[str], threads: int):
         self._sweep, self._threads = sweep, threads
-        self._context = multiprocessing.get_context("forkserver")  # a fork of ours would take CUDA and threads along
+        self._context = multiprocessing.get_context("forkserver")  # a plain fork would copy CUDA's state and threads
         self._context.set_forkserver_preload([__name__])  # torch is imported once, so that a new worker is quick
         self._workers: dict[Connection, _WorkerProcess] = {}
         self._failed_starts = 0
@@ -76,7 +76,7 @@ class _WorkerPool:
             self._start_worker(device)
 
     def run(self, jobs: Sequence[Job]) -> Generator[JobEvent | None]:
-        """Give the jobs to the workers one by one, and yield what these tell."""
+        """Give the jobs to the workers one by one, and yield their events."""
         queue, lost_workers = JobQueue(jobs), Counter[int]()
         while queue or any(worker.job for worker in self._workers.values()):
             self._assign(queue)
@@ -96,7 +96,7 @@ class _WorkerPool:
                     yield event
 
     def end(self) -> None:
-        """End all workers now; their runs go on from the last epoch next time."""
+        """End all workers now; their runs resume from the last epoch next time."""
         for worker in self._workers.values():
             worker.process.terminate()
         for worker in self._workers.values():
@@ -105,18 +105,18 @@ class _WorkerPool:
         self._workers.clear()
 
     def _start_worker(self, device: str) -> None:
-        ours, theirs = self._context.Pipe()
-        arguments = (theirs, self._sweep.on(device), self._threads, dict(os.environ))
+        own_end, worker_end = self._context.Pipe()
+        arguments = (worker_end, self._sweep.on(device), self._threads, dict(os.environ))
         process = self._context.Process(target=serve, args=arguments, name=f"hashbench worker on {device}", daemon=True)
         process.start()
-        theirs.close()  # or its end would stay open here, and we would never see the worker close it
-        self._workers[ours] = _WorkerProcess(device, process, ours)
+        worker_end.close()  # while it is open here, the end of the worker would not be seen
+        self._workers[own_end] = _WorkerProcess(device, process, own_end)
 
     def _assign(self, queue: JobQueue) -> None:
         for worker in self._workers.values():
             if worker.ready and worker.job is None and (turn := queue.next()):
                 worker.job = turn[0]
-                with suppress(OSError):  # where it has died, its pipe says so next
+                with suppress(OSError):  # a dead worker is found at its pipe next
                     worker.pipe.send(turn)
 
     def _received(self, worker: _WorkerProcess, message: object, queue: JobQueue) -> JobEvent | None:
@@ -134,7 +134,7 @@ class _WorkerPool:
         return None
 
     def _replace(self, worker: _WorkerProcess, queue: JobQueue, lost_workers: Counter[int]) -> JobEnd | None:
-        """Start a worker for one that died; return the end of its job where that has cost too many of them."""
+        """Start a worker for one that died; return the end of its job where too many workers died of it."""
         worker.process.join()
         worker.pipe.close()
         del self._workers[worker.pipe]
@@ -164,10 +164,10 @@ def _exit_reason(code: int | None) -> str:
 
 
 def serve(pipe: Connection, sweep: Sweep, threads: int, environment: Mapping[str, str]) -> None:
-    """Be a worker process: compute the jobs that come through the pipe until it is closed at the other end."""
+    """Run a worker process: compute the jobs that come through the pipe until it is closed at the other end."""
     os.environ.clear()  # it was that of the time when this process's first worker was started
     os.environ.update(environment)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; who started us decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent process decides
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system, which a worker that is ended leaves behind
     torch.set_num_threads(threads)
@@ -183,7 +183,7 @@ def serve(pipe: Connection, sweep: Sweep, threads: int, environment: Mapping[str
         except EOFError:
             return
         end = worker.compute(job, wait=wait_for_it)
-        pipe.send(None if end is None else JobEnd(end.at, end.error))  # an exception may not survive the way
+        pipe.send(None if end is None else JobEnd(end.at, end.error))  # an exception may not survive pickling
 
 
 def _exit_with_parent() -> None:

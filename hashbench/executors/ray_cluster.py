@@ -37,8 +37,8 @@ class Ray(Executor):
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # without it, Ray sends usage reports; before its import
         import ray
 
-        ours = not ray.is_initialized()
-        if ours:
+        connects = not ray.is_initialized()
+        if connects:
             self._connect(ray)
         text, task = sweep.text, ray.remote(_remote_task())
         pending, at = deque(jobs), dict[Any, Job]()
@@ -56,7 +56,7 @@ class Ray(Executor):
         finally:
             for ref in at:
                 ray.cancel(ref, force=True)
-            if ours:
+            if connects:
                 ray.shutdown()
 
     def _connect(self, ray: Any) -> None:

@@ -34,4 +34,4 @@ class Serial(Executor):
                 continue
             yield end
             if end.error is not None and not world().is_single:
-                return  # nobody knows where the other ranks stand: the next call begins anew
+                return  # the state of the other ranks is unknown: the next call starts anew

@@ -20,7 +20,7 @@ from hashbench.experiments.jobs import Job, JobEnd, JobEvent, Sweep
 class Slurm(Executor):
     """A job array, one of its jobs for each run or for some of them; Ctrl-C ends the waiting, and the jobs go on.
 
-    A job that is preempted, or whose time is up, is put into the queue again and goes on from its last epoch.
+    A job that is preempted, or whose time is up, is queued again and resumes from its last epoch.
     """
 
     partition: str | None = None
@@ -33,7 +33,7 @@ class Slurm(Executor):
     memory_gb: float | None = None  # memory of each job; by default the cluster's
     cells_per_job: int = 1  # short runs are better done several to a job
     logs: str | None = None  # what submitit keeps, in a folder that all machines see; by default beside the runs
-    cluster: Literal["slurm", "local"] = "slurm"  # local: all jobs at once on this machine, to try it out
+    cluster: Literal["slurm", "local"] = "slurm"  # local: all jobs at once on this machine, for a trial
 
     def require(self) -> None:
         """Raise HashbenchError where submitit or Slurm itself is missing."""
@@ -94,14 +94,14 @@ class JobGroup:
         return [worker.compute(self._sweep, job) for job in jobs]
 
     def checkpoint(self, jobs: Sequence[Job]) -> Any:
-        """Return the same again, for submitit to put into the queue: what is finished is found finished."""
+        """Return the same again, for submitit to put into the queue: finished runs are not repeated."""
         import submitit
 
         return submitit.helpers.DelayedSubmission(self, jobs)
 
 
 def _submitted(executor: Any, compute: JobGroup, groups: Sequence[Sequence[Job]]) -> list[Any]:
-    """Return what Slurm makes of each group; raises HashbenchError with Slurm's words where it does not take them."""
+    """Return Slurm's job of each group; raises HashbenchError with Slurm's reason where it refuses them."""
     import submitit
 
     try:
@@ -113,7 +113,7 @@ def _submitted(executor: Any, compute: JobGroup, groups: Sequence[Sequence[Job]]
 
 
 def _ends(submitted: Any, group: Sequence[Job]) -> list[JobEnd]:
-    """Return how the jobs of a group ended; where Slurm lost the group, whatever is not finished has failed."""
+    """Return how the jobs of a group ended; where Slurm lost the group, its unfinished jobs have failed."""
     try:
         found: list[JobEnd] = submitted.result()
         return found

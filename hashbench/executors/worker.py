@@ -1,4 +1,4 @@
-"""The worker of every executor: a process with the plan of the sweep, which computes runs of it."""
+"""The worker of every executor: a process that makes the plan of the sweep and computes its runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hashbench.experiments.planning import Plan, plan_of
 from hashbench.storage.locks import LockWatch, RunLocked
 from hashbench.system import allocator
 
-WAIT = 1.0  # seconds between two looks at a run that another process computes
+WAIT = 1.0  # seconds between two checks of a run that another process computes
 
 
 class Worker:
@@ -64,18 +64,18 @@ class Worker:
                 if not wait:
                     return None
                 time.sleep(WAIT)
-            except Exception as error:  # whatever a plug-in does, the worker goes on
+            except Exception as error:  # whatever a plug-in does, the worker continues
                 return JobEnd(job.at, reason_of(error), cause=error)
 
 
 def compute(sweep: str, job: Job) -> JobEnd:
-    """Compute one job of a sweep's text; its plan is kept for the next job that this process is given."""
+    """Compute one job of a sweep's text; its plan is kept for the next job of this process."""
     try:
         end = _worker(sweep).compute(job, wait=True)
     except HashbenchError as error:
         return JobEnd(job.at, str(error))
     assert end is not None
-    return JobEnd(end.at, end.error)  # an exception need not survive the way to another machine
+    return JobEnd(end.at, end.error)  # an exception may not survive pickling for another machine
 
 
 @lru_cache(maxsize=1)

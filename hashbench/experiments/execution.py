@@ -23,25 +23,25 @@ from hashbench.system.memory import is_out_of_memory
 def execute_run(plan: Plan, run: PlannedRun, *, watch: LockWatch | None = None) -> Result:
     """Return the result of one run of a plan: loaded where it is finished, else computed and stored.
 
-    Raises RunLocked where another process computes it (without `watch`, one of another machine counts as alive for
-    ever); any other error of a computation leaves FAILED.json behind and goes on.
+    Raises RunLocked where another process computes it (without `watch`, one of another machine counts as running
+    for ever); any other error of a computation is written to FAILED.json and raised.
     """
     if run.directory is None or run.experiment is None:
         raise HashbenchError(f"{run}: {run.skipped}")
     if run.finished and not run.to_compute(plan.settings.rerun):
         return run.directory.read_result()
     with run.directory.lock(watch) as directory:
-        if run.to_compute(plan.settings.rerun):  # no other process did, between the first look and the lock
+        if run.to_compute(plan.settings.rerun):  # no other process did, between the first check and the lock
             if run.failed_meanwhile:
                 raise HashbenchError(f"it has failed since this sweep was planned: {directory.read_failure()}")
             _compute_into(directory.again if directory.finished else directory, run, plan)
         if directory.again.finished:
-            directory.adopt(directory.again)
+            directory.replace_with(directory.again)
         return directory.read_result()
 
 
 def follow(plan: Plan, world: World) -> None:
-    """Compute with rank 0 what it computes, run by run, until it has no more."""
+    """Compute, together with rank 0, each run whose id it broadcasts, until it broadcasts None."""
     runs = {run.experiment.id: run for run in plan.runs if run.experiment is not None}
     while (id := world.broadcast(None)) is not None:
         run = runs.get(id)
@@ -59,7 +59,7 @@ def reason_of(error: Exception) -> str:
 
 
 def _compute_into(directory: RunDirectory, run: PlannedRun, plan: Plan) -> None:
-    """Compute a run and store all of it in `directory`, which is ours; leave FAILED.json where that fails."""
+    """Compute a run and store all of it in `directory`, which is locked; write FAILED.json where that fails."""
     assert run.experiment is not None
     make_folder(directory.path)
     _remove_other_source(directory, run.source_sha256)
@@ -78,14 +78,14 @@ def _compute_into(directory: RunDirectory, run: PlannedRun, plan: Plan) -> None:
     except RunLocked:
         raise
     except Exception as error:
-        directory.check()  # who lost the run, or its folder, fails of that and of nothing else
-        reported = _out_of_memory(run.experiment, plan.device, error) if is_out_of_memory(error) else None
-        if reported is not None:
-            reported.__cause__ = error  # for the traceback in the file
-        with suppress(HashbenchError):  # where nothing can be written, the error itself is what to say
-            directory.write_failure(reported or error)
-        if reported is not None:
-            raise reported from error
+        directory.check()  # a lost lock or folder is raised in place of the error
+        explained = _out_of_memory(run.experiment, plan.device, error) if is_out_of_memory(error) else None
+        if explained is not None:
+            explained.__cause__ = error  # for the traceback in the file
+        with suppress(HashbenchError):  # where nothing can be written, the error itself is raised alone
+            directory.write_failure(explained or error)
+        if explained is not None:
+            raise explained from error
         raise
 
 
@@ -100,16 +100,16 @@ def _remove_other_source(directory: RunDirectory, source_sha256: str | None) -> 
 
 
 def _out_of_memory(experiment: Experiment, device: torch.device, error: BaseException) -> HashbenchError:
-    """Return the error that names the knobs by which this experiment takes less memory."""
+    """Return the error that names the options by which this experiment takes less memory."""
     recipe = experiment.recipe
-    knobs = [f"--set recipe.batch_size={max(recipe.batch_size // 2, 1)}"]
+    options = [f"--set recipe.batch_size={max(recipe.batch_size // 2, 1)}"]
     if experiment.inputs == "images":
-        knobs += [f"--set recipe.size={recipe.size * 2 // 3}"] if recipe.size > 32 else []
-        knobs += [f"a smaller --backbone than {recipe.backbone}"]
-        knobs += ["--set recipe.precision=bf16"] if recipe.precision == "fp32" else []
+        options += [f"--set recipe.size={recipe.size * 2 // 3}"] if recipe.size > 32 else []
+        options += [f"a smaller --backbone than {recipe.backbone}"]
+        options += ["--set recipe.precision=bf16"] if recipe.precision == "fp32" else []
     where = "GPU" if device.type == "cuda" else "main"
     detail = " ".join(str(error).split())[:200]
     return HashbenchError(
-        f"There was not enough {where} memory; take less by {', or '.join(knobs)} (each makes it another experiment)"
+        f"There was not enough {where} memory; take less by {', or '.join(options)} (each makes it another experiment)"
         f"{f'. The system said: {detail}' if detail else '.'}"
     )

@@ -19,7 +19,7 @@ ENGINE = 1  # raised only when the numbers of unchanged experiments move
 
 @dataclass(frozen=True)
 class Data:
-    """What an experiment says of its data set: names, contents by hash, and shapes."""
+    """What an experiment states of its data set: names, contents by hash, and shapes."""
 
     dataset: str
     protocol: str
@@ -135,7 +135,7 @@ def default_recipe(data: Data) -> str:
 
 
 def recipe_label(recipe: Recipe, *, paper: Mapping[str, Any], multi_label: bool) -> str:
-    """Return a recipe's name with what differs from it, `scratch(epochs=5)`; the backbone is told apart by itself."""
+    """Return a recipe's name with its changes, `scratch(epochs=5)`; the backbone is a coordinate of its own."""
     plain = recipes.load(recipe.name, paper=paper, multi_label=multi_label)
     changed = [
         f"{field.name}={getattr(recipe, field.name)}"
@@ -153,9 +153,9 @@ def changed_fields(options: Mapping[str, dataclasses.Field[Any]], fields: Mappin
 def grid(
     methods: Sequence[str], datasets: Sequence[str], bits: Sequence[int], seeds: int
 ) -> list[tuple[str, str, int, int]]:
-    """Return the cells (dataset, method, bits, seed) of a sweep in the order in which they are run.
+    """Return the runs (dataset, method, bits, seed) of a sweep in their order.
 
-    Raises HashbenchError for code lengths that no code has, before anything is trained, and for no seeds at all.
+    Raises HashbenchError for impossible code lengths, before anything is trained, and for no seeds.
     """
     if seeds < 1:
         raise HashbenchError(f"--seeds {seeds} is not possible; give 1 or more.")

@@ -1,4 +1,4 @@
-"""A sweep as plain data, for processes that compute runs of it anywhere, and what these tell of each run."""
+"""A sweep as plain data, for processes that compute runs of it anywhere, and the events of its runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Job:
     """One run to be computed, as plain data."""
 
     at: int  # its place in the plan, which every process makes the same
-    id: str  # its experiment's, by which a worker notices that its own plan is another
+    id: str  # its experiment's, by which a worker detects that its own plan differs
     snapshot: RunSnapshot  # what lay in its directory when the sweep was planned
     small: bool = False  # it trains a head on fixed features: several of them fit on one GPU
 
@@ -44,12 +44,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What all jobs of a sweep share, as plain data: what was asked for, where, and by which command."""
+    """What all jobs of a sweep share, as plain data: the request, its folder and its command."""
 
     request: Request
     folder: str  # in which relative paths were meant
     argv: tuple[str, ...]  # for the provenance of the results
-    plan: Plan | None = field(default=None, compare=False, repr=False)  # of the process that asked, and only there
+    plan: Plan | None = field(default=None, compare=False, repr=False)  # of the requesting process, and only there
 
     @classmethod
     def of(cls, plan: Plan, argv: Sequence[str]) -> Sweep:
@@ -79,10 +79,10 @@ class Sweep:
     def from_text(cls, text: str) -> Sweep:
         """Return the sweep that `text` came from."""
         plain = loads(text)
-        asked = plain["request"]
-        folders = {name: asked["settings"][name] and Path(asked["settings"][name]) for name in ("runs_dir", "data_dir")}
-        lists = {name: tuple(asked[name]) for name in ("methods", "datasets", "bits")}
-        request = Request(**{**asked, **lists, "settings": Settings(**{**asked["settings"], **folders})})
+        given = plain["request"]
+        folders = {name: given["settings"][name] and Path(given["settings"][name]) for name in ("runs_dir", "data_dir")}
+        lists = {name: tuple(given[name]) for name in ("methods", "datasets", "bits")}
+        request = Request(**{**given, **lists, "settings": Settings(**{**given["settings"], **folders})})
         return cls(request, plain["folder"], tuple(plain["argv"]))
 
     def on(self, device: str) -> Sweep:
@@ -93,7 +93,7 @@ class Sweep:
 
 @dataclass(frozen=True)
 class JobStart:
-    """A job whose run is computed from now on; executors that cannot tell leave it out."""
+    """A job whose run is computed from now on; executors that do not know it leave it out."""
 
     at: int
 

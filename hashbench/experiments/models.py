@@ -15,7 +15,7 @@ from hashbench.registry import METHODS
 
 
 def task_of(experiment: Experiment, device: torch.device) -> Task:
-    """Return what an experiment tells its method."""
+    """Return the task that an experiment sets its method."""
     data, recipe = experiment.data, experiment.recipe
     return Task(
         num_classes=data.num_classes,
@@ -32,7 +32,7 @@ def task_of(experiment: Experiment, device: torch.device) -> Task:
 
 
 def make_method(experiment: Experiment) -> Method:
-    """Return a fresh method with the experiment's fields; raises HashbenchError when it is not to be had."""
+    """Return a fresh method with the experiment's fields; raises HashbenchError when it cannot be loaded."""
     made: Method = METHODS.get(experiment.method)(**experiment.fields)
     return made
 
@@ -56,9 +56,9 @@ def load_model(experiment: Experiment, path: Path, device: torch.device) -> Mode
 
 
 def depends_on_world(cls: type[DeepMethod], experiment: Experiment, device: torch.device) -> bool:
-    """Return whether ranks that share a batch would see less than one device does: so that their number matters.
+    """Return whether the number of ranks that share a batch changes the numbers.
 
-    So it is where samples are compared, where a sample may have no label (the loss is a mean over those that have
+    It does where samples are compared, where a sample may have no label (the loss is a mean over those that have
     one), and for batch norm on the CPU, for which torch has no synchronised one.
     """
     if not cls.per_sample or experiment.data.multi_label:

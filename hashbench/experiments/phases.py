@@ -19,7 +19,7 @@ from hashbench.evaluation.encoding import count, encode_rows
 from hashbench.experiments.experiment import ENGINE, Experiment, changed_fields, recipe_label
 from hashbench.experiments.models import make_method, new_model, task_of
 from hashbench.methods.contract import DeepMethod, Method, options
-from hashbench.metrics import code_statistics, evaluate_histograms
+from hashbench.metrics import code_statistics, evaluate_histograms, parse
 from hashbench.networks.backbones import file_sha256
 from hashbench.networks.model import Model
 from hashbench.registry import BACKBONES, METHODS
@@ -27,9 +27,9 @@ from hashbench.results.runs import Result, RunDirectory
 from hashbench.system.distributed import SINGLE, World, join
 from hashbench.system.memory import peak_memory_mb, reset_peak_memory
 from hashbench.system.provenance import provenance
-from hashbench.training import monitoring
 from hashbench.training.features import features
 from hashbench.training.loop import Reports, TrainingProgress, train
+from hashbench.training.monitoring import Monitor, monitor_every
 from hashbench.training.preparation import RecipeTools, prepare
 from hashbench.training.trainset import TrainSet
 
@@ -46,7 +46,7 @@ def compute(
     progress: bool,
     eval_every: int | None,
 ) -> Result | None:
-    """Take an experiment through its phases and return what it found; all but the result is stored on the way.
+    """Compute the phases of an experiment and return its result; all else is stored on the way.
 
     All ranks of a world do so together; the result is None but on rank 0, which alone stores anything.
     """
@@ -63,8 +63,8 @@ def compute(
         prepared = prepare(make_method(experiment), tools, experiment.identity)
     with clock("train"):
         model = new_model(experiment, device, width=data.width, prepared=prepared.tensors)
-        look = monitoring.every(eval_every, model, dataset, partial(encode_rows, model, inputs, world=SINGLE))
-        trained = _fit(model, data, directory, title, look)
+        monitor = monitor_every(eval_every, model, dataset, partial(encode_rows, model, inputs, world=SINGLE))
+        trained = _fit(model, data, directory, title, monitor)
     with clock("encode"):
         query, database = (encode_rows(model, inputs, part, world) for part in (split.query, split.database))
     with clock("evaluate"):
@@ -91,7 +91,7 @@ def compute(
         code_stats=statistics,
         diagnostics=trained.diagnostics,
         epoch={"kept": "last", "of": experiment.recipe.epochs if model.network is not None else 0},
-        # What was prepared for another bit length, or trained before an interruption, was paid for all the same.
+        # What was prepared for another bit length, or trained before an interruption, counts as well.
         time=clock.summary(prepare=prepared.seconds, train=trained.seconds),
         images_per_s=trained.images_per_s,
         peak_memory_mb=peak_memory_mb(device),
@@ -110,7 +110,7 @@ def compute(
 
 
 def _fit(
-    model: Model, data: TrainSet, directory: RunDirectory, title: str | None, look: monitoring.Look
+    model: Model, data: TrainSet, directory: RunDirectory, title: str | None, monitor: Monitor
 ) -> TrainingProgress:
     if model.network is None:
         started = time.perf_counter()
@@ -120,10 +120,10 @@ def _fit(
             model.load_state(data.world.broadcast(model.state()))
         return TrainingProgress(seconds=time.perf_counter() - started)
     assert isinstance(model.method, DeepMethod)
-    writes = Reports(log=directory.append_log, checkpoint=directory.checkpoint, bar=title, look=look)
-    hooks = writes if data.world.is_main else Reports()
+    written = Reports(log=directory.append_log, checkpoint=directory.checkpoint, bar=title, monitor=monitor)
+    reports = written if data.world.is_main else Reports()
     return train(
-        model.method, model.network, task=model.task, recipe=model.recipe, data=data, hooks=hooks, world=data.world
+        model.method, model.network, task=model.task, recipe=model.recipe, data=data, reports=reports, world=data.world
     )
 
 
@@ -177,7 +177,8 @@ def _coords(experiment: Experiment, dataset: Dataset) -> dict[str, Any]:
         "dataset": data.dataset,
         "protocol": data.protocol,
         "evaluated": data.evaluated,
-        "measure": dataset.protocol.measures[0],
+        **_relevance(dataset),
+        "measure": str(parse(dataset.protocol.measures[0])),
         "backbone": recipe.backbone,
         "recipe": recipe_label(recipe, paper=cls.paper_recipe, multi_label=data.multi_label),
         "inputs": experiment.inputs,
@@ -188,8 +189,17 @@ def _coords(experiment: Experiment, dataset: Dataset) -> dict[str, Any]:
     }
 
 
+def _relevance(dataset: Dataset) -> dict[str, str]:
+    """Return what says which items are relevant, where that is more than shared labels."""
+    pairs = dataset.pairs
+    if not pairs:
+        return {}
+    relevance = "labels" if pairs.relevant is None else "pairs"
+    return {"relevance": relevance if pairs.excluded is None else f"{relevance}, some left out"}
+
+
 def _measures(dataset: Dataset) -> list[str]:
-    graded = ["nDCG@100"] if dataset.multi_label else []
+    graded = ["nDCG@100"] if dataset.graded else []
     return list(dict.fromkeys([*dataset.protocol.measures, *MEASURES, *graded, *BALLS_AND_CURVES]))
 
 

@@ -1,4 +1,4 @@
-"""A sweep before it runs: what was asked for, resolved into experiments, each with its place on disk or why not."""
+"""A sweep before it runs: a request resolved into experiments, each with its run directory or a reason to skip it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ import torch
 
 from hashbench.datasets import catalogue
 from hashbench.datasets.base import Dataset
+from hashbench.datasets.protocol import Protocol
 from hashbench.errors import HashbenchError, unknown
 from hashbench.experiments.experiment import Data, Experiment, grid, resolve_recipe
 from hashbench.experiments.models import depends_on_world, task_of
 from hashbench.experiments.settings import parse_row, parse_value, setting_text
 from hashbench.interop.targets import resolve_method
 from hashbench.methods.contract import DeepMethod, Method, Task, options, resolve_fields
+from hashbench.metrics.measures import parse
 from hashbench.recipes import PAPER, Recipe
 from hashbench.registry import BACKBONES
 from hashbench.results.runs import RunDirectory
@@ -30,7 +32,7 @@ Rerun = Literal["missing", "failed", "stale", "all"]
 
 @dataclass(frozen=True)
 class Settings:
-    """What the runs of a sweep share: recipe and its overrides, where things lie, and on what they run."""
+    """What the runs of a sweep share: recipe and its overrides, folders, and device."""
 
     recipe: str | None = None
     backbone: str | None = None
@@ -43,7 +45,7 @@ class Settings:
     accept_unofficial: bool = False
     data_size: int | None = None  # side in pixels of prepared image files; None: as their protocols state
     progress: bool = True
-    eval_every: int | None = None  # epochs between measures in the log, for looking only; no part of any identity
+    eval_every: int | None = None  # epochs between measures in the log, for inspection only; no part of any identity
     rerun: Rerun = "missing"  # what is run: runs without a result; of those the failed; stale ones too; all anew
 
     def __post_init__(self) -> None:
@@ -59,7 +61,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for, as plain data: any process on any machine makes the same plan of it."""
+    """A request for a sweep, as plain data: any process on any machine makes the same plan of it."""
 
     methods: tuple[str, ...]
     datasets: tuple[str, ...]
@@ -135,12 +137,12 @@ def plan(
 
     `methods` are rows of a table: a target as `resolve_method` takes (a name, or a class in a module or file, whose
     code is then run), and fields that it alone has, `crh (reassign=false)`. Raises HashbenchError for anything unknown
-    or impossible in what was asked; a single run that its method does not support is skipped with the reason.
+    or impossible in the request; a single run that its method does not support is skipped with the reason.
     """
     if settings.rerun not in get_args(Rerun):
         raise unknown("--rerun", settings.rerun, get_args(Rerun))
     variants = {variant.label: variant for variant in map(_variant, methods)}
-    cells = grid([*variants], dataset_names, bits, seeds)
+    coordinates = grid([*variants], dataset_names, bits, seeds)
     owners = {*(variant.cls.info.name for variant in variants.values()), "recipe"}
     for owner in settings.overrides:
         if owner not in owners:
@@ -149,7 +151,8 @@ def plan(
         BACKBONES.get(settings.backbone)
     device = resolve_device(settings.device)
     for name in dataset_names:
-        catalogue.find_protocol(name, data_dir=settings.data_dir)  # refuse all wrong names before reading
+        protocol = catalogue.find_protocol(name, data_dir=settings.data_dir)  # refuse all wrong names before reading
+        _require_measures(protocol)
     loaded = {
         name: catalogue.load(
             name,
@@ -161,7 +164,7 @@ def plan(
         for name in dataset_names
     }
     _refuse_equal_names(loaded)
-    resolved = [_resolve(loaded[d], variants[m], b, s, settings, device) for d, m, b, s in cells]
+    resolved = [_resolve(loaded[d], variants[m], b, s, settings, device) for d, m, b, s in coordinates]
     request = Request(tuple(methods), tuple(dataset_names), tuple(bits), seeds, settings)
     return Plan(request, resolved, {dataset.name: dataset for dataset in loaded.values()}, device)
 
@@ -191,13 +194,32 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def _require_measures(protocol: Protocol) -> None:
+    """Raise HashbenchError for a measure that no run could have, before any is trained for it."""
+    for place, name in enumerate(protocol.measures):
+        try:
+            measure = parse(name)
+        except ValueError as error:
+            raise HashbenchError(f"The protocol {protocol.full_name} cannot be measured: {error}") from None
+        if measure.mode is not None:
+            raise HashbenchError(
+                f"The protocol {protocol.full_name} asks for '{measure}', which needs the order of the database; a run "
+                "keeps histograms alone: write mAP@1000/hits or mAP@all."
+            )
+        if measure.is_curve and place == 0:
+            raise HashbenchError(
+                f"The protocol {protocol.full_name} has the curve '{measure}' as its default measure; tables need a "
+                "single value: name it second."
+            )
+
+
 def _refuse_equal_names(loaded: Mapping[str, Dataset]) -> None:
     """Raise HashbenchError where two sets of own data have one name: their runs could not be told apart in a table."""
     first: dict[str, str] = {}
-    for asked, dataset in loaded.items():
-        other = first.setdefault(dataset.name, asked)
+    for given, dataset in loaded.items():
+        other = first.setdefault(dataset.name, given)
         if loaded[other].store.integrity != dataset.store.integrity:
-            raise HashbenchError(f"'{other}' and '{asked}' are both called {dataset.name}; rename the folder of one.")
+            raise HashbenchError(f"'{other}' and '{given}' are both called {dataset.name}; rename the folder of one.")
 
 
 @dataclass(frozen=True)
@@ -270,7 +292,7 @@ def _resolve(
 
 
 def _unsupported(method: Method, task: Task) -> str | None:
-    """Return why the method does not do the task; a plug-in that raises here ends no sweep of others."""
+    """Return why the method does not support the task; an exception of a plug-in counts as a reason."""
     try:
         return method.supports(task)
     except Exception as error:
@@ -282,7 +304,7 @@ def _not_shareable(cls: type[Method]) -> str | None:
     if distributed.world().is_single or not issubclass(cls, DeepMethod) or cls.per_sample:
         return None
     if cls.after_step is not DeepMethod.after_step:
-        return "what its after_step keeps of a batch would be of one rank's share alone; train it on one device."
+        return "its after_step would keep only one rank's share of a batch; train it on one device."
     return None
 
 
@@ -292,7 +314,7 @@ def _data(dataset: Dataset) -> Data:
         protocol=dataset.protocol.name,
         integrity=dataset.store.integrity,
         split_sha256=dataset.split.sha256,
-        evaluated=dataset.part,
+        evaluated=dataset.evaluated,
         shape=tuple(dataset.store.inputs.shape[1:]),
         num_classes=dataset.num_classes,
         multi_label=dataset.multi_label,

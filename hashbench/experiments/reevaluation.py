@@ -23,7 +23,7 @@ from hashbench.experiments.planning import resolve_device
 from hashbench.experiments.runner import load
 from hashbench.experiments.settings import parse_row, parse_value
 from hashbench.metrics import code_statistics, evaluate_histograms
-from hashbench.metrics.measures import parse
+from hashbench.metrics.measures import Measure, parse
 from hashbench.networks.model import Model
 from hashbench.registry import CONDITIONS
 from hashbench.results.result import Result
@@ -153,15 +153,14 @@ class Evaluator:
         self, wanted: Measuring, run: RunDirectory, experiment: Experiment, dataset: Dataset, own: RunDirectory
     ) -> None:
         started, clock = datetime.now(UTC), time.perf_counter()
-        then = snapshot(run).result
+        then, measures = snapshot(run).result, _measures_of(wanted.run)
         codes, model = run.read_codes(), self._model_of(run, then)
         reset_peak_memory(self._device)
         encoding = time.perf_counter()
         query = encode_under(wanted.condition, model, dataset, codes["database"])
         evaluating = time.perf_counter()
         counted = count(query, codes["database"], dataset, SINGLE, bits=experiment.bits)
-        names = [*wanted.run.metrics, *wanted.run.curves]
-        measured = evaluate_histograms(counted, [parse(name) for name in names], ties=wanted.run.ties)  # type: ignore[arg-type]
+        measured = evaluate_histograms(counted, measures, ties=wanted.run.ties)  # type: ignore[arg-type]
         ended = time.perf_counter()
         flipped = np.unpackbits(query ^ codes["query"], axis=1).sum(axis=1)
         identity, coords = wanted.identity, wanted.run.coords
@@ -255,6 +254,14 @@ def evaluate_run(
         raise measured.error
     assert measured.result is not None
     return measured.result
+
+
+def _measures_of(run: Result) -> list[Measure]:
+    """Return the run's measures; raises HashbenchError for one of a plug-in that is not installed here."""
+    try:
+        return [parse(name) for name in (*run.metrics, *run.curves)]
+    except ValueError as error:
+        raise HashbenchError(str(error)) from error
 
 
 def _path(run: Result) -> Path:

@@ -30,13 +30,13 @@ from hashbench.system.distributed import join
 if TYPE_CHECKING:
     from hashbench.executors.base import Executor
 
-SERIAL = "serial"  # the executor of who names none
-_LOOK = 1.0  # seconds between two looks for a result that a network file system does not show yet
+SERIAL = "serial"  # the default executor
+_POLL = 1.0  # seconds between two checks for a result that a network file system does not show yet
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a plan: results in its order, and the runs that failed with what went wrong."""
+    """The outcome of a plan: results in its order, and the failed runs with their errors."""
 
     results: Sequence[Result]
     failures: Sequence[tuple[PlannedRun, Exception]]
@@ -50,34 +50,34 @@ class Outcome:
 
 
 class Reporter:
-    """What a sweep tells while it goes on; each method does nothing, and is overridden by who shows it."""
+    """Receives the events of a sweep; each method does nothing here, and a subclass overrides what it shows."""
 
     def begin(self, runs: int) -> None:
-        """Be told how many runs there are, finished ones and those to compute."""
+        """Receive the number of runs, of finished ones and of those to compute."""
 
     def finished(self, run: PlannedRun) -> None:
-        """Be told of a run that had its result before."""
+        """Receive a run that had its result before."""
 
     def started(self, run: PlannedRun) -> None:
-        """Be told of a run that is computed from now on, where the executor knows."""
+        """Receive a run that is computed from now on, where the executor knows."""
 
     def held(self, run: PlannedRun) -> None:
-        """Be told of a run that another process computes: it is put aside, then waited for."""
+        """Receive a run that another process computes: it is put aside, then waited for."""
 
     def ended(self, run: PlannedRun, error: str | None) -> None:
-        """Be told of a run that ended, with the reason where it failed."""
+        """Receive a run that ended, with the reason where it failed."""
 
     def tick(self, left: Sequence[PlannedRun]) -> None:
-        """Be told about once a second which runs are left, as long as nothing else happens."""
+        """Receive the runs that are left, about once a second while there is no other event."""
 
 
 def execute(
     plan: Plan, executor: Executor | None = None, *, workers: int | None = None, reporter: Reporter | None = None
 ) -> Outcome:
-    """Have an executor (default: serial) compute what is to do, and load what is finished.
+    """Let an executor (default: serial) compute the missing results, and load the finished ones.
 
-    A run that fails, or whose worker dies of it, leaves FAILED.json behind, and the others go on. Raises HashbenchError
-    for a number of workers that is not possible, and where the executor cannot begin.
+    A run that fails, or whose worker dies of it, leaves FAILED.json behind, and the others continue. Raises
+    HashbenchError for a number of workers that is not possible, and where the executor cannot begin.
     """
     if workers is not None and workers < 1:
         raise HashbenchError(f"--workers {workers} is not possible; give 1 or more.")
@@ -105,14 +105,14 @@ def execute(
                 run = left.pop(event.at)
                 if event.error is not None:
                     failures[event.at] = event.cause or HashbenchError(event.error)
-                    _leave_failure(run, event.error)
+                    _write_failure(run, event.error)
                 reporter.ended(run, event.error)
     for at, run in left.items():
         error = "the executor ended without it; the same command takes it up again."
         failures[at] = HashbenchError(error)
         reporter.ended(run, error)
     if world.is_single or not failures:
-        world.broadcast(None)  # the other ranks have nothing more to follow
+        world.broadcast(None)  # the other ranks end
     return _outcome(plan, wanted, failures)
 
 
@@ -188,7 +188,7 @@ def _outcome(plan: Plan, wanted: Sequence[int], failures: dict[int, Exception]) 
 
 
 def _result(run: PlannedRun) -> Result:
-    """Return a result that is said to be there; a network file system may show it a little later."""
+    """Return the result of a run that ended without error; a network file system may show it a little later."""
     assert run.directory is not None
     deadline = time.monotonic() + EXPIRY
     while not run.finished:
@@ -197,13 +197,13 @@ def _result(run: PlannedRun) -> Result:
                 f"a worker has finished it, but there is no {run.directory.result} here; "
                 f"name a results folder that all machines share: --runs-dir /shared/runs."
             )
-        time.sleep(_LOOK)
-    run.directory.tidy()
+        time.sleep(_POLL)
+    run.directory.remove_leftovers()
     return run.directory.read_result()
 
 
-def _leave_failure(run: PlannedRun, error: str) -> None:
-    """Write FAILED.json for a run that could not do so itself, because its worker died or never came so far."""
+def _write_failure(run: PlannedRun, error: str) -> None:
+    """Write FAILED.json for a run that could not do so itself, because its worker died or did not start it."""
     assert run.directory is not None
     if run.failed_meanwhile or run.finished:
         return

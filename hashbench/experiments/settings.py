@@ -71,7 +71,7 @@ def parse_bits(text: str) -> list[int]:
         try:
             bits = int(part)
         except ValueError:
-            what = f"'{part.strip()}'" if part.strip() else "an empty place"
+            what = f"'{part.strip()}'" if part.strip() else "an empty value"
             raise HashbenchError(
                 f"--bits '{text}': {what} is not a number of bits; write for example 16,32,64."
             ) from None

@@ -1,1 +1,1 @@
-"""Code from elsewhere: classes by target, loss classes of other suites as methods, and our methods as losses."""
+"""Code of other suites: classes by target, their loss classes as methods, and our methods as loss classes for them."""

@@ -1,7 +1,7 @@
-"""Loss classes from elsewhere as methods: a torch module `Loss(config, bit)`, called as `loss(u, y, ind, config)`.
+"""Loss classes of other suites as methods: a torch module `Loss(config, bit)`, called as `loss(u, y, ind, config)`.
 
 That is the shape of the loss classes of DeepHash-pytorch: u (n, bit) real outputs, y (n, C) float multi-hot labels,
-ind (n,) positions in the training set, on the CPU. They run unmodified; `as_loss` (lending.py) goes the other way.
+ind (n,) positions in the training set, on the CPU. They run unmodified; `as_loss` (method_as_loss.py) is the inverse.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from hashbench.methods.contract import DeepMethod, Task, method, option
 from hashbench.registry import METHODS
 from hashbench.system import seeds
 
-#: What a run knows better than the file's `get_config()`.
+#: Values that a run sets over those of the file's `get_config()`.
 OVERWRITTEN = ("n_class", "num_train", "dataset", "device", "bit", "GPU")
 
 
@@ -39,7 +39,7 @@ class LossAsMethod(DeepMethod):
     source: str  # the sha256 of the file
 
     def __post_init__(self) -> None:
-        """Refuse to stand for another state of the file than the one it was made from."""
+        """Refuse a file that has changed since the class was made from it."""
         if self.source != source_sha256(type(self).module):
             raise HashbenchError(
                 f"{self.module.__file__} has changed: its sha256 no longer starts with {self.source[:12]}; "
@@ -47,23 +47,23 @@ class LossAsMethod(DeepMethod):
             )
 
     def setup(self, task: Task, prepared: dict[str, Tensor]) -> None:
-        """Build the loss from the file's config, the fields, and what this run knows better."""
+        """Build the loss from the file's config, the fields, and the values of this run."""
         config = _copied(self.stated) | {key: getattr(self, name) for name, key in self.keys.items()}
         config |= {"n_class": task.num_classes, "num_train": task.num_train, "dataset": task.dataset,
                    "device": task.device, "bit": task.bits}  # fmt: skip
-        if "GPU" in config:  # where older files of that shape say on what they run
+        if "GPU" in config:  # where older files of that shape state their device
             config["GPU"] = task.device.type == "cuda"
         # The shape's training scripts leave these two in the file's globals, and some loss classes read them there.
         vars(self.module).update(config=config, bit=task.bits)
         random.seed(seeds.derive(task.seed, "init", "python"))
         np.random.seed(seeds.derive(task.seed, "init", "numpy") % 2**32)
         self.config = config
-        self.criterion = self._asked(lambda: self.loss_class(config, task.bits), "(config, bit)")
+        self.criterion = self._called(lambda: self.loss_class(config, task.bits), "(config, bit)")
 
     def loss(self, out: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Return the loss's one value; raises HashbenchError when it is no scalar, or cannot be had."""
+        """Return the loss's one value; raises HashbenchError when it is no scalar, or cannot be computed."""
         labels, index = batch.labels, batch.index.cpu()
-        value = self._asked(lambda: self.criterion(out, labels, index, self.config), ".forward(u, y, ind, config)")
+        value = self._called(lambda: self.criterion(out, labels, index, self.config), ".forward(u, y, ind, config)")
         if not (isinstance(value, Tensor) and value.numel() == 1):
             what = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"type {type(value).__name__}"
             raise HashbenchError(f"{self.info.name} returned a loss of {what}; it must be one number, a scalar tensor.")
@@ -74,14 +74,14 @@ class LossAsMethod(DeepMethod):
         return AttributeState.of(self).missing
 
     def get_extra_state(self) -> dict[str, Any]:
-        """Return the plain attributes of the loss and its config, which are no buffers but may be memories."""
+        """Return the plain attributes of the loss and its config, which are no buffers but may hold state."""
         return AttributeState.of(self).values
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Put back what get_extra_state returned."""
         AttributeState(state).restore(self, device=self.config["device"])
 
-    def _asked(self, call: Callable[[], Any], what: str) -> Any:
+    def _called(self, call: Callable[[], Any], what: str) -> Any:
         try:
             return call()
         except Exception as error:
@@ -100,9 +100,9 @@ def method_from_loss(name: str, loss_class: type[nn.Module], module: ModuleType)
     Raises HashbenchError when the module's `get_config()` fails or returns no dict, and when the name is taken.
     """
     taken = METHODS.entries().get(name)
-    if taken is not None and taken.home != module.__name__:
+    if taken is not None and taken.module != module.__name__:
         raise HashbenchError(
-            f"The method name '{name}' is taken by {taken.home} ({taken.origin}); give this one another, for example "
+            f"The method name '{name}' is taken by {taken.module} ({taken.origin}); give this one another, for example "
             f"other={module.__file__}:{loss_class.__name__}."
         )
     stated = _stated_config(module)

@@ -1,7 +1,7 @@
 """Methods as loss classes for other suites: `Loss(config, bit)`, called as `loss(u, y, ind, config)`.
 
-The shape is that of foreign.py, which goes the other way. Such a suite has a training loop of its own, so only methods
-that are a loss with bookkeeping can be handed out, and the loss has to notice by itself where an epoch ends.
+The shape is that of loss_as_method.py, the inverse. Such a suite has a training loop of its own, so only methods that
+are a loss with sums over epochs can be used there, and the loss itself has to detect where an epoch ends.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hashbench.interop.targets import resolve_method
 from hashbench.methods.contract import DeepMethod, Task, options, resolve_fields
 from hashbench.system import seeds
 
-#: Reports that a loop knowing only a loss never calls, and what a method does there.
+#: Hooks that a training loop with only a loss never calls, and what a method does there.
 NOT_CALLED = {
     "prepare": "prepares on the training set",
     "head": "brings layers of its own",
@@ -33,7 +33,7 @@ MULTI_LABEL = ("nuswide_21", "nuswide_21_m", "nuswide_81_m", "coco", "mirflickr"
 
 
 class MethodAsLoss(nn.Module):
-    """A method's loss for a foreign training loop; `as_loss` makes the subclass that knows the method."""
+    """A method's loss for the training loop of another suite; `as_loss` makes the subclass of a method."""
 
     method_class: type[DeepMethod]
     fields: Mapping[str, Any]
@@ -46,7 +46,7 @@ class MethodAsLoss(nn.Module):
         """
         super().__init__()
         self._num_train = _stated(config, "num_train")
-        self._notices = bool(config.get("notice_epochs", True))
+        self._detects_epochs = bool(config.get("notice_epochs", True))
         task = Task(
             num_classes=_stated(config, "n_class"),
             bits=bit,
@@ -63,7 +63,7 @@ class MethodAsLoss(nn.Module):
         reason = self.method.supports(task)
         if reason is not None:
             raise HashbenchError(f"{self.method.info.name} does not support this: {reason}")
-        with torch.random.fork_rng(devices=[]):  # the script's own chance stays as it was
+        with torch.random.fork_rng(devices=[]):  # the script's own random stream stays as it was
             torch.manual_seed(seeds.derive(task.seed, "init", "method"))
             self.method.setup(task, {})
         self.method.to(task.device)
@@ -75,15 +75,15 @@ class MethodAsLoss(nn.Module):
         """Return the loss, a scalar, of outputs u (n, bit) with labels y (n, C) float multi-hot.
 
         `ind` (n,) are positions in the training set; one that comes again begins a new epoch. In evaluation mode and
-        without gradients nothing is noticed. Raises HashbenchError for a position that is not in the training set.
+        without gradients nothing is recorded. Raises HashbenchError for a position that is not in the training set.
         """
-        watched = self.training and torch.is_grad_enabled()
-        if watched:
-            self._notice(ind)
+        recorded = self.training and torch.is_grad_enabled()
+        if recorded:
+            self._record(ind)
         labels = y.float() if self.method.supervised else None
         batch = Batch(views=(), labels=labels, index=ind.to(u.device), epoch=self._epoch, step=self._step)
         terms = self.method.loss(u, batch)
-        if watched:
+        if recorded:
             with torch.no_grad():
                 for name, share in self.method.epoch_sums(u.detach(), batch).items():
                     self._sums[name] = self._sums[name] + share if name in self._sums else share
@@ -102,7 +102,7 @@ class MethodAsLoss(nn.Module):
         self._begin_epoch()
         return diagnostics
 
-    def _notice(self, ind: Tensor) -> None:
+    def _record(self, ind: Tensor) -> None:
         # Only before a step's loss: what ends an epoch changes centers that the backward pass of a loss still needs.
         index = ind.detach().cpu()
         if len(index) and not 0 <= int(index.min()) <= int(index.max()) < self._num_train:
@@ -110,7 +110,7 @@ class MethodAsLoss(nn.Module):
                 f"ind reaches from {int(index.min())} to {int(index.max())}, but config['num_train'] is "
                 f"{self._num_train}; ind must be positions in the training set."
             )
-        if self._notices and self._seen[index].any():
+        if self._detects_epochs and self._seen[index].any():
             self.end_epoch()
         self._seen[index] = True
 
@@ -121,7 +121,7 @@ class MethodAsLoss(nn.Module):
     def _check_passes(self, task: Task) -> None:
         if any(self.method.wants_fresh_pass(epoch) for epoch in range(task.epochs)):
             raise HashbenchError(
-                f"{self.method.info.name} asks for passes of its own over the training set with these fields, which a "
+                f"{self.method.info.name} needs passes of its own over the training set with these fields, which a "
                 f"loss cannot have; set other fields, or train it with hashbench."
             )
 

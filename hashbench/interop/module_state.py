@@ -1,4 +1,4 @@
-"""State that torch modules keep in plain attributes, beside parameters and buffers: memories, counters, configs."""
+"""State that torch modules keep in plain attributes, beside parameters and buffers: memory banks, counters, configs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class AttributeState:
 
     @classmethod
     def of(cls, module: nn.Module) -> AttributeState:
-        """Return the state; functions, classes and devices are constants, which building the module brings back."""
+        """Return the state; functions, classes and devices are constants, which building the module sets again."""
         values, missing = {}, None
         for owner, name, path in _attributes(module):
             value = vars(owner)[name]

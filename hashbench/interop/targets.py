@@ -103,8 +103,8 @@ def _module_name(path: Path) -> str:
 def _import_path(path: Path) -> Iterator[None]:
     """Put the folder of `path` first on the import path while that file loads, and leave the process as it was.
 
-    The modules of the folder are forgotten again, so that `tools.py` of one folder is never taken for that of another;
-    environment variables are set back, because training scripts choose a GPU that way.
+    The modules of the folder are removed again, so that `tools.py` of one folder is never used for that of another;
+    environment variables are restored, because training scripts choose a GPU that way.
     """
     folder = path.resolve().parent
     search, environment, modules = [*sys.path], dict(os.environ), {*sys.modules, _module_name(path)}

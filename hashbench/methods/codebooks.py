@@ -66,7 +66,7 @@ def hadamard_words(count: int, bits: int, generator: torch.Generator) -> Tensor:
     ValueError unless bits is a power of two and count <= 2 bits.
     """
     if bits < 1 or bits & (bits - 1):
-        raise ValueError(f"A Hadamard matrix of {bits} rows is not at hand: {bits} is not a power of two.")
+        raise ValueError(f"A Hadamard matrix of {bits} rows is not available: {bits} is not a power of two.")
     if count > 2 * bits:
         raise ValueError(f"The Hadamard matrix gives {2 * bits} words of {bits} bits, fewer than {count}.")
     rows = torch.from_numpy(hadamard(bits, dtype=float)).float()
@@ -112,7 +112,7 @@ def max_distance_words(count: int, bits: int, generator: torch.Generator) -> Ten
 def gilbert_varshamov_distance(count: int, bits: int) -> int:
     """Return the smallest d with 2^bits / count <= sum_{i<d} binom(bits, i), SHC's minimum distance.
 
-    The Gilbert-Varshamov bound promises `count` words at distance d - 1; d itself is what random search still reaches
+    The Gilbert-Varshamov bound guarantees `count` words at distance d - 1; d itself is what random search still reaches
     (Chen et al., arXiv:2507.08404).
     """
     ball = 0

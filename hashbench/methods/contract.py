@@ -1,4 +1,4 @@
-"""The contract of a method: what it may know, what it is given, and the hooks the trainer calls.
+"""The contract of a method: what it may know, what it is given, and the hooks that the training loop calls.
 
 A *deep method* is a loss on the real-valued outputs of a network plus optional hooks (`DeepMethod`). Anything else
 (random hyperplanes, PCA and a rotation) learns from fixed features in one call (`Method`). Both are one class in one
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """All that a method may know of the job: shapes, length of training, device, and its seed's streams."""
+    """All that a method may know: shapes, length of training, device, and the random streams of its seed."""
 
     num_classes: int
     bits: int
@@ -38,7 +38,7 @@ class Task:
     steps_per_epoch: int
     device: torch.device
     seed: int
-    dataset: str = ""  # its name, for losses from elsewhere that ask for it; no reason to act differently
+    dataset: str = ""  # its name, for loss classes of other suites that read it; no reason to act differently
 
     def generator(self, *purpose: str | int) -> torch.Generator:
         """Return a fresh CPU generator for the stream (seed, purpose), for example `generator("centers")`."""
@@ -83,7 +83,7 @@ class MethodInfo:
 
 
 class Method(nn.Module):
-    """A method that learns from fixed inputs in one `fit`; its state lives in buffers, which are saved with the run."""
+    """A method that learns from fixed inputs in one `fit`; its state is in buffers, which are saved with the run."""
 
     info: ClassVar[MethodInfo]
     supervised: ClassVar[bool] = True
@@ -112,7 +112,7 @@ class Method(nn.Module):
 
 
 class DeepMethod(Method):
-    """A loss on the network's outputs z (n, bits) plus optional hooks; the trainer does the fitting and the encoding.
+    """A loss on the network's outputs z (n, bits) plus optional hooks; the training loop fits it, its network encodes.
 
     Override `loss`, and of the rest only what the method needs.
     """
@@ -125,11 +125,11 @@ class DeepMethod(Method):
     prepared_by: ClassVar[tuple[str, ...]] = ()
 
     def prepare(self, task: Task, data: TrainingData, tools: Tools) -> dict[str, Tensor]:
-        """Return what is computed before training and shared by all bit lengths; must not look at `task.bits`."""
+        """Return what is computed before training and shared by all bit lengths; must not depend on `task.bits`."""
         return {}
 
     def setup(self, task: Task, prepared: dict[str, Tensor]) -> None:
-        """Create buffers (centers, memories) and own parameters; `prepared` is what `prepare` returned."""
+        """Create buffers (centers, memory banks) and own parameters; `prepared` is what `prepare` returned."""
 
     def head(self, width: int, task: Task) -> nn.Module:
         """Return the layers from the backbone's features (n, width) to the outputs; default: linear to (n, bits)."""
@@ -140,12 +140,12 @@ class DeepMethod(Method):
         raise TypeError(f"{type(self).__name__} must define loss(out, batch).")
 
     def training_step(self, network: nn.Module, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
-        """Return the loss terms of one step, and the outputs that `epoch_sums` gets to see."""
+        """Return the loss terms of one step, and the outputs that `epoch_sums` receives."""
         out = network(batch.inputs)
         return self.loss(out, batch), out
 
     def after_step(self, network: nn.Module, batch: Batch) -> None:
-        """Do what follows each optimiser step: momentum twins, memories."""
+        """Update what follows each optimiser step: momentum networks, memory banks."""
 
     def epoch_sums(self, out: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Return this step's share of the epoch's sums, float64; they are added up over steps (and ranks)."""

@@ -129,7 +129,7 @@ class CRH(DeepMethod):
         return self.code_source == "fresh" and self._due(epoch)
 
     def end_epoch(self, epoch: int, sums: dict[str, Tensor]) -> dict[str, float]:
-        """Re-assign the classes to words (eq. 6) where the cadence says so; returns the assignment's diagnostics."""
+        """Re-assign the classes to words (eq. 6) where the schedule says so; returns the assignment's diagnostics."""
         weight = sums["weight"].cpu().numpy()
         present = weight > 0
         costs = self._costs(sums["codes"].cpu().numpy(), weight)
@@ -165,8 +165,8 @@ class CRH(DeepMethod):
 
     def _due(self, epoch: int) -> bool:
         done = epoch + 1
-        on_beat = done <= self.every_epoch_until or done % self.then_every == 0
-        return self.reassign and on_beat and done < self.task.epochs
+        scheduled = done <= self.every_epoch_until or done % self.then_every == 0
+        return self.reassign and scheduled and done < self.task.epochs
 
     def _codebook_size(self, task: Task) -> int:
         if self.codebook_size is not None:

@@ -1,7 +1,7 @@
-"""What given arrays mean: codes in any usual encoding, labels as integers or multi-hot; ambiguous ones are refused.
+"""What arrays mean: codes in any usual encoding, labels as integers or multi-hot; ambiguous ones are refused.
 
-Every answer comes with a note that says what was taken, and every refusal with the setting that settles it. Arrays in
-files are looked at a slice of rows at a time, and what they mean is worked out when a slice is read.
+Every interpretation comes with a note, and every refusal names the setting that decides. Arrays in files are read a
+slice of rows at a time, and converted when a slice is read.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from hashbench.metrics.large.rows import FileRows, Rows, from_file, slices
+from hashbench.metrics.large.rows import ConvertedRows, FileRows, from_file, slices
 
 Encoding = Literal["bits", "signs", "real", "packed"]
 LabelKind = Literal["integers", "multi-hot", "packed"]
@@ -21,9 +21,9 @@ Array = np.ndarray | FileRows
 
 @dataclass(frozen=True, eq=False)
 class Codes:
-    """Recognised codes: packed (n, ceil(bits / 8)) uint8, their length, and what they were taken for, as a sentence."""
+    """Recognised codes: packed (n, ceil(bits / 8)) uint8, their length, and a note on their interpretation."""
 
-    packed: Rows
+    packed: ConvertedRows
     bits: int
     encoding: Encoding
     note: str
@@ -31,9 +31,9 @@ class Codes:
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """Recognised labels: (n,) int64 or (n, C) bool, if each has one class, and what they were taken for."""
+    """Recognised labels: (n,) int64 or (n, C) bool, if each has one class, and a note on their interpretation."""
 
-    values: Rows
+    values: ConvertedRows
     one_hot: bool
     note: str
 
@@ -50,7 +50,7 @@ class _Content:
 def read_codes(array: Any, name: str, *, encoding: Encoding | None = None, bits: int | None = None) -> Codes:
     """Recognise codes (n, bits), or (n, bytes) when packed, and pack them.
 
-    `encoding` says what they are: "bits" {0, 1} or bool, "signs" {-1, +1}, "real" (a value >= 0 is a one), "packed"
+    `encoding` is "bits" {0, 1} or bool, "signs" {-1, +1}, "real" (a value >= 0 is a one), "packed"
     bytes (first bit highest); None recognises it. `bits` is needed for packed codes that do not fill their last byte.
     Raises ValueError, naming the codes by `name`, for anything that could mean two things, NaN and wrong shapes.
     """
@@ -73,7 +73,7 @@ def read_codes(array: Any, name: str, *, encoding: Encoding | None = None, bits:
     zeros = f", {content.zeros} zeros counted as one" if taken == "real" and content.zeros else ""
     meaning = {"bits": "{0, 1}", "signs": "{-1, +1}", "real": "the signs of real values"}[taken]
     note = f"{name}: {len(values)} codes of {width} bits, {values.dtype} taken as {meaning}{zeros}."
-    return Codes(Rows.of(values, partial(_pack, zero_is_one=taken != "bits")), width, taken, note)
+    return Codes(ConvertedRows.of(values, partial(_pack, zero_is_one=taken != "bits")), width, taken, note)
 
 
 def read_labels(array: Any, name: str, *, kind: LabelKind | None = None) -> Labels:
@@ -104,21 +104,21 @@ def read_labels(array: Any, name: str, *, kind: LabelKind | None = None) -> Labe
             f"{name} have the shape {values.shape} but hold other values than 0 and 1; labels are integers (n,) or "
             "multi-hot (n, classes)."
         )
-    return _multi_hot(Rows.of(values, _is_set), name, "multi-hot labels")
+    return _multi_hot(ConvertedRows.of(values, _is_set), name, "multi-hot labels")
 
 
-def one_class_each(query: Labels, database: Labels) -> tuple[Rows, Rows]:
+def one_class_each(query: Labels, database: Labels) -> tuple[ConvertedRows, ConvertedRows]:
     """Return both labels, as integers (n,) when all are multi-hot with exactly one class: counted much faster."""
     if query.one_hot and database.one_hot:
         return _as_integers(query.values), _as_integers(database.values)
     return query.values, database.values
 
 
-def _as_integers(one_hot: Rows) -> Rows:
-    return Rows.of(one_hot.source, partial(_place_of_one, one_hot.form))
+def _as_integers(one_hot: ConvertedRows) -> ConvertedRows:
+    return ConvertedRows.of(one_hot.source, partial(_place_of_one, one_hot.convert))
 
 
-# What brings a slice of rows into form: plain functions, so that they reach other processes.
+# Conversions of a slice of rows: plain functions, so that they can be pickled for other processes.
 
 
 def _as_given(values: np.ndarray) -> np.ndarray:
@@ -141,8 +141,8 @@ def _one_column(values: np.ndarray) -> np.ndarray:
     return values.reshape(-1).astype(np.int64)
 
 
-def _place_of_one(form: Any, values: np.ndarray) -> np.ndarray:
-    return np.asarray(form(values).argmax(axis=1))
+def _place_of_one(convert: Any, values: np.ndarray) -> np.ndarray:
+    return np.asarray(convert(values).argmax(axis=1))
 
 
 def _plain(array: Any, name: str) -> Array:
@@ -172,12 +172,12 @@ def _content(values: Array, name: str) -> _Content:
         zeros += int(is_zero.sum())
         others |= not (is_minus | is_zero | is_one).all()
     if undefined:
-        raise ValueError(f"{name} hold {undefined} NaN values; what produced them has to be mended first.")
+        raise ValueError(f"{name} hold {undefined} NaN values; correct what produced them.")
     return _Content(minus, zeros, others)
 
 
 def _must_be_bytes(values: Array, bits: int | None) -> bool:
-    """Whether these can only be packed codes; looks no further than the first byte that says so."""
+    """Whether these can only be packed codes; reads no further than the first byte that shows it."""
     if values.dtype != np.uint8:
         return False
     return (bits is not None and bits != values.shape[1]) or any((part > 1).any() for part in slices(values))
@@ -208,7 +208,7 @@ def _packed(values: Array, name: str, bits: int | None) -> Codes:
             f"{name} have {values.shape[1]} bytes each, not the size of {length}-bit codes; check bits (`--bits`)."
         )
     note = f"{name}: {len(values)} codes of {length} bits, uint8 taken as packed bytes, first bit highest."
-    return Codes(Rows.of(values, _as_given), length, "packed", note)
+    return Codes(ConvertedRows.of(values, _as_given), length, "packed", note)
 
 
 def _integers(values: Array, name: str, kind: LabelKind | None) -> Labels:
@@ -218,7 +218,7 @@ def _integers(values: Array, name: str, kind: LabelKind | None) -> Labels:
         _content(values, name)  # refuses NaN
         if not all((part == np.floor(part)).all() for part in slices(values)):
             raise ValueError(f"{name} hold fractions; labels are integers (n,) or multi-hot (n, classes).")
-    return Labels(Rows.of(values, _one_column), False, f"{name}: {len(values)} integers, one class each.")
+    return Labels(ConvertedRows.of(values, _one_column), False, f"{name}: {len(values)} integers, one class each.")
 
 
 def _packed_labels(values: Array, name: str) -> Labels:
@@ -227,10 +227,10 @@ def _packed_labels(values: Array, name: str) -> Labels:
             f"{name} are {values.dtype} {values.shape}, but packed labels are bytes, uint8 (n, ceil(classes / 8)), as "
             "numpy.packbits(multi_hot, axis=1) gives them."
         )
-    return _multi_hot(Rows.of(values, _unpack), name, "packed multi-hot labels")
+    return _multi_hot(ConvertedRows.of(values, _unpack), name, "packed multi-hot labels")
 
 
-def _multi_hot(values: Rows, name: str, meaning: str) -> Labels:
+def _multi_hot(values: ConvertedRows, name: str, meaning: str) -> Labels:
     unlabelled, one_hot = 0, True
     for part in slices(values):
         classes = part.sum(axis=1)

@@ -17,17 +17,17 @@ from typing import Literal, get_args
 import numpy as np
 
 from hashbench.metrics.histograms import Histograms, plain_labels
-from hashbench.metrics.large.rows import Rows
+from hashbench.metrics.large.rows import ConvertedRows
 
 Mode = Literal["deephash-pytorch", "hashnet", "fire", "dcmh"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 
 
 def average_precision(
-    query: np.ndarray | Rows,
-    database: np.ndarray | Rows,
-    query_labels: np.ndarray | Rows,
-    database_labels: np.ndarray | Rows,
+    query: np.ndarray | ConvertedRows,
+    database: np.ndarray | ConvertedRows,
+    query_labels: np.ndarray | ConvertedRows,
+    database_labels: np.ndarray | ConvertedRows,
     *,
     hist: Histograms,
     mode: Mode,
@@ -62,10 +62,10 @@ def mean(values: np.ndarray) -> float:
 
 
 def _in_database_order(
-    query: np.ndarray | Rows,
-    database: np.ndarray | Rows,
-    query_labels: np.ndarray | Rows,
-    database_labels: np.ndarray | Rows,
+    query: np.ndarray | ConvertedRows,
+    database: np.ndarray | ConvertedRows,
+    query_labels: np.ndarray | ConvertedRows,
+    database_labels: np.ndarray | ConvertedRows,
     hist: Histograms,
     last_rank: np.ndarray,
     last_hit: np.ndarray,

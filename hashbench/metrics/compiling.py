@@ -1,4 +1,4 @@
-"""How kernels for the CPU are compiled, and how their work is handed to threads.
+"""How kernels for the CPU are compiled, and how their work is distributed over threads.
 
 The threads are Python's: the kernels hold no lock on the interpreter, and no threading layer is left behind that would
 break a later fork.
@@ -12,7 +12,7 @@ from typing import Any
 
 import numba
 
-ROWS_PER_TASK = 100  # few enough tasks that handing them out costs nothing, enough to even out the cores
+ROWS_PER_TASK = 100  # few enough tasks that starting them costs nothing, enough for all cores to end together
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""`evaluate`: codes and labels from anywhere to the values of named measures, in one call."""
+"""`evaluate`: from codes and labels in any form to the values of named measures, in one call."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ import numpy as np
 from hashbench.metrics import compatibility
 from hashbench.metrics.arrays import Codes, Encoding, LabelKind, Labels, one_class_each, read_codes, read_labels
 from hashbench.metrics.compatibility import MODES, Mode
-from hashbench.metrics.hamming import Backend, histograms
+from hashbench.metrics.hamming import NO_PAIRS, Backend, histograms
 from hashbench.metrics.histograms import Histograms
-from hashbench.metrics.large.rows import Rows
+from hashbench.metrics.large.rows import ConvertedRows
 from hashbench.metrics.large.shard_counts import ShardCounts, fingerprint, merged
 from hashbench.metrics.large.shards import Shard, histograms_by_workers
 from hashbench.metrics.measures import Measure, evaluate_histograms, parse
+from hashbench.metrics.pairs import Pairs, read_pairs
 from hashbench.metrics.ranking import Ties
 
 
 @dataclass(frozen=True, eq=False)
 class Scores(Mapping[str, float]):
-    """Means over the queries by the measures' names (NaN for a mode that keeps none), and what was asked for beside.
+    """Means over the queries by the measures' names (NaN for a mode that keeps none), and what else was requested.
 
     per_query (Q,) float64 by name; bounds: smallest and largest mean that any order of tied items gives; curves: x
-    (recall), y (precision) and `at` (radius or rank); counts of queries and items; notes on what the arrays were taken
-    for.
+    (recall), y (precision) and `at` (radius or rank); counts of queries and items; notes on how the arrays were
+    interpreted.
     """
 
     means: dict[str, float]
@@ -51,9 +52,12 @@ class Scores(Mapping[str, float]):
 def evaluate(
     query_codes: Any,
     database_codes: Any,
-    query_labels: Any,
-    database_labels: Any,
+    query_labels: Any = None,
+    database_labels: Any = None,
     *,
+    relevance: Any = None,
+    exclude: Any = None,
+    never_itself: bool = False,
     measures: Iterable[Measure | str] = ("mAP@all",),
     ties: Ties = "expected",
     mode: Mode | None = None,
@@ -72,33 +76,42 @@ def evaluate(
 
     Codes (n, bits) are bool, {0, 1}, {-1, +1} or real (value >= 0 is a one), or packed bytes (n, ceil(bits / 8)) uint8;
     labels are integers (n,), multi-hot (n, C), or packed multi-hot; arrays or tensors, a memory-mapped database is read
-    a tile at a time. `encoding`, `bits` and `labels` settle what cannot be recognised. `mode` computes every mAP as one
-    published code base does (docs/metrics.md). `per_query` and `bounds` ask for values per query and for tie bounds.
-    `workers` processes of `threads` each share the database (None: all cores), `progress` hears of items counted.
+    a tile at a time. Instead of labels, `relevance` says what is relevant: a sparse matrix (Q, N) of scipy, a nonzero
+    value being the gain of the pair, 1 or more. `exclude`, such a matrix too, leaves its nonzero pairs out of the
+    rankings altogether, relevant or not, and `never_itself` the pairs (i, i) where the queries are the database.
+    `encoding`, `bits` and `labels` settle what cannot be recognised. `mode` computes every mAP as one published code
+    base does (docs/metrics.md). `per_query` and `bounds` add values per query and tie bounds. `workers` processes of
+    `threads` each share the database (None: all cores), `progress` is called with items counted.
     Raises ValueError for what is ambiguous or does not fit together.
     """
     chosen = [_in_mode(each, mode) for each in measures]
+    pairs = NO_PAIRS
+    if relevance is not None or exclude is not None or never_itself:
+        _refuse_modes(chosen)
+        pairs = read_pairs(
+            relevance, exclude, never_itself=never_itself, queries=len(query_codes), items=len(database_codes)
+        )
     given = _Given.recognise(
-        query_codes, database_codes, query_labels, database_labels, encoding=encoding, bits=bits, labels=labels
-    )
+        query_codes, database_codes, query_labels, database_labels, encoding=encoding, bits=bits, labels=labels,
+        pairs=pairs,
+    )  # fmt: skip
     counting = _Counting(_needs_gains(chosen), backend, device, workers, threads, progress)
     hist = counting.count(given)
-    published = {
-        str(measure): compatibility.average_precision(*given.codes, hist=hist, mode=measure.mode, k=measure.k)
-        for measure in chosen
-        if measure.mode is not None
-    }
+    published = {str(measure): _as_published(given, hist, measure) for measure in chosen if measure.mode is not None}
     return _scores(hist, chosen, published, ties=ties, per_query=per_query, bounds=bounds, notes=given.notes)
 
 
 def count_shard(
     query_codes: Any,
     database_codes: Any,
-    query_labels: Any,
-    database_labels: Any,
+    query_labels: Any = None,
+    database_labels: Any = None,
     *,
     shard: Shard,
     own_files: bool = False,
+    relevance: Any = None,
+    exclude: Any = None,
+    never_itself: bool = False,
     measures: Iterable[Measure | str] = ("mAP@all",),
     encoding: Encoding | None = None,
     bits: int | None = None,
@@ -109,57 +122,68 @@ def count_shard(
     threads: int | None = None,
     progress: Callable[[int], object] = lambda items: None,
 ) -> tuple[ShardCounts, tuple[str, ...]]:
-    """Count one shard of a database, for `evaluate_parts` to bring together; returns it and notes on the arrays.
+    """Count one shard of a database, for `evaluate_shards` to bring together; returns it and notes on the arrays.
 
-    The arrays hold the whole database, or that shard alone with `own_files`. `measures` only say whether shared labels
-    must be counted (nDCG). All else is as for `evaluate`.
+    The arrays hold the whole database, or that shard alone with `own_files`; so do the columns of `relevance` and
+    `exclude`. `measures` only say whether gains must be counted (nDCG). All else is as for `evaluate`.
     """
     chosen = _countable_in_shards(measures)
     items = len(database_codes)
-    if len(database_labels) != items:
+    if database_labels is not None and len(database_labels) != items:
         raise ValueError(
             f"Database labels and codes differ in number: {len(database_labels)} labels for {items} codes."
+        )
+    if own_files and never_itself:
+        raise ValueError(
+            "A shard's own files do not say which of its items each query is; give these pairs to exclude."
         )
     rows = None if own_files else shard.rows(items)
     if rows is not None and rows[0] == rows[1]:
         raise ValueError(f"Shard {shard} of {items:,} items is empty; cut the database into fewer shards.")
-    part = slice(*rows) if rows is not None else slice(None)
-    arrays = query_codes, database_codes[part], query_labels, database_labels[part]
-    given = _Given.recognise(*arrays, encoding=encoding, bits=bits, labels=labels)
+    within = slice(*rows) if rows is not None else slice(None)
+    pairs = read_pairs(relevance, exclude, never_itself=never_itself, queries=len(query_codes), items=items)
+    given = _Given.recognise(
+        query_codes, database_codes[within], query_labels, None if database_labels is None else database_labels[within],
+        encoding=encoding, bits=bits, labels=labels, pairs=pairs.between(*rows) if rows and pairs else pairs,
+    )  # fmt: skip
     hist = _Counting(_needs_gains(chosen), backend, device, workers, threads, progress).count(given)
-    queries = fingerprint(np.asarray(given.query.packed), np.asarray(given.of_query.values))
+    # The pairs of files of its own are those of this shard alone, so that only their kinds can be compared.
+    told = pairs.fingerprint if pairs and rows else pairs.kinds
+    of_query = None if given.of_query is None else np.asarray(given.of_query.values)
+    queries = fingerprint(np.asarray(given.query.packed), of_query, told)
     return ShardCounts(hist, shard, rows, None if own_files else items, given.database.encoding, queries), given.notes
 
 
-def evaluate_parts(
-    parts: Mapping[str, ShardCounts],
+def evaluate_shards(
+    shards: Mapping[str, ShardCounts],
     *,
     measures: Iterable[Measure | str] = ("mAP@all",),
     ties: Ties = "expected",
     per_query: bool = False,
     bounds: bool = False,
 ) -> Scores:
-    """Return the measures over the parts of all shards, by the names of their files: those that `evaluate` returns.
+    """Return the measures from the counts of all shards, by the names of their files: those that `evaluate` returns.
 
-    Raises ValueError where parts are missing, there twice or do not belong together, and for measures that need more
-    than the parts hold.
+    Raises ValueError where shards are missing, there twice or do not belong together, and for measures that need more
+    than their counts.
     """
     chosen = _countable_in_shards(measures)
-    hist = merged(parts)
+    hist = merged(shards)
     if _needs_gains(chosen) and hist.gains is None:
-        raise ValueError("nDCG needs shared labels counted; count every shard with the same --measure nDCG@k.")
-    notes = (f"{len(parts)} shards, {hist.database:,} items.",)
+        raise ValueError("nDCG needs gains counted; count every shard with the same --measure nDCG@k.")
+    notes = (f"{len(shards)} shards, {hist.database:,} items.",)
     return _scores(hist, chosen, {}, ties=ties, per_query=per_query, bounds=bounds, notes=notes)
 
 
 @dataclass(frozen=True, eq=False)
 class _Given:
-    """What the four arrays were taken for."""
+    """The arrays as they were interpreted; without labels, pairs say what is relevant."""
 
     query: Codes
     database: Codes
-    of_query: Labels
-    of_database: Labels
+    of_query: Labels | None
+    of_database: Labels | None
+    pairs: Pairs
 
     @classmethod
     def recognise(
@@ -172,6 +196,7 @@ class _Given:
         encoding: Encoding | None,
         bits: int | None,
         labels: LabelKind | None,
+        pairs: Pairs,
     ) -> _Given:
         query = read_codes(query_codes, "Query codes", encoding=encoding, bits=bits)
         database = read_codes(database_codes, "Database codes", encoding=encoding, bits=bits)
@@ -180,17 +205,36 @@ class _Given:
                 f"Query codes have {query.bits} bits and database codes {database.bits}; they cannot be compared "
                 f"({query.note} {database.note})"
             )
+        _check_one_relevance(query_labels, database_labels, pairs, labels)
+        if pairs.relevant is not None:
+            return cls(query, database, None, None, pairs)
         of_query = read_labels(query_labels, "Query labels", kind=labels)
-        return cls(query, database, of_query, read_labels(database_labels, "Database labels", kind=labels))
+        return cls(query, database, of_query, read_labels(database_labels, "Database labels", kind=labels), pairs)
 
     @property
-    def codes(self) -> tuple[Rows, Rows, Rows, Rows]:
-        """Codes of query and database, packed, and their labels, as `histograms` takes them."""
-        return (self.query.packed, self.database.packed, *one_class_each(self.of_query, self.of_database))
+    def labels(self) -> tuple[ConvertedRows, ConvertedRows] | tuple[None, None]:
+        """Labels of query and database, as `histograms` takes them."""
+        if self.of_query is None or self.of_database is None:
+            return None, None
+        return one_class_each(self.of_query, self.of_database)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return self.query.note, self.database.note, self.of_query.note, self.of_database.note
+        said = (self.query, self.database, self.of_query, self.of_database, self.pairs)
+        return tuple(each.note for each in said if each is not None and each.note)
+
+
+def _check_one_relevance(query_labels: Any, database_labels: Any, pairs: Pairs, labels: LabelKind | None) -> None:
+    """Raise ValueError where nothing, half of it or two things say which items are relevant."""
+    given = [name for name, array in (("query", query_labels), ("database", database_labels)) if array is not None]
+    if pairs.relevant is not None and (given or labels is not None):
+        raise ValueError("Both labels and relevance say which items are relevant; leave out one of them.")
+    if pairs.relevant is None and len(given) < 2:
+        lacking = f"only the {given[0]} labels do" if given else "neither labels nor pairs do"
+        raise ValueError(
+            f"Nothing says which items are relevant ({lacking}); give the labels of queries and database, or relevance "
+            "(`--relevance`)."
+        )
 
 
 @dataclass(frozen=True)
@@ -212,15 +256,17 @@ class _Counting:
             raise ValueError(f"Workers share the CPU, not '{self.device}'; leave out workers or the device.")
 
     def count(self, given: _Given) -> Histograms:
-        query, database, of_query, of_database = given.codes
-        if len(of_database) != len(database) or self.workers == 1:
+        query, database, (of_query, of_database) = given.query.packed, given.database.packed, given.labels
+        unequal = of_database is not None and len(of_database) != len(database)
+        if unequal or self.workers == 1:
             return histograms(
-                query, database, of_query, of_database, bits=given.query.bits, backend=self.backend,
+                query, database, of_query, of_database, bits=given.query.bits, pairs=given.pairs, backend=self.backend,
                 device=self.device, gains=self.gains, threads=self.threads, progress=self.progress,
             )  # fmt: skip
         return histograms_by_workers(
-            np.asarray(query), database, np.asarray(of_query), of_database, bits=given.query.bits, workers=self.workers,
-            threads=self.threads, backend=self.backend, gains=self.gains, progress=self.progress,
+            np.asarray(query), database, None if of_query is None else np.asarray(of_query), of_database,
+            bits=given.query.bits, pairs=given.pairs, workers=self.workers, threads=self.threads, backend=self.backend,
+            gains=self.gains, progress=self.progress,
         )  # fmt: skip
 
 
@@ -262,8 +308,26 @@ def _countable_in_shards(measures: Iterable[Measure | str]) -> list[Measure]:
     return chosen
 
 
+def _refuse_modes(chosen: Iterable[Measure]) -> None:
+    for measure in chosen:
+        if measure.mode is not None:
+            raise ValueError(
+                f"{measure} is as published code computes it, by labels and over all items; ask for mAP@1000/hits or "
+                "mAP@all where pairs are given or left out."
+            )
+
+
+def _as_published(given: _Given, hist: Histograms, measure: Measure) -> np.ndarray:
+    query, database = given.labels
+    assert query is not None
+    assert database is not None
+    assert measure.mode is not None
+    codes = given.query.packed, given.database.packed
+    return compatibility.average_precision(*codes, query, database, hist=hist, mode=measure.mode, k=measure.k)
+
+
 def _needs_gains(measures: Iterable[Measure]) -> bool:
-    return any(measure.kind == "nDCG" for measure in measures)
+    return any(measure.needs_gains for measure in measures)
 
 
 def _in_mode(measure: Measure | str, mode: Mode | None) -> Measure:

@@ -12,10 +12,12 @@ from typing import Literal
 import numpy as np
 
 from hashbench.metrics.histograms import Counter, Histograms, plain_labels
-from hashbench.metrics.large.rows import Rows
+from hashbench.metrics.large.rows import ConvertedRows
+from hashbench.metrics.pairs import PairCounter, Pairs
 
 MAX_BITS = 1024
 Backend = Literal["auto", "numba", "torch"]
+NO_PAIRS = Pairs()
 
 
 def pack(codes: np.ndarray) -> np.ndarray:
@@ -32,12 +34,13 @@ def unpack(packed: np.ndarray, bits: int) -> np.ndarray:
 
 
 def histograms(
-    query: np.ndarray | Rows,
-    database: np.ndarray | Rows,
-    query_labels: np.ndarray | Rows,
-    database_labels: np.ndarray | Rows,
+    query: np.ndarray | ConvertedRows,
+    database: np.ndarray | ConvertedRows,
+    query_labels: np.ndarray | ConvertedRows | None,
+    database_labels: np.ndarray | ConvertedRows | None,
     *,
     bits: int,
+    pairs: Pairs = NO_PAIRS,
     backend: Backend = "auto",
     device: str = "cpu",
     gains: bool = False,
@@ -47,27 +50,40 @@ def histograms(
     """Count the database by Hamming distance from each query, and the relevant part of it.
 
     query (Q, ceil(bits / 8)) and database (N, ceil(bits / 8)) are packed uint8; labels are integers (Q,), (N,) or
-    multi-hot (Q, C), (N, C). The database and its labels may be memory-mapped: they are read a tile at a time.
+    multi-hot (Q, C), (N, C), or None where `pairs` say what is relevant; `pairs` also say what is left out of the
+    rankings. The database and its labels may be memory-mapped: they are read a tile at a time.
     `backend` is "numba" (CPU), "torch" (any `device`) or "auto": numba on the CPU where it is installed, else torch.
     `gains` counts by number of shared labels too. `threads` are those of the CPU kernels (None: one a core), and
-    `progress` hears how many items each tile had. Raises ValueError when codes, labels and bits do not fit together.
+    `progress` is called with the items of each tile. Raises ValueError when codes, labels and bits do not fit together.
     """
     _check_packed(query, "Query codes", bits)
     _check_packed(database, "Database codes", bits)
-    _check_labels(query_labels, len(query), database_labels, len(database))
+    if pairs.relevant is None:
+        _check_labels(query_labels, len(query), database_labels, len(database))
     if len(query) == 0:
         raise ValueError("There are no query codes; at least one query is needed.")
-    query, labels = np.asarray(query), plain_labels(np.asarray(query_labels))
+    query = np.asarray(query)
+    given = None if pairs.relevant is not None else plain_labels(np.asarray(query_labels))
+    labels = np.zeros(len(query), np.int64) if given is None else given
     most_shared = max(1, int(labels.sum(axis=1).max())) if gains and labels.ndim == 2 else 1
+    levels = 1 + (pairs.largest_gain if gains and given is None else most_shared)
     counter = _counter(backend, device, query, labels, bits=bits, levels=1 + most_shared, threads=threads)
+    beside = PairCounter(pairs, query, given, bits=bits, levels=levels) if pairs else None
     for start in range(0, len(database), counter.tile):
         tile = slice(start, start + counter.tile)
         codes = np.asarray(database[tile])
         _check_padding(codes, "Database codes", bits)
-        counter.add(codes, plain_labels(database_labels[tile]))
+        theirs = plain_labels(database_labels[tile]) if given is not None and database_labels is not None else None
+        counter.add(codes, np.ones(len(codes), np.int64) if theirs is None else theirs)
+        if beside is not None:
+            beside.add(start, codes, theirs)
         progress(len(codes))
     counts = counter.counts()
-    return Histograms(counts.sum(axis=1), counts[:, 1:].sum(axis=1), counts[:, 1:].copy() if gains else None)
+    if beside is not None:
+        counts = np.pad(counts, ((0, 0), (0, levels - counts.shape[1]), (0, 0))) + beside.counts()
+    by_gain = counts[:, 1:].copy() if gains else None
+    excluded = None if beside is None or pairs.excluded is None else beside.excluded
+    return Histograms(counts.sum(axis=1), counts[:, 1:].sum(axis=1), by_gain, excluded)
 
 
 def _counter(
@@ -98,7 +114,7 @@ def _counter(
     return TorchCounter(query, labels, bits=bits, levels=levels, device=device, threads=threads)
 
 
-def _check_packed(packed: np.ndarray | Rows, name: str, bits: int) -> None:
+def _check_packed(packed: np.ndarray | ConvertedRows, name: str, bits: int) -> None:
     if not 1 <= bits <= MAX_BITS:
         raise ValueError(f"Codes of {bits} bits cannot be measured; bits must lie between 1 and {MAX_BITS}.")
     if packed.dtype != np.uint8 or packed.ndim != 2 or packed.shape[1] != -(-bits // 8):
@@ -114,7 +130,11 @@ def _check_padding(packed: np.ndarray, name: str, bits: int) -> None:
         raise ValueError(f"{name} have ones beyond bit {bits}; they were packed from longer codes: check bits.")
 
 
-def _check_labels(query: np.ndarray | Rows, queries: int, database: np.ndarray | Rows, items: int) -> None:
+def _check_labels(
+    query: np.ndarray | ConvertedRows | None, queries: int, database: np.ndarray | ConvertedRows | None, items: int
+) -> None:
+    if query is None or database is None:
+        raise ValueError("Nothing says which items are relevant; give the labels of queries and database, or pairs.")
     for name, labels, count in (("Query", query, queries), ("Database", database, items)):
         if len(labels.shape) not in (1, 2) or (labels.ndim == 1 and labels.dtype.kind not in "iu"):
             raise ValueError(

@@ -225,7 +225,7 @@ def _tile(words: int) -> int:
 
 
 class NumbaCounter:
-    """Counts a streamed database for fixed queries on the CPU (see `hamming.Counter`)."""
+    """Counts a streamed database for fixed queries on the CPU (see `histograms.Counter`)."""
 
     def __init__(self, queries: np.ndarray, labels: np.ndarray, *, bits: int, levels: int, threads: int | None = None):
         """`queries (Q, bytes)` packed; `labels (Q,)` int64 or `(Q, C)` bool; `levels` of relevance, 0 among them."""

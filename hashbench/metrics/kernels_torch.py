@@ -11,13 +11,13 @@ import numpy as np
 import torch
 
 TILE_BITS = {"cuda": 1 << 26, "cpu": 1 << 21}  # bits of the database unpacked at a time
-PAIRS = {"cuda": 1 << 26, "cpu": 1 << 21}  # distances alive at a time
+PAIRS = {"cuda": 1 << 26, "cpu": 1 << 21}  # distances in memory at a time
 # `bincount` keeps its bins in a GPU's shared memory when they fit, which is several times faster than when they do not.
 BINS = {"cuda": 4096, "cpu": 1 << 24}
 
 
 class TorchCounter:
-    """Counts a streamed database for fixed queries on any torch device (see `hamming.Counter`)."""
+    """Counts a streamed database for fixed queries on any torch device (see `histograms.Counter`)."""
 
     def __init__(
         self,
@@ -61,11 +61,11 @@ class TorchCounter:
         """Return the counts so far, (Q, levels, bits + 1) int64: by level of relevance, then by distance."""
         return self._counts.cpu().numpy()
 
-    def _relevance(self, ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
+    def _relevance(self, query: torch.Tensor, database: torch.Tensor) -> torch.Tensor:
         """Return the level of relevance of every pair, (Q, n) int32: the shared labels, at most levels - 1."""
-        if ours.ndim == 1:
-            return (ours[:, None] == theirs).to(torch.int32)
-        return (ours @ theirs.T).to(torch.int32).clamp_(max=self._levels - 1)
+        if query.ndim == 1:
+            return (query[:, None] == database).to(torch.int32)
+        return (query @ database.T).to(torch.int32).clamp_(max=self._levels - 1)
 
     def _signs(self, packed: np.ndarray) -> torch.Tensor:
         """Unpack codes on the device: (n, bytes) uint8 -> (n, bits) of -1 and +1."""

@@ -1,61 +1,56 @@
 """The names of the measures: each carries its whole definition, and parses back to itself.
 
 `mAP@all`, `mAP@1000/hits`, `mAP@5000/R`, `mAP@1000/min`, `mAP@1000/hashnet` (a compatibility mode), `P@100`, `R@100`,
-`nDCG@100`, `P@H<=2`, `R@H<=2`, `F1@H<=2` (also typed `P@H2`), and the curves `PR` (by radius) and `PR@k` (by rank).
+`nDCG@100`, `P@H<=2`, `R@H<=2`, `F1@H<=2` (also typed `P@H2`), the curves `PR` (by radius) and `PR@k` (by rank), and
+what plug-ins add to the table (`hashbench.measure`).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import cast, get_args
+from typing import Any
 
 import numpy as np
 
-from hashbench.metrics import ranking
+from hashbench.metrics import table
 from hashbench.metrics.compatibility import MODES, Mode
 from hashbench.metrics.histograms import Histograms
 from hashbench.metrics.ranking import Curve, Denominator, Ties
-
-FORMS = (
-    "mAP@all, mAP@1000/hits, mAP@1000/R, mAP@1000/min, P@100, R@100, nDCG@100, P@H<=2, R@H<=2, F1@H<=2, PR, PR@k "
-    f"(and mAP@1000/MODE with a mode of {', '.join(MODES)})"
-)
-_PATTERN = re.compile(
-    r"(?P<ball>P|R|F1)@H(?:<=)?(?P<radius>\d+)"
-    r"|mAP@(?P<cut>all|\d+)(?:/(?P<rule>[\w-]+))?"
-    r"|(?P<kind>P|R|nDCG)@(?P<k>\d+)"
-    r"|(?P<curve>PR(?:@k)?)"
-)
+from hashbench.metrics.table import Entry
 
 
 @dataclass(frozen=True)
 class Measure:
     """One measure: a kind, and what its name says about it; `str` gives the name that `parse` reads.
 
-    kind is "mAP", "P", "R", "F1", "nDCG" or "PR"; k the cut, None for the whole ranking; radius that of a Hamming ball;
-    rule the denominator or compatibility mode of a mAP. `PR` is a curve: it has no single value.
+    kind is that of an entry in the table of measures: "mAP", "P", "P@H", "PR", ...; k the cut, None for the whole
+    ranking; radius that of a Hamming ball; rule the denominator or compatibility mode of a mAP.
     """
 
     kind: str
     k: int | None = None
     radius: int | None = None
     rule: Denominator | Mode | None = None
-    by_rank: bool = False
 
     def __str__(self) -> str:
-        if self.is_curve:
-            return "PR@k" if self.by_rank else "PR"
-        if self.radius is not None:
-            return f"{self.kind}@H<={self.radius}"
-        return f"{self.kind}@{self.k or 'all'}" + (f"/{self.rule}" if self.rule else "")
+        return self.entry.name(k=self.k, radius=self.radius, rule=self.rule)
+
+    @property
+    def entry(self) -> Entry:
+        """Its kind's entry in the table of measures."""
+        return table.entry(self.kind)
 
     @property
     def is_curve(self) -> bool:
         """Whether this is a curve, which has points and no single value."""
-        return self.kind == "PR"
+        return self.entry.curve
+
+    @property
+    def needs_gains(self) -> bool:
+        """Whether it needs histograms counted by gain."""
+        return self.entry.gains
 
     @property
     def mode(self) -> Mode | None:
@@ -65,7 +60,7 @@ class Measure:
     @property
     def depends_on_ties(self) -> bool:
         """Whether the order of items at one distance can change the value."""
-        return not self.is_curve and self.radius is None
+        return self.entry.depends_on_ties
 
     def per_query(self, hist: Histograms, *, ties: Ties = "expected") -> np.ndarray:
         """Return the value of each query, (Q,) float64; raises ValueError for curves and compatibility modes."""
@@ -73,15 +68,13 @@ class Measure:
             raise ValueError(f"'{self}' is a curve and has no value per query; ask for P@k, R@k or P@H<=r.")
         if self.mode is not None:
             raise ValueError(f"'{self}' depends on the database's order, which histograms do not hold; give the codes.")
-        if self.radius is not None:
-            in_ball = {"P": ranking.precision_in_ball, "R": ranking.recall_in_ball, "F1": ranking.f1_in_ball}
-            return in_ball[self.kind](hist, self.radius)
-        if self.kind == "mAP":
-            denominator = cast(Denominator, self.rule or "R")
-            return ranking.average_precision(hist, self.k, denominator=denominator, ties=ties)
-        assert self.k is not None
-        at = {"P": ranking.precision_at, "R": ranking.recall_at, "nDCG": ranking.ndcg_at}
-        return at[self.kind](hist, self.k, ties=ties)
+        values = np.asarray(self._asked(hist, **({"ties": ties} if self.depends_on_ties else {})))
+        if values.shape != (hist.queries,) or values.dtype.kind not in "fiub" or not np.isfinite(values).all():
+            raise ValueError(
+                f"'{self}' must give one finite value for each of {hist.queries} queries, 0 where it is undefined; it "
+                f"gave {values.dtype} of shape {values.shape}."
+            )
+        return values
 
     def value(self, hist: Histograms, *, ties: Ties = "expected") -> float:
         """Return the mean over all queries; raises ValueError as `per_query` does."""
@@ -94,8 +87,22 @@ class Measure:
     def curve(self, hist: Histograms) -> Curve:
         """Return the points of a curve; raises ValueError for any other measure."""
         if not self.is_curve:
-            raise ValueError(f"'{self}' is a single value, not a curve; the curves are PR and PR@k.")
-        return ranking.curve_by_rank(hist) if self.by_rank else ranking.curve_by_radius(hist)
+            raise ValueError(f"'{self}' is a single value, not a curve; the curves are {_curves()}.")
+        points = self._asked(hist)
+        if not isinstance(points, Curve):
+            raise ValueError(f"'{self}' must give a hashbench.Curve; it gave {type(points).__name__}.")
+        return points
+
+    def _asked(self, hist: Histograms, **ties: Ties) -> Any:
+        """Return what the entry's function gives; an error that is none of ours becomes a ValueError naming it."""
+        said = {"k": self.k, "radius": self.radius, "rule": self.rule}
+        given = {place: said[place] for place in said if "{" + place in self.entry.form}
+        try:
+            return self.entry.function(hist, **given, **ties)
+        except ValueError:
+            raise
+        except Exception as error:
+            raise ValueError(f"'{self}' failed: {type(error).__name__}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -110,18 +117,19 @@ class Evaluation:
 
 
 def parse(name: str) -> Measure:
-    """Return the measure that `name` stands for; raises ValueError with the nearest form when there is none."""
-    match = _PATTERN.fullmatch(name.strip())
-    if match is None:
-        raise ValueError(f"Unknown measure '{name}'.{_guess(name)} Measures are written {FORMS}.")
-    found = match.groupdict()
-    if found["ball"]:
-        return Measure(found["ball"], radius=int(found["radius"]))
-    if found["curve"]:
-        return Measure("PR", by_rank=found["curve"] == "PR@k")
-    if found["kind"]:
-        return Measure(found["kind"], k=_positive(found["k"], name))
-    return _mean_average_precision(name, found["cut"], found["rule"])
+    """Return the measure that `name` stands for; raises ValueError with the nearest form when there is none.
+
+    Plug-ins are imported only where no entry so far has the name.
+    """
+    found = _found(name)
+    if found is not None:
+        return found
+    problems = table.load_plug_ins()
+    found = _found(name)
+    if found is None:
+        also = "".join(f" {problem}" for problem in problems)
+        raise ValueError(f"Unknown measure '{name}'.{_guess(name)} Measures are written {table.forms()}.{also}")
+    return found
 
 
 def evaluate_histograms(
@@ -137,6 +145,7 @@ def evaluate_histograms(
         counts={
             "queries": hist.queries,
             "database": hist.database,
+            **({} if hist.excluded is None else {"excluded": int(hist.excluded.sum())}),
             "without_relevant": int((hist.relevant == 0).sum()),
             **{f"empty_within_{radius}": _empty_balls(hist, radius) for radius in sorted(radii)},
         },
@@ -144,35 +153,23 @@ def evaluate_histograms(
     )
 
 
-def _mean_average_precision(name: str, cut: str, rule: str | None) -> Measure:
-    if rule is not None and rule not in (*get_args(Denominator), *MODES):
-        rules = ", ".join((*get_args(Denominator), *MODES))
-        raise ValueError(f"Unknown denominator or mode '{rule}' in '{name}'; known are {rules}.")
-    checked = cast("Denominator | Mode | None", rule)
-    if cut == "all":
-        # Over the whole ranking the three denominators are one.
-        return Measure("mAP", rule=checked if rule in MODES else None)
-    if rule is None:
-        raise ValueError(
-            f"'{name}' does not say what it divides by; write {name}/hits (relevant items among the first {cut}, the "
-            f"field's usual), {name}/R (all relevant items) or {name}/min (the smaller of {cut} and R)."
-        )
-    return Measure("mAP", k=_positive(cut, name), rule=checked)
-
-
-def _positive(digits: str, name: str) -> int:
-    if int(digits) == 0:
-        raise ValueError(f"'{name}' keeps no item; its cut must be at least 1.")
-    return int(digits)
+def _found(name: str) -> Measure | None:
+    for entry in table.entries():
+        said = entry.read(name)
+        if said is not None:
+            return Measure(entry.kind, **said)
+    return None
 
 
 def _guess(name: str) -> str:
-    forms = ["mAP@all", "PR", "PR@k", *(f"mAP@{k}/{rule}" for k in (100, 1000, 5000) for rule in get_args(Denominator))]
-    forms += [f"{kind}@{k}" for kind in ("P", "R", "nDCG") for k in (10, 100, 1000)]
-    forms += [f"{kind}@H<={radius}" for kind in ("P", "R", "F1") for radius in (0, 1, 2, 3)]
-    by_folded = {form.casefold(): form for form in forms}
+    by_folded = {form.casefold(): form for entry in table.entries() for form in entry.guesses()}
     near = get_close_matches(name.strip().casefold(), by_folded, n=1, cutoff=0.5)
     return f" Did you mean '{by_folded[near[0]]}'?" if near else ""
+
+
+def _curves() -> str:
+    *others, last = [entry.form for entry in table.entries() if entry.curve]
+    return f"{', '.join(others)} and {last}"
 
 
 def _empty_balls(hist: Histograms, radius: int) -> int:

@@ -1,4 +1,4 @@
-"""The slow, obvious way to every measure: rankings written out item by item; only tests use it.
+"""Every measure by its definition, slowly: rankings written out item by item; only tests use it.
 
 A ranking is a list of gains, best-ranked first: the number of labels that each item shares with the query, so that an
 item is relevant when its gain is above 0. Each function here follows the definition word for word.

@@ -21,7 +21,7 @@ from hashbench.metrics.histograms import Histograms
 Ties = Literal["expected", "optimistic", "pessimistic"]
 Denominator = Literal["R", "hits", "min"]
 HARMONIC = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, 65))])
-TERMS = 1 << 19  # terms of the hypergeometric expectations alive at a time
+TERMS = 1 << 19  # terms of the hypergeometric expectations in memory at a time
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,14 @@ def average_precision(
     _check(hist, k, ties)
     if denominator not in get_args(Denominator):
         raise ValueError(f"Unknown denominator '{denominator}'; known are R, hits and min.")
-    if denominator == "hits" and k is not None and k < hist.database:
-        return _average_over_hits(hist, k, ties)
+    if denominator == "hits" and k is not None:
+        cut = hist.ranked > k  # elsewhere the first k items are the whole ranking, and their hits all relevant items
+        if cut.all():
+            return _average_over_hits(hist, k, ties)
+        values = average_precision(hist, None, ties=ties)
+        if cut.any():
+            values[cut] = _average_over_hits(Histograms(hist.n[cut], hist.r[cut]), k, ties)
+        return values
     groups = _groups(hist, k)
     total = _precision_sum(groups, ties).sum(axis=1)
     relevant = hist.relevant.astype(float)
@@ -110,12 +116,13 @@ def f1_in_ball(hist: Histograms, radius: int) -> np.ndarray:
 def ndcg_at(hist: Histograms, k: int, *, ties: Ties = "expected") -> np.ndarray:
     """Return nDCG of each query's first k items, gain = number of shared labels, discount 1 / log2(rank + 1), (Q,).
 
-    Järvelin & Kekäläinen (TOIS 2002) with linear gain. Raises ValueError for histograms counted without gains.
+    Järvelin & Kekäläinen (TOIS 2002) with linear gain; where pairs are given, the gain is that of the pair. Raises
+    ValueError for histograms counted without gains.
     """
     _check(hist, k, ties)
     if hist.gains is None:
         raise ValueError("nDCG needs counts by number of shared labels; count with histograms(..., gains=True).")
-    discounts = np.concatenate([[0.0], np.cumsum(1.0 / np.log2(np.arange(2, min(k, hist.database) + 2)))])
+    discounts = np.concatenate([[0.0], np.cumsum(1.0 / np.log2(np.arange(2, min(k, _longest(hist)) + 2)))])
     counts = hist.gains[:, ::-1]  # (Q, L, bits + 1), most shared labels first
     gain = np.arange(counts.shape[1], 0, -1)
 
@@ -145,9 +152,12 @@ def curve_by_radius(hist: Histograms) -> Curve:
 
 
 def curve_by_rank(hist: Histograms, *, points: int = 50) -> Curve:
-    """Return the precision-recall curve over about `points` log-spaced cuts k = 1, ..., N, ties in expectation."""
+    """Return the precision-recall curve over about `points` log-spaced cuts k = 1, ..., N, ties in expectation.
+
+    Where items are left out, N is the length of the longest ranking; a shorter one ends where it does.
+    """
     _check(hist, None, "expected")
-    cuts = np.unique(np.geomspace(1, hist.database, points).round().astype(np.int64))
+    cuts = np.unique(np.geomspace(1, _longest(hist), points).round().astype(np.int64))
     # Between the ends of a group the expected number of hits grows linearly with k.
     start = np.zeros((hist.queries, 1), np.int64)
     ranks = np.concatenate([start, np.cumsum(hist.n, axis=1)], axis=1)
@@ -157,7 +167,7 @@ def curve_by_rank(hist: Histograms, *, points: int = 50) -> Curve:
 
 
 def _average_over_hits(hist: Histograms, k: int, ties: Ties) -> np.ndarray:
-    """AP@k over the hits inside the top k, k < N: only the group that the cut splits has a random number of them."""
+    """AP@k over the hits inside the top k, k < N everywhere: only the group that the cut splits has a random number."""
     groups = _groups(hist, k)
     place = np.argmax(np.cumsum(hist.n, axis=1) >= k, axis=1)[:, None]
     whole = np.arange(hist.bits + 1) < place
@@ -297,10 +307,15 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     return np.divide(numerator, denominator, out=quotient, where=np.asarray(denominator) > 0)
 
 
+def _longest(hist: Histograms) -> int:
+    """Return the number of items in the longest ranking."""
+    return int(hist.ranked.max())
+
+
 def _check(hist: Histograms, k: int | None, ties: Ties) -> None:
     if k is not None and k < 1:
         raise ValueError(f"The cut k = {k} keeps nothing; it must be at least 1.")
     if ties not in get_args(Ties):
         raise ValueError(f"Unknown tie rule '{ties}'; known are {', '.join(get_args(Ties))}.")
-    if hist.database == 0:
+    if _longest(hist) == 0:
         raise ValueError("The histograms count an empty database; there is nothing to rank.")

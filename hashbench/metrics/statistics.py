@@ -1,4 +1,4 @@
-"""Statistics of the codes themselves: how evenly bits are used, how alike they are, how near classes lie."""
+"""Statistics of codes: how evenly bits are used, how alike they are, how near classes lie."""
 
 from __future__ import annotations
 

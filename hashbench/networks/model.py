@@ -26,7 +26,7 @@ ENCODE_BATCH = 512
 
 @contextmanager
 def true_float32() -> Iterator[None]:
-    """Keep a GPU from computing convolutions of float32 in TF32: precision is the recipe's to say, not the device's."""
+    """Keep a GPU from computing convolutions of float32 in TF32: the recipe sets the precision, not the device."""
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=False, allow_tf32=False):
         yield
 
@@ -47,7 +47,7 @@ class Model:
     ):
         """Build it untrained for inputs of `shape`; `width` is theirs where the method does not learn from images.
 
-        Where all `weights_follow` from a run's state, pretrained ones are not read, and need not be there.
+        Where all `weights_follow` from a run's state, pretrained ones are not read.
         """
         self.method = method
         self.task = task

@@ -1,1 +1,1 @@
-"""What runs leave behind: their directories, and the tables and figures made from them."""
+"""Results: run directories, and the tables, figures and reports made from them."""

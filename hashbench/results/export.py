@@ -28,7 +28,7 @@ def write_csv(results: Iterable[Result], path: Path) -> int:
     measures = list(dict.fromkeys(measure for result in found for measure in result.metrics))
     records = [record for record in Comparison.of(found, measures=measures).records if record["value"] is not None]
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, fieldnames=list(records[0]) if records else ["value"])
+    writer = csv.DictWriter(text, fieldnames=dict.fromkeys(key for record in records for key in record) or ["value"])
     writer.writeheader()
     for record in records:
         writer.writerow(
@@ -74,5 +74,5 @@ def _write_faiss(codes: np.ndarray, bits: int, path: Path, part: Part) -> str:
     padded = f", of which the last {padding} are zeros that fill the last byte" if padding else ""
     return (
         f"{path}: {len(codes):,} {part} codes in an IndexBinaryFlat of {index.d} bits{padded}. "
-        f"Ask it with numpy.packbits(codes, axis=1); positions are those of the run's {part}."
+        f"Query it with numpy.packbits(codes, axis=1); positions are those of the run's {part}."
     )

@@ -1,4 +1,4 @@
-"""What a search returns, in pictures: for some queries, the nearest database images of each method, right and wrong."""
+"""Retrieved images: for some queries, the nearest database images of each method, relevant or not."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ THUMBNAIL = 96  # pixels of the longer side, above which an image is made smalle
 
 @dataclass(frozen=True)
 class Shown:
-    """One image: a PNG as data URI, its classes, and where it stands towards the query."""
+    """One image: a PNG as data URI, its classes, and its distance and relevance to the query."""
 
     source: str
     classes: str
@@ -82,22 +82,22 @@ def gallery(block: Block, dataset: Dataset, *, queries: int, seed: int, nearest:
         raise HashbenchError(f"No run on {block.name} keeps its codes. {' '.join(missing[:1])}")
     show = _show(dataset)
     count = min(queries, len(dataset.split.query))
-    asked = np.sort(np.random.default_rng(seed).choice(len(dataset.split.query), size=count, replace=False))
+    chosen = np.sort(np.random.default_rng(seed).choice(len(dataset.split.query), size=count, replace=False))
     return Gallery(
         bits,
         tuple(
             Query(
                 show(int(dataset.split.query[place])),
-                tuple(_ranking(label, *of, int(place), dataset, nearest, show) for label, of in codes.items()),
+                tuple(_ranking(label, *arrays, int(place), dataset, nearest, show) for label, arrays in codes.items()),
             )
-            for place in asked
+            for place in chosen
         ),
         tuple(missing),
     )
 
 
 def refuse_other_data(block: Block, dataset: Dataset) -> None:
-    """Raise HashbenchError where `dataset` is not what the block's runs were made on, or has nothing to look at."""
+    """Raise HashbenchError where `dataset` is not what the block's runs were made on, or has no images."""
     ran, here = block.conditions["split_sha256"], dataset.split.sha256
     if ran != here:
         raise HashbenchError(
@@ -125,7 +125,7 @@ def _ranking(
     distances = hamming_distances(query[place], database)
     first = np.argsort(distances, kind="stable")[:nearest]
     labels, split = dataset.store.labels, dataset.split
-    asked = labels[split.query[place]] > 0
+    query_labels = labels[split.query[place]] > 0
     last = distances[first[-1]]
     return Ranking(
         label,
@@ -133,7 +133,7 @@ def _ranking(
             show(
                 int(split.database[item]),
                 distance=int(distances[item]),
-                relevant=bool((asked & (labels[split.database[item]] > 0)).any()),
+                relevant=bool((query_labels & (labels[split.database[item]] > 0)).any()),
             )
             for item in first
         ),
@@ -155,7 +155,7 @@ def _codes(result: Result, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _show(dataset: Dataset) -> Callable[..., Shown]:
-    """Return what shows the image at a place of the store."""
+    """Return the function that shows the image at a place of the store."""
     store = dataset.store
     source = cache(lambda place: _data_uri(np.asarray(store.inputs[place])))
 

@@ -1,7 +1,7 @@
 """The report: results as one self-contained web page, with tables, figures, retrieved images and provenance.
 
-The page needs no network and carries a content security policy that allows none. All foreign text, of plug-ins and data
-sets, is escaped by the template.
+The page needs no network and carries a content security policy that allows none. All text of plug-ins and data sets
+is escaped by the template.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class _Section:
     anchor: str
     block: Block
     rows: Mapping[str, list[Result]]  # by label
-    apart: str  # what tells it from a block that reads the same
+    apart: str  # what distinguishes it from a block of the same description
     tables: tuple[Table, ...]
     pictures: tuple[_Picture, ...]
     not_drawn: tuple[str, ...]
@@ -60,7 +60,7 @@ class _Section:
     no_gallery: str  # why there is none
 
     def runs(self) -> Iterator[tuple[str, int, list[Result]]]:
-        """Yield label, code length and runs of each cell, in the order of the table."""
+        """Yield label, code length and runs of each cell of the table, in its order."""
         for label, row in self.rows.items():
             for bits in self.block.bits:
                 if held := [result for result in row if result.coords["bits"] == bits]:
@@ -134,7 +134,7 @@ def _section(number: int, block: Block, apart: str, comparison: Comparison, gall
 
 
 def _facts(result: Result) -> dict[str, dict[str, str]]:
-    """Return where a run's numbers come from, by group and name, as text."""
+    """Return the measures, cost and provenance of a run, by group and name, as text."""
     provenance = dict(result.provenance)
     argv = provenance.pop("argv", None)
     identity: dict[str, Any] = {"id": result.id}

@@ -1,6 +1,6 @@
-"""The result of one run: typed, versioned, and the same on disk, in tables and in other people's scripts.
+"""The result of one run: typed, versioned, and the same on disk, in tables and in users' scripts.
 
-Its keys are described in docs/results-on-disk.md; a change that a reader of the old form would trip over raises SCHEMA.
+Its keys are described in docs/results-on-disk.md; a change that a reader of the old form would misread raises SCHEMA.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Result:
         """Return the result in `source`, the run directory `path`'s; raises HashbenchError saying what is wrong."""
         try:
             data = source if isinstance(source, dict) else loads(source)
-            wrong = _complaint(data)
+            wrong = _problem(data)
         except ValueError as error:
             wrong = f"it is torn or no JSON ({error})"
         if wrong:
@@ -112,8 +112,8 @@ class Result:
         return describe_html(self)
 
 
-def _complaint(data: Any) -> str | None:
-    """Return the first thing that keeps `data` from being a result, as the end of a sentence."""
+def _problem(data: Any) -> str | None:
+    """Return the first reason why `data` is no result, as the end of a sentence."""
     if not isinstance(data, dict):
         return f"it holds a {type(data).__name__} instead of an object"
     if data.get("schema") != SCHEMA:
@@ -136,7 +136,7 @@ def _mistyped(data: dict[str, Any], types: dict[str, Any], prefix: str) -> str |
     for key, wanted in types.items():
         if key not in data:
             return f"the key '{prefix}{key}' is missing"
-        if not isinstance(data[key], wanted) or isinstance(data[key], bool):  # bool is an int to Python, not to us
+        if not isinstance(data[key], wanted) or isinstance(data[key], bool):  # bool is an int to Python, not here
             return f"the key '{prefix}{key}' holds {data[key]!r:.60}"
     return None
 

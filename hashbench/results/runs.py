@@ -1,4 +1,4 @@
-"""The result store: a run is a directory, a finished run is one with a result.json, and nothing else keeps books."""
+"""The result store: a run is a directory, a finished run is one with a result.json, and there is no index."""
 
 from __future__ import annotations
 
@@ -31,12 +31,10 @@ _NO_FILE = (FileNotFoundError, NotADirectoryError)  # the second where a file is
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """The files of one run; who writes them does so through the one that `lock()` gives."""
+    """The files of one run; they are written through the one that `lock()` yields."""
 
     path: Path
-    own_lock: FolderLock | None = field(
-        default=None, compare=False, repr=False
-    )  # what says that the files are ours to write
+    own_lock: FolderLock | None = field(default=None, compare=False, repr=False)  # held by this process
 
     @classmethod
     def at(cls, runs_dir: Path | str, *, dataset: str, method: str, bits: int, seed: int, id: str) -> RunDirectory:
@@ -91,7 +89,7 @@ class RunDirectory:
 
     @property
     def again(self) -> RunDirectory:
-        """Where a finished run is run again, until `adopt` puts it in the place of the old one."""
+        """Where a finished run is run again, until `replace_with` puts it in the place of the old one."""
         return RunDirectory(self.path / "again", self.own_lock)
 
     def under(self, condition: str, id: str) -> RunDirectory:
@@ -111,28 +109,28 @@ class RunDirectory:
 
     @contextlib.contextmanager
     def lock(self, watch: LockWatch | None = None) -> Iterator[RunDirectory]:
-        """Make the directory and give it to its only writer; raises RunLocked naming the process that already is that.
+        """Make the directory and lock it for one writer; raises RunLocked naming the process that holds the lock.
 
-        What it gives refuses to write (LockLost) once another process has taken the run over.
+        What it yields refuses to write (LockLost) once another process has taken the run over.
         """
         with hold_lock(self.path, watch) as own_lock:
-            files.remove_parts(self.path)
+            files.remove_temporary_files(self.path)
             mine = replace(self, own_lock=own_lock)
             if mine.again.finished:  # a process that was killed while it put the new run in the place of the old
-                mine.adopt(mine.again)
+                mine.replace_with(mine.again)
             yield mine
 
     def check(self) -> None:
-        """Raise LockLost where this run was ours to write and is no longer."""
+        """Raise LockLost where this process held the lock and does no longer."""
         if self.own_lock is not None:
             self.own_lock.check()
 
-    def adopt(self, newer: RunDirectory) -> None:
-        """Put the finished run `newer` in the place of this one; whoever is killed here leaves it to the next owner."""
+    def replace_with(self, newer: RunDirectory) -> None:
+        """Put the finished run `newer` in the place of this one; after a kill, the next owner completes it."""
         self.check()
-        files.remove_parts(newer.path)
+        files.remove_temporary_files(newer.path)
         with files.reported(self.path):
-            self.result.unlink(missing_ok=True)  # a reader meets the old run, none, or the new one; never a mixture
+            self.result.unlink(missing_ok=True)  # a reader finds the old run, none, or the new one; never a mixture
             shutil.rmtree(self.path / UNDER, ignore_errors=True)  # measured with the weights that are replaced
             for name in sorted(os.listdir(newer.path), key=lambda name: name == RESULT):
                 os.replace(newer.path / name, self.path / name)
@@ -155,9 +153,9 @@ class RunDirectory:
             self.failure.unlink(missing_ok=True)
             self.checkpoint.unlink(missing_ok=True)
 
-    def tidy(self) -> None:
-        """Remove from a finished run what is left of its making where a process was killed right after the result."""
-        with contextlib.suppress(OSError):  # in a folder that is only to be read it does no harm
+    def remove_leftovers(self) -> None:
+        """Remove checkpoint and failure of a finished run, left by a process that was killed after the result."""
+        with contextlib.suppress(OSError):  # in a read-only folder they do no harm
             self.failure.unlink(missing_ok=True)
             self.checkpoint.unlink(missing_ok=True)
 
@@ -288,7 +286,7 @@ def _natural(name: str) -> list[tuple[str, int]]:
 
 
 def _folder_name(name: str) -> str:
-    """Return a registered name as one folder name; a plug-in may call itself anything, the id keeps runs apart."""
+    """Return a registered name as one folder name; a plug-in may have any name, the id keeps runs apart."""
     return re.sub(r"[^\w@+=.-]|^\.", "_", name)
 
 
@@ -333,7 +331,7 @@ def _missing(path: Path) -> HashbenchError:
 
 
 def _unreadable(path: Path, error: Exception) -> HashbenchError:
-    """Return the error about a file that is damaged, or that the operating system does not give us."""
+    """Return the error about a file that is damaged, or that the operating system does not let us read."""
     if isinstance(error, OSError) and error.errno:  # what is in it may well be whole
         return HashbenchError(
             f"{path} cannot be read: {os.strerror(error.errno)}; check who may read it, and the disk."

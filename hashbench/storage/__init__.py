@@ -1,1 +1,1 @@
-"""How anything reaches the disk: whole files, strict JSON, tensors, the cache folder, and locks of folders."""
+"""Storage: files written whole, strict JSON, tensors, the cache folder, and locks of folders."""

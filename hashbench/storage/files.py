@@ -1,4 +1,4 @@
-"""How anything reaches the disk: whole or not at all, and a refusal of the operating system becomes one sentence."""
+"""Files written complete or not at all, exclusive locks, and errors of the operating system as one sentence."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, cast
 from hashbench.errors import HashbenchError
 
 # Hidden, so that a reader's glob for *.json never meets half a file; machines that share a folder may share a pid too.
-_PART = ".{name}.{pid}-{token}.part"
+_TEMPORARY = ".{name}.{pid}-{token}.part"
 
 
 @contextlib.contextmanager
@@ -24,45 +24,45 @@ def replacing(path: Path, *, allowed: Callable[[], None] = lambda: None) -> Iter
 
     `allowed` is called at the last moment, and raises where `path` must not be touched any more.
     """
-    part = path.with_name(_PART.format(name=path.name, pid=os.getpid(), token=secrets.token_hex(4)))
+    temporary = path.with_name(_TEMPORARY.format(name=path.name, pid=os.getpid(), token=secrets.token_hex(4)))
     try:
-        with reported(path), _candid(_Disk(part, "w")) as file:
+        with reported(path), _raise_disk_errors(_File(temporary, "w")) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())  # before the rename: a power cut must not leave a name without its content
         allowed()
         with reported(path):
-            os.replace(part, path)
+            os.replace(temporary, path)
             _sync_folder(path.parent)
     except BaseException:
         with contextlib.suppress(OSError):
-            part.unlink()
+            temporary.unlink()
         raise
 
 
-class _Disk(io.FileIO):
-    """A file that remembers what the operating system refused."""
+class _File(io.FileIO):
+    """A file that keeps the error of a failed write."""
 
-    refusal: OSError | None = None
+    error: OSError | None = None
 
     def write(self, data: Any, /) -> int:
         try:
             return super().write(data)
         except OSError as error:
-            self.refusal = error
+            self.error = error
             raise
 
 
 @contextlib.contextmanager
-def _candid(disk: _Disk) -> Iterator[BinaryIO]:
-    """Open a writer to `disk` and tell its refusal, whatever a library makes of it: torch, an assertion of its own."""
+def _raise_disk_errors(raw: _File) -> Iterator[BinaryIO]:
+    """Open a writer to `raw` and raise its error, whatever a library raises instead: torch, an assertion of its own."""
     try:
-        with io.BufferedWriter(disk) as file:
+        with io.BufferedWriter(raw) as file:
             yield cast(BinaryIO, file)
     except Exception as error:
-        if disk.refusal is None or disk.refusal is error:
+        if raw.error is None or raw.error is error:
             raise
-        raise disk.refusal from error
+        raise raw.error from error
 
 
 def write_text(path: Path, text: str, *, allowed: Callable[[], None] = lambda: None) -> None:
@@ -76,17 +76,17 @@ def share(source: Path, path: Path, *, allowed: Callable[[], None] = lambda: Non
 
     Files of ours are replaced and never changed, so neither name notices what becomes of the other.
     """
-    part = path.with_name(_PART.format(name=path.name, pid=os.getpid(), token=secrets.token_hex(4)))
+    temporary = path.with_name(_TEMPORARY.format(name=path.name, pid=os.getpid(), token=secrets.token_hex(4)))
     try:
-        os.link(source, part)
+        os.link(source, temporary)
         allowed()
-        os.replace(part, path)
+        os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError:
         return False
     finally:
         with contextlib.suppress(OSError):  # still there, too, where `path` was a name of the file before
-            part.unlink()
+            temporary.unlink()
     return True
 
 
@@ -96,18 +96,18 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
 
 
-def remove_parts(folder: Path) -> None:
+def remove_temporary_files(folder: Path) -> None:
     """Remove what killed processes left half-written in `folder`; only for the holder of its lock."""
     with reported(folder):
-        for part in folder.glob(_PART.format(name="*", pid="*", token="*")):
-            part.unlink(missing_ok=True)
+        for temporary in folder.glob(_TEMPORARY.format(name="*", pid="*", token="*")):
+            temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def only_one(lock: Path, *, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold `lock`, after waiting until no other process does; the kernel releases it at the latest when we end.
+def exclusive(lock: Path, *, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold `lock`, after waiting until no other process does; the kernel releases it when this process ends.
 
-    `on_wait` is called once where there is something to wait for. Raises HashbenchError where it cannot be written or
+    `on_wait` is called once where another process holds it. Raises HashbenchError where it cannot be written or
     the file system has no locks.
     """
     with reported(lock):
@@ -143,7 +143,7 @@ def _way_out(error: OSError) -> str:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename last through a power cut; some file systems cannot, and their renames are as good as they get."""
+    """Make a rename last through a power cut; some file systems cannot, and their renames stay as they are."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

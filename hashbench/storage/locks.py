@@ -1,8 +1,8 @@
-"""Who may write a run: one process at a time, also of those on other machines that share the folder.
+"""Locks of folders: a run has one writer at a time, also among machines that share the folder.
 
-The owner of a run holds the file `lock` in its directory and touches it every few seconds. Whether an owner still lives
-is for the kernel to say on one machine (flock ends with its process), and for the heartbeat between machines; no clock
-is compared with another. An owner that was taken for dead finds out before it writes.
+The owner of a run holds the file `lock` in its directory and touches it every few seconds. Whether an owner still runs
+is decided by the kernel on one machine (flock ends with its process), and by the heartbeat between machines; no clock
+is compared with another. An owner whose lock expired and was taken over detects it before it writes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from hashbench.storage import files
 from hashbench.storage.strict_json import dumps, loads
 
 HEARTBEAT = 5.0  # seconds between two touches of a lock
-EXPIRY = 60.0  # seconds without a touch after which an owner on another machine is taken for dead
+EXPIRY = 60.0  # seconds without a touch after which the lock of an owner on another machine is expired
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
@@ -35,7 +35,7 @@ class Owner:
     """The process that holds a lock; `started` is for people to read."""
 
     host: str = "an unknown machine"
-    boot: str = ""  # names the running kernel: within it, flock tells whether the owner lives
+    boot: str = ""  # names the running kernel: within it, flock tells whether the owner still runs
     pid: int = 0
     started: str = ""
 
@@ -63,19 +63,19 @@ class RunLocked(HashbenchError):
 
 
 class LockLost(RunLocked):
-    """A run that was ours until another process took this one for dead."""
+    """A run whose lock expired and was taken over by another process."""
 
 
 class LockWatch:
     """What one process has seen of the locks of other machines, by its own monotonic clock."""
 
     def __init__(self, expiry: float = EXPIRY):
-        """`expiry`: seconds without a change after which a lock counts as abandoned."""
+        """`expiry`: seconds without a change after which a lock is expired."""
         self._expiry = expiry
         self._seen: dict[Path, tuple[tuple[int, int], float]] = {}
 
     def expired(self, lock: Path, handle: int) -> bool:
-        """Return whether the open `lock` has not been touched for as long as our patience lasts."""
+        """Return whether the open `lock` has not been touched within the expiry time."""
         status = os.fstat(handle)
         state, now = (status.st_ino, status.st_mtime_ns), time.monotonic()
         known, since = self._seen.get(lock, (None, now))
@@ -86,7 +86,7 @@ class LockWatch:
 
 
 class FolderLock:
-    """A run's lock while it is ours."""
+    """A run's lock while this process holds it."""
 
     def __init__(self, lock: Path, handle: int, beat: float):
         self._lock, self._handle = lock, handle
@@ -95,33 +95,33 @@ class FolderLock:
         self._heartbeat.start()
 
     def check(self) -> None:
-        """Raise LockLost where the run is no longer ours, and HashbenchError where its folder is gone."""
+        """Raise LockLost where the lock was taken over, and HashbenchError where its folder is gone."""
         if not _lies_at(self._lock, self._handle):
             folder = self._lock.parent
             if not folder.is_dir():
                 raise HashbenchError(f"{folder} was moved or deleted while it was written; run again where it is now.")
-            raise LockLost(folder, _holder(self._lock), "was taken over, while this process looked dead, by")
+            raise LockLost(folder, _holder(self._lock), "was taken over, after its lock expired, by")
 
     def release(self) -> None:
-        """Give the run back; where it was taken from us, leave it to its owner."""
+        """Release the lock; where it was taken over, leave it to its owner."""
         self._ended.set()
         self._heartbeat.join()
-        with contextlib.suppress(OSError):  # a folder that was moved away meanwhile took its lock along
+        with contextlib.suppress(OSError):  # a folder that was moved away meanwhile has its lock with it
             if _lies_at(self._lock, self._handle):
                 self._lock.unlink()
         os.close(self._handle)
 
     def _touch(self, beat: float) -> None:
         while not self._ended.wait(beat):
-            with contextlib.suppress(OSError):  # a file system that hiccups is no reason to die of it
+            with contextlib.suppress(OSError):  # a file system that fails for a moment ends no run
                 os.utime(self._handle)
 
 
 @contextlib.contextmanager
 def hold_lock(folder: Path, watch: LockWatch | None = None, *, beat: float = HEARTBEAT) -> Iterator[FolderLock]:
-    """Make `folder` and be its only writer; raises RunLocked where another process is, as far as `watch` knows.
+    """Make `folder` and lock it; raises RunLocked where another process holds the lock, as far as `watch` knows.
 
-    Without a `watch`, an owner on another machine is never taken for dead.
+    Without a `watch`, the lock of an owner on another machine never expires.
     """
     files.make_folder(folder)
     lock = folder / "lock"
@@ -134,7 +134,7 @@ def hold_lock(folder: Path, watch: LockWatch | None = None, *, beat: float = HEA
 
 
 def owner_of(folder: Path) -> Owner | None:
-    """Return who holds the lock of a run, or None where nobody does, or the owner died on this machine."""
+    """Return the owner of the lock of a run, None without one, or where it ended on this machine."""
     try:
         handle = os.open(folder / "lock", os.O_RDONLY)
     except OSError:
@@ -147,7 +147,7 @@ def owner_of(folder: Path) -> Owner | None:
 
 
 def _acquire(lock: Path, watch: LockWatch) -> int:
-    """Return a handle on the lock file that is now ours."""
+    """Return a handle on the lock file that this process now holds."""
     while True:
         handle = _created(lock)
         if handle is not None:
@@ -159,8 +159,8 @@ def _acquire(lock: Path, watch: LockWatch) -> int:
         try:
             owner = _owner(found)
             alone = owner.is_local and _flock(found)  # None where this file system has no flock
-            dead = watch.expired(lock, found) if alone is None or not owner.is_local else alone
-            if not dead:
+            expired = watch.expired(lock, found) if alone is None or not owner.is_local else alone
+            if not expired:
                 raise RunLocked(lock.parent, owner)
             _remove_expired(lock, found)
         finally:
@@ -168,18 +168,18 @@ def _acquire(lock: Path, watch: LockWatch) -> int:
 
 
 def _created(lock: Path) -> int | None:
-    """Return a handle on a new lock file, ours and complete from its first moment; None where there is one already."""
-    part = lock.with_name(f".lock.{os.getpid()}-{secrets.token_hex(4)}.part")
-    handle = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    """Return a handle on a new lock file, complete from its first moment; None where there is one already."""
+    temporary = lock.with_name(f".lock.{os.getpid()}-{secrets.token_hex(4)}.part")
+    handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         os.write(handle, dumps(asdict(Owner.this_process())).encode())
         _flock(handle)
         try:
-            os.link(part, lock)
+            os.link(temporary, lock)
         except OSError as error:
             if error.errno in _NO_HARD_LINKS:
-                return _created_by_name(lock, part)
-            if error.errno not in (errno.EEXIST, errno.ENOENT):  # ENOENT: an owner tidied up and took the part along
+                return _created_by_name(lock, temporary)
+            if error.errno not in (errno.EEXIST, errno.ENOENT):  # ENOENT: an owner removed the temporary file
                 raise
             if not _lies_at(lock, handle):  # a link over NFS may succeed and yet report that the name was there
                 return None
@@ -189,35 +189,35 @@ def _created(lock: Path) -> int | None:
         if handle >= 0:
             os.close(handle)
         with contextlib.suppress(OSError):
-            part.unlink()
+            temporary.unlink()
 
 
-def _created_by_name(lock: Path, part: Path) -> int | None:
+def _created_by_name(lock: Path, temporary: Path) -> int | None:
     """Do the same where the file system knows no hard links; here others may see a lock without its owner."""
     try:
         handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
     except FileExistsError:
         return None
-    os.write(handle, part.read_bytes())
+    os.write(handle, temporary.read_bytes())
     _flock(handle)
     return handle
 
 
-def _remove_expired(lock: Path, dead: int) -> None:
-    """Remove the lock of a dead owner, and no other that may have come in its place."""
+def _remove_expired(lock: Path, handle: int) -> None:
+    """Remove an expired lock, and no newer one that may have come in its place."""
     aside = lock.with_name(f".lock.{os.getpid()}-{secrets.token_hex(4)}.part")
     with contextlib.suppress(FileNotFoundError):  # another process was quicker
-        if not _lies_at(lock, dead):
+        if not _lies_at(lock, handle):
             return
         os.rename(lock, aside)
-        if not _lies_at(aside, dead):
+        if not _lies_at(aside, handle):
             with contextlib.suppress(FileExistsError):
                 os.link(aside, lock)
         aside.unlink()
 
 
 def _holder(lock: Path) -> Owner:
-    """Return who a lock names, dead or alive."""
+    """Return the owner that a lock names, running or not."""
     try:
         handle = os.open(lock, os.O_RDONLY)
     except OSError:
@@ -236,7 +236,7 @@ def _owner(handle: int) -> Owner:
 
 
 def _flock(handle: int) -> bool | None:
-    """Return whether nobody else on this machine holds the file; None where the file system cannot say."""
+    """Return whether no other process of this machine holds the file; None where the file system cannot say."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -247,7 +247,7 @@ def _flock(handle: int) -> bool | None:
 
 
 def _lies_at(path: Path, handle: int) -> bool:
-    """Return whether `path` is the open file; opens it, because over NFS only that asks the server."""
+    """Return whether `path` is the open file; opens it, because over NFS only that queries the server."""
     try:
         other = os.open(path, os.O_RDONLY)
     except OSError as error:

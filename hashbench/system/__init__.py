@@ -1,1 +1,1 @@
-"""The machine and chance: processes, memory, the allocator, seeds, and where a number comes from."""
+"""The machine and its randomness: ranks, memory, the allocator, seeds and provenance."""

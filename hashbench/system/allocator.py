@@ -1,8 +1,8 @@
-"""What a process of ours asks of its memory allocator: large pages, and to keep what is freed for the next step.
+"""Settings of this process's memory allocator: large pages, and freed memory kept for the next step.
 
-A training step frees hundreds of megabytes and asks for as many again. By its defaults glibc gives them back to the
-system meanwhile, which then has to clear every page anew: on a CPU that took half the time of a backbone's forward pass
-at 224 pixels. No number depends on any of this. For processes that are ours alone: the command, and its workers.
+A training step frees hundreds of megabytes and allocates as many again. By its defaults glibc returns them to the
+system meanwhile, which then has to clear every page: on a CPU that took half the time of a backbone's forward pass at
+224 pixels. No number depends on any of this. For processes of hashbench alone: the command, and its workers.
 """
 
 from __future__ import annotations

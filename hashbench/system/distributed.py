@@ -1,8 +1,8 @@
-"""One run on several devices, started by torchrun: who takes which share, and sums, gathers and broadcasts over ranks.
+"""One run on several devices, started by torchrun: each rank's share, and all-reduce, all-gather and broadcast.
 
 torch.distributed does the work. Every rank makes the same plan and calls the same functions of its `World` in the same
-order; rank 0 leads: it decides what is computed, and alone writes results, checkpoints and progress. A world of one
-does nothing of all this, so that the same code runs on one device. An exchange that a dead rank breaks off raises a
+order; rank 0 decides what is computed, and alone writes results, checkpoints and progress. In a world of one rank all
+this does nothing, so that the same code runs on one device. A collective that a dead rank breaks off raises a
 HashbenchError in the others.
 """
 
@@ -25,26 +25,26 @@ from torch import Tensor
 from hashbench.errors import HashbenchError
 
 T = TypeVar("T")
-# A rank waits as long as another works: for a preparation, for the features. That a rank died shows on its connection.
+# A rank waits as long as another works: for a preparation, for the features. A dead rank is found by its connection.
 TIMEOUT = timedelta(days=30)
 GLOO_EXIT_SECONDS = 0.2  # seconds
 
 
 @dataclass(frozen=True)
 class World:
-    """The ranks that share a run, as one of them sees them; rank 0 leads."""
+    """The ranks that share a run, as seen from one of them."""
 
     rank: int = 0
     size: int = 1
 
     @property
     def is_main(self) -> bool:
-        """Whether this rank decides and writes."""
+        """Whether this is rank 0, which decides and writes."""
         return self.rank == 0
 
     @property
     def is_single(self) -> bool:
-        """Whether there are no others."""
+        """Whether this is the only rank."""
         return self.size == 1
 
     def share(self, count: int) -> slice:
@@ -52,7 +52,7 @@ class World:
         return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
     def batch_share(self, start: int, stop: int) -> tuple[int, int]:
-        """Return the samples of a global batch that this rank trains on: its share, or all where it `repeats`."""
+        """Return the samples of a global batch that this rank trains on: its share, or all where it `replicates`."""
         if self.replicates(stop - start):
             return start, stop
         share = self.share(stop - start)
@@ -63,7 +63,7 @@ class World:
         return not self.is_single and count < 2 * self.size
 
     def weight(self, mine: int, whole: int) -> float:
-        """Return the part of the global batch's mean that the mean over this rank's samples has."""
+        """Return the weight of the mean over this rank's samples in the mean over the global batch."""
         return 1 / self.size if self.replicates(whole) else mine / whole
 
     def all_reduce(self, tensor: Tensor) -> None:
@@ -72,7 +72,7 @@ class World:
             _collective(lambda: dist.all_reduce(tensor))
 
     def all_reduced(self, sums: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return named sums added up over the ranks, which all have the same names."""
+        """Return the sums over the ranks of named tensors; all ranks have the same names."""
         if self.is_single:
             return sums
         total = {name: sums[name].clone() for name in sorted(sums)}
@@ -81,9 +81,9 @@ class World:
         return {name: total[name] for name in sums}
 
     def all_reduce_gradients(self, parameters: Sequence[Tensor]) -> None:
-        """Replace the gradients by their sums over the ranks, in one exchange; who has none anywhere keeps none.
+        """Replace the gradients by their sums over the ranks, in one all-reduce; one that no rank has stays None.
 
-        One exchange after `backward`, rather than DistributedDataParallel's during it: a method may call the network
+        One all-reduce after `backward`, rather than DistributedDataParallel's during it: a method may call the network
         as often as it likes, differentiate by its inputs, and have parameters of its own.
         """
         if self.is_single:
@@ -131,7 +131,7 @@ class World:
         return box[0]
 
     def barrier(self) -> None:
-        """Wait until every rank is here."""
+        """Wait until every rank has called this."""
         self.all_reduce(torch.zeros(1))
 
 
@@ -146,7 +146,7 @@ def world() -> World:
 
 
 def join(device: torch.device) -> World:
-    """Return the world, ready for exchanges; call it once on every rank, before any of them."""
+    """Return the world, ready for collectives; called on every rank before any of them."""
     found = world()
     if dist.is_torchelastic_launched() and not dist.is_initialized():
         if device.type == "cuda":
@@ -173,11 +173,12 @@ def local_device(name: str) -> str:
     return f"cuda:{own}"
 
 
-def _collective(exchange: Callable[[], Any]) -> None:
+def _collective(operation: Callable[[], Any]) -> None:
     try:
-        exchange()
+        operation()
     except RuntimeError as error:  # gloo's plain ones, and torch.distributed's own
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun sends it now, and would cut off what we have to say
+        # torchrun sends SIGTERM now, which would end this process before the error is printed
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise HashbenchError(
             "Another process of this run ended, so this one cannot go on; what was finished is kept, and the same "
             f"command goes on from the last checkpoint ({str(error).splitlines()[0]})."
@@ -188,16 +189,16 @@ def _on_sigterm(number: int, frame: Any) -> None:
     """Turn torchrun's signal that ends all processes into an error, so that a run says why it has no result."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise HashbenchError(
-        "torchrun ended this process, because another one failed or it was told to; what was finished is kept, and the "
+        "torchrun ended this process, because another one failed or it was stopped; what was finished is kept, and the "
         "same command goes on from the last checkpoint."
     )
 
 
 def _destroy_group() -> None:
-    """End the exchanges before Python ends.
+    """Destroy the process group before Python ends.
 
-    A thread of gloo takes Python's lock to let go of the tensors of the last exchange; where Python is ending by then,
-    it aborts the process, whose run was whole. So the threads get time for it while the lock is free.
+    A thread of gloo takes Python's lock to free the tensors of the last collective; where Python is ending by then, it
+    aborts the process, whose run was complete. So the threads get time for it while the lock is free.
     """
     if dist.is_initialized():
         time.sleep(GLOO_EXIT_SECONDS)

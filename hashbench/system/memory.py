@@ -92,5 +92,5 @@ def _fields(path: Path) -> Mapping[str, int]:
 def _lines(path: Path) -> list[str]:
     try:
         return path.read_text().splitlines()
-    except OSError:  # not this kernel's, or not ours to read
+    except OSError:  # not this kernel's, or not readable
         return []

@@ -23,7 +23,7 @@ LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "numba", "pillow")
 
 
 def provenance(method: str, *, device: torch.device, started: datetime) -> dict[str, Any]:
-    """Return what a result states of its making, except for the hashes that the experiment itself carries."""
+    """Return the provenance that a result states, except for the hashes that the experiment itself carries."""
     entry, file = METHODS.entries()[method], _file_of(METHODS.get(method))
     return {
         "hashbench": __version__,
@@ -92,7 +92,7 @@ def _checkout(file: Path) -> dict[str, Any] | None:
     try:
         belongs = git("ls-files", "--cached", "--others", "--exclude-standard", "--", file.name)
         if not belongs:
-            return None  # installed below somebody else's checkout, which ignores it
+            return None  # installed below another checkout, which ignores it
         return {"revision": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
     except (OSError, subprocess.SubprocessError):
         return None

@@ -1,4 +1,4 @@
-"""One seed, many independent streams: every use of chance has a purpose, and a seed gives every method the same."""
+"""One seed, many independent streams: every random draw has a purpose, and a seed gives every method the same draws."""
 
 import hashlib
 from typing import TYPE_CHECKING

@@ -1,1 +1,1 @@
-"""Training: the epoch loop, what methods learn from, and measures of a training under way."""
+"""Training: the epoch loop, what methods learn from, and measures during training."""

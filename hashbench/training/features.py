@@ -17,7 +17,7 @@ from hashbench.datasets.loading.loader import inference_batches
 from hashbench.networks.network import FixedBackbone
 from hashbench.recipes import Recipe
 from hashbench.storage.cache import cache_root
-from hashbench.storage.files import make_folder, only_one, reported, write_text
+from hashbench.storage.files import exclusive, make_folder, reported, write_text
 from hashbench.storage.strict_json import digest
 from hashbench.system.distributed import SINGLE, World
 
@@ -37,8 +37,8 @@ def features(
     """Return the features (N, width), float32, of all inputs of `store` through the recipe's fixed backbone.
 
     They are memory-mapped from the cache, where they lie under the hash of the data in their order, backbone, weights
-    and preprocessing. A computation that was killed goes on where it was; of two processes one computes, one waits.
-    The ranks of a `world` compute them together, each its share, and bring them together in the file.
+    and preprocessing. An interrupted computation resumes; of two processes, one computes and the other waits. The ranks
+    of a `world` compute them together, each its share, and write them to one file.
     """
     key = digest(
         {
@@ -53,7 +53,7 @@ def features(
     path = folder / f"{store.name}-{recipe.backbone}-{recipe.size or 'native'}-{key[:16]}.npy"
     if not world.broadcast(path.is_file()):
         make_folder(folder)
-        with only_one(path.with_suffix(".lock")) if world.is_main else nullcontext():
+        with exclusive(path.with_suffix(".lock")) if world.is_main else nullcontext():
             if not world.broadcast(path.is_file()):
                 _compute(path, store, FixedBackbone(store.inputs.shape[1:], recipe).to(device), recipe.size, device,
                          batch_size, progress, world)  # fmt: skip
@@ -70,20 +70,20 @@ def _compute(
     progress: bool,
     world: World,
 ) -> None:
-    """Fill a part file chunk by chunk, noting how many rows are done, and give it its name when it is whole.
+    """Fill a temporary file chunk by chunk, noting how many rows are done, and give it its name when it is complete.
 
-    Rank 0 makes the file and takes the notes; every rank writes its rows of each chunk.
+    Rank 0 makes the file and the note; every rank writes its rows of each chunk.
     """
-    part, note = path.with_suffix(".part"), path.with_suffix(".rows")
+    temporary, note = path.with_suffix(".part"), path.with_suffix(".rows")
     shape = (len(store.inputs), backbone.width)
-    with reported(part):
+    with reported(temporary):
         done = 0
         if world.is_main:
-            done = int(note.read_text()) if part.is_file() and note.is_file() else 0
+            done = int(note.read_text()) if temporary.is_file() and note.is_file() else 0
             if not done:
-                _make(part, shape)
+                _make(temporary, shape)
         done = world.broadcast(done)
-        array = np.lib.format.open_memmap(part, mode="r+")
+        array = np.lib.format.open_memmap(temporary, mode="r+")
         title = f"features of {store.name}"
         with tqdm(total=shape[0], initial=done, unit="img", desc=title, disable=not progress, leave=False) as bar:
             for start in range(done, shape[0], ROWS_AT_A_TIME * world.size):
@@ -104,22 +104,22 @@ def _compute(
                     write_text(note, str(stop))  # whole or not at all: a kill must not leave an empty one
         del array
         if world.is_main:
-            part.replace(path)
+            temporary.replace(path)
             note.unlink(missing_ok=True)
         world.barrier()
 
 
-def _make(part: Path, shape: tuple[int, int]) -> None:
-    """Make a part file with room on the disk for all of it.
+def _make(temporary: Path, shape: tuple[int, int]) -> None:
+    """Make a temporary file with room on the disk for all of it.
 
     A full disk is an error here; later, writing through the map, it would end the process with SIGBUS.
     """
-    np.lib.format.open_memmap(part, mode="w+", dtype=np.float32, shape=shape)
+    np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
     if not hasattr(os, "posix_fallocate"):  # as on macOS
         return
-    with part.open("r+b") as file:
+    with temporary.open("r+b") as file:
         try:
-            os.posix_fallocate(file.fileno(), 0, os.path.getsize(part))
+            os.posix_fallocate(file.fileno(), 0, os.path.getsize(temporary))
         except OSError as error:
             if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # what file systems without it say
                 raise

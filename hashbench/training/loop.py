@@ -25,6 +25,7 @@ from hashbench.storage.tensorfiles import save
 from hashbench.system import seeds
 from hashbench.system.distributed import SINGLE, World
 
+Monitor = Callable[[int], dict[str, float] | None]  # from an epoch, 0-based, to measures after it, None without any
 _LOG = logging.getLogger(__name__)
 CHECK_SECONDS = 1.0  # how often the losses are brought to the host: for the progress bar, and to stop when not finite
 
@@ -46,12 +47,12 @@ class TrainingProgress:
 
 @dataclass(frozen=True)
 class Reports:
-    """Where a training reports to: a line per epoch, measures in some of them, a checkpoint after each, a bar."""
+    """Outputs of a training: a line per epoch, measures in some of them, a checkpoint after each, a progress bar."""
 
     log: Callable[[dict[str, Any]], None] = lambda line: None
     checkpoint: Path | None = None
     bar: str | None = None  # the progress bar's title; None: no bar
-    look: Callable[[int], dict[str, float] | None] = lambda epoch: None  # measures after an epoch, for the log alone
+    monitor: Monitor = lambda epoch: None  # for the log alone
 
 
 def train(
@@ -61,24 +62,24 @@ def train(
     task: Task,
     recipe: Recipe,
     data: TrainingData,
-    hooks: Reports,
+    reports: Reports,
     world: World = SINGLE,
 ) -> TrainingProgress:
-    """Train `network` and `method` by `recipe`, going on from the checkpoint where there is one.
+    """Train `network` and `method` by `recipe`, resuming from the checkpoint where there is one.
 
     Everything random in an epoch follows from (seed, epoch), so a resumed training equals an uninterrupted one. Raises
     HashbenchError naming epoch, step and term when a loss is not finite. Of a `world`, each rank is given its share of
-    every batch; all take the step that the whole batch's mean asks for.
+    every batch; all take the step of the whole batch's mean.
     """
     if not world.is_single and task.device.type == "cuda":
         nn.SyncBatchNorm.convert_sync_batchnorm(network)  # there is none for the CPU
     optimizer = _optimizer(method.parameter_groups(network, recipe), recipe)
     stepped: nn.Module = torch.compile(network) if recipe.compile else network  # type: ignore[assignment]
-    progress = _resume(hooks, method, network, optimizer, world)
+    progress = _resume(reports, method, network, optimizer, world)
     world.broadcast_in_place([*_state(network), *_state(method)])
     warned = False
     bar = tqdm(total=recipe.epochs * task.num_train, initial=progress.images, unit="img", unit_scale=True,
-               desc=hooks.bar, disable=hooks.bar is None, leave=False, dynamic_ncols=True)  # fmt: skip
+               desc=reports.bar, disable=reports.bar is None, leave=False, dynamic_ncols=True)  # fmt: skip
     with bar:
         for epoch in range(progress.epochs_done, recipe.epochs):
             started = time.perf_counter()
@@ -97,8 +98,8 @@ def train(
             progress.epochs_done = epoch + 1
             progress.images += task.num_train
             progress.seconds += time.perf_counter() - started
-            measures = hooks.look(epoch)  # after the clock was read: looking is no part of training
-            hooks.log(
+            measures = reports.monitor(epoch)  # after the clock was read: monitoring is no part of training
+            reports.log(
                 {
                     "epoch": epoch,
                     "loss": means,
@@ -108,21 +109,21 @@ def train(
                     **({} if measures is None else {"measures": measures}),
                 }
             )
-            if hooks.checkpoint is None or progress.epochs_done == recipe.epochs:
+            if reports.checkpoint is None or progress.epochs_done == recipe.epochs:
                 continue
             reason = method.resumes()
             if reason is None:
-                _save(hooks.checkpoint, progress, method, network, optimizer)
+                _save(reports.checkpoint, progress, method, network, optimizer)
             elif not warned:
                 warned = True
-                _warn(f"{method.info.name} cannot resume, an interrupted run starts over: {reason}", hooks)
+                _warn(f"{method.info.name} cannot resume, an interrupted run starts over: {reason}", reports)
     return progress
 
 
-def _warn(sentence: str, hooks: Reports) -> None:
-    """Say something to whoever watches, and leave it in the run's log."""
+def _warn(sentence: str, reports: Reports) -> None:
+    """Log a warning, in the run's log as well."""
     _LOG.warning(sentence)
-    hooks.log({"warning": sentence})
+    reports.log({"warning": sentence})
 
 
 def _train_epoch(
@@ -194,7 +195,7 @@ class _Losses:
         self._checked = time.monotonic()
 
     def add(self, batch: Batch, terms: dict[str, Tensor]) -> None:
-        """Take the terms of one step, and show and check what is there when it is time."""
+        """Add the terms of one step; show and check what was added about once a second."""
         if self._names not in ([], list(terms)):
             raise HashbenchError(
                 f"The loss terms changed within epoch {self._epoch + 1} from {self._names} to {list(terms)}; "
@@ -205,11 +206,11 @@ class _Losses:
         self._sizes.append(batch.whole or len(batch.index))
         self._weights.append(self._sizes[-1] * self._world.weight(len(batch.index), self._sizes[-1]))
         if time.monotonic() - self._checked > CHECK_SECONDS:
-            self._bring()
+            self._to_host()
 
     def means(self) -> dict[str, float]:
         """Return each term's mean over the epoch's samples; raises HashbenchError when one was not finite."""
-        self._bring()
+        self._to_host()
         known = np.stack(self._known)
         if self._world.is_single:
             mean = np.average(known, axis=0, weights=self._sizes)
@@ -220,13 +221,11 @@ class _Losses:
             self._check(mean, "")
         return dict(zip(self._names, map(float, mean), strict=True))
 
-    def _bring(self) -> None:
+    def _to_host(self) -> None:
         first = len(self._known)
         self._known += list(torch.stack(self._pending).double().cpu().numpy()) if self._pending else []
         self._pending.clear()
-        if (
-            self._world.is_single
-        ):  # of a world, all ranks look at the epoch's means, so that none goes on without the others
+        if self._world.is_single:  # several ranks all check the epoch's means, so that they stop together
             for step in range(first, len(self._known)):
                 self._check(self._known[step], f", step {step + 1}")
         self._bar.update(sum(self._sizes[first:]))
@@ -259,8 +258,8 @@ def _optimizer(groups: list[dict[str, Any]], recipe: Recipe) -> torch.optim.Opti
 
 
 def _seed_everything(seed: int, epoch: int, world: World) -> None:
-    """Start the global generators (dropout, and whatever a plug-in uses) anew, so that no state need be saved."""
-    own = [] if world.is_main else [world.rank]  # a rank drops out by itself
+    """Seed the global generators (of dropout and of plug-ins), so that their states need not be saved."""
+    own = [] if world.is_main else [world.rank]  # each rank drops out units of its own
     torch.manual_seed(seeds.derive(seed, "epoch", epoch, *own))
     random.seed(seeds.derive(seed, "epoch", epoch, "python", *own))
     np.random.seed(seeds.derive(seed, "epoch", epoch, "numpy", *own) % 2**32)
@@ -280,8 +279,8 @@ def _save(path: Path, progress: TrainingProgress, method: nn.Module, network: nn
     save(state, path)
 
 
-def _resume(hooks: Reports, method: nn.Module, network: nn.Module, optimizer: Any, world: World) -> TrainingProgress:
-    state = world.broadcast(_read_checkpoint(hooks))
+def _resume(reports: Reports, method: nn.Module, network: nn.Module, optimizer: Any, world: World) -> TrainingProgress:
+    state = world.broadcast(_read_checkpoint(reports))
     if state is None:
         return TrainingProgress()
     try:
@@ -291,13 +290,13 @@ def _resume(hooks: Reports, method: nn.Module, network: nn.Module, optimizer: An
         return TrainingProgress(**state["progress"])
     except Exception as error:
         raise HashbenchError(
-            f"The checkpoint {hooks.checkpoint} does not fit ({type(error).__name__}); delete it to start over."
+            f"The checkpoint {reports.checkpoint} does not fit ({type(error).__name__}); delete it to start over."
         ) from error
 
 
-def _read_checkpoint(hooks: Reports) -> Any:
+def _read_checkpoint(reports: Reports) -> Any:
     """Return what a checkpoint holds; None without one, and, with a warning, where it is damaged."""
-    path = hooks.checkpoint
+    path = reports.checkpoint
     if path is None or not path.is_file():
         return None
     try:
@@ -308,5 +307,5 @@ def _read_checkpoint(hooks: Reports) -> Any:
         reason = f"{damaged} is damaged"
     except Exception as error:
         reason = type(error).__name__
-    _warn(f"The checkpoint {path} cannot be read ({reason}); the training starts over.", hooks)
+    _warn(f"The checkpoint {path} cannot be read ({reason}); the training starts over.", reports)
     return None

@@ -1,4 +1,4 @@
-"""Measures of a training that is under way (`--eval-every`): for looking only, and without leaving a trace in it."""
+"""Measures during training (`--eval-every`): for inspection only, without effect on the training."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from hashbench.evaluation.encoding import count
 from hashbench.metrics import evaluate_histograms
 from hashbench.networks.model import Model
 from hashbench.system.distributed import SINGLE
+from hashbench.training.loop import Monitor
 
-Look = Callable[[int], dict[str, float] | None]
 
+def monitor_every(
+    epochs: int | None, model: Model, dataset: Dataset, encode: Callable[[np.ndarray], np.ndarray]
+) -> Monitor:
+    """Return the function from an epoch (0-based) to the data set's measures after each `epochs`-th, else None.
 
-def every(epochs: int | None, model: Model, dataset: Dataset, encode: Callable[[np.ndarray], np.ndarray]) -> Look:
-    """Return what gives the data set's measures after each `epochs`-th epoch (0-based number in), else None.
-
-    `encode` gives the packed codes of the inputs at an index; without `epochs`, no epoch is measured. Modes and every
-    stream of chance are as before after it, so the training's numbers are the same with and without.
+    `encode` gives the packed codes of the inputs at an index; without `epochs`, no epoch is measured. It restores
+    modes and random streams, so the training's numbers are the same with and without it.
     """
     split = dataset.split
 
-    def look(epoch: int) -> dict[str, float] | None:
+    def monitor(epoch: int) -> dict[str, float] | None:
         if not epochs or (epoch + 1) % epochs:
             return None
         modules: list[nn.Module] = [model.method] if model.network is None else [model.method, model.network]
@@ -36,12 +37,12 @@ def every(epochs: int | None, model: Model, dataset: Dataset, encode: Callable[[
         counted = count(query, database, dataset, SINGLE, bits=model.task.bits)
         return evaluate_histograms(counted, dataset.protocol.measures, bounds=False).metrics
 
-    return look
+    return monitor
 
 
 @contextmanager
 def _undisturbed(modules: list[nn.Module], device: torch.device) -> Iterator[None]:
-    """Put back what evaluating may change: which modules train, and the states of the global generators."""
+    """Restore what the evaluation may change: the modes of modules, and the states of the global generators."""
     training = {module: module.training for owner in modules for module in owner.modules()}
     python, numpy = random.getstate(), np.random.get_state()
     devices = [device] if device.type == "cuda" else []

@@ -19,7 +19,7 @@ from hashbench.methods.contract import DeepMethod, Method, Task
 from hashbench.networks.model import make_backbone, make_network
 from hashbench.recipes import Recipe
 from hashbench.storage.cache import cache_root
-from hashbench.storage.files import make_folder, only_one
+from hashbench.storage.files import exclusive, make_folder
 from hashbench.storage.strict_json import digest
 from hashbench.storage.tensorfiles import save
 from hashbench.system import seeds
@@ -53,7 +53,7 @@ class RecipeTools:
         torch.manual_seed(seeds.derive(task.seed, "prepare", "head"))
         head = nn.Linear(int(backbone.width), outputs)  # type: ignore[arg-type]
         network = make_network(backbone, head, recipe, task.device)
-        train(_LossOnly(loss), network, task=task, recipe=recipe, data=data, hooks=Reports(bar=self._bar))
+        train(_LossOnly(loss), network, task=task, recipe=recipe, data=data, reports=Reports(bar=self._bar))
         return network
 
     @torch.inference_mode()
@@ -68,7 +68,7 @@ class RecipeTools:
 
 
 class _LossOnly(DeepMethod):
-    """A method that is nothing but a loss."""
+    """A method with a loss and no hooks."""
 
     def __init__(self, loss: Callable[[Tensor, Batch], dict[str, Tensor]]):
         self._loss = loss
@@ -81,7 +81,7 @@ def prepare(method: Method, tools: RecipeTools, identity: Mapping[str, Any]) -> 
     """Return what `method` prepares, from the cache where the same was prepared before.
 
     `identity` is the experiment's, parts of which name the cache file. Of a world, rank 0 prepares, as it would alone,
-    and the others are given what it found.
+    and broadcasts what it found.
     """
     world, device = tools.data.world, tools.task.device
     if world.is_single:
@@ -104,7 +104,7 @@ def _prepare(method: Method, tools: RecipeTools, identity: Mapping[str, Any]) ->
     found = _cached(path, tools.task)
     if found is None:
         make_folder(path.parent)
-        with only_one(path.with_suffix(".lock")):  # workers meet here, each with another bit length
+        with exclusive(path.with_suffix(".lock")):  # workers with other bit lengths wait here
             found = _cached(path, tools.task)
             if found is None:
                 if path.is_file():
@@ -114,7 +114,7 @@ def _prepare(method: Method, tools: RecipeTools, identity: Mapping[str, Any]) ->
 
 
 def _cached(path: Path, task: Task) -> Prepared | None:
-    """Return what an earlier run has prepared; None where none has, or its file is damaged and has to be made anew."""
+    """Return what an earlier run has prepared; None where none has, or its file is damaged."""
     try:
         state = torch.load(path, map_location=task.device, weights_only=True)
         return Prepared(state["tensors"], state["seconds"], cached=True)
@@ -134,8 +134,8 @@ def _prepared(path: Path | None, method: DeepMethod, tools: RecipeTools) -> Prep
 def _cache_file(cls: type[DeepMethod], identity: Mapping[str, Any]) -> Path | None:
     """Return where the preparation is kept: under method, source, data, recipe, seed and the fields it depends on.
 
-    None where the source cannot be had, as of a class in a notebook: what it prepared before it was defined anew would
-    pass for it.
+    None where the source cannot be read, as of a class in a notebook: the cache would keep what an earlier definition
+    prepared.
     """
     try:
         source = inspect.getsource(inspect.getmodule(cls) or cls)

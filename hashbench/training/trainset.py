@@ -27,7 +27,7 @@ class TrainSet:
         features: Callable[[], np.ndarray],
         world: World = SINGLE,
     ):
-        """`loader` serves the inputs at `index`; `features` gives the fixed features of all inputs when asked.
+        """`loader` serves the inputs at `index`; `features` computes the fixed features of all inputs.
 
         `world` are the ranks that share every batch, and every pass over the set.
         """
@@ -37,7 +37,7 @@ class TrainSet:
 
     @property
     def alone(self) -> TrainSet:
-        """The same for one rank that works while the others wait: it sees whole batches."""
+        """The same without the world, for rank 0 while the others wait: whole batches."""
         return TrainSet(
             self._loader, self._inputs, self._index, size=self._size, device=self._device, features=self._features
         )

@@ -153,7 +153,7 @@ def test_list_shows_what_there_is(hashbench, kind):
 
 BAD = {
     "method": (("--method", "chr"), "Did you mean 'crh'"),
-    "empty method": (("--method", "crh,,crh"), "--method 'crh,,crh' has an empty place"),
+    "empty method": (("--method", "crh,,crh"), "--method 'crh,,crh' has an empty name"),
     "data set": (("--dataset", "cifar1O"), "Did you mean 'cifar10'"),
     "protocol": (("--dataset", "cifar10@54"), "Did you mean 'cifar10@54k'"),
     "backbone": (("--backbone", "resnet43"), "Did you mean 'resnet34'"),
@@ -167,8 +167,8 @@ BAD = {
     "bits -8": (("--bits", "-8"), "-8 is not possible"),
     "bits 1e9": (("--bits", "1e9"), "'1e9' is not a number of bits"),
     "bits abc": (("--bits", "abc"), "'abc' is not a number of bits"),
-    "bits empty": (("--bits", ""), "an empty place is not a number of bits"),
-    "bits gap": (("--bits", "16,,32"), "an empty place is not a number of bits"),
+    "bits empty": (("--bits", ""), "an empty value is not a number of bits"),
+    "bits gap": (("--bits", "16,,32"), "an empty value is not a number of bits"),
     "few bits": (
         ("--dataset", "fashion-mnist-10k", "--bits", "2"),
         "2 bits give 4 words, which cannot hold 10 classes",

@@ -174,7 +174,7 @@ def test_verify_says_what_it_could_not_check(cli, run):
 
 BAD = {
     "an unknown condition": (("runs", "--under", "noize"), "Unknown condition 'noize'. Did you mean 'noise'?"),
-    "an empty place": (("runs", "--under", "noise,,blur"), "--under 'noise,,blur' has an empty place"),
+    "an empty place": (("runs", "--under", "noise,,blur"), "--under 'noise,,blur' has an empty name"),
     "a bad field": (("runs", "--under", "blur,noise(sigma=x)"), "'x' is not a value for sigma"),
     "no folder": (("nowhere", "--under", "noise"), "There is no folder nowhere"),
     "no run": (("empty", "--under", "noise"), "There is no finished run below empty to evaluate"),

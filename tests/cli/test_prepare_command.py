@@ -53,7 +53,7 @@ def test_what_ships_with_hashbench_is_audited(tmp_path):
     assert ran.exit_code == 0, ran.output
     assert "official files" in ran.output
     assert "It ships with hashbench and needs no preparation." in ran.output
-    assert "Its reader names no files, whose change would be seen" in invoke("prepare", "toy").output
+    assert "Its reader names no files whose changes could be detected" in invoke("prepare", "toy").output
     assert re.search(r"query images \(a class\) +1,000 \(100\)", ran.output)
 
 
@@ -124,7 +124,7 @@ def test_a_protocol_whose_promise_is_broken_is_an_error_after_the_others_were_sh
     ran = invoke("prepare", "two", "--data-dir", tree)
     assert ran.exit_code == 2
     assert re.search(r"train images \(a class\) +15 \(5\)", ran.output)
-    assert "Error: two@wrong promises 15 train, 6 query and 10 database images" in ran.output
+    assert "Error: two@wrong states 15 train, 6 query and 10 database images" in ran.output
     assert invoke("prepare", "two@p", "--data-dir", tree).exit_code == 0
     assert invoke("prepare", "two@wrong", "--data-dir", tree).exit_code == 2
 

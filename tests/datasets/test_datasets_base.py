@@ -62,7 +62,7 @@ def test_a_data_set_of_ones_own_is_one_function_and_one_file(plug_in):
     assert data_source("sketches") is module.sketches
     assert find_protocol("sketches-1").full_name == "sketches@p"
     loaded = load("sketches")
-    assert (loaded.name, loaded.part, loaded.num_classes, loaded.kind, loaded.multi_label) == (
+    assert (loaded.name, loaded.evaluated, loaded.num_classes, loaded.kind, loaded.multi_label) == (
         "sketches@p", "test", 4, "images", False,
     )  # fmt: skip
     assert [len(part) for part in (loaded.split.train, loaded.split.query, loaded.split.database)] == [40, 4, 36]
@@ -72,7 +72,7 @@ def test_a_data_set_of_ones_own_is_one_function_and_one_file(plug_in):
 def test_validation_asks_with_train_images_only(plug_in):
     plug_in()
     test, validation = load("sketches"), load("sketches", evaluate_on="validation")
-    assert validation.part == "validation"
+    assert validation.evaluated == "validation"
     used = {*validation.split.train, *validation.split.query, *validation.split.database}
     assert used == set(test.split.train)
     assert validation.audit.sizes == (32, 8, 32)
@@ -104,7 +104,7 @@ def test_official_is_known_only_where_every_checksum_is(plug_in, expected, offic
 def test_a_split_that_does_not_fit_its_protocol_is_an_error(plug_in):
     plug_in(toml=TOML.replace("database = 36", "database = 37"))
     with pytest.raises(
-        HashbenchError, match="sketches@p promises 40 train, 4 query and 37 database images, but sketches gives"
+        HashbenchError, match="sketches@p states 40 train, 4 query and 37 database images, but sketches gives"
     ):
         load("sketches")
 

@@ -140,7 +140,7 @@ def test_the_old_result_stays_until_the_new_one_is_whole(settings, monkeypatch, 
         if when == "while computing":
             patch.setattr(phases, "evaluate_histograms", dies)
         elif when == "before the old result goes":
-            patch.setattr(RunDirectory, "adopt", dies)
+            patch.setattr(RunDirectory, "replace_with", dies)
         else:
             patch.setattr("os.replace", dies_at(2 if when == "between two files" else 6))
         with pytest.raises(Killed):

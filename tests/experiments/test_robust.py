@@ -52,7 +52,7 @@ OUT_OF_MEMORY = {
 
 
 @pytest.mark.parametrize("kind", OUT_OF_MEMORY)
-def test_out_of_memory_names_the_knobs_and_the_other_cells_go_on(settings, fresh_methods, kind):
+def test_out_of_memory_names_the_options_and_the_other_runs_continue(settings, fresh_methods, kind):
     raising(OUT_OF_MEMORY[kind])
     outcome = runner.execute(plan(["raises", "crh"], ["toy"], [16], settings=Settings(**settings)))
     ((_, error),) = outcome.failures

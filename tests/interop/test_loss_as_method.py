@@ -154,7 +154,7 @@ def test_a_training_here_equals_the_loop_of_its_suite(file):
     method.setup(task(**known), {})
     data = TrainSet(loader, inputs, index, size=0, device=torch.device("cpu"), features=lambda: inputs)
     network = HashNetwork(Identity(144), heads[0], "fp32")
-    train(method, network, task=task(**known), recipe=recipe, data=data, hooks=Reports())
+    train(method, network, task=task(**known), recipe=recipe, data=data, reports=Reports())
 
     config = cls.module.get_config() | {"num_train": 60, "n_class": 3, "device": torch.device("cpu"), "GPU": False}
     criterion = cls.module.MemoryLoss(config, 8)

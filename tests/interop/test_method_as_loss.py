@@ -99,7 +99,7 @@ def test_it_equals_a_training_here():
     method = CRH(**resolve_fields("crh", options(CRH), {"quantization": 0.3}))
     method.setup(task, {})
     train(method, HashNetwork(Identity(144), heads[0], "fp32"), task=task, recipe=recipe, data=data,
-          hooks=Reports())  # fmt: skip
+          reports=Reports())  # fmt: skip
 
     criterion = hashbench.as_loss("crh", quantization=0.3)({**CONFIG, "epoch": 4, "seed": 4}, 16)
     optimizer = torch.optim.SGD(heads[1].parameters(), lr=recipe.learning_rate)

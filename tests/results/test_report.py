@@ -172,10 +172,10 @@ def test_each_block_has_its_own_tables(runs, make):
 
 
 def test_a_baseline_and_problems_are_shown(runs, make):
-    from hashbench.results.tables.baseline import Against
+    from hashbench.results.tables.baseline import Baseline
 
     runs += [make(0.25, method="dpn", bits=32)]
-    comparison = Comparison.of(runs, against=Against("csq"), problems=["One run is corrupt."])
+    comparison = Comparison.of(runs, against=Baseline("csq"), problems=["One run is corrupt."])
     text = report(runs, comparison=comparison)
     assert "One run is corrupt." in text
     assert re.findall(r'<br><span class="muted">(.*?)</span>', text) == [

@@ -74,7 +74,7 @@ def test_an_owner_killed_elsewhere_is_replaced_after_patience(tmp_path):
     child.stdout.readline()
     child.kill()
     child.communicate()
-    with pytest.raises(RunLocked), hold_lock(tmp_path):  # without a watch, nobody is ever taken for dead
+    with pytest.raises(RunLocked), hold_lock(tmp_path):  # without a watch, no lock ever expires
         pass
     assert 0.5 <= taken(tmp_path, LockWatch(expiry=0.5)) < 5
     assert owner_of(tmp_path) is None
@@ -89,7 +89,7 @@ def test_an_owner_that_wakes_after_it_was_replaced_notices(tmp_path):
     with hold_lock(tmp_path) as claim:
         child.send_signal(signal.SIGCONT)
         said, _ = child.communicate("go\n")
-        assert f"was taken over, while this process looked dead, by process {os.getpid()}" in said
+        assert f"was taken over, after its lock expired, by process {os.getpid()}" in said
         claim.check()  # and it has not taken our lock away as it left
         assert owner_of(tmp_path).pid == os.getpid()
 

@@ -87,7 +87,7 @@ def made(recipe=RECIPE, seed=0, method=Spy):
 def test_every_hook_is_called_in_order():
     spy, network, arguments = made()
     lines = []
-    progress = train(spy, network, **arguments, hooks=Reports(log=lines.append))
+    progress = train(spy, network, **arguments, reports=Reports(log=lines.append))
     steps = arguments["task"].steps_per_epoch
     expected = [call for e in range(3) for call in [*(("step", e * steps + i) for i in range(steps)), ("epoch", e)]]
     assert spy.calls == expected
@@ -101,14 +101,14 @@ def test_every_hook_is_called_in_order():
 
 def test_parameters_of_the_loss_are_trained():
     spy, network, arguments = made()
-    train(spy, network, **arguments, hooks=Reports())
+    train(spy, network, **arguments, reports=Reports())
     assert not torch.equal(spy.centers, torch.ones_like(spy.centers))
 
 
 def test_a_fresh_pass_sees_the_set_once_and_unaugmented():
     spy, network, arguments = made()
     spy.fresh = True
-    train(spy, network, **arguments, hooks=Reports())
+    train(spy, network, **arguments, reports=Reports())
     network.eval()
     with torch.no_grad():
         expected = network(torch.from_numpy(arguments["data"].inputs)).double().sum(dim=0)
@@ -124,7 +124,7 @@ class Interrupted(Exception):
 def test_resumed_equals_uninterrupted(tmp_path, optimizer):
     recipe = dataclasses.replace(RECIPE, optimizer=optimizer, learning_rate=1e-2)
     whole_spy, whole, arguments = made(recipe)
-    train(whole_spy, whole, **arguments, hooks=Reports())
+    train(whole_spy, whole, **arguments, reports=Reports())
 
     def stop_after_second(line):
         if line["epoch"] == 1 and not resumed:
@@ -134,10 +134,10 @@ def test_resumed_equals_uninterrupted(tmp_path, optimizer):
     checkpoint = tmp_path / "checkpoint.pt"
     spy, network, arguments = made(recipe)
     with pytest.raises(Interrupted):
-        train(spy, network, **arguments, hooks=Reports(log=stop_after_second, checkpoint=checkpoint))
+        train(spy, network, **arguments, reports=Reports(log=stop_after_second, checkpoint=checkpoint))
     resumed = True
     spy, network, arguments = made(recipe)
-    progress = train(spy, network, **arguments, hooks=Reports(log=stop_after_second, checkpoint=checkpoint))
+    progress = train(spy, network, **arguments, reports=Reports(log=stop_after_second, checkpoint=checkpoint))
     assert progress.images == 3 * COUNT
     for name, value in [*whole.state_dict().items(), *whole_spy.state_dict().items()]:
         other = network.state_dict().get(name, spy.state_dict().get(name))
@@ -154,7 +154,7 @@ def test_a_damaged_checkpoint_starts_the_training_over_and_says_so(tmp_path, dam
 
     spy, network, arguments = made()
     with pytest.raises(Interrupted):
-        train(spy, network, **arguments, hooks=Reports(log=stop_after_second, checkpoint=checkpoint))
+        train(spy, network, **arguments, reports=Reports(log=stop_after_second, checkpoint=checkpoint))
     whole = checkpoint.read_bytes()
     kept = torch.load(checkpoint, weights_only=True)["network"]["head.1.weight"]
     at = whole.index(kept.numpy().tobytes())
@@ -167,7 +167,7 @@ def test_a_damaged_checkpoint_starts_the_training_over_and_says_so(tmp_path, dam
     )
     log = []
     spy, network, arguments = made()
-    train(spy, network, **arguments, hooks=Reports(log=log.append, checkpoint=checkpoint))
+    train(spy, network, **arguments, reports=Reports(log=log.append, checkpoint=checkpoint))
     assert "cannot be read" in log[0]["warning"]
     assert [line["epoch"] for line in log[1:]] == [0, 1, 2]
 
@@ -177,7 +177,7 @@ def test_a_checkpoint_of_another_network_is_named(tmp_path):
     torch.save({"network": {}}, checkpoint)
     spy, network, arguments = made()
     with pytest.raises(HashbenchError, match=r"does not fit .* delete it to start over"):
-        train(spy, network, **arguments, hooks=Reports(checkpoint=checkpoint))
+        train(spy, network, **arguments, reports=Reports(checkpoint=checkpoint))
 
 
 def test_a_loss_that_is_not_finite_names_epoch_step_and_term():
@@ -188,7 +188,7 @@ def test_a_loss_that_is_not_finite_names_epoch_step_and_term():
 
     spy, network, arguments = made(method=Breaks)
     with pytest.raises(HashbenchError, match=r"'small' became nan in epoch 2, step 3;"):
-        train(spy, network, **arguments, hooks=Reports())
+        train(spy, network, **arguments, reports=Reports())
 
 
 def test_loss_terms_that_change_within_an_epoch_are_refused():
@@ -199,7 +199,7 @@ def test_loss_terms_that_change_within_an_epoch_are_refused():
 
     spy, network, arguments = made(method=Warms)
     with pytest.raises(HashbenchError, match=r"changed within epoch 1 from \['pull'\] to \['pull', 'small'\]"):
-        train(spy, network, **arguments, hooks=Reports())
+        train(spy, network, **arguments, reports=Reports())
 
 
 def test_gradients_are_clipped():
@@ -208,7 +208,7 @@ def test_gradients_are_clipped():
         recipe = dataclasses.replace(plain, gradient_clip=clip)
         spy, network, arguments = made(recipe)
         before = [p.detach().clone() for p in network.parameters()]
-        train(spy, network, **arguments, hooks=Reports())
+        train(spy, network, **arguments, reports=Reports())
         return sum(float((p.detach() - q).norm()) for p, q in zip(network.parameters(), before, strict=True))
 
     assert distance(1e-3) < 0.1 * distance(0.0)
@@ -244,7 +244,7 @@ def test_a_compiled_network_trains_the_same_weights(monkeypatch):
     trained = []
     for recipe in (RECIPE, dataclasses.replace(RECIPE, compile=True)):
         spy, network, arguments = made(recipe)
-        train(spy, network, **arguments, hooks=Reports())
+        train(spy, network, **arguments, reports=Reports())
         trained.append((network, spy))
     assert compiled == [trained[1][0]]
     for (name, ours), theirs in zip(
@@ -277,5 +277,5 @@ def test_no_step_waits_for_the_gpu(tier, monkeypatch):
                 torch.cuda.set_sync_debug_mode("default")
 
     spy.epoch_sums = lambda out, batch: {"out": out.double().sum(dim=0)}
-    train(spy, network, **{**arguments, "data": Watched()}, hooks=Reports())
+    train(spy, network, **{**arguments, "data": Watched()}, reports=Reports())
     assert len(spy.sums) == RECIPE.epochs

@@ -9,7 +9,7 @@ import torch
 import hashbench
 from hashbench.datasets import catalogue as datasets
 from hashbench.results.runs import RunDirectory
-from hashbench.training import monitoring
+from hashbench.training.monitoring import monitor_every
 
 
 def run(tmp_path, **settings):
@@ -46,10 +46,10 @@ def test_modes_and_streams_of_chance_are_put_back(tmp_path):
         torch.rand(1), np.random.rand(), random.random()
         return np.zeros((len(index), 2), np.uint8)
 
-    look = monitoring.every(1, model, dataset, encode)
+    monitor = monitor_every(1, model, dataset, encode)
     torch.manual_seed(0), np.random.seed(0), random.seed(0)
     before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
-    assert look(0)["mAP@all"] > 0
+    assert monitor(0)["mAP@all"] > 0
     assert torch.equal(torch.get_rng_state(), before[0])
     assert (np.random.get_state()[1].tolist(), random.getstate()) == before[1:]
     assert (model.network.training, model.network.head.training) == (True, False)
@@ -59,5 +59,5 @@ def test_measures_by_shared_labels_are_seen_too(tmp_path):
     dataset = datasets.load("toy")
     graded = replace(dataset, protocol=replace(dataset.protocol, measures=("nDCG@100",), multi_label=True))
     model = hashbench.load(run(tmp_path).path)
-    look = monitoring.every(1, model, graded, lambda index: np.zeros((len(index), 2), np.uint8))
-    assert 0 < look(0)["nDCG@100"] < 1
+    monitor = monitor_every(1, model, graded, lambda index: np.zeros((len(index), 2), np.uint8))
+    assert 0 < monitor(0)["nDCG@100"] < 1

@@ -53,12 +53,12 @@ def imagenet100(data_dir: Path | None) -> ImageFiles:
 
 def _root(data_dir: Path | None) -> Path:
     """Return the first folder that holds train/ and val/; raises HashbenchError that says how to make one."""
-    home = data_root(data_dir)
+    data_folder = data_root(data_dir)
     for folder in FOLDERS:
-        if os.path.isdir(home / folder / "train") and os.path.isdir(home / folder / "val"):
-            return home / folder
+        if os.path.isdir(data_folder / folder / "train") and os.path.isdir(data_folder / folder / "val"):
+            return data_folder / folder
     raise HashbenchError(
-        f"ImageNet is not in {home / FOLDERS[0]}: get ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and "
+        f"ImageNet is not in {data_folder / FOLDERS[0]}: get ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and "
         f"ILSVRC2012_devkit_t12.tar.gz from https://image-net.org/download-images (after registering) and unpack them "
         f"there as train/n01440764/*.JPEG (a folder for each of its inner archives), val/*.JPEG and {DEVKIT}/, with "
         f"{LIST_ORIGIN} as {CLASS_LIST}, or say with --data-dir where the folder imagenet is."

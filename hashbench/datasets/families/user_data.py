@@ -1,4 +1,4 @@
-"""Data of your own without writing code: class folders, HashNet's lists, arrays; named by what they lie in.
+"""Data of your own without writing code: class folders, HashNet's lists, arrays; named after their folder or file.
 
 The name that enters an experiment is `folder:NAME`, `lists:NAME` or `arrays:NAME` with the last part of the path, so it
 is the same on every machine; the hash of the contents tells two sets of one name apart.
@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hashbench.datasets.base import DataSource, Store, one_hot
 from hashbench.datasets.files.annotations import source as file_source
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 PARTS = {"train": "train", "test": "test", "val": "test", "query": "test", "database": "database"}
 SPLITS = ({"train", "test"}, {"train", "val"}, {"train", "query", "database"})  # folders that state a split
 ARRAYS = ("images", "features")
+PAIRS = ("relevance", "exclude")
 UNSEEN_CLASSES = 5  # from here on two or more are unseen; with a single one, every order would be perfect
 
 
@@ -60,7 +61,7 @@ def own_source(spelling: str, data_dir: str | Path | None = None) -> DataSource:
 def read_folder(root: Path, *, name: str) -> ImageFiles:
     """Return the images below the class folders of `root`, or of its part folders (`SPLITS`), ordered by path.
 
-    Raises HashbenchError where there are no class folders with images, and for links to folders, which nobody follows.
+    Raises HashbenchError where there are no class folders with images, and for links to folders.
     """
     import numpy as np
 
@@ -91,7 +92,8 @@ def read_arrays(path: Path, *, name: str) -> Store:
 
     Images are uint8 (N, channels, height, width), (N, height, width, channels) or (N, height, width); features are
     floats (N, width); labels are class numbers (N,) or zeros and ones (N, C); part says train, test (or query) or
-    database of each. Raises HashbenchError for anything else.
+    database of each. `relevance` (pairs, 2) or (pairs, 3) gives the rows of query and relevant item, and the gain,
+    and `exclude` (pairs, 2) what is left out. Raises HashbenchError for anything else.
     """
     import numpy as np
 
@@ -125,12 +127,15 @@ def read_arrays(path: Path, *, name: str) -> Store:
             f"zeros and ones, (N, C)."
         )
     part = _parts(arrays["part"], path) if "part" in arrays else None
-    return Store(name, inputs, labels, classes, part=part, sources=(file_source(path),))
+    pairs = {key: _pairs(arrays[key], len(inputs), f"{key} in {path}") for key in PAIRS if key in arrays}
+    if pairs and part is None:
+        raise HashbenchError(f"{path} holds {' and '.join(pairs)}, but no 'part'; say which rows are queries.")
+    return Store(name, inputs, labels, classes, part=part, sources=(file_source(path),), **pairs)
 
 
 def _place(text: str, spelling: str, data_dir: str | Path | None) -> Path:
-    asked = Path(text).expanduser()
-    tried = [asked] if asked.is_absolute() else [Path.cwd() / asked, data_root(data_dir) / asked]
+    given = Path(text).expanduser()
+    tried = [given] if given.is_absolute() else [Path.cwd() / given, data_root(data_dir) / given]
     for path in tried:
         if text and os.path.exists(path):
             return Path(os.path.abspath(path))
@@ -141,17 +146,23 @@ def _protocols(data: Store | ImageFiles, *, train_in_database: bool) -> tuple[Pr
     """Return the protocols of own data: the split that comes with it, our own, and unseen classes."""
     several = bool((data.labels.sum(axis=1) > 1).any())
     rules = {
-        "given": ("given-v1", "the split that the data come with"),
+        "given": ("given-v1", "the split in the data"),
         "auto": (
             "shares-v1",
-            "by our own rule, of each class a tenth asks, four tenths train, the rest is the database",
+            "by our own rule, a tenth of the images of each class become the queries, four tenths the training images, "
+            "the rest the database",
         ),
-        "unseen": ("unseen-v1", "train on three classes in four; the images of the others ask and answer"),
+        "unseen": (
+            "unseen-v1",
+            "three classes in four give the training images; the others the queries and the database",
+        ),
     }
     if data.part is None:
         del rules["given"]
+    if isinstance(data, Store) and data.has_pairs:  # pairs are of the queries that came with them
+        rules = {"given": rules["given"]}
     if several or len(data.classes) < UNSEEN_CLASSES:
-        del rules["unseen"]
+        rules.pop("unseen", None)
     return tuple(
         Protocol(
             dataset=data.name,
@@ -173,7 +184,7 @@ def _protocols(data: Store | ImageFiles, *, train_in_database: bool) -> tuple[Pr
 
 
 def _fingerprinted(files: ImageFiles) -> ImageFiles:
-    """Return `files` with a source that changes when an image does: names alone tell own sets too little apart."""
+    """Return `files` with a source that changes when an image does: names alone do not identify own sets."""
     digest = sha256()
     for path in files.paths:
         try:
@@ -222,6 +233,22 @@ def _image_array(images: np.ndarray) -> np.ndarray:
 def _class_names(arrays: Mapping[str, np.ndarray], count: int) -> tuple[str, ...]:
     """Return the names in `classes`, else the numbers of `count` classes."""
     return tuple(map(str, arrays["classes"].tolist() if "classes" in arrays else range(count)))
+
+
+def _pairs(given: np.ndarray, items: int, name: str) -> Any:
+    """Return pairs (pairs, 2), or (pairs, 3) with gains, of row numbers as a sparse matrix (items, items)."""
+    from scipy import sparse
+
+    columns = (2, 3) if name.startswith("relevance") else (2,)
+    if given.ndim != 2 or given.shape[1] not in columns or given.dtype.kind not in "iu":
+        raise HashbenchError(
+            f"The {name} is {given.dtype} of shape {given.shape}; give integers (pairs, 2): the rows of query and item"
+            f"{', or (pairs, 3) with the gain' if 3 in columns else ''}."
+        )
+    if given.size and not 0 <= given[:, :2].min() <= given[:, :2].max() < items:
+        raise HashbenchError(f"The {name} names rows from {given[:, :2].min()} to {given[:, :2].max()} of {items:,}.")
+    gains = given[:, 2] if given.shape[1] == 3 else given[:, 0] * 0 + 1
+    return sparse.coo_array((gains, (given[:, 0], given[:, 1])), shape=(items, items))
 
 
 def _parts(given: np.ndarray, path: Path) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Annotation files of official releases: their lines, the image paths in them, and what to say where they are wrong."""
+"""Annotation files of official releases: their lines, the image paths in them, and the errors about them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Releases of image files: found unpacked, or unpacked from their archives, or fetched; never half of one.
+"""Releases of image files: found unpacked, or unpacked from their archives, or fetched; always complete.
 
 An archive is unpacked into a hidden folder and takes its place in one step when all of it is there.
 """
@@ -21,10 +21,10 @@ from pathlib import Path, PurePosixPath
 from hashbench.datasets.files.downloading import CHUNK_BYTES, download
 from hashbench.datasets.files.releases import data_root
 from hashbench.errors import HashbenchError
-from hashbench.storage.files import make_folder, only_one, reported
+from hashbench.storage.files import exclusive, make_folder, reported
 
 TAR_END = 1024  # a whole .tar ends with two blocks of 512 zeros
-# what reading a damaged or foreign archive raises; RuntimeError: a zip with a password
+# what reading a damaged archive, or no archive, raises; RuntimeError: a zip with a password
 DAMAGE = (
     EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError, zipfile.BadZipFile, NotImplementedError, RuntimeError,
 )  # fmt: skip
@@ -58,45 +58,45 @@ class ImageRelease:
         damaged or unsafe archives.
         """
         root = self.root(data_dir)
-        needed = [part for part in self.archives if not _unpacked(root, part)]
-        for part in needed:
-            if part.url is None and _packed(root, part) is None:
+        needed = [archive for archive in self.archives if not _unpacked(root, archive)]
+        for archive in needed:
+            if archive.url is None and _packed(root, archive) is None:
                 raise self._absent(root)
-        for part in needed:
-            path = _packed(root, part)
+        for archive in needed:
+            path = _packed(root, archive)
             if path is None:
-                path = self._fetch(root / part.name, part)
-            elif part.md5 is not None and (found := _md5(path)) != part.md5:
+                path = self._fetch(root / archive.name, archive)
+            elif archive.md5 is not None and (found := _md5(path)) != archive.md5:
                 raise HashbenchError(
-                    f"{path} is not the official archive of {self.title}: its md5 is {found} instead of {part.md5}; "
+                    f"{path} is not the official archive of {self.title}: its md5 is {found} instead of {archive.md5}; "
                     f"fetch it again, or unpack it into {root} yourself to use it all the same."
                 )
-            unpack(path, root / part.holds, marker=part.marker)
+            unpack(path, root / archive.holds, marker=archive.marker)
         return root
 
     def root(self, data_dir: Path | None) -> Path:
         """Return where the release lies: its folder in the data root, or the data root where that is this folder."""
         root = data_root(data_dir)
-        is_it = not os.path.isdir(root / self.folder) and any(_unpacked(root, part) for part in self.archives)
-        return root if is_it else root / self.folder
+        is_root = not os.path.isdir(root / self.folder) and any(_unpacked(root, archive) for archive in self.archives)
+        return root if is_root else root / self.folder
 
-    def _fetch(self, target: Path, part: Packed) -> Path:
+    def _fetch(self, target: Path, archive: Packed) -> Path:
         def check(path: Path) -> None:
-            if part.md5 is not None and (found := _md5(path)) != part.md5:
+            if archive.md5 is not None and (found := _md5(path)) != archive.md5:
                 raise HashbenchError(
-                    f"The download of {part.name} is damaged or not the official file: its md5 is {found} instead of "
-                    f"{part.md5}; nothing was kept, try again."
+                    f"The download of {archive.name} is damaged or not the official file: its md5 is {found} instead "
+                    f"of {archive.md5}; nothing was kept, try again."
                 )
 
-        assert part.url is not None
+        assert archive.url is not None
         try:
-            download(part.url, target, check=check)
+            download(archive.url, target, check=check)
         except (OSError, http.client.HTTPException) as error:
             raise self._absent(target.parent, because=str(error).strip("<>")) from error
         return target
 
     def _absent(self, root: Path, *, because: str = "") -> HashbenchError:
-        names = ", ".join(f"{part.name} (or unpacked, {part.holds}/)" for part in self.archives)
+        names = ", ".join(f"{archive.name} (or unpacked, {archive.holds}/)" for archive in self.archives)
         reason = because and f" and cannot be downloaded ({because})"
         return HashbenchError(
             f"{self.title} is not complete in {root}{reason}: get {names} from {self.page}"
@@ -111,25 +111,25 @@ def unpack(archive: Path, target: Path, *, marker: str) -> None:
     HashbenchError for damaged archives, for members that would leave the folder, for links, and where the disk is full.
     """
     make_folder(target.parent)
-    part = target.with_name(f".{target.name}.part")
-    with only_one(target.with_name(f".{target.name}.lock")):
+    temporary = target.with_name(f".{target.name}.part")
+    with exclusive(target.with_name(f".{target.name}.lock")):
         if os.path.exists(target / marker):
             return  # by the process that had the lock before
         if os.path.lexists(target):
             raise HashbenchError(f"{target} is there without {marker}; move it away to have {archive.name} unpacked.")
         try:
-            with reported(part):
-                shutil.rmtree(part, ignore_errors=True)
-                part.mkdir()
-                _extract(archive, part)
+            with reported(temporary):
+                shutil.rmtree(temporary, ignore_errors=True)
+                temporary.mkdir()
+                _extract(archive, temporary)
                 wanted = marker or target.name
-                found = min(part.rglob(wanted), key=lambda path: (len(path.parts), path), default=None)
+                found = min(temporary.rglob(wanted), key=lambda path: (len(path.parts), path), default=None)
                 if found is None:
                     raise HashbenchError(f"{archive} holds no {wanted}; is it another archive? Fetch it again.")
                 os.sync()  # before the rename: a power cut must not leave a name without its content
                 os.replace(found.parent if marker else found, target)
         finally:
-            shutil.rmtree(part, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _extract(archive: Path, folder: Path) -> None:
@@ -160,7 +160,7 @@ def _tar_members(archive: Path, folder: Path) -> Iterator[str]:
     with archive.open("rb") as raw:
         raw.seek(-min(TAR_END, os.path.getsize(archive)), os.SEEK_END)
         ended = not any(raw.read())
-    if archive.suffix == ".tar" and not ended:  # tarfile takes one that was cut between two members for whole
+    if archive.suffix == ".tar" and not ended:  # tarfile accepts one that was cut between two members
         raise EOFError("it has no end")
     with open(archive, "rb") if archive.suffix == ".tar" else gzip.open(archive) as stream:
         with tarfile.open(fileobj=stream, mode="r|") as file:
@@ -184,13 +184,13 @@ def _unsafe(member: str, archive: Path, reason: str) -> HashbenchError:
     return HashbenchError(f"{member} in {archive} {reason}; nothing was unpacked, fetch the official archive.")
 
 
-def _unpacked(root: Path, part: Packed) -> bool:
-    return os.path.exists(root / part.holds / part.marker)
+def _unpacked(root: Path, archive: Packed) -> bool:
+    return os.path.exists(root / archive.holds / archive.marker)
 
 
-def _packed(root: Path, part: Packed) -> Path | None:
+def _packed(root: Path, archive: Packed) -> Path | None:
     """Return the archive where it lies in the release's folder."""
-    return root / part.name if os.path.isfile(root / part.name) else None
+    return root / archive.name if os.path.isfile(root / archive.name) else None
 
 
 def _md5(path: Path) -> str:

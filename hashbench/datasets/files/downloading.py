@@ -1,4 +1,4 @@
-"""Downloads: checked before they get their name, and gone on with where they were interrupted."""
+"""Downloads: checked before they get their name, and resumed where they were interrupted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CHUNK_BYTES = 1 << 20
 def download(url: str, target: Path, *, check: Callable[[Path], None]) -> None:
     """Fetch `url` into the file `target` with a progress bar; nothing appears there unless `check` accepts the file.
 
-    What an interrupted transfer left, in a hidden file beside it, is not fetched again where the server can go on.
+    What an interrupted transfer left, in a hidden file beside it, is not fetched again where the server sends ranges.
     Raises OSError or http.client.HTTPException when the transfer fails, HashbenchError when the disk does, and what
     `check` raises.
     """
@@ -30,7 +30,7 @@ def download(url: str, target: Path, *, check: Callable[[Path], None]) -> None:
     is_new = not target.parent.exists()
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with _held(partial) as file:
+        with _locked(partial) as file:
             if target.exists():  # by the process that had the partial file before
                 return
             _fetch(url, file, partial, title=target.name)
@@ -47,8 +47,8 @@ def download(url: str, target: Path, *, check: Callable[[Path], None]) -> None:
 
 
 @contextmanager
-def _held(partial: Path) -> Iterator[BinaryIO]:
-    """Open `partial` for appending, for this process alone: who fetches into it already is waited for."""
+def _locked(partial: Path) -> Iterator[BinaryIO]:
+    """Open `partial` for appending, for this process alone, after waiting for any other that fetches into it."""
     while True:
         with partial.open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -77,23 +77,23 @@ def _fetch(url: str, file: BinaryIO, path: Path, *, title: str) -> None:
     done = os.fstat(file.fileno()).st_size
     request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
     try:
-        answer = urllib.request.urlopen(request, timeout=TIMEOUT_S)
+        response = urllib.request.urlopen(request, timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
         if done and error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             return  # nothing is lacking
         raise
-    with answer:
-        if answer.status != HTTPStatus.PARTIAL_CONTENT:  # the server begins anew
+    with response:
+        if response.status != HTTPStatus.PARTIAL_CONTENT:  # the server begins anew
             file.truncate(0)
             done = 0
-        length = answer.headers.get("Content-Length")
+        length = response.headers.get("Content-Length")
         total = None if length is None else done + int(length)
         with tqdm(total=total, initial=done, desc=title, unit="B", unit_scale=True, leave=False, disable=None) as bar:
-            while chunk := answer.read1(CHUNK_BYTES):
+            while chunk := response.read1(CHUNK_BYTES):
                 with reported(path):
                     file.write(chunk)
                     file.flush()
                 bar.update(len(chunk))
                 done += len(chunk)
-    if total is not None and done < total:  # which the library takes for the end
+    if total is not None and done < total:  # which urllib reports as the end
         raise OSError(f"the connection broke after {done:,} of {total:,} bytes; the same command goes on from there")

@@ -11,7 +11,7 @@ from hashbench.datasets.files.releases import SourceFile
 if TYPE_CHECKING:
     import numpy as np
 
-# By these, files in a folder are taken for images.
+# The endings of the files in a folder that are read as images.
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
 
 

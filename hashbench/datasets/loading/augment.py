@@ -41,7 +41,7 @@ class Parameters:
         return self._each(lambda drawn: drawn[chosen])
 
     def to(self, device: torch.device | str) -> Parameters:
-        """Return the same on `device`, on its way there without anybody waiting."""
+        """Return the same on `device`; the copy to a GPU is asynchronous."""
         return self._each(lambda drawn: to_device(drawn, device))
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Parameters:
@@ -89,7 +89,7 @@ def augmentation(name: str) -> Augmentation:
 
 
 def to_device(values: Tensor, device: torch.device | str) -> Tensor:
-    """Return `values` on `device`; on their way to a GPU neither waits for the other."""
+    """Return `values` on `device`; the copy to a GPU is asynchronous."""
     if torch.device(device).type == "cuda" and values.device.type == "cpu":
         return values.pin_memory().to(device, non_blocking=True)
     return values.to(device)
@@ -109,7 +109,7 @@ def resize(images: Tensor, size: int | tuple[int, int]) -> Tensor:
 
 
 def shift(images: Tensor, drawn: Parameters) -> Tensor:
-    """Return images (n, C, H, W) cut at boxes of their own size, zero outside the image, flipped where asked."""
+    """Return images (n, C, H, W) cut at boxes of their own size, zero outside the image, flipped where drawn."""
     count, channels, height, width = images.shape
     rows = drawn.boxes[:, 0, None] + torch.arange(height, device=images.device)
     columns = torch.arange(width, device=images.device).expand(count, width)

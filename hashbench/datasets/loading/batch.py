@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Batch:
-    """What a training step sees."""
+    """Samples of one training step: their views, labels and positions."""
 
     views: tuple[Tensor, ...]  # (n, C, H, W) float32 in [0, 1] each, or (n, width) float32 for vectors
     labels: Tensor | None  # (n, C) float32, multi-hot

@@ -1,6 +1,6 @@
 """The device loader: batches of uint8 are gathered from the device's memory or streamed to it, and augmented there.
 
-Both tiers give the same tensors; free memory decides between them (memory.py). The order of an epoch and all its
+Both tiers give the same tensors; free memory decides between them (streaming.py). The order of an epoch and all its
 augmentation parameters are drawn on the CPU before its first step and moved once, so one seed means the same batches on
 every device and for every method, and no step waits for the host.
 """
@@ -41,7 +41,7 @@ class TrainLoader:
 
         The inputs may be a memory map larger than memory: then they stay there, and each batch is read ahead. `size` is
         the side in pixels of the square views, 0 for the images' own; each batch holds `views` independently augmented
-        views. Raises HashbenchError for an unknown augmentation, for one asked of vectors, and for a batch size, a
+        views. Raises HashbenchError for an unknown augmentation, for one given to vectors, and for a batch size, a
         number of views or a training set below one.
         """
         count = len(inputs) if index is None else len(index)
@@ -75,15 +75,15 @@ class TrainLoader:
     ) -> Iterator[Batch]:
         """Yield the batches of an epoch, counted from 0, every sample in exactly one of them.
 
-        `cut` says which part of each batch, from `start` to `stop` in the epoch's order, this device takes.
+        `cut` gives the share of each batch, from `start` to `stop` in the epoch's order, that this device takes.
         """
         order = torch.randperm(self._count, generator=generator(self._seed, "order", epoch))
-        there = to_device(order, self._device)
+        on_device = to_device(order, self._device)
         drawn = [self._draw(epoch, view) for view in range(self._views)]
         bounds = [cut(*whole) for whole in self._bounds]
-        batches = zip(self._bounds, bounds, self._gathered(order, there, bounds), strict=True)
+        batches = zip(self._bounds, bounds, self._gathered(order, on_device, bounds), strict=True)
         for number, ((first, last), (start, stop), chosen) in enumerate(batches):
-            index = there[start:stop]
+            index = on_device[start:stop]
             yield Batch(
                 views=tuple(self._view(chosen, parameters, slice(start, stop)) for parameters in drawn),
                 labels=None if self.labels is None else self.labels.index_select(0, index),
@@ -93,11 +93,11 @@ class TrainLoader:
                 whole=last - first,
             )
 
-    def _gathered(self, order: Tensor, there: Tensor, bounds: list[tuple[int, int]]) -> Iterator[Tensor]:
-        """Yield the inputs of each batch, on the device: `order` is the epoch's on the host, `there` on the device."""
+    def _gathered(self, order: Tensor, on_device: Tensor, bounds: list[tuple[int, int]]) -> Iterator[Tensor]:
+        """Yield the inputs of each batch, on the device: `order` is the epoch's on the host, `on_device` its copy."""
         if self.tier == "resident":
             assert isinstance(self._inputs, Tensor)
-            return (self._inputs.index_select(0, there[start:stop]) for start, stop in bounds)
+            return (self._inputs.index_select(0, on_device[start:stop]) for start, stop in bounds)
         rows = self._index[order.numpy()]
         return streamed(self._inputs, (rows[start:stop] for start, stop in bounds), self._device)
 

@@ -26,43 +26,43 @@ _LOG = logging.getLogger(__name__)
 OVERRIDE = "HASHBENCH_LOADER"
 TIERS = ("resident", "streamed")
 RESIDENT_SHARE = 0.5  # of what is free; the rest is the network's, its optimiser's and the evaluation's
-READERS = 2  # a disk answers several requests at once faster than one after the other
-AHEAD = 4  # reads that are done before they are asked for
+READERS = 2  # a disk serves several requests at once faster than one after the other
+AHEAD = 4  # reads that are done before they are needed
 READ_BYTES = 4 * 2**20  # at once, of small batches: each read wakes a thread that takes the interpreter from others
 CHUNK_BYTES = 16 * 2**20  # of a set that becomes resident
 
-Asked = TypeVar("Asked")
+Request = TypeVar("Request")
 Read = TypeVar("Read")
-Rows = slice | np.ndarray
+RowIndex = slice | np.ndarray
 
 
 def choose_tier(needed: int, device: torch.device) -> str:
     """Return "resident" where inputs of `needed` bytes leave enough of the device's memory free, else "streamed".
 
-    The environment's HASHBENCH_LOADER goes before; raises HashbenchError when it names no tier. Both give the same
+    HASHBENCH_LOADER overrides this; raises HashbenchError when it names no tier. Both give the same
     tensors, so that the tier is not part of a run's identity.
     """
-    asked = os.environ.get(OVERRIDE)
-    if asked:
-        if asked not in TIERS:
-            raise unknown(f"{OVERRIDE} (loader tier)", asked, TIERS)
-        chosen = asked
+    named = os.environ.get(OVERRIDE)
+    if named:
+        if named not in TIERS:
+            raise unknown(f"{OVERRIDE} (loader tier)", named, TIERS)
+        chosen = named
     else:
         chosen = "resident" if needed <= RESIDENT_SHARE * free_bytes(device) else "streamed"
     _LOG.info("The training inputs (%.1f MB) are %s on %s.", needed / 1e6, chosen, device)
     return chosen
 
 
-def read_ahead(read: Callable[[Asked], Read], asked: Iterable[Asked]) -> Iterator[Read]:
-    """Yield `read(one)` for each of `asked`, in order, up to AHEAD of them computed in threads before they are needed.
+def read_ahead(read: Callable[[Request], Read], requests: Iterable[Request]) -> Iterator[Read]:
+    """Yield `read(request)` for each of `requests`, in order, up to AHEAD of them computed early in threads.
 
-    What `read` raises is raised here, in its turn. Closing the iterator waits for the reads in progress alone.
+    An error of `read` is raised in the place of its value. Closing the iterator waits for the reads in progress alone.
     """
     pool = ThreadPoolExecutor(READERS, thread_name_prefix="hashbench-reader")
     pending: deque[Future[Read]] = deque()
     try:
-        for one in asked:
-            pending.append(pool.submit(read, one))
+        for request in requests:
+            pending.append(pool.submit(read, request))
             if len(pending) > AHEAD:
                 yield pending.popleft().result()
         while pending:
@@ -71,12 +71,14 @@ def read_ahead(read: Callable[[Asked], Read], asked: Iterable[Asked]) -> Iterato
         pool.shutdown(cancel_futures=True)
 
 
-def streamed(inputs: np.ndarray | Tensor, rows: Iterable[Rows], device: torch.device) -> Iterator[Tensor]:
+def streamed(inputs: np.ndarray | Tensor, rows: Iterable[RowIndex], device: torch.device) -> Iterator[Tensor]:
     """Yield the `rows` of `inputs`, each a slice or positions (n,), as tensors on `device`, read ahead."""
     source = inputs.cpu().numpy() if isinstance(inputs, Tensor) else inputs
-    asked = _grouped(rows, READ_BYTES // row_bytes(source))
+    groups = _grouped(rows, READ_BYTES // row_bytes(source))
     if device.type != "cuda":
-        on_host = read_ahead(lambda group: [torch.from_numpy(gathered(source, one)).to(device) for one in group], asked)
+        on_host = read_ahead(
+            lambda group: [torch.from_numpy(gathered(source, one)).to(device) for one in group], groups
+        )
         for batches in on_host:
             yield from batches
         return
@@ -85,7 +87,7 @@ def streamed(inputs: np.ndarray | Tensor, rows: Iterable[Rows], device: torch.de
     for _ in range(READERS + 1):
         buffers.put(_PinnedBuffer(device))
 
-    def read(chosen: Rows) -> tuple[Tensor, torch.cuda.Event]:
+    def read(chosen: RowIndex) -> tuple[Tensor, torch.cuda.Event]:
         values = torch.from_numpy(gathered(source, chosen))
         buffer = buffers.get()
         try:
@@ -93,7 +95,7 @@ def streamed(inputs: np.ndarray | Tensor, rows: Iterable[Rows], device: torch.de
         finally:
             buffers.put(buffer)
 
-    for sent in read_ahead(lambda group: [read(one) for one in group], asked):
+    for sent in read_ahead(lambda group: [read(one) for one in group], groups):
         for there, arrived in sent:
             current = torch.cuda.current_stream(device)
             current.wait_event(arrived)
@@ -101,9 +103,9 @@ def streamed(inputs: np.ndarray | Tensor, rows: Iterable[Rows], device: torch.de
             yield there
 
 
-def _grouped(rows: Iterable[Rows], most: int) -> Iterator[list[Rows]]:
+def _grouped(rows: Iterable[RowIndex], most: int) -> Iterator[list[RowIndex]]:
     """Yield `rows` in lists of at most `most` positions, or of one batch that has more."""
-    group: list[Rows] = []
+    group: list[RowIndex] = []
     held = 0
     for one in rows:
         count = one.stop - one.start if isinstance(one, slice) else len(one)
@@ -131,7 +133,7 @@ def resident(inputs: np.ndarray | Tensor, rows: np.ndarray | None, device: torch
     return whole
 
 
-def gathered(inputs: np.ndarray, rows: Rows) -> np.ndarray:
+def gathered(inputs: np.ndarray, rows: RowIndex) -> np.ndarray:
     """Return a copy of the `rows` of `inputs`, in memory of its own: torch cannot share that of a read-only map."""
     if isinstance(rows, np.ndarray) and isinstance(inputs, np.ndarray):
         return np.asarray(np.take(inputs, rows, axis=0))  # which lets other threads run meanwhile

@@ -14,14 +14,14 @@ from hashbench.storage.files import reported
 
 
 class AppendableNpy:
-    """An array of known shape and type on its way to disk: its header is final, its rows are appended.
+    """An array of known shape and type, written to disk row by row: its header is final, its rows are appended.
 
     Written as a file and not through a memory map, so that a full disk is an error and not a killed process. Raises
     HashbenchError where it cannot be written.
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[np.generic]):
-        """Go on with the rows in `path`, or begin anew where another array, or none, lies there."""
+        """Continue after the rows in `path`, or start anew where another array, or none, lies there."""
         header = io.BytesIO()
         description = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(header, description)

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from hashbench.datasets.audit import Audit, audited_split
 from hashbench.datasets.base import DataSource, Store
-from hashbench.datasets.catalogue import EVALUATED_PARTS, find, require_official
+from hashbench.datasets.catalogue import EVALUATE_ON, find, require_official
 from hashbench.datasets.files.decoding import decode, inspect
 from hashbench.datasets.files.imagefiles import ImageFiles
 from hashbench.datasets.prepared import opening
@@ -31,15 +31,15 @@ from hashbench.datasets.prepared.opening import FILES, HASHES, INPUTS, PreparedS
 from hashbench.datasets.protocol import Protocol
 from hashbench.errors import HashbenchError
 from hashbench.storage.cache import CACHE_DIR
-from hashbench.storage.files import make_folder, only_one, reported, write_text
+from hashbench.storage.files import exclusive, make_folder, reported, write_text
 
-ROOT = "root.json"  # in a store in the making: the data folder that it is made of
+ROOT = "root.json"  # in an unfinished store: the data folder that it is made from
 CHUNK_BYTES = 1 << 24  # of inputs: what is written, and what a killed preparation loses, at a time
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """What came of preparing a data set."""
+    """The outcome of preparing a data set."""
 
     store: Store
     folder: Path | None  # None: the data ship with hashbench, and nothing needs to be kept
@@ -58,12 +58,13 @@ def prepare(
 ) -> Preparation:
     """Prepare the data set that `name` means, its image files at `size` pixels (None: as its protocols state).
 
-    What is ready is not built again; what was interrupted goes on. `on_wait` is called when another process is at it.
-    Raises HashbenchError for what is unknown, missing, damaged or unofficial, and where the store cannot be written.
+    A finished store is not built again; an interrupted build resumes. `on_wait` is called while another process
+    builds it. Raises HashbenchError for what is unknown, missing, damaged or unofficial, and where the store cannot be
+    written.
     """
     source, protocol = find(name, data_dir)
-    asked_for_one = name.endswith(f"@{protocol.name}") or name in protocol.aliases
-    protocols = (protocol,) if asked_for_one else source.protocols
+    one_protocol = name.endswith(f"@{protocol.name}") or name in protocol.aliases
+    protocols = (protocol,) if one_protocol else source.protocols
     if size is not None and size < 1:
         raise HashbenchError(f"Images cannot be prepared at {size} pixels; choose 1 or more.")
     data = source.read(Path(data_dir).expanduser() if data_dir is not None else None)
@@ -73,6 +74,11 @@ def prepare(
         build = _Build(source, data, data_dir, side, opening.files_key(data, side), progress)
     elif size is not None:
         raise opening.no_size(data)
+    elif data.has_pairs:
+        raise HashbenchError(
+            f"{data.name} comes with pairs, which a prepared store does not keep; it needs no preparation, and is read "
+            "from its files."
+        )
     elif not data.sources or None in [opening.status_of(file.path) for file in data.sources]:
         return _audited(data, None, protocols)
     else:
@@ -95,7 +101,7 @@ def _audited(store: Store, folder: Path | None, protocols: Iterable[Protocol]) -
 
 @dataclass(frozen=True)
 class _Build:
-    """One prepared store in the making."""
+    """One prepared store that is being built."""
 
     source: DataSource
     data: Store | ImageFiles
@@ -113,7 +119,7 @@ class _Build:
         return opening.root_of(self.source, self.data_dir)
 
     @property
-    def workshop(self) -> Path:
+    def build_folder(self) -> Path:
         return self._beside("building")
 
     def _beside(self, ending: str) -> Path:
@@ -123,22 +129,22 @@ class _Build:
         """Return the store, built where it is not ready; nothing is begun where no one of `protocols` can use it."""
         make_folder(self.folder.parent)
         states = inspect(self.data) if isinstance(self.data, ImageFiles) else None
-        with only_one(self._beside("lock"), on_wait=on_wait):
+        with exclusive(self._beside("lock"), on_wait=on_wait):
             shutil.rmtree(self._beside("old"), ignore_errors=True)
             found = self._found()
             if found is not None and self._is_current(found, states):
                 self._remove_abandoned()
                 return found
             if isinstance(self.data, ImageFiles):
-                _check_promises(self.data, protocols, self.progress)
+                _check_splits(self.data, protocols, self.progress)
             self._remove_abandoned()
-            if found is not None and states is not None and not self.workshop.exists():
-                self._borrow_rows(states)
-            make_folder(self.workshop)
-            write_text(self.workshop / ROOT, json.dumps(self.root))
+            if found is not None and states is not None and not self.build_folder.exists():
+                self._reuse_rows(states)
+            make_folder(self.build_folder)
+            write_text(self.build_folder / ROOT, json.dumps(self.root))
             self._write_rows(states)
             complete(
-                self.workshop,
+                self.build_folder,
                 self.data,
                 self.source,
                 root=self.root,
@@ -146,7 +152,7 @@ class _Build:
                 key=self.key,
                 progress=self.progress,
             )
-            self._take_place()
+            self._publish()
         self._remove_superseded()
         return opening.open_store(self.folder)
 
@@ -158,31 +164,31 @@ class _Build:
             return None
 
     def _is_current(self, found: PreparedStore, states: np.ndarray | None) -> bool:
-        """Whether `found` was made of what lies there now, with all splits that today's protocols ask for."""
+        """Whether `found` was made of what lies there now, with the splits of all of today's protocols."""
         record = found.record
-        asked = {opening.split_key(p, part) for p in self.source.protocols for part in EVALUATED_PARTS}
-        if asked - record["splits"].keys() - record["refused"].keys():
+        needed = {opening.split_key(p, part) for p in self.source.protocols for part in EVALUATE_ON}
+        if needed - record["splits"].keys() - record["refused"].keys():
             return False
         if states is not None and not np.array_equal(np.load(found.folder / FILES), states):
             return False
         # own data have just been read, and the folder's name says what was found
         return bool(self.source.spelling) or opening.is_current(record, self.source, self.data_dir)
 
-    def _borrow_rows(self, states: np.ndarray) -> None:
-        """Begin with the rows of the outdated store, which may still be good.
+    def _reuse_rows(self, states: np.ndarray) -> None:
+        """Start from the rows of the outdated store, of which the unchanged ones are valid.
 
-        Rows that will be cut are copied first, as a process that has the old store mapped would not survive the cut.
+        Rows that will be cut are copied first, as the cut would kill a process that has the old store mapped.
         """
         unchanged = np.array_equal(np.load(self.folder / FILES), states)
-        make_folder(self.workshop)
-        with reported(self.workshop):
+        make_folder(self.build_folder)
+        with reported(self.build_folder):
             for name in (INPUTS, FILES, HASHES):
                 try:
-                    (os.link if unchanged else shutil.copyfile)(self.folder / name, self.workshop / name)
+                    (os.link if unchanged else shutil.copyfile)(self.folder / name, self.build_folder / name)
                 except OSError:
                     if not unchanged:
                         raise
-                    shutil.copyfile(self.folder / name, self.workshop / name)  # the file system knows no hard links
+                    shutil.copyfile(self.folder / name, self.build_folder / name)  # the file system knows no hard links
 
     def _write_rows(self, states: np.ndarray | None) -> None:
         """Write inputs, their files' states and their hashes, from where a killed process left off."""
@@ -194,9 +200,9 @@ class _Build:
             shape, dtype = data.inputs.shape, data.inputs.dtype
         row_bytes = int(np.prod(shape[1:])) * dtype.itemsize
         with (
-            AppendableNpy(self.workshop / INPUTS, shape, dtype) as inputs,
-            AppendableNpy(self.workshop / FILES, (len(data.labels), 2), np.dtype(np.int64)) as files,
-            AppendableNpy(self.workshop / HASHES, (len(data.labels), 32), np.dtype(np.uint8)) as hashes,
+            AppendableNpy(self.build_folder / INPUTS, shape, dtype) as inputs,
+            AppendableNpy(self.build_folder / FILES, (len(data.labels), 2), np.dtype(np.int64)) as files,
+            AppendableNpy(self.build_folder / HASHES, (len(data.labels), 32), np.dtype(np.uint8)) as hashes,
         ):
             done = 0
             if states is not None:
@@ -217,7 +223,7 @@ class _Build:
                     hashes.append(np.frombuffer(digests, np.uint8).reshape(-1, 32))
                     bar.update(len(rows))
         if states is None:
-            (self.workshop / FILES).unlink()
+            (self.build_folder / FILES).unlink()
 
     def _rows(self, done: int, step: int) -> Generator[tuple[int, np.ndarray], None, None]:
         """Yield (start, rows) of the inputs from row `done` on; of image files, the next rows are decoded meanwhile."""
@@ -229,33 +235,33 @@ class _Build:
         assert size is not None
         pool = ThreadPoolExecutor(_cores())
 
-        def order(start: int) -> list[Future[np.ndarray]]:
+        def submit(start: int) -> list[Future[np.ndarray]]:
             return [pool.submit(decode, data.root / path, size) for path in data.paths[start : start + step]]
 
         try:
             starts = range(done, len(data.paths), step)
-            ordered = order(done)
+            submitted = submit(done)
             for start in starts:
-                current, ordered = ordered, order(start + step)
+                current, submitted = submitted, submit(start + step)
                 yield start, np.stack([image.result() for image in current])
         finally:
             pool.shutdown(cancel_futures=True)
 
     def _require_space(self, needed: int) -> None:
-        free = shutil.disk_usage(self.workshop).free
+        free = shutil.disk_usage(self.build_folder).free
         if needed > free:
             raise HashbenchError(
                 f"Preparing {self.source.name} takes {needed / 1e9:.1f} GB more in {self.folder.parent}, where "
                 f"{free / 1e9:.1f} GB are free; make room there, or name another folder with {CACHE_DIR}."
             )
 
-    def _take_place(self) -> None:
-        """Give the finished folder its name; a damaged or outdated one there before goes."""
+    def _publish(self) -> None:
+        """Give the finished folder its name, in place of a damaged or outdated one."""
         old = self._beside("old")
         with reported(self.folder):
             if self.folder.exists():
                 self.folder.rename(old)
-            self.workshop.rename(self.folder)
+            self.build_folder.rename(self.folder)
         shutil.rmtree(old, ignore_errors=True)
 
     def _remove_superseded(self) -> None:
@@ -271,33 +277,33 @@ class _Build:
     def _remove_abandoned(self) -> None:
         """Remove what interrupted preparations left of the same data folder before its files changed."""
         pattern = opening.folder_pattern(self.source.name, self.size)
-        for workshop in self.folder.parent.glob(f".{pattern}.building"):
-            if workshop == self.workshop:
+        for build_folder in self.folder.parent.glob(f".{pattern}.building"):
+            if build_folder == self.build_folder:
                 continue
             with (
                 suppress(_Busy, OSError, HashbenchError),
-                only_one(workshop.with_suffix(".lock"), on_wait=_leave_it),
+                exclusive(build_folder.with_suffix(".lock"), on_wait=_raise_busy),
             ):
-                if (workshop / ROOT).read_text() == json.dumps(self.root):
-                    shutil.rmtree(workshop, ignore_errors=True)
+                if (build_folder / ROOT).read_text() == json.dumps(self.root):
+                    shutil.rmtree(build_folder, ignore_errors=True)
 
 
 class _Busy(Exception):
     """Another process holds the lock."""
 
 
-def _leave_it() -> None:
+def _raise_busy() -> None:
     raise _Busy
 
 
-def _check_promises(files: ImageFiles, protocols: Sequence[Protocol], progress: bool) -> None:
+def _check_splits(files: ImageFiles, protocols: Sequence[Protocol], progress: bool) -> None:
     """Raise HashbenchError before anything is decoded where `files` cannot be a data set under any of `protocols`."""
     if len(set(files.paths)) != len(files.paths):
         raise HashbenchError(f"{files.name} lists an image twice; are its lists damaged?")
     # Four different bytes stand for each image: sizes and overlaps do not depend on the pixels.
-    stand_ins = np.arange(len(files.paths), dtype="<u4").view(np.uint8).reshape(-1, 1, 2, 2)
+    placeholders = np.arange(len(files.paths), dtype="<u4").view(np.uint8).reshape(-1, 1, 2, 2)
     store = Store(
-        files.name, stand_ins, files.labels, files.classes, part=files.part, sources=files.sources, names=files.paths
+        files.name, placeholders, files.labels, files.classes, part=files.part, sources=files.sources, names=files.paths
     )
     title = f"{files.name}: checking protocols"
     bar = tqdm(protocols, unit="protocol", desc=title, disable=not progress, leave=False)

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from hashbench.datasets.audit import audit, audited_split
 from hashbench.datasets.base import DataSource, Split, Store
-from hashbench.datasets.catalogue import EVALUATED_PARTS
+from hashbench.datasets.catalogue import EVALUATE_ON
 from hashbench.datasets.files.decoding import FILTER
 from hashbench.datasets.files.imagefiles import ImageFiles
 from hashbench.datasets.files.releases import SourceFile
@@ -42,7 +42,7 @@ def complete(
 ) -> None:
     """Write everything but the rows, which are there, into `folder`, store.json last.
 
-    `root` is the data folder that was asked for, `size` the side of the images (None: arrays as they came), `key` what
+    `root` is the data folder of the request, `size` the side of the images (None: arrays as they came), `key` what
     tells this store from others; `progress` shows a bar. Raises HashbenchError where a file cannot be written.
     """
     for path in folder.iterdir():
@@ -91,14 +91,14 @@ def complete(
 def _write_splits(
     folder: Path, store: Store, source: DataSource, progress: bool
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Write the splits of all protocols; returns what the record says of each, and why others cannot be had."""
+    """Write the splits of all protocols; returns what the record says of each, and why the others are refused."""
     splits: dict[str, Any] = {}
     refused: dict[str, str] = {}
-    asked = len(source.protocols) * len(EVALUATED_PARTS)
-    with tqdm(total=asked, unit="split", desc=f"{store.name}: splits", disable=not progress, leave=False) as bar:
+    total = len(source.protocols) * len(EVALUATE_ON)
+    with tqdm(total=total, unit="split", desc=f"{store.name}: splits", disable=not progress, leave=False) as bar:
         for protocol in source.protocols:
             parts: Split | None = None
-            for evaluate_on in EVALUATED_PARTS:
+            for evaluate_on in EVALUATE_ON:
                 key = opening.split_key(protocol, evaluate_on)
                 try:
                     if parts is None:
@@ -122,7 +122,7 @@ def _write_splits(
 
 
 def _stated(file: SourceFile) -> dict[str, Any]:
-    """Return a source as the record states it: with its size and time of change, by which a later look knows it."""
+    """Return a source as the record states it: with its size and time of change, by which a later run recognises it."""
     size, changed = opening.status_of(file.path) or (None, None)
     path = os.path.abspath(file.path)
     return {"path": path, "digest": file.digest, "expected": file.expected, "bytes": size, "mtime_ns": changed}

@@ -1,7 +1,7 @@
 """Prepared stores: a data set as a folder of mapped arrays with its hashes, splits and audits, found and opened.
 
 A folder holds `store.json`, written last: what it was made from and how, the size of every file, and the sha256 of all
-but the inputs. So opening one reads labels and hashes, never the inputs, and notices what was cut off or altered.
+but the inputs. So opening one reads labels and hashes, never the inputs, and detects what was cut off or altered.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class HashedStore(Store):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PreparedStore(HashedStore):
-    """A store mapped from the folder where it was prepared; its inputs are never read as a whole."""
+    """A store mapped from the folder where it was prepared; its inputs are never read completely."""
 
     folder: Path
     record: Mapping[str, Any]  # what store.json says
@@ -84,7 +84,7 @@ class PreparedStore(HashedStore):
 def open_or_read(source: DataSource, data_dir: str | Path | None, *, size: int | None = None) -> Store:
     """Return the data of `source`: prepared where that is up to date, else read, where the files hold arrays.
 
-    Raises HashbenchError for image files that are not prepared at `size` pixels, for a `size` asked of arrays, and for
+    Raises HashbenchError for image files that are not prepared at `size` pixels, for a `size` given to arrays, and for
     what is missing or damaged.
     """
     side = size or source.protocols[0].image_size
@@ -107,7 +107,7 @@ def open_or_read(source: DataSource, data_dir: str | Path | None, *, size: int |
 
 
 def state(source: DataSource, data_dir: str | Path | None) -> str:
-    """Return "ready", "preparable" or "missing", or nothing where it cannot be told; reads no data."""
+    """Return "ready", "preparable" or "missing", or "" where that is unknown; reads no data."""
     stated = source.protocols[0]
     for folder in folders(source.name, _sizes(source, None)):
         try:
@@ -124,10 +124,10 @@ def state(source: DataSource, data_dir: str | Path | None) -> str:
 
 
 def no_size(store: Store) -> HashbenchError:
-    """Return the error for a size that was asked of a set of arrays."""
+    """Return the error for a size given to a set of arrays."""
     return HashbenchError(
-        f"{store.name} comes as arrays of shape {store.inputs.shape[1:]}, so it cannot be had at another size; resize "
-        f"with --set recipe.size=N."
+        f"{store.name} comes as arrays of shape {store.inputs.shape[1:]}, so it has no other size; resize with "
+        f"--set recipe.size=N."
     )
 
 
@@ -178,9 +178,9 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def is_current(record: Mapping[str, Any], source: DataSource, data_dir: str | Path | None) -> bool:
-    """Whether a store was prepared from the files that `source` would read now, told without reading them.
+    """Whether a store was prepared from the files that `source` would read now, decided without reading them.
 
-    Files that are all gone are taken for unchanged: what was prepared can do without them.
+    Files that are all gone count as unchanged: a prepared store does not need them.
     """
     if (record["root"], record["reader_sha256"]) != (root_of(source, data_dir), reader_sha256(source)):
         return False
@@ -318,6 +318,6 @@ def _damaged(folder: Path, reason: str) -> HashbenchError:
 
 
 def _slug(name: str) -> str:
-    """Return `name` as part of a file name; what had to be changed leaves a hash, so that no two names meet."""
+    """Return `name` as part of a file name; what had to be changed leaves a hash, so that no two names collide."""
     plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)
     return plain if plain == name else f"{plain[-60:]}.{sha256(name.encode()).hexdigest()[:8]}"

@@ -34,8 +34,8 @@ def read_array(path: Path | str, key: str | None = None) -> Any:
     names = list(loaded)
     chosen = names[0] if key is None and len(names) == 1 else key
     if chosen not in names:
-        asked = f"{len(names)} arrays" if key is None else f"no '{key}'"
-        raise ValueError(f"{path} holds {asked}; name one of its arrays as the key: {', '.join(map(str, names))}.")
+        held = f"{len(names)} arrays" if key is None else f"no '{key}'"
+        raise ValueError(f"{path} holds {held}; name one of its arrays as the key: {', '.join(map(str, names))}.")
     with reading(path):
         return loaded[chosen]
 

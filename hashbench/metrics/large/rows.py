@@ -1,4 +1,4 @@
-"""Large arrays a slice of rows at a time: read from their file and brought into form, never held whole."""
+"""Large arrays a slice of rows at a time: read from their file and converted, never held whole."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-AT_A_TIME = 65_536  # rows looked at together
+AT_A_TIME = 65_536  # rows read together
 
 
 @dataclass(frozen=True)
 class FileRows:
     """The rows of an array in a file, in C order from byte `offset` on.
 
-    They are read, not mapped: a mapped file that was read stays in the process's memory as far as anyone can see, a
+    They are read, not mapped: a mapped file that was read counts as the process's memory, a
     file cut short under a map kills the process, and this value reaches another process without its content.
     """
 
@@ -42,35 +42,35 @@ class FileRows:
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
-    """Rows of `source` from `start` to `stop`, each slice brought into `form`; stands where an array is only sliced.
+class ConvertedRows:
+    """The rows of `source` from `start` to `stop`, converted slice by slice; used where an array is only sliced.
 
-    `row` is the shape of one row in form, and `dtype` its type.
+    `row` is the shape of one converted row, and `dtype` its type.
     """
 
     source: np.ndarray | FileRows
-    form: Callable[[np.ndarray], np.ndarray]
+    convert: Callable[[np.ndarray], np.ndarray]
     row: tuple[int, ...]
     dtype: np.dtype
     start: int
     stop: int
 
     @classmethod
-    def of(cls, source: np.ndarray | FileRows, form: Callable[[np.ndarray], np.ndarray]) -> Rows:
-        """Return all rows of `source`; what form gives is found by trying it on the first one."""
-        first = form(np.asarray(source[:1]))
-        return cls(source, form, first.shape[1:], first.dtype, 0, len(source))
+    def of(cls, source: np.ndarray | FileRows, convert: Callable[[np.ndarray], np.ndarray]) -> ConvertedRows:
+        """Return all rows of `source`; shape and type are found by converting the first one."""
+        first = convert(np.asarray(source[:1]))
+        return cls(source, convert, first.shape[1:], first.dtype, 0, len(source))
 
-    def part(self, start: int, stop: int) -> Rows:
+    def between(self, start: int, stop: int) -> ConvertedRows:
         """Return the rows from `start` to `stop` of these, holding no more of an array in memory than they need."""
         first, last = self.start + start, self.start + stop
         if isinstance(self.source, FileRows):
-            return Rows(self.source, self.form, self.row, self.dtype, first, last)
-        return Rows(self.source[first:last], self.form, self.row, self.dtype, 0, stop - start)
+            return ConvertedRows(self.source, self.convert, self.row, self.dtype, first, last)
+        return ConvertedRows(self.source[first:last], self.convert, self.row, self.dtype, 0, stop - start)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of the whole array in form."""
+        """The shape of the whole converted array."""
         return (len(self), *self.row)
 
     @property
@@ -83,14 +83,14 @@ class Rows:
 
     def __getitem__(self, rows: slice) -> np.ndarray:
         start, stop, _ = rows.indices(len(self))
-        return self.form(np.asarray(self.source[self.start + start : self.start + max(start, stop)]))
+        return self.convert(np.asarray(self.source[self.start + start : self.start + max(start, stop)]))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         whole = np.concatenate([*slices(self)])
         return whole if dtype is None else whole.astype(dtype)
 
 
-def slices(values: np.ndarray | FileRows | Rows) -> Iterator[np.ndarray]:
+def slices(values: np.ndarray | FileRows | ConvertedRows) -> Iterator[np.ndarray]:
     """Yield all rows, some at a time."""
     for start in range(0, len(values), AT_A_TIME):
         yield np.asarray(values[start : start + AT_A_TIME])

@@ -1,4 +1,4 @@
-"""Counts of one shard as a file, and the files of all shards back to the counts of the whole database."""
+"""The counts of one shard in a file, and the counts of the whole database from the files of all shards."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ class ShardCounts:
     """The histograms of one shard of a database, and what they may be added to.
 
     `rows` are where the shard starts and stops among the `items` of the database, None where its files hold it alone;
-    `encoding` is what the database's codes were taken for, `queries` the sha256 of the queries' codes and labels.
+    `encoding` is that of the database's codes, `queries` the sha256 of the queries' codes and labels, and
+    of the pairs that say which items are relevant or left out.
     """
 
     hist: Histograms
@@ -34,14 +35,14 @@ class ShardCounts:
     queries: str
 
     def write(self, file: IO[bytes]) -> None:
-        """Write the part as an .npz file."""
+        """Write the counts as an .npz file."""
         about = {**asdict(self), "format": FORMAT}
         del about["hist"]
         np.savez_compressed(file, about=np.array(json.dumps(about)), **self.hist.arrays())  # type: ignore[arg-type]
 
     @classmethod
     def read(cls, path: Path) -> ShardCounts:
-        """Return the part in a file; raises ValueError where there is none."""
+        """Return the counts in a file; raises ValueError where there are none."""
         if path.suffix != ".npz":
             raise ValueError(f"{path} is not a part: parts are .npz files from `hashbench evaluate --shard`.")
         with reading(path), np.load(path, allow_pickle=False) as file:
@@ -58,37 +59,40 @@ class ShardCounts:
             raise ValueError(f"{path} is damaged; count that shard again.") from error
 
 
-def fingerprint(codes: np.ndarray, labels: np.ndarray) -> str:
-    """Return the sha256 of queries: packed codes (Q, bytes) and labels (Q,) int64 or (Q, C) bool, in their order."""
-    both = hashlib.sha256(repr((codes.shape, labels.shape, labels.dtype.str)).encode())
-    for array in (codes, labels):
+def fingerprint(codes: np.ndarray, labels: np.ndarray | None, pairs: str = "") -> str:
+    """Return the sha256 of queries: packed codes (Q, bytes), labels (Q,) int64 or (Q, C) bool, and what tells pairs."""
+    given = [codes] if labels is None else [codes, labels]
+    about = (*(array.shape for array in given), *(array.dtype.str for array in given[1:]))
+    both = hashlib.sha256(repr(about).encode())
+    for array in given:
         both.update(np.ascontiguousarray(array).tobytes())
+    both.update(pairs.encode())
     return both.hexdigest()
 
 
-def merged(parts: Mapping[str, ShardCounts]) -> Histograms:
-    """Return the histograms of the whole database from the parts of all its shards, by the name of their files.
+def merged(shards: Mapping[str, ShardCounts]) -> Histograms:
+    """Return the histograms of the whole database from the counts of all its shards, by the names of their files.
 
-    Raises ValueError, naming the files, where parts are missing, there twice, or of different queries or databases.
+    Raises ValueError, naming the files, where shards are missing, there twice, or of different queries or databases.
     """
-    if not parts:
+    if not shards:
         raise ValueError("There are no parts; name the files that `hashbench evaluate --shard` wrote.")
-    (first, reference), *others = parts.items()
-    for name, part in others:
-        reason = _difference(reference, part)
+    (first, reference), *others = shards.items()
+    for name, counted in others:
+        reason = _difference(reference, counted)
         if reason is not None:
             raise ValueError(f"{first} and {name} do not belong together: {reason}.")
-    _check_complete(parts)
-    _check_distinct(parts)
+    _check_complete(shards)
+    _check_distinct(shards)
     total = reference.hist
-    for _, part in others:
-        total += part.hist
+    for _, counted in others:
+        total += counted.hist
     return total
 
 
 def _difference(a: ShardCounts, b: ShardCounts) -> str | None:
     if a.queries != b.queries:
-        return "their queries differ in codes or labels"
+        return "their queries differ in codes or labels, or the pairs that were given"
     if a.hist.bits != b.hist.bits:
         return f"one counts codes of {a.hist.bits} bits, the other of {b.hist.bits}"
     if a.shard.of != b.shard.of:
@@ -106,30 +110,30 @@ def _difference(a: ShardCounts, b: ShardCounts) -> str | None:
     return None
 
 
-def _check_complete(parts: Mapping[str, ShardCounts]) -> None:
+def _check_complete(shards: Mapping[str, ShardCounts]) -> None:
     files: dict[int, str] = {}
-    for name, part in parts.items():
-        if part.shard.number in files:
-            raise ValueError(f"{files[part.shard.number]} and {name} are both shard {part.shard}; leave one out.")
-        files[part.shard.number] = name
-    of = next(iter(parts.values())).shard.of
+    for name, counted in shards.items():
+        if counted.shard.number in files:
+            raise ValueError(f"{files[counted.shard.number]} and {name} are both shard {counted.shard}; leave one out.")
+        files[counted.shard.number] = name
+    of = next(iter(shards.values())).shard.of
     missing = [str(Shard(number, of)) for number in range(1, of + 1) if number not in files]
     if missing:
         raise ValueError(f"The parts of {len(missing)} shards are missing: {_some(missing)}; count them first.")
 
 
-def _check_distinct(parts: Mapping[str, ShardCounts]) -> None:
+def _check_distinct(shards: Mapping[str, ShardCounts]) -> None:
     """Refuse two shards from files of their own that count the same for every query: one file, named twice."""
     seen: dict[str, str] = {}
-    for name, part in parts.items():
-        if part.rows is not None:
+    for name, counted in shards.items():
+        if counted.rows is not None:
             continue
-        counts = fingerprint(part.hist.n, part.hist.r)
-        if counts in seen:
+        content = fingerprint(counted.hist.n, counted.hist.r)
+        if content in seen:
             raise ValueError(
-                f"{seen[counts]} and {name} count exactly the same, so they come from one file; count the right one."
+                f"{seen[content]} and {name} count exactly the same, so they come from one file; count the right one."
             )
-        seen[counts] = name
+        seen[content] = name
 
 
 def _some(names: Sequence[str]) -> str:

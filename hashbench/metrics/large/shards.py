@@ -15,9 +15,10 @@ from multiprocessing import get_context, parent_process
 
 import numpy as np
 
-from hashbench.metrics.hamming import Backend, histograms
+from hashbench.metrics.hamming import NO_PAIRS, Backend, histograms
 from hashbench.metrics.histograms import Histograms, cores
-from hashbench.metrics.large.rows import Rows
+from hashbench.metrics.large.rows import ConvertedRows
+from hashbench.metrics.pairs import Pairs
 
 TASKS = 16  # for each worker: so many that all end at about the same time, and that the progress shows
 SMALLEST = 1 << 18  # items that are worth a task of their own
@@ -48,18 +49,19 @@ class Shard:
 
 def histograms_by_workers(
     query: np.ndarray,
-    database: Rows,
-    query_labels: np.ndarray,
-    database_labels: Rows,
+    database: ConvertedRows,
+    query_labels: np.ndarray | None,
+    database_labels: ConvertedRows | None,
     *,
     bits: int,
     workers: int,
+    pairs: Pairs = NO_PAIRS,
     threads: int | None = None,
     backend: Backend = "auto",
     gains: bool = False,
     progress: Callable[[int], object] = lambda items: None,
 ) -> Histograms:
-    """Count as `hamming.histograms` does on the CPU, by `workers` processes of `threads` (None: the cores shared out).
+    """Count as `hamming.histograms` does on the CPU, by `workers` processes of `threads` (None: the cores divided).
 
     The workers read their rows from the files themselves; rows in memory are sent to them. Raises ValueError as
     `histograms` does, and when a worker dies.
@@ -72,7 +74,14 @@ def histograms_by_workers(
     total: Histograms | None = None
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_the_parent) as pool:
         waiting = {
-            pool.submit(count, query, database.part(*rows), query_labels, database_labels.part(*rows)): rows
+            pool.submit(
+                count,
+                query,
+                database.between(*rows),
+                query_labels,
+                None if database_labels is None else database_labels.between(*rows),
+                pairs=pairs.between(*rows) if pairs else pairs,
+            ): rows
             for rows in bounds
         }
         try:

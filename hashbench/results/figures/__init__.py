@@ -1,4 +1,4 @@
-"""Figures from results: what kinds there are. Each is drawn by one function, imported only when it is asked for.
+"""Figures from results: the kinds that exist. Each is drawn by one function, imported when it is requested.
 
 All are made without pyplot, so that no window, backend or global state is touched.
 """
@@ -56,7 +56,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure of one block of results, and what the block is, in words."""
+    """A figure of one block of results, and the description of the block."""
 
     block: Block
     words: str

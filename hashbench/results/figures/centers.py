@@ -1,4 +1,4 @@
-"""Hash centers: whether classes that are alike got centers that are near each other."""
+"""Figure of hash centers: their distances over the similarity of their classes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hashbench.results.result import Result
 from hashbench.results.runs import RunDirectory
 
 _GROUPS = 10  # a method's line: the mean distance over tenths of its pairs
-_SCATTERED = 400  # up to so many pairs are also drawn one by one
+_SCATTERED = 400  # up to this many pairs are also drawn one by one
 
 
 def center_distances(results: Iterable[Result]) -> Figure:
@@ -38,19 +38,19 @@ def center_distances(results: Iterable[Result]) -> Figure:
     rows = {
         label: held for label, row in block.rows().items() if (held := [result for result in row if result.id in pairs])
     }
-    looks = styles(rows, points=True)
+    row_styles = styles(rows, points=True)
     lengths = sorted({result.coords["bits"] for row in rows.values() for result in row})
     with sheet(len(lengths), labels=rows) as (figure, panels):
         for bits, axes in zip(lengths, panels, strict=True):
-            told = []
+            correlations = []
             for label, row in rows.items():
                 of_seeds = [pairs[result.id] for result in row if result.coords["bits"] == bits]
                 if of_seeds:
                     alike, apart = np.concatenate(of_seeds, axis=1)
-                    _draw(axes, alike, apart, label, looks[label])
-                    told.append(f"{label}  ρ = {_rank_correlation(alike, apart)}")
+                    _draw(axes, alike, apart, label, row_styles[label])
+                    correlations.append(f"{label}  ρ = {_rank_correlation(alike, apart)}")
             axes.set(title=f"{bits} bits", xlabel="similarity of the classes (cosine)")
-            axes.text(0.02, 0.02, "\n".join(told), transform=axes.transAxes, fontsize=6.5, va="bottom",
+            axes.text(0.02, 0.02, "\n".join(correlations), transform=axes.transAxes, fontsize=6.5, va="bottom",
                       bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 1.5})  # fmt: skip
         panels[0].set_ylim(bottom=0)  # once all are drawn: they share their limits
         panels[0].set_ylabel("distance of the centers / bits")
@@ -59,12 +59,12 @@ def center_distances(results: Iterable[Result]) -> Figure:
     return figure
 
 
-def _draw(axes: Axes, alike: np.ndarray, apart: np.ndarray, label: str, look: dict[str, Any]) -> None:
+def _draw(axes: Axes, alike: np.ndarray, apart: np.ndarray, label: str, style: dict[str, Any]) -> None:
     if len(alike) <= _SCATTERED:
-        axes.plot(alike, apart, **look | {"linestyle": "", "markersize": 2.5, "alpha": 0.35})
+        axes.plot(alike, apart, **style | {"linestyle": "", "markersize": 2.5, "alpha": 0.35})
     groups = np.array_split(np.argsort(alike, kind="stable"), min(_GROUPS, len(alike)))
     means = [[values[group].mean() for group in groups] for values in (alike, apart)]
-    axes.plot(*means, label=label, **look)
+    axes.plot(*means, label=label, **style)
 
 
 def _pairs(result: Result) -> np.ndarray | None:
@@ -85,7 +85,7 @@ def _pairs(result: Result) -> np.ndarray | None:
 
 
 def _rank_correlation(x: np.ndarray, y: np.ndarray) -> str:
-    """Return Spearman's rho in words: there is none where one of the two never changes, as in a Hadamard codebook."""
+    """Return Spearman's rho as text: none where one of the two never changes, as in a Hadamard codebook."""
     if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return "none"
     from scipy.stats import spearmanr

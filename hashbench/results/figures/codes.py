@@ -1,4 +1,4 @@
-"""The codes themselves: how evenly their bits split the database, and how alike two bits are."""
+"""Statistics of codes: how evenly their bits split the database, and how alike two bits are."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def code_statistics(results: Iterable[Result]) -> Figure:
             "name other runs, or run these again."
         )
     rows = block.rows()
-    looks = styles(rows, points=True)
+    row_styles = styles(rows, points=True)
     with sheet(len(_STATISTICS), labels=rows, width=3.4, share_y=False) as (figure, panels):
         for (name, words), axes in zip(_STATISTICS.items(), panels, strict=True):
             for label, row in rows.items():
                 points = [(r.coords["bits"], r.code_stats[name]) for r in row if r.code_stats.get(name) is not None]
-                plot_by_bits(axes, points, label=label, **looks[label])
+                plot_by_bits(axes, points, label=label, **row_styles[label])
             bits_axis(axes, block.bits)
             axes.set_ylim(0, 1.02 if name == "bit_balance" else None)
             axes.set_ylabel(words)

@@ -47,14 +47,14 @@ def _curves(
             f"None of these results holds the curve {curve}, which every finished `hashbench run` stores; "
             f"name other runs, or run these again."
         )
-    looks = styles(rows)
+    row_styles = styles(rows)
     lengths = sorted({result.coords["bits"] for row in rows.values() for result in row})
     with sheet(len(lengths), labels=rows) as (figure, panels):
         for bits, axes in zip(lengths, panels, strict=True):
             for label, row in rows.items():
                 curves = [result.curves[curve] for result in row if result.coords["bits"] == bits]
                 if curves:
-                    axes.plot(_mean(curves, x, label), _mean(curves, y, label), label=label, **looks[label])
+                    axes.plot(_mean(curves, x, label), _mean(curves, y, label), label=label, **row_styles[label])
             axes.set(title=f"{bits} bits", **drawing)
             if axes.get_xscale() == "log":
                 log_ticks(axes.xaxis)

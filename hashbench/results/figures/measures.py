@@ -27,11 +27,11 @@ def by_bits(results: Iterable[Result], *, measure: str | None = None) -> Figure:
     block = the_block(results)
     measure, values = _values(block, measure)
     rows = block.rows()
-    looks = styles(rows, points=True)
+    row_styles = styles(rows, points=True)
     with sheet(1, labels=rows, width=4.2) as (figure, (axes,)):
         for label, row in rows.items():
             points = [(r.coords["bits"], values[r.id]) for r in row if r.id in values]
-            plot_by_bits(axes, points, label=label, **looks[label])
+            plot_by_bits(axes, points, label=label, **row_styles[label])
         bits_axis(axes, block.bits)
         axes.set_ylabel(measure)
         caption = f"{_seeds(block)}, {block.describe()}"
@@ -50,7 +50,7 @@ def by_seconds(results: Iterable[Result], *, measure: str | None = None) -> Figu
     if not timed:
         raise HashbenchError("None of these results says how long its training took; name runs of `hashbench run`.")
     rows = block.rows()
-    looks = styles(rows, points=True)
+    row_styles = styles(rows, points=True)
     lengths = sorted({result.coords["bits"] for result in timed})
     with sheet(len(lengths), labels=rows) as (figure, panels):
         for bits, axes in zip(lengths, panels, strict=True):
@@ -58,7 +58,9 @@ def by_seconds(results: Iterable[Result], *, measure: str | None = None) -> Figu
                 runs = [result for result in row if result in timed and result.coords["bits"] == bits]
                 seconds = [max(training_seconds(result), _SHORTEST) for result in runs]
                 if runs:
-                    axes.plot(seconds, [values[r.id] for r in runs], label=label, **looks[label] | {"linestyle": ""})
+                    axes.plot(
+                        seconds, [values[r.id] for r in runs], label=label, **row_styles[label] | {"linestyle": ""}
+                    )
             axes.set(title=f"{bits} bits", xlabel="seconds", xscale="log")
             log_ticks(axes.xaxis)
             axes.margins(0.12)
@@ -73,7 +75,7 @@ def training_seconds(result: Result) -> float:
     return float(result.time.get("prepare") or 0) + float(result.time.get("train") or 0)
 
 
-def plot_by_bits(axes: Axes, points: list[tuple[int, float]], *, label: str, **look: object) -> None:
+def plot_by_bits(axes: Axes, points: list[tuple[int, float]], *, label: str, **style: object) -> None:
     """Draw the mean of `points` (bits, value) at each code length, with error bars where there are several seeds."""
     lengths = sorted({bits for bits, _ in points})
     if not lengths:
@@ -81,7 +83,7 @@ def plot_by_bits(axes: Axes, points: list[tuple[int, float]], *, label: str, **l
     groups = [[value for at, value in points if at == bits] for bits in lengths]
     means = [float(np.mean(group)) for group in groups]
     spread = [float(np.std(group, ddof=1)) if len(group) > 1 else np.nan for group in groups]
-    axes.errorbar(lengths, means, yerr=None if np.isnan(spread).all() else spread, label=label, **look)  # type: ignore[arg-type]
+    axes.errorbar(lengths, means, yerr=None if np.isnan(spread).all() else spread, label=label, **style)  # type: ignore[arg-type]
 
 
 def _values(block: Block, measure: str | None) -> tuple[str, dict[str, float]]:

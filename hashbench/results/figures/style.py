@@ -69,11 +69,11 @@ def the_block(results: Iterable[Result]) -> Block:
     if not found:
         raise HashbenchError("There are no results to draw; name finished runs.")
     if len(found) > 1:
-        told = [
+        described = [
             ", ".join(filter(None, (b.name, b.describe(), d))) for b, d in zip(found, differences(found), strict=True)
         ]
         raise HashbenchError(
-            f"These results do not belong into one figure: {told[0]} against {told[1]}; plot them apart."
+            f"These results do not belong into one figure: {described[0]} against {described[1]}; plot them apart."
         )
     return found[0]
 
@@ -87,7 +87,7 @@ def styles(labels: Iterable[str], *, points: bool = False) -> dict[str, dict[str
     variants: dict[str, Any] = {}
     for label in sorted(labels):  # a method without changed fields comes first, and is solid
         method = label.split(" ", 1)[0]
-        colour, marker = _look(method)
+        colour, marker = _colour_and_marker(method)
         dash, fill = next(variants.setdefault(method, cycle(zip(_DASHES, _FILLS, strict=True))))
         found[label] = {"color": colour, "linestyle": dash}
         if points:
@@ -99,10 +99,10 @@ def styles(labels: Iterable[str], *, points: bool = False) -> dict[str, dict[str
 
 def colour_of(label: str) -> int:
     """Return the place in COLOURS of a row label's method."""
-    return COLOURS.index(_look(label.split(" ", 1)[0])[0])
+    return COLOURS.index(_colour_and_marker(label.split(" ", 1)[0])[0])
 
 
-def _look(method: str) -> tuple[str, str]:
+def _colour_and_marker(method: str) -> tuple[str, str]:
     """Return the colour and marker of a method, the same in every figure whatever else is drawn."""
     if method in _KNOWN:
         return COLOURS[_KNOWN.index(method)], _MARKERS[0]
@@ -115,7 +115,7 @@ def _look(method: str) -> tuple[str, str]:
 def sheet(
     *groups: int, labels: Iterable[str], columns: int | None = None, width: float = 2.6, share_y: bool = True
 ) -> Iterator[tuple[Figure, list[Axes]]]:
-    """Give a figure with panels of `width` inches, and room beside them for a legend of `labels`.
+    """Yield a figure with panels of `width` inches, and room beside them for a legend of `labels`.
 
     Each of the `groups` of so many panels starts a row of its own; all panels come in one list.
     """

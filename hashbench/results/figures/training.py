@@ -1,4 +1,4 @@
-"""Training as the log tells it: loss terms by epoch, and measures where `--eval-every` had them taken."""
+"""Training as it was logged: loss terms by epoch, and measures where `--eval-every` logged them."""
 
 from __future__ import annotations
 
@@ -44,25 +44,25 @@ def training_curves(results: Iterable[Result]) -> Figure:
         for line in logs[result.id]
         for name in line.get("measures", {})
     }
-    looks = styles(rows, points=True)
+    row_styles = styles(rows, points=True)
     with sheet(len(rows), len(measured), labels=rows if measured else (), columns=_COLUMNS, share_y=False) as (
         figure,
         panels,
     ):
         for (label, row), axes in zip(rows.items(), panels, strict=False):
-            _draw_losses(axes, row, logs, block.bits, str(looks[label]["color"]))
+            _draw_losses(axes, row, logs, block.bits, str(row_styles[label]["color"]))
             axes.set(title=f"{label}: loss", yscale="log")
             log_ticks(axes.yaxis)
         for (name, bits), axes in zip(sorted(measured), panels[len(rows) :], strict=True):
             for label, row in rows.items():
                 curve = _mean_by_epoch([logs[r.id] for r in row if r.coords["bits"] == bits], "measures", name)
-                axes.plot(curve[0], curve[1], label=label, **looks[label])
+                axes.plot(curve[0], curve[1], label=label, **row_styles[label])
             axes.set(title=f"{name}, {bits} bits")
         for axes in panels:
             axes.set_xlabel("epochs")
             axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        looked = ", measures for looking only: nothing is selected by them" if measured else ""
-        caption = f"mean over seeds, losses fainter for shorter codes{looked}, {block.describe()}"
+        inspected = ", measures for inspection only: nothing is selected by them" if measured else ""
+        caption = f"mean over seeds, losses fainter for shorter codes{inspected}, {block.describe()}"
         finish(figure, panels[len(rows) :], title=f"{block.name}: training", caption=caption)
     return figure
 
@@ -92,6 +92,6 @@ def _mean_by_epoch(runs: Sequence[list[dict[str, Any]]], part: str, name: str) -
 
 
 def _epochs(result: Result) -> list[dict[str, Any]]:
-    """Return the lines of a run's log that tell of an epoch, [] without a run directory or log."""
+    """Return the lines of a run's log about an epoch, [] without a run directory or log."""
     lines = [] if result.path is None else RunDirectory(result.path).read_log()
     return [line for line in lines if isinstance(line.get("epoch"), int) and isinstance(line.get("loss"), dict)]

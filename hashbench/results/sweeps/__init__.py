@@ -1,1 +1,1 @@
-"""Sweeps on disk: where each run stands, how far all are, and how long the rest takes."""
+"""Sweeps on disk: the status of each run, the progress of all, and estimates of the time left."""

@@ -1,4 +1,4 @@
-"""How long a cell will take, by the finished runs alike: same method, data, recipe and inputs, on any machine."""
+"""How long a run takes, estimated from finished runs of the same method, data, recipe and inputs, on any machine."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def seconds_by_kind(runs_dir: Path) -> dict[str, float]:
         try:
             kind = kind_of(RunDirectory(result.path).read_spec()["identity"])
         except (HashbenchError, KeyError):
-            continue  # a run without its spec tells nothing about others
+            continue  # a run without its spec is of no known kind
         # A run that was interrupted counts its training whole, but its total from the last start only.
         found.setdefault(kind, []).append(max(result.time.get("total") or 0, result.time.get("train") or 0))
     return {kind: statistics.median(seconds) for kind, seconds in found.items()}

@@ -1,4 +1,4 @@
-"""How far a sweep has come: what lies in a runs directory, finished or not, and what was asked for there."""
+"""The progress of sweeps: the runs in a runs directory, finished or not, and those planned there."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from hashbench.results.tables import render
 from hashbench.storage import files
 from hashbench.storage.strict_json import digest, document, loads
 
-SWEEPS = ".sweeps"  # in a runs directory: a file for each sweep that was asked for, which `status` alone reads
+SWEEPS = ".sweeps"  # in a runs directory: a file for each sweep that was started, which `status` alone reads
 _COLUMNS: tuple[State, ...] = ("finished", "running", "failed", "interrupted", "to do")
 
 
 @dataclass(frozen=True)
-class Run:
-    """One run of a sweep: its place `dataset/method/bits/name`, where it stands, and for a running one how far."""
+class RunProgress:
+    """One run of a sweep: its place `dataset/method/bits/name`, its status, and the pace of a running one."""
 
     place: tuple[str, ...]
     status: RunStatus
@@ -32,7 +32,7 @@ class Run:
 
 
 def record_sweep(runs_dir: Path, directories: Iterable[RunDirectory]) -> None:
-    """Note which runs a sweep consists of, so that `status` knows what is to do; where it cannot, nothing is lost."""
+    """Store which runs a sweep consists of, so that `status` shows what is to do; skips a read-only folder."""
     places = sorted(directory.path.relative_to(runs_dir).as_posix() for directory in directories)
     note = {
         "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],
@@ -43,24 +43,24 @@ def record_sweep(runs_dir: Path, directories: Iterable[RunDirectory]) -> None:
         files.make_folder(runs_dir / SWEEPS)
         files.write_text(runs_dir / SWEEPS / f"{digest(places)[:16]}.json", document(note))
     except HashbenchError:
-        return  # a folder that is only read, because all of the sweep is finished
+        return  # a read-only folder, in which all of the sweep is finished
 
 
-def find_all(runs_dir: Path) -> list[Run]:
-    """Return the runs below `runs_dir`, begun or only asked for, by place; raises HashbenchError without a folder."""
+def find_all(runs_dir: Path) -> list[RunProgress]:
+    """Return the runs below `runs_dir`, started or only planned, by place; raises HashbenchError without a folder."""
     if not runs_dir.is_dir():
         raise HashbenchError(
             f"There is no folder {runs_dir}; name a runs directory, or start a run with `hashbench run`."
         )
-    places = {Path(*place.split("/")) for place in _asked_for(runs_dir)}
+    places = {Path(*place.split("/")) for place in _planned_places(runs_dir)}
     for folder, subfolders, names in os.walk(runs_dir):
         if RESULT in names or "spec.json" in names:
             subfolders.clear()
             places.add(Path(folder).relative_to(runs_dir))
-    return [_look(runs_dir, place) for place in sorted(places, key=_order)]
+    return [_read_run(runs_dir, place) for place in sorted(places, key=_order)]
 
 
-def table(runs: Sequence[Run]) -> str:
+def table(runs: Sequence[RunProgress]) -> str:
     """Return the runs as text: counts by data set, method and bits, then what runs and what failed."""
     groups: dict[tuple[str, ...], Counter[str]] = {}
     for run in runs:
@@ -81,20 +81,20 @@ def table(runs: Sequence[Run]) -> str:
     return "\n\n".join(sections)
 
 
-def _asked_for(runs_dir: Path) -> list[str]:
+def _planned_places(runs_dir: Path) -> list[str]:
     found: list[str] = []
     for file in sorted((runs_dir / SWEEPS).glob("*.json")):
         try:
             found += loads(file.read_bytes())["runs"]
         except (OSError, ValueError, KeyError, TypeError):
-            continue  # torn by something else than us: the runs that are there are shown all the same
+            continue  # damaged: the runs that have a folder are shown all the same
     return [place for place in found if ".." not in place.split("/")]
 
 
-def _look(runs_dir: Path, place: Path) -> Run:
+def _read_run(runs_dir: Path, place: Path) -> RunProgress:
     directory = RunDirectory(runs_dir / place)
     found = run_status(directory)
-    return Run(place.parts, found, _pace(directory) if found.state == "running" else "")
+    return RunProgress(place.parts, found, _pace(directory) if found.state == "running" else "")
 
 
 def _pace(directory: RunDirectory) -> str:

@@ -1,4 +1,4 @@
-"""Where a run stands, read from its directory: finished, stale, failed, running, interrupted, or not begun."""
+"""The status of a run, read from its directory: finished, stale, failed, running, interrupted, or to do."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STALE = "the method's source has changed since, but not its version; --rerun sta
 
 @dataclass(frozen=True)
 class RunStatus:
-    """A state, and what a reader should know about it: the reason of a failure, the owner of a running cell."""
+    """A state, and what a reader should know about it: the reason of a failure, the owner of a running one."""
 
     state: State
     note: str = ""
@@ -24,7 +24,7 @@ class RunStatus:
 
 @dataclass(frozen=True)
 class RunSnapshot:
-    """What a run directory holds by now, told apart from what it held before; None where there is nothing."""
+    """What a run directory holds by now, distinguished from what it held before; None where there is nothing."""
 
     result: tuple[int, int] | None = None
     failure: tuple[int, int] | None = None
@@ -39,7 +39,7 @@ def snapshot(directory: RunDirectory) -> RunSnapshot:
 
 
 def run_status(directory: RunDirectory, *, source_sha256: str | None = None) -> RunStatus:
-    """Return where a run stands; it is stale when its method's source was another than `source_sha256`."""
+    """Return the status of a run; it is stale when its method's source was another than `source_sha256`."""
     owner = owner_of(directory.path)
     if owner is not None:
         return RunStatus("running", f"by {owner} since {owner.started}")
@@ -56,7 +56,7 @@ def is_stale(directory: RunDirectory, source_sha256: str | None) -> bool:
 
 
 def _finished(directory: RunDirectory, source_sha256: str) -> RunStatus:
-    """Return whether a finished run is stale; one whose result cannot be read is not, but a reader hears why."""
+    """Return whether a finished run is stale; one whose result cannot be read is not, with the reason as its note."""
     try:
         then = directory.read_result().provenance.get("source_sha256")
     except HashbenchError as error:
@@ -72,7 +72,7 @@ def _reason(directory: RunDirectory) -> str:
 
 
 def _version(path: Path) -> tuple[int, int] | None:
-    """Return what tells a file from the one that replaces it: every writing makes a new file."""
+    """Return what distinguishes a file from the one that replaces it: every writing makes a new file."""
     try:
         status = path.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""How far each row lies from the baseline, and whether that is more than chance; with the sentences that say so."""
+"""The differences of rows to a baseline, their significance, and the footnotes about them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FEW = f"with fewer than {FEWEST} seeds on a side"
 
 
 @dataclass(frozen=True)
-class Against:
+class Baseline:
     """A baseline, by row label or method name (`crh ()`: the row with all defaults), and what it is tested over."""
 
     name: str
@@ -47,8 +47,8 @@ class Against:
         return meant[0] if meant else None
 
 
-def set_against(
-    against: Against, rows: Sequence[Row], evidence: _Evidence
+def with_differences(
+    against: Baseline, rows: Sequence[Row], evidence: _Evidence
 ) -> tuple[list[Row], list[tuple[str, str]], str | None, str]:
     """Return the rows with differences and p-values, the baseline first; footnotes; its label; the test's name.
 
@@ -78,8 +78,8 @@ def set_against(
     if p:
         notes.append(("↑ ↓", f"significantly above or below {label}: {words}"))
     if reasons:
-        told = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
-        notes.append(("", f"Differences not tested: {told}."))
+        counted = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+        notes.append(("", f"Differences not tested: {counted}."))
     return [first, *tested], notes, label, against.test if p else ""
 
 

@@ -1,4 +1,4 @@
-"""What may stand side by side: results share a block when they differ in method, code length and seed only.
+"""Blocks of results that may be compared: those that differ in method, code length and seed only.
 
 Tables and figures, and whatever compares results later, group them here, so that nothing is averaged by accident.
 """
@@ -19,7 +19,7 @@ _ROW = ("method", "method_version", "fields")
 _SPREAD = {*_ROW, "bits", "seed", "inputs", "measure", "cell"}
 _PROVENANCE = ("split_sha256", "data_integrity", "weights_sha256")  # equal names, other contents
 
-_BY_TRAINING = ("images", "features", "vectors", "pixels")  # from what the rows of a block mostly learn, first found
+_BY_TRAINING = ("images", "features", "vectors", "pixels")  # what the rows of a block mostly learn from, first found
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Block:
 
     @property
     def inputs(self) -> str:
-        """From what the block's deep methods learn; a row that learns from something else needs a mark."""
+        """What the block's deep methods learn from; a row that learns from something else needs a mark."""
         found = {result.coords["inputs"] for result in self.results}
         return next((inputs for inputs in _BY_TRAINING if inputs in found), min(found))
 
@@ -67,8 +67,8 @@ class Block:
                 seen.setdefault((result.coords["method"], key), set()).add(result.coords[key])
         rows: dict[str, list[Result]] = {}
         for result in self.results:
-            told = [key for key in ("method_version", "inputs") if len(seen[result.coords["method"], key]) > 1]
-            rows.setdefault(row_label(result, told), []).append(result)
+            shown = [key for key in ("method_version", "inputs") if len(seen[result.coords["method"], key]) > 1]
+            rows.setdefault(row_label(result, shown), []).append(result)
         methods = list(dict.fromkeys(result.coords["method"] for result in self.results))
         return dict(sorted(rows.items(), key=lambda row: (methods.index(row[1][0].coords["method"]), row[0])))
 
@@ -105,15 +105,15 @@ def blocks(results: Iterable[Result]) -> list[Block]:
 
 
 def differences(found: Sequence[Block]) -> list[str]:
-    """Return for each block what tells it from those that `describe` the same, "" where nothing needs telling."""
+    """Return for each block what distinguishes it from those that `describe` the same, "" where there are none."""
     described = [(block.name, block.describe()) for block in found]
-    told = []
+    texts = []
     for block, words in zip(found, described, strict=True):
         alike = [other for other, theirs in zip(found, described, strict=True) if theirs == words]
         keys = dict.fromkeys(key for other in alike for key in other.conditions)
         differing = [key for key in keys if len({canonical(other.conditions.get(key)) for other in alike}) > 1]
-        told.append(", ".join(f"{_words(key)} {_short(block.conditions.get(key))}" for key in differing))
-    return told
+        texts.append(", ".join(f"{_words(key)} {_short(block.conditions.get(key))}" for key in differing))
+    return texts
 
 
 def _conditions(result: Result) -> dict[str, Any]:
@@ -134,12 +134,12 @@ def _epochs(group: Sequence[Result]) -> list[dict[str, Any] | None]:
     return found or [None]
 
 
-def row_label(result: Result, told: Sequence[str] = ()) -> str:
-    """Return the method's name with its changed fields, and with version and inputs where they are to be `told`."""
+def row_label(result: Result, shown: Sequence[str] = ()) -> str:
+    """Return the method's name with its changed fields, and with version and inputs where they are `shown`."""
     coords = result.coords
-    name = coords["method"] + (f" v{coords['method_version']}" if "method_version" in told else "")
+    name = coords["method"] + (f" v{coords['method_version']}" if "method_version" in shown else "")
     fields = [f"{key}={_value(value)}" for key, value in sorted(coords["fields"].items())]
-    fields += [f"from {coords['inputs']}"] if "inputs" in told else []
+    fields += [f"from {coords['inputs']}"] if "inputs" in shown else []
     return f"{name} ({', '.join(fields)})" if fields else name
 
 

@@ -12,7 +12,7 @@ from hashbench.results.result import Result
 from hashbench.results.runs import finished_runs
 from hashbench.results.tables import published as papers
 from hashbench.results.tables import render
-from hashbench.results.tables.baseline import Against, Test
+from hashbench.results.tables.baseline import Baseline, Test
 from hashbench.results.tables.blocks import Block, blocks, differences
 from hashbench.results.tables.escaping import html
 from hashbench.results.tables.published import PublishedNumber
@@ -40,27 +40,27 @@ class Comparison:
         results: Iterable[Result],
         *,
         measures: Sequence[str] | None = None,
-        against: Against | None = None,
+        against: Baseline | None = None,
         published: Sequence[PublishedNumber] | None = None,
         problems: Iterable[str] = (),
     ) -> Comparison:
         """Compare `results` by `measures` (default: the data set's), `against` a baseline, beside `published` numbers.
 
-        Raises HashbenchError for names that are none.
+        Raises HashbenchError for unknown names.
         """
-        told = list(problems)
-        distinct = _distinct(results, told)
+        sentences = list(problems)
+        distinct = _distinct(results, sentences)
         chosen = None if measures is None else [measure_name(measure) for measure in measures]
         found = blocks(distinct)
         if against is not None:
             _check_baseline(against, found)
-        scores = all_scores(distinct, chosen, told, per_query=against is not None and against.test == "queries")
+        scores = all_scores(distinct, chosen, sentences, per_query=against is not None and against.test == "queries")
         tables = [
             table_of(
                 replace(block, results=members),
                 measure,
                 scores,
-                told,
+                sentences,
                 apart=apart,
                 against=against,
                 published=published,
@@ -71,7 +71,7 @@ class Comparison:
         records = [
             _record(result, measure, score) for result in distinct for measure, score in scores[result.id].items()
         ]
-        return cls(tuple(tables), tuple(records), tuple(dict.fromkeys(told)))
+        return cls(tuple(tables), tuple(records), tuple(dict.fromkeys(sentences)))
 
     def render(self, format: str = "text", *, bounds: bool = False, cost: bool = False) -> str:
         """Return the tables as "text", "markdown", "latex" or "html", or "csv" with a line for each cell.
@@ -132,7 +132,7 @@ def compare(
     )
     if numbers is not None and methods is not None:
         numbers = papers.of_methods(numbers, [*methods, *([baseline] if baseline is not None else [])])
-    against = None if baseline is None else Against(baseline, test)
+    against = None if baseline is None else Baseline(baseline, test)
     return Comparison.of(kept, measures=measures, against=against, published=numbers, problems=problems)
 
 
@@ -149,7 +149,7 @@ def _distinct(results: Iterable[Result], problems: list[str]) -> list[Result]:
     return list(kept.values())
 
 
-def _check_baseline(against: Against, found: Sequence[Block]) -> None:
+def _check_baseline(against: Baseline, found: Sequence[Block]) -> None:
     """Raise HashbenchError where no block has the baseline."""
     rows = [[(label, runs[0].coords["method"]) for label, runs in block.rows().items()] for block in found]
     if not any([against.find(pairs) for pairs in rows]):

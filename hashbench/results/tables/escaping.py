@@ -1,4 +1,4 @@
-"""Text from anywhere, such as a plug-in's name, made harmless in each format: it prints as what it is, on one line."""
+"""Any text, such as a plug-in's name, escaped for each format: it prints as it is, on one line."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def html(text: str) -> str:
 
 
 def csv(text: str) -> str:
-    """Return `text` so that no spreadsheet takes it for a formula (the quotes are the csv module's)."""
+    """Return `text` so that no spreadsheet reads it as a formula (the quotes are the csv module's)."""
     return "'" + text if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 

@@ -1,4 +1,4 @@
-"""Numbers that papers printed, to stand beside ours; docs/comparing.md says how to add some to published.csv."""
+"""Numbers that papers printed, shown beside ours; docs/comparing.md says how to add some to published.csv."""
 
 from __future__ import annotations
 

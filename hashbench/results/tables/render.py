@@ -33,7 +33,7 @@ _COSTS: dict[str, tuple[str, int]] = {  # of Cost: the column's head, decimals
 
 @dataclass(frozen=True)
 class _Columns:
-    """What the reader asked for beside means and differences."""
+    """The optional columns beside means and differences."""
 
     bounds: bool = False
     cost: bool = False
@@ -110,7 +110,7 @@ def _latex(comparison: Comparison, columns: _Columns) -> str:
 
     def one(table: Table) -> str:
         lines = [" & ".join(cells) + r" \\" for cells in _body(table, style, columns)]
-        ours = sum(not row.published for row in table.rows)
+        own_rows = sum(not row.published for row in table.rows)
         notes = [rf"\par\smallskip{{\footnotesize {style.escape(note)}}}" for note in _notes(table, columns)]
         return "\n".join(
             [
@@ -121,8 +121,8 @@ def _latex(comparison: Comparison, columns: _Columns) -> str:
                 r"\toprule",
                 " & ".join(_heads(table, style, columns)) + r" \\",
                 r"\midrule",
-                *lines[:ours],
-                *([r"\midrule", *lines[ours:]] if lines[ours:] else []),
+                *lines[:own_rows],
+                *([r"\midrule", *lines[own_rows:]] if lines[own_rows:] else []),
                 r"\bottomrule",
                 r"\end{tabular}",
                 *notes,
@@ -169,7 +169,7 @@ def _html(comparison: Comparison, columns: _Columns) -> str:
 
 
 def _csv(comparison: Comparison, columns: _Columns) -> str:
-    """Return a line for each cell, with everything that is known of it, whatever columns were asked for."""
+    """Return a line for each cell, with everything that is known of it, whichever columns are chosen."""
     lines = [_line(table, row, i) for table in comparison.tables for row in table.rows for i in range(len(table.bits))]
     text = io.StringIO()
     writer = csv.DictWriter(text, dict.fromkeys(key for line in lines for key in line), lineterminator="\n")

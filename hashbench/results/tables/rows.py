@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from hashbench.results.result import Result
-from hashbench.results.tables.baseline import Against, set_against
+from hashbench.results.tables.baseline import Baseline, with_differences
 from hashbench.results.tables.blocks import Block
 from hashbench.results.tables.published import PublishedNumber, known_for, published_rows
 from hashbench.results.tables.scores import Score, ScoresByRun
@@ -24,13 +24,13 @@ def table_of(
     problems: list[str],
     *,
     apart: str = "",
-    against: Against | None = None,
+    against: Baseline | None = None,
     published: Sequence[PublishedNumber] | None = None,
 ) -> Table:
-    """Return the table of `block`; what the reader must know besides joins `problems`.
+    """Return the table of `block`; warnings about it join `problems`.
 
-    `apart` is what tells the block from its likes; `against` the baseline, the other rows' differences to which are
-    shown and tested; `published` what papers printed, None where nobody asked for it.
+    `apart` is what distinguishes the block from those of its description; `against` the baseline, to which the other
+    rows' differences are shown and tested; `published` what papers printed, None where it is not wanted.
     """
     evidence: dict[str, list[list[Score]]] = {}
     rows = []
@@ -51,13 +51,13 @@ def table_of(
     ]
     baseline, test = None, ""
     if against is not None:
-        rows, told, baseline, test = set_against(against, rows, evidence)
-        notes += told
+        rows, new_notes, baseline, test = with_differences(against, rows, evidence)
+        notes += new_notes
     learned = "" if block.inputs == "images" else f"learned from {usual}"
     parts = [block.describe(), learned, apart, _seed_words(rows)]
     if published is not None:
-        printed, told = _printed(block, measure, published, problems, first_mark=len(marks))
-        rows, notes = [*rows, *printed], [*notes, *told]
+        printed, new_notes = _printed(block, measure, published, problems, first_mark=len(marks))
+        rows, notes = [*rows, *printed], [*notes, *new_notes]
     return Table(
         dataset=block.name,
         measure=measure,
@@ -73,7 +73,7 @@ def table_of(
 
 
 def conditions_of(block: Block) -> dict[str, Any]:
-    """Return what all runs of a block's table share, which tells its tables from those of any other block."""
+    """Return what all runs of a block's table share, which distinguishes its tables from those of any other block."""
     return block.conditions | {f"epoch_{key}": value for key, value in (block.epoch or {}).items()}
 
 
@@ -165,16 +165,16 @@ def _printed(
         )
     if not rows:
         known = "; ".join(known_for(numbers, block.name)) or "nothing"
-        asked = f"{block.name} {measure} on {block.conditions['evaluated']} queries"
+        wanted = f"{block.name} {measure} on {block.conditions['evaluated']} queries"
         lengths = ", ".join(map(str, block.bits))
-        problems.append(f"No published number fits {asked} at {lengths} bits; for these images there is {known}.")
+        problems.append(f"No published number fits {wanted} at {lengths} bits; for these images there is {known}.")
         return [], []
-    ours = block.conditions["backbone"] or "none"
+    own_backbone = block.conditions["backbone"] or "none"
     return rows, [
         (
             mark,
             f"printed in {number.source}, {number.where}, for the same protocol and measure: backbone {number.backbone}"
-            f"{'' if number.backbone == ours else f' (here {ours})'}, epoch: {number.selection} (here "
+            f"{'' if number.backbone == own_backbone else f' (here {own_backbone})'}, epoch: {number.selection} (here "
             f"{block.epoch_words()}), ties as in its own code (here {block.conditions['ties']}). Not run here, so "
             f"neither ranked nor tested.",
         )

@@ -24,7 +24,7 @@ class Score:
     value: float | None = None
     lower: float | None = None
     upper: float | None = None
-    queries: np.ndarray | None = field(default=None, compare=False)  # (Q,) the value of each, where it was asked for
+    queries: np.ndarray | None = field(default=None, compare=False)  # (Q,) the value of each, where it was requested
 
 
 ScoresByRun = dict[str, dict[str, Score]]  # run id -> measure -> score

@@ -1,4 +1,4 @@
-"""Which of many results a comparison takes, and in which order."""
+"""The results that a comparison shows, and their order."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def select(
         kept.sort(key=lambda result: min(datasets.index(name) for name in _dataset_names(result) & {*datasets}))
     if methods is not None:
         papers = {*known_methods}  # which write names in capitals of their own
-        asked = [name for name in methods if name.casefold() not in {known.casefold() for known in papers}]
-        _check("method", asked, {name for result in kept for name in _method_names(result)} | papers)
+        unpublished = [name for name in methods if name.casefold() not in {known.casefold() for known in papers}]
+        _check("method", unpublished, {name for result in kept for name in _method_names(result)} | papers)
         wanted = [*methods, *_named_by(baseline, kept)]
         kept = [result for result in kept if not _method_names(result).isdisjoint(wanted)]
         kept.sort(key=lambda result: min(wanted.index(name) for name in _method_names(result) & {*wanted}))

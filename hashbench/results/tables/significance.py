@@ -9,7 +9,7 @@ import numpy as np
 
 FEWEST = 4  # seeds on each side: with fewer a t-test finds next to nothing, and its assumptions cannot be seen
 PERMUTATIONS = 10_000
-_CHUNK = 1 << 20  # random signs alive at a time
+_CHUNK = 1 << 20  # random signs in memory at a time
 
 
 def welch(first: Sequence[float], second: Sequence[float]) -> float | None:

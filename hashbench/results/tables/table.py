@@ -1,4 +1,4 @@
-"""What a table of a comparison is made of: plain values, for every format, figure and report alike."""
+"""The table of a comparison as plain values, for every format, figure and report."""
 
 from __future__ import annotations
 

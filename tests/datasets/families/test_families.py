@@ -47,7 +47,7 @@ def test_a_replica_is_read_as_it_was_written(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", replicas.MAKERS)
-def test_every_protocol_of_a_replica_keeps_its_promises(tmp_path, name):
+def test_every_protocol_of_a_replica_states_its_split(tmp_path, name):
     replicas.MAKERS[name](tmp_path)
     files = data_source(name).read(tmp_path)
     store = as_store(files)

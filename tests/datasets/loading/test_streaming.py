@@ -85,7 +85,9 @@ def test_however_many_batches_are_read_at_a_time_they_are_the_same(rows, device,
     loaders = [made(tier, device=device) for tier in ("streamed", "resident")]
     real, reads = streaming.read_ahead, []
     monkeypatch.setattr(
-        streaming, "read_ahead", lambda read, asked: real(lambda group: reads.append(len(group)) or read(group), asked)
+        streaming,
+        "read_ahead",
+        lambda read, groups: real(lambda group: reads.append(len(group)) or read(group), groups),
     )
     assert_same(*(loader.epoch(2) for loader in loaders))
     assert sorted(reads) == {1: [1] * 5, 9: [1] * 5, 20: [1, 2, 2], 1000: [5]}[rows]

@@ -7,7 +7,7 @@ from image_trees import register_tree, write_tree
 
 from hashbench.datasets.prepared import building, opening
 from hashbench.datasets.prepared.building import prepare
-from hashbench.storage.files import only_one
+from hashbench.storage.files import exclusive
 
 
 @pytest.fixture
@@ -33,16 +33,16 @@ def relabel(data_dir, first=0):
 
 def interrupted(data_dir, monkeypatch, **options):
     """Begin to prepare the tree, and return the folder that is left of it."""
-    before = workshops()
+    before = build_folders()
     with monkeypatch.context() as patched:
         patched.setattr(building, "complete", None)
         with pytest.raises(TypeError):
             ready(data_dir, **options)
-    (left,) = workshops() - before
+    (left,) = build_folders() - before
     return left
 
 
-def workshops():
+def build_folders():
     return set(opening.prepared_root().glob(".tree-*.building"))
 
 
@@ -56,7 +56,7 @@ def test_what_was_left_of_older_files_is_removed(tree, monkeypatch, was_ready):
     interrupted(tree, monkeypatch)
     listing.write_text(original)
     made = ready(tree)
-    assert workshops() == set()
+    assert build_folders() == set()
     assert [path for path in opening.prepared_root().iterdir() if path.is_dir()] == [made.folder]
 
 
@@ -68,11 +68,11 @@ def test_what_is_of_another_process_data_folder_or_size_stays(tree, tmp_path, mo
     relabel(tree, first=3)
     under_way = interrupted(tree, monkeypatch)
     (tree / "tree/list.txt").write_text(original)
-    with only_one(under_way.with_suffix(".lock")):
+    with exclusive(under_way.with_suffix(".lock")):
         ready(tree)
-    assert workshops() == {*kept, under_way}
+    assert build_folders() == {*kept, under_way}
     ready(tree)
-    assert workshops() == kept
+    assert build_folders() == kept
 
 
 def test_a_set_whose_name_begins_like_another_one_s_folders_is_left_alone(tree, tmp_path):

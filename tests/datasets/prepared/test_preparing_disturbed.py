@@ -103,10 +103,10 @@ def test_half_a_row_counts_for_nothing(tree, tmp_path, monkeypatch):
         patched.setattr(building, "complete", None)
         with pytest.raises(TypeError):
             ready(tree)
-    (workshop,) = opening.prepared_root().glob(".tree-*.building")
+    (build_folder,) = opening.prepared_root().glob(".tree-*.building")
     for name, cut in (("hashes.npy", 40), ("inputs.npy", 1_000), ("files.npy", 1)):
-        with (workshop / name).open("r+b") as file:
-            file.truncate(os.path.getsize(workshop / name) - cut)
+        with (build_folder / name).open("r+b") as file:
+            file.truncate(os.path.getsize(build_folder / name) - cut)
     assert contents(ready(tree).folder) == expected
 
 
@@ -165,7 +165,7 @@ def test_missing_images_and_wrong_counts_are_found_before_anything_is_decoded(tr
     listing = tree / "tree/list.txt"
     lines = listing.read_text().splitlines(keepends=True)
     listing.write_text("".join(lines[:-3]))
-    with pytest.raises(HashbenchError, match=r"tree@p promises .*; is the data set complete\?"):
+    with pytest.raises(HashbenchError, match=r"tree@p states .*; is the data set complete\?"):
         ready(tree)
     listing.write_text("".join([*lines[:-1], lines[2]]))
     with pytest.raises(HashbenchError, match="lists an image twice"):

@@ -169,7 +169,7 @@ class TestPartsThatDoNotBelongTogether:
         shard = ["evaluate", *files, "--shard", "1/1", "--output", "a.npz"]
         assert "order of the whole database" in refusal(*shard, "--measure", "mAP@10/fire")
         assert "leave out --mode" in refusal(*shard, "--mode", "fire")
-        assert "belong together" in refusal(*shard[:-2])
+        assert "must be given together" in refusal(*shard[:-2])
         assert "write 1/4" in refusal("evaluate", *files, "--shard", "5/4", "--output", "a.npz")
         assert "is empty" in refusal("evaluate", *files, "--shard", "1/1000", "--output", "a.npz")
         assert "at least 1" in refusal("evaluate", *files, "--workers", "0")

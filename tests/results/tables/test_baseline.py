@@ -7,7 +7,7 @@ from scipy import stats
 from hashbench.errors import HashbenchError
 from hashbench.metrics.histograms import Histograms
 from hashbench.metrics.measures import parse
-from hashbench.results.tables.baseline import Against
+from hashbench.results.tables.baseline import Baseline
 from hashbench.results.tables.comparison import Comparison
 
 SEEDS = {
@@ -23,7 +23,7 @@ def runs(make, values=SEEDS, **coords):
 
 
 def table(results, name="crh", test="seeds", **options):
-    (found,) = Comparison.of(results, against=Against(name, test), **options).tables
+    (found,) = Comparison.of(results, against=Baseline(name, test), **options).tables
     return found
 
 
@@ -111,12 +111,12 @@ def test_a_baseline_that_is_nowhere_is_refused(make):
     with pytest.raises(HashbenchError, match=r"Unknown baseline 'chr'\. Did you mean 'crh'\?"):
         table(runs(make), "chr")
     with pytest.raises(HashbenchError, match="Unknown test 'query'"):
-        Against("crh", "query")
+        Baseline("crh", "query")
 
 
 def test_a_table_without_the_baseline_says_so(make):
     results = [*runs(make), make(dataset="other", method="csq")]
-    _, other = Comparison.of(results, against=Against("crh")).tables
+    _, other = Comparison.of(results, against=Baseline("crh")).tables
     assert other.baseline is None
     assert other.rows[0].cells[0].difference is None
     assert other.notes == (("", "crh has no run under these conditions, so there is no difference."),)
@@ -171,7 +171,7 @@ def test_queries_are_tested_in_pairs_each_with_its_mean_over_seeds(queried):
 def test_queries_of_runs_without_histograms_are_not_tested(queried, make):
     results, _ = queried({"crh": 0, "csq": 0.1})
     (results[-1].path / "histograms.npz").unlink()
-    comparison = Comparison.of(results, against=Against("crh", "queries"))
+    comparison = Comparison.of(results, against=Baseline("crh", "queries"))
     (found,) = comparison.tables
     assert row(found, "csq").cells[0].p is None
     assert note(found, "Differences not tested") == "Differences not tested: 1 without histograms of every run."
@@ -190,7 +190,7 @@ def test_other_splits_are_other_tables(queried):
         *queried({"crh": 0}, provenance={"split_sha256": "a" * 64})[0],
         *queried({"csq": 0.3}, provenance={"split_sha256": "b" * 64})[0],
     ]
-    comparison = Comparison.of(results, against=Against("crh", "queries"))
+    comparison = Comparison.of(results, against=Baseline("crh", "queries"))
     assert [[row.label for row in table.rows] for table in comparison.tables] == [["crh"], ["csq"]]
 
 
@@ -198,6 +198,6 @@ def test_a_measure_that_no_query_has_is_not_tested(queried):
     results, _ = queried({"crh": 0, "csq": 0.1})
     for result in results:
         result.metrics["mAP@10/hashnet"] = 0.5
-    comparison = Comparison.of(results, measures=["mAP@10/hashnet"], against=Against("crh", "queries"))
+    comparison = Comparison.of(results, measures=["mAP@10/hashnet"], against=Baseline("crh", "queries"))
     assert row(comparison.tables[0], "csq").cells[0].p is None
     assert "database's order" in comparison.problems[0]

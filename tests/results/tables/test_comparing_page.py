@@ -62,7 +62,7 @@ def test_the_python_of_the_page(sweep, capsys):
         ("--baseline chr", "Unknown baseline 'chr'. Did you mean 'crh'?"),
         ("--test queries", "--test queries has nothing to test against; name a row with --baseline."),
         ("--method cqs", "Unknown method 'cqs'. Did you mean 'csq'?"),
-        ("--method csq,,dpn", "--method 'csq,,dpn' has an empty place"),
+        ("--method csq,,dpn", "--method 'csq,,dpn' has an empty name"),
         ("--dataset fashion-mosaik", "Unknown data set 'fashion-mosaik'. Did you mean 'fashion-mosaic"),
         ("--bits 16,x", "--bits '16,x': 'x' is not a number of bits"),
         ("--bits 48", "Unknown code length '48'."),

@@ -4,7 +4,7 @@ import pytest
 
 from hashbench.errors import HashbenchError
 from hashbench.registry import DATASETS
-from hashbench.results.tables.baseline import Against
+from hashbench.results.tables.baseline import Baseline
 from hashbench.results.tables.comparison import Comparison
 from hashbench.results.tables.published import PUBLISHED, read_published
 
@@ -106,14 +106,14 @@ def test_other_conditions_have_notes_of_their_own(make, file):
 def test_published_numbers_are_never_best_nor_tested(make, file):
     numbers = read_published(file(HEAD + LINE))
     results = [make(v + s / 100, method=m, seed=s) for m, v in {"crh": 0.5, "dpn": 0.4}.items() for s in range(4)]
-    (table,) = Comparison.of(results, published=numbers, against=Against("crh")).tables
+    (table,) = Comparison.of(results, published=numbers, against=Baseline("crh")).tables
     crh, _dpn, csq = table.rows
     assert crh.cells[0].best
     assert csq.cells[0].values == (0.75,)
     cell = csq.cells[0]
     assert (cell.best, cell.second, cell.difference, cell.p, cell.std) == (False, False, None, None, None)
     with pytest.raises(HashbenchError, match="Unknown baseline 'CSQ'"):
-        Comparison.of(results, published=numbers, against=Against("CSQ"))
+        Comparison.of(results, published=numbers, against=Baseline("CSQ"))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from hashbench.errors import HashbenchError
 from hashbench.results.tables import escaping
-from hashbench.results.tables.baseline import Against
+from hashbench.results.tables.baseline import Baseline
 from hashbench.results.tables.comparison import Comparison
 from hashbench.results.tables.published import PublishedNumber
 
@@ -109,7 +109,7 @@ def full(make):
     results = [make(v, method=m, seed=seed, bits=16) for m, vs in values.items() for seed, v in enumerate(vs)]
     results += [make(0.4, method="itq", inputs="pixels", epochs=0, bits=16)]
     number = PublishedNumber("arXiv:1", "table <2>", "CSQ&", "toy@a", "alex_net", 16, "mAP@all", 0.787, "best epoch")
-    return Comparison.of(results, against=Against("csq"), published=[number])
+    return Comparison.of(results, against=Baseline("csq"), published=[number])
 
 
 def test_text_with_everything(full):
@@ -141,7 +141,7 @@ that. On an unknown device.
 
 def test_a_difference_has_its_sign_and_no_negative_zero(make):
     values = {"crh": 0.5, "csq": 0.512, "dpn": 0.488, "shc": 0.49999}
-    text = Comparison.of([make(v, method=m) for m, v in values.items()], against=Against("crh")).render()
+    text = Comparison.of([make(v, method=m) for m, v in values.items()], against=Baseline("crh")).render()
     ends = {
         line.split()[0]: line.split()[-1] for line in text.splitlines() if line.split() and line.split()[0] in values
     }
@@ -229,7 +229,7 @@ def test_csv_has_no_formulas(make, name):
 @pytest.mark.parametrize("form", ["text", "markdown", "latex", "html"])
 def test_no_name_breaks_a_line_or_steers_a_terminal(make, form):
     results = [make(method="a\n\nb\x1b[2Jc\u202ed")]
-    rendered = Comparison.of(results, against=Against("a\n\nb\x1b[2Jc\u202ed")).render(form)
+    rendered = Comparison.of(results, against=Baseline("a\n\nb\x1b[2Jc\u202ed")).render(form)
     assert not {"\x1b", "\u202e"} & {*rendered}
     (line,) = [line for line in rendered.splitlines() if "0.5000" in line]
     assert "a  b" in line
