@@ -64,7 +64,7 @@ class Workload:
         torch.manual_seed(0)
         seen = (3, size or side, size or side) if images else shape
         backbone = BACKBONES.get(recipe.backbone if images else "identity")(seen, False)
-        network = make_network(backbone, made.head(int(backbone.width), task), recipe, device)
+        network = make_network(backbone, lambda width: made.head(width, task), task, recipe)
         return cls(recipe, made.to(device), network, loader, task)
 
     @property

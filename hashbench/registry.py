@@ -3,6 +3,7 @@
 A name comes from one of three places: hashbench itself (a lazy `module:attribute` target), an installed distribution's
 entry point (group `hashbench.<kind>s`), or a decorator that ran in this process. Built-in names win every clash; the
 entry points of hashbench's own distribution count as built in. What was renamed is found by its former names too.
+A name like `timm:resnet18` is that of a thing in another library, which no list shows unless it is asked for.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import importlib
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, entry_points, version
 from typing import Any, Generic, TypeVar
 
 from hashbench import __version__
@@ -56,17 +57,21 @@ class Registry(Generic[T]):
         *,
         builtin: Mapping[str, str] | None = None,
         former: Mapping[str, str] | None = None,
+        libraries: Mapping[str, str] | None = None,
         accepts: Callable[[str, Any], str | None] | None = None,
     ):
         """Make a registry of one `kind`, a noun.
 
         `builtin` maps names to `module:attribute`, `former` names that built-in things had to those that they have;
+        `libraries` maps a distribution to the `module:attribute` that makes a thing of a name in it: what it returns
+        may have a `full_name`, which says more than the name that was asked for;
         `accepts(name, thing)` returns why the two do not go together.
         """
         self.kind = kind
         self.group = f"hashbench.{kind.replace(' ', '_')}s"
         self._builtin = dict(builtin or {})
         self._former = dict(former or {})
+        self._libraries = dict(libraries or {})
         self.accepts = accepts
         self._local: dict[str, Entry[T]] = {}
         self._loaded: dict[str, T] = {}
@@ -92,7 +97,12 @@ class Registry(Generic[T]):
         return thing
 
     def name_of(self, name: str) -> str:
-        """Return the name that a thing has now, for one that it had; any other name as it is."""
+        """Return the name that a thing has now, for one that it had; any other name as it is.
+
+        Raises HashbenchError for names that a library does not have, and where it is not installed.
+        """
+        if self._library(name):
+            return str(getattr(self.get(name), "full_name", name))
         return self._former.get(name, name)
 
     def get(self, name: str) -> T:
@@ -101,6 +111,8 @@ class Registry(Generic[T]):
             now = self._former[name]
             warnings.warn(f"The {self.kind} '{name}' is called '{now}' now.", FutureWarning, stacklevel=2)
             name = now
+        if name not in self._loaded and (library := self._library(name)):
+            self._loaded[name] = _loader(self._libraries[library])()(name.removeprefix(f"{library}:"))
         if name not in self._loaded:
             entries = self.entries()
             if name not in entries:
@@ -119,6 +131,13 @@ class Registry(Generic[T]):
                 raise HashbenchError(f"The {self.kind} '{name}' from {entry.origin} cannot be used: {reason}")
             self._loaded[name] = thing
         return self._loaded[name]
+
+    def entry(self, name: str) -> Entry[T]:
+        """Return the entry of a name, also of one in a library; raises KeyError for unknown names."""
+        library = self._library(name)
+        if library is None:
+            return self.entries()[name]
+        return Entry(name, Origin(library, version(library)), library, lambda: self.get(name))
 
     def entries(self) -> dict[str, Entry[T]]:
         """Return every name with its origin, sorted; imports nothing of what they name."""
@@ -143,10 +162,15 @@ class Registry(Generic[T]):
         return dict(sorted(found.items()))
 
     def __contains__(self, name: str) -> bool:
-        return self.name_of(name) in self.entries()
+        return self._library(name) is not None or self.name_of(name) in self.entries()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.entries())
+
+    def _library(self, name: str) -> str | None:
+        """Return the library whose thing `name` is, or None."""
+        library, colon, _ = name.partition(":")
+        return library if colon and library in self._libraries else None
 
 
 def _loader(target: str) -> Callable[[], Any]:
@@ -160,6 +184,10 @@ def _not_a_method(name: str, thing: Any) -> str | None:
     if name not in (thing.info.name, *thing.info.former_names):
         return f"{thing!r} calls itself '{thing.info.name}'; its entry point must have the same name."
     return None
+
+
+def _not_a_backbone(name: str, thing: Any) -> str | None:
+    return None if callable(thing) else f"{thing!r} is no function (shape, pretrained) -> module."
 
 
 def _own_first(point: EntryPoint) -> tuple[bool, str, str]:
@@ -193,12 +221,18 @@ BACKBONES: Registry[Any] = Registry(
     "backbone",
     builtin={
         "identity": "hashbench.networks.backbones:identity",
+        "mlp": "hashbench.networks.backbones:mlp",
         "resnet-small": "hashbench.networks.backbones:resnet_small",
         **{
             name: f"hashbench.networks.backbones:{name}"
             for name in ("alexnet", "mobilenet_v2", "resnet18", "resnet34", "resnet50", "vgg16", "vit_b_16")
         },
     },
+    libraries={
+        "timm": "hashbench.networks.libraries:timm_factory",
+        "torchvision": "hashbench.networks.libraries:torchvision_factory",
+    },
+    accepts=_not_a_backbone,
 )
 EXECUTORS: Registry[Any] = Registry(
     "executor",

@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+import scipy.sparse
 import torch
 from click.testing import CliRunner
 
 import hashbench
 from hashbench.cli import main
 from hashbench.datasets import catalogue as datasets
+from hashbench.datasets.loading.loader import inference_batches
 from hashbench.results.runs import RunDirectory
 
 pytestmark = pytest.mark.gpu
@@ -68,3 +70,11 @@ def test_a_device_that_is_not_there(tmp_path):
     assert ran.exit_code == 2
     assert ran.output.count("\n") == 1
     assert f"The device '{device}' is not there" in ran.output
+
+
+def test_sparse_rows_become_dense_on_the_gpu():
+    rows = scipy.sparse.random(3000, 500, 0.02, format="csr", dtype=np.float32, random_state=0)
+    index = np.random.default_rng(0).permutation(3000)[:2001]
+    found = [*inference_batches(rows, batch_size=128, device="cuda", index=index)]
+    assert {batch.device.type for batch in found} == {"cuda"}
+    assert torch.equal(torch.cat(found).cpu(), torch.from_numpy(rows.toarray()[index]))

@@ -4,10 +4,12 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from hashbench.cli import main
+from hashbench.registry import BACKBONES
 
 ROOT = Path(__file__).parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -62,6 +64,23 @@ def test_the_method_of_the_guide_works(tmp_path, monkeypatch, fresh_methods):
     assert [shlex.split(command)[1] for command in commands] == ["check", "run"]
     for command in commands:
         ran = CliRunner().invoke(main, shlex.split(command.replace("fashion-mnist-10k", "toy"))[1:])
+        assert ran.exit_code == 0, f"{command}\n{ran.output}"
+
+
+def test_the_commands_about_backbones_work(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("_local", "_loaded"):
+        monkeypatch.setattr(BACKBONES, name, dict(getattr(BACKBONES, name)))
+    page = (ROOT / "docs" / "backbones.md").read_text()
+    ((name, code),) = re.findall(r"Save this as `(\w+\.py)`[^`]*```python\n(.*?)```", page, re.DOTALL)
+    Path(name).write_text(code)
+    random = np.random.default_rng(0)
+    np.savez("features.npz", features=random.normal(size=(120, 8)), labels=np.arange(120) % 3)
+    commands = re.findall(r"^    (hashbench .*)$", page, re.MULTILINE)
+    assert [shlex.split(command)[1] for command in commands] == ["list", "list", "run", "run"]
+    for command in commands:
+        short = command.replace("fashion-mnist-10k", "toy") + (" --epochs 1" if " run " in command else "")
+        ran = CliRunner().invoke(main, shlex.split(short)[1:])
         assert ran.exit_code == 0, f"{command}\n{ran.output}"
 
 

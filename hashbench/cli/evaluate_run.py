@@ -21,6 +21,7 @@ from hashbench.errors import HashbenchError
 @click.option("--under", required=True, metavar="CONDITION[,CONDITION]",
               help="Conditions with their fields; see `hashbench list conditions`.")  # fmt: skip
 @click.option("--method", metavar="TARGET", help="The class behind RUNS, where it came from a module or file.")
+@click.option("--backbone", metavar="TARGET", help="The backbone of RUNS, where it came from a module or file.")
 @click.option("--dataset", metavar="NAME", help="Own data of RUNS, as they were named then: arrays:path/file.npz.")
 @click.option("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")
 @data_options
@@ -30,6 +31,7 @@ def evaluate_run(
     runs: tuple[Path, ...],
     under: str,
     method: str | None,
+    backbone: str | None,
     dataset: str | None,
     device: str,
     data_dir: Path | None,
@@ -60,6 +62,7 @@ def evaluate_run(
         raise HashbenchError(f"There is no finished run below {', '.join(map(str, runs))} to evaluate.")
     evaluator = reevaluation.Evaluator(
         method=method,
+        backbone=backbone,
         dataset=dataset,
         data_dir=data_dir,
         data_size=size,
@@ -76,6 +79,7 @@ def evaluate_run(
             else:
                 assert measured.error is not None
                 failed.append(f"{measured.of}: {reason_of(measured.error)}")
+    warn(dict.fromkeys(evaluator.warnings))
     if found:
         found.sort(key=lambda each: each[0])  # a table for each condition, in the order in which they were asked for
         comparison = Comparison.of([*chosen, *(result for _, result in found)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import inspect
 import textwrap
 from collections.abc import Callable
@@ -19,17 +20,26 @@ from hashbench.errors import HashbenchError
 from hashbench.registry import BACKBONES, CONDITIONS, DATASETS, EXECUTORS, METHODS, Entry, Registry
 
 
-@command("hashbench list methods", "hashbench list datasets", name="list")
+@command(
+    "hashbench list methods", "hashbench list datasets", "hashbench list backbones 'torchvision:resnet*'", name="list"
+)
 @click.argument(
     "kind",
     type=click.Choice(["methods", "datasets", "backbones", "recipes", "executors", "measures", "conditions"]),
 )
+@click.argument("pattern", required=False)
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the data sets' files.")
-def list_names(kind: str, data_dir: Path | None) -> None:
+def list_names(kind: str, pattern: str | None, data_dir: Path | None) -> None:
     """Show the registered names: methods, datasets, backbones, recipes, executors, measures or conditions.
 
     A data set is ready, preparable by `hashbench prepare`, or missing: then it is downloaded where that is possible.
+    With PATTERN, such as 'timm:resnet*', backbones are searched, also those of torchvision and timm.
     """
+    if pattern is not None:
+        if kind != "backbones":
+            raise HashbenchError(f"PATTERN searches backbones, not {kind}; `hashbench list {kind}` shows all.")
+        click.echo(backbones_like(pattern))
+        return
     click.echo(datasets(data_dir) if kind == "datasets" else TABLES[kind]())
 
 
@@ -67,15 +77,33 @@ def datasets(data_dir: Path | None = None) -> str:
 
 
 def backbones() -> str:
-    """Return the table of backbones: their pretrained weights, or that there are none."""
+    """Return the table of registered backbones: what they take, and their pretrained weights."""
+    from hashbench.networks.backbones import info_of
 
     def columns(factory: Any) -> list[Any]:
-        path = getattr(factory, "weights_file", None)
-        if path is None:
-            return ["no pretrained weights", ""]
-        return [path.name, "there" if path.is_file() else "downloaded when needed"]
+        path, info = getattr(factory, "weights_file", None), info_of(factory)
+        state = "" if path is None else "there" if path.is_file() else "downloaded when needed"
+        return [info.version, ", ".join(info.takes), "none" if path is None else path.name, state]
 
-    return _table(BACKBONES, ["weights", "state"], columns)
+    table = _table(BACKBONES, ["version", "takes", "pretrained weights", "state"], columns)
+    return (
+        f"{table}\n\nAlso torchvision:NAME, timm:NAME and path/file.py:factory (docs/backbones.md); "
+        f"`hashbench list backbones 'torchvision:*'` searches."
+    )
+
+
+def backbones_like(pattern: str) -> str:
+    """Return the names of all backbones that match a pattern, or that hold it where it has no wildcard, one a line.
+
+    Raises HashbenchError where there are none, and where a library that it names is not installed.
+    """
+    from hashbench.networks.libraries import search
+
+    wanted = pattern if any(mark in pattern for mark in "*?[") else f"*{pattern}*"
+    found = [*fnmatch.filter(BACKBONES, wanted), *search(wanted)]
+    if not found:
+        raise HashbenchError(f"No backbone is called like '{pattern}'; `hashbench list backbones` says where to look.")
+    return "\n".join(found)
 
 
 def executors() -> str:

@@ -54,6 +54,8 @@ def _summary(made: Preparation) -> str:
     official = {True: "official files", False: "NOT the official files", None: "checksums of the release not known"}
     if made.folder:
         place = f"Prepared in {made.folder}."
+    elif store.kind == "text":
+        place = "Its inputs are sparse rows, which are not kept: each start reads its files anew."
     elif store.sources:
         place = "It ships with hashbench and needs no preparation."
     else:
@@ -65,6 +67,6 @@ def _summary(made: Preparation) -> str:
     unlabelled = f"{left_out:,} images of the release have no label and were left out.\n" if left_out else ""
     shape = "x".join(map(str, store.inputs.shape[1:]))
     return (
-        f"{store.name}: {len(store.inputs):,} inputs of {shape}, {len(store.classes)} classes, "
+        f"{store.name}: {store.inputs.shape[0]:,} inputs of {shape}, {len(store.classes)} classes, "
         f"{official[store.official]}, integrity {store.integrity[:16]}.\n{unlabelled}{place}"
     )

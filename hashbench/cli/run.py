@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 @click.option(
     "--recipe", metavar="NAME", help="Training recipe; default: by the size of the images.", show_default=False
 )
-@click.option("--backbone", metavar="NAME", help="Backbone instead of the recipe's.")
+@click.option("--backbone", metavar="NAME", help="Backbone instead of the recipe's: a name (see `hashbench list "
+              "backbones`), torchvision:NAME, timm:NAME, or path/file.py:factory.")  # fmt: skip
 @click.option("--epochs", type=int, metavar="N", help="Epochs instead of the recipe's.")
 @click.option("--set", "settings", multiple=True, metavar="OWNER.FIELD=VALUE",
               help="A field of a method (crh.heads=1) or of the recipe (recipe.batch_size=64).")  # fmt: skip

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from hashbench.datasets.files.releases import SourceFile
 from hashbench.datasets.protocol import Protocol, read_protocols
+from hashbench.datasets.sparse import bytes_of_rows, canonical_rows, is_sparse
 from hashbench.errors import HashbenchError
 from hashbench.registry import DATASETS
 
@@ -23,7 +24,11 @@ if TYPE_CHECKING:
 
     from hashbench.datasets.audit import Audit
     from hashbench.datasets.files.imagefiles import ImageFiles
+    from hashbench.datasets.sparse import Inputs
     from hashbench.metrics.pairs import Pairs
+
+Kind = Literal["images", "vectors", "text"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class Store:
     """A whole data set in memory or mapped: inputs, multi-hot labels, and the source's own split where it has one."""
 
     name: str
-    inputs: np.ndarray  # (N, channels, height, width) uint8, or (N, width) float32
+    inputs: Inputs  # (N, channels, height, width) uint8, or (N, width) float32, an array or a CSR matrix of scipy
     labels: np.ndarray  # (N, C) uint8, multi-hot
     classes: tuple[str, ...]
     part: np.ndarray | None = None  # (N,) str: "train", "test" or "database", the source's own split
@@ -66,18 +71,23 @@ class Store:
                 f"The inputs of {self.name} are {form[1]} of shape {self.inputs.shape}; give images as uint8 "
                 f"(N, channels, height, width) or vectors as float32 (N, width)."
             )
-        wanted = (len(self.inputs), len(self.classes))
+        if is_sparse(self.inputs):
+            object.__setattr__(self, "inputs", canonical_rows(self.inputs))
+        elif type(self.inputs).__module__.startswith("scipy"):
+            raise HashbenchError(
+                f"The inputs of {self.name} are a sparse {type(self.inputs).__name__}; give its rows: inputs.tocsr()."
+            )
+        count = self.inputs.shape[0]
+        wanted = (count, len(self.classes))
         if self.labels.shape != wanted or self.labels.dtype.name != "uint8" or self.labels.max(initial=0) > 1:
             raise HashbenchError(
                 f"The labels of {self.name} are {self.labels.dtype.name} of shape {self.labels.shape}; give uint8 "
                 f"zeros and ones of shape {wanted}, one row for each input and one column for each class."
             )
-        if self.part is not None and self.part.shape != (len(self.inputs),):
-            raise HashbenchError(
-                f"The part of {self.name} has shape {self.part.shape} instead of ({len(self.inputs)},)."
-            )
+        if self.part is not None and self.part.shape != (count,):
+            raise HashbenchError(f"The part of {self.name} has shape {self.part.shape} instead of ({count},).")
         if self.has_pairs:
-            self._read_pairs(self.relevance, self.exclude, queries=len(self.inputs), items=len(self.inputs))
+            self._read_pairs(self.relevance, self.exclude, queries=count, items=count)
 
     @property
     def has_pairs(self) -> bool:
@@ -100,9 +110,11 @@ class Store:
             raise HashbenchError(f"The pairs of {self.name} cannot be used: {error}") from error
 
     @property
-    def kind(self) -> Literal["images", "vectors"]:
-        """What the inputs are."""
-        return "images" if self.inputs.ndim == 4 else "vectors"
+    def kind(self) -> Kind:
+        """What the inputs are; "text" are sparse term vectors."""
+        if self.inputs.ndim == 4:
+            return "images"
+        return "text" if is_sparse(self.inputs) else "vectors"
 
     @cached_property
     def multi_label(self) -> bool:
@@ -117,8 +129,8 @@ class Store:
 
     @cached_property
     def input_hashes(self) -> list[bytes]:
-        """The sha256 of each input's bytes: equal for equal pictures, whatever their labels."""
-        return [sha256(row.tobytes()).digest() for row in self.inputs]
+        """The sha256 of each input's bytes, of a sparse one its sorted nonzeros: equal for equal inputs."""
+        return [sha256(row).digest() for row in bytes_of_rows(self.inputs)]
 
     @cached_property
     def content_hashes(self) -> list[bytes]:
@@ -185,7 +197,7 @@ class Dataset:
         return self.store.labels[self.split.query], self.store.labels[self.split.database]
 
     @property
-    def kind(self) -> Literal["images", "vectors"]:
+    def kind(self) -> Kind:
         """What the inputs are."""
         return self.store.kind
 

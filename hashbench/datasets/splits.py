@@ -13,6 +13,7 @@ import numpy as np
 from hashbench.datasets.base import Split, Store
 from hashbench.datasets.protocol import Protocol
 from hashbench.datasets.rules import RULES, Keys, by_class, ranked
+from hashbench.datasets.sparse import bytes_of_rows
 from hashbench.errors import HashbenchError
 
 VALIDATION_RULE = "validation-v1"
@@ -54,7 +55,7 @@ def rank_keys(store: Store, rule: str) -> Keys:
     Images that tie are the same picture with the same labels.
     """
     start = sha256(rule.encode() + b"\0")
-    images = (row.tobytes() for row in store.inputs) if store.names is None else map(str.encode, store.names)
+    images = bytes_of_rows(store.inputs) if store.names is None else map(str.encode, store.names)
     keys = []
     for image, labels in zip(images, store.labels, strict=True):
         digest = start.copy()

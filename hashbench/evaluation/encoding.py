@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,10 +16,13 @@ from hashbench.metrics import Histograms, histograms, pack, parse, unpack
 from hashbench.networks.model import ENCODE_BATCH, Model, true_float32
 from hashbench.system.distributed import World
 
+if TYPE_CHECKING:
+    from hashbench.datasets.sparse import Inputs
+
 SMALL_BATCH = 64  # as features of a fixed backbone are computed; attacks need memory for gradients, too
 
 
-def encode_rows(model: Model, inputs: np.ndarray, index: np.ndarray, world: World) -> np.ndarray:
+def encode_rows(model: Model, inputs: Inputs, index: np.ndarray, world: World) -> np.ndarray:
     """Return the packed codes (n, ceil(bits / 8)), uint8, of the inputs at `index`; each rank encodes its share."""
     batches = inference_batches(
         inputs,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -14,6 +15,7 @@ from hashbench.experiments.planning import Plan, PlannedRun
 from hashbench.networks.model import true_float32
 from hashbench.results.result import Result
 from hashbench.results.runs import RunDirectory
+from hashbench.results.sweeps.run_status import SOURCES
 from hashbench.storage.files import make_folder
 from hashbench.storage.locks import LockWatch, RunLocked
 from hashbench.system.distributed import World, join
@@ -62,9 +64,9 @@ def _compute_into(directory: RunDirectory, run: PlannedRun, plan: Plan) -> None:
     """Compute a run and store all of it in `directory`, which is locked; write FAILED.json where that fails."""
     assert run.experiment is not None
     make_folder(directory.path)
-    _remove_other_source(directory, run.source_sha256)
+    _remove_other_source(directory, run.sources)
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    how = {"device": str(plan.device), "started": started, "source_sha256": run.source_sha256}
+    how = {"device": str(plan.device), "started": started, **run.sources}
     directory.write_spec({"identity": run.experiment.identity, "how": how})
     dataset, progress = plan.datasets[run.dataset], plan.settings.progress
     try:
@@ -89,14 +91,17 @@ def _compute_into(directory: RunDirectory, run: PlannedRun, plan: Plan) -> None:
         raise
 
 
-def _remove_other_source(directory: RunDirectory, source_sha256: str | None) -> None:
-    """Remove a checkpoint that other code of the method has made: one training has one source."""
+def _remove_other_source(directory: RunDirectory, sources: Mapping[str, str | None]) -> None:
+    """Remove a checkpoint that other code of method or backbone has made: one training has one source."""
     if not (directory.checkpoint.is_file() and directory.spec.is_file()):
         return
-    then = directory.read_spec()["how"].get("source_sha256")
-    if then not in (None, source_sha256):
+    then = directory.read_spec()["how"]
+    changed = [owner for key, owner in SOURCES.items() if then.get(key) not in (None, sources.get(key))]
+    if changed:
         directory.checkpoint.unlink()
-        directory.append_log({"warning": "started over: the method's source changed since the checkpoint was made"})
+        directory.append_log(
+            {"warning": f"started over: the {changed[0]}'s source changed since the checkpoint was made"}
+        )
 
 
 def _out_of_memory(experiment: Experiment, device: torch.device, error: BaseException) -> HashbenchError:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hashbench import recipes
+from hashbench.datasets.base import Kind
 from hashbench.errors import HashbenchError, unknown
-from hashbench.experiments.settings import MAX_BITS, parse_value
+from hashbench.experiments.settings import MAX_BITS, parse_value, setting_text
+from hashbench.networks.chosen import misfit
 from hashbench.recipes import Recipe
 from hashbench.registry import BACKBONES
 from hashbench.storage.strict_json import digest
 
 ENGINE = 1  # raised only when the numbers of unchanged experiments move
+IDENTITY = "identity"  # the backbone of vectors that pass through to the head
+NO_IMAGES = {"pretrained": False, "augment": "none", "size": 0}  # of a recipe, where the inputs are no images
 
 
 @dataclass(frozen=True)
@@ -47,9 +51,10 @@ class Experiment:
     data: Data
     recipe: Recipe
     weights: str | None  # file name of the pretrained weights, which carries the start of their sha256
-    inputs: Literal["images", "features", "pixels", "vectors"]  # what the method learns from
+    inputs: Literal["images", "features", "pixels", "vectors", "text"]  # what the method learns from
     bits: int
     seed: int
+    backbone: Mapping[str, Any] = field(default_factory=dict)  # what its name leaves open: version, width, source
     world: int = 1  # devices that share a batch, where each sees only its own pairs or batch statistics; else 1
 
     @property
@@ -62,8 +67,9 @@ class Experiment:
         """Everything that can change a number, as plain data; its sha256 is the run's id."""
         recipe = dataclasses.asdict(self.recipe)
         del recipe["name"], recipe["summary"]
-        if not self.recipe.compile:  # came later than the first runs, which keep their identity
-            del recipe["compile"]
+        for later in ("compile", "hidden"):  # came later than the first runs, which keep their identity
+            if not recipe[later]:
+                del recipe[later]
         return {
             "engine": ENGINE,
             "method": {"name": self.method, "version": self.method_version, "fields": dict(self.fields)},
@@ -73,6 +79,7 @@ class Experiment:
             "inputs": self.inputs,
             "bits": self.bits,
             "seed": self.seed,
+            **({"backbone": dict(self.backbone)} if self.backbone else {}),
             **({"world": self.world} if self.world > 1 else {}),
         }
 
@@ -100,6 +107,7 @@ class Experiment:
             inputs=identity["inputs"],
             bits=identity["bits"],
             seed=identity["seed"],
+            backbone=identity.get("backbone", {}),
             world=identity.get("world", 1),
         )
 
@@ -108,25 +116,60 @@ def resolve_recipe(
     name: str | None,
     *,
     data: Data,
+    kind: Kind,
     paper: Mapping[str, Any],
     settings: Mapping[str, str],
     backbone: str | None,
     epochs: int | None,
 ) -> Recipe:
-    """Return the recipe by name (default: by the images' size) with what the command line overrides."""
+    """Return the recipe by name (default: by the images' size) with what the command line overrides.
+
+    What a recipe says of images does not hold for data of another `kind`, and is set aside; raises HashbenchError where
+    such a value was given, or a backbone that is not for the kind.
+    """
     known = {field.name for field in dataclasses.fields(Recipe)} - {"name", "summary"}
-    for field in settings:
-        if field not in known:
-            raise unknown("recipe field", field, known, hint="`hashbench list recipes` shows the recipes.")
-    overrides = {field: parse_value(Recipe, field, text) for field, text in settings.items()}
+    for key in settings:
+        if key not in known:
+            raise unknown("recipe field", key, known, hint="`hashbench list recipes` shows the recipes.")
+    given = {key: parse_value(Recipe, key, text) for key, text in settings.items()}
     if backbone is not None:
-        overrides["backbone"] = backbone
+        given["backbone"] = backbone
     if epochs is not None:
-        overrides["epochs"] = epochs
-    if len(data.shape) == 1:  # vectors pass through to the head
-        overrides |= {"backbone": "identity", "pretrained": False, "augment": "none", "size": 0}
-    recipe = recipes.load(name or default_recipe(data), paper=paper, overrides=overrides, multi_label=data.multi_label)
+        given["epochs"] = epochs
+    recipe = recipes.load(name or default_recipe(data), paper=paper, overrides=given, multi_label=data.multi_label)
+    if "backbone" in given and (reason := misfit(recipe.backbone, kind)):
+        raise HashbenchError(f"{data.name}: {reason}")
+    if kind != "images":
+        recipe = _without_images(recipe, given, data, kind)
     return dataclasses.replace(recipe, backbone=BACKBONES.name_of(recipe.backbone))  # its present name, in every id
+
+
+def _without_images(recipe: Recipe, given: Mapping[str, Any], data: Data, kind: Kind) -> Recipe:
+    """Return a recipe for inputs that are no images; its backbone stays where it takes them and is to be trained."""
+    for key, value in NO_IMAGES.items():
+        if given.get(key, value) != value:
+            raise HashbenchError(
+                f"recipe.{key}={setting_text(given[key])} does not apply to {data.name}, whose inputs are {kind}, "
+                f"not images; leave it out."
+            )
+    changed: dict[str, Any] = dict(NO_IMAGES)
+    if recipe.backbone != IDENTITY and not recipe.train_backbone:
+        if "backbone" in given:
+            raise HashbenchError(
+                f"The backbone '{recipe.backbone}' has no pretrained weights for {kind}, and the recipe "
+                f"'{recipe.name}' does not train it; use --recipe scratch, or leave --backbone out."
+            )
+        changed["backbone"] = IDENTITY
+    elif "backbone" not in given and not _fits(recipe.backbone, kind):
+        changed["backbone"] = IDENTITY
+    return dataclasses.replace(recipe, **changed)
+
+
+def _fits(backbone: str, kind: Kind) -> bool:
+    try:
+        return misfit(backbone, kind) is None
+    except HashbenchError:  # nobody asked for it, and it is not to be had
+        return False
 
 
 def default_recipe(data: Data) -> str:

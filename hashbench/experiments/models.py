@@ -63,7 +63,11 @@ def depends_on_world(cls: type[DeepMethod], experiment: Experiment, device: torc
     """
     if not cls.per_sample or experiment.data.multi_label:
         return True
-    if device.type == "cuda" or experiment.inputs != "images":
+    if device.type == "cuda":
+        return False
+    if experiment.recipe.hidden:
+        return True  # its batch norm
+    if experiment.inputs in ("features", "pixels"):
         return False
     task = task_of(experiment, device)
     backbone = make_backbone(task, experiment.recipe, experiment.data.shape, 0, pretrained=False)

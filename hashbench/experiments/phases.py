@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from hashbench.datasets.base import Dataset
 from hashbench.datasets.loading.loader import TrainLoader
+from hashbench.datasets.sparse import is_sparse
 from hashbench.evaluation.centers import class_centers
 from hashbench.evaluation.encoding import count, encode_rows
 from hashbench.experiments.experiment import ENGINE, Experiment, changed_fields, recipe_label
@@ -21,6 +22,7 @@ from hashbench.experiments.models import make_method, new_model, task_of
 from hashbench.methods.contract import DeepMethod, Method, options
 from hashbench.metrics import code_statistics, evaluate_histograms, parse
 from hashbench.networks.backbones import file_sha256
+from hashbench.networks.chosen import label_of, provenance_of, source_of
 from hashbench.networks.model import Model
 from hashbench.registry import BACKBONES, METHODS
 from hashbench.results.runs import Result, RunDirectory
@@ -32,6 +34,9 @@ from hashbench.training.loop import Reports, TrainingProgress, train
 from hashbench.training.monitoring import Monitor, monitor_every
 from hashbench.training.preparation import RecipeTools, prepare
 from hashbench.training.trainset import TrainSet
+
+if TYPE_CHECKING:
+    from hashbench.datasets.sparse import Inputs
 
 MEASURES = ("mAP@all", "mAP@1000/hits", "mAP@1000/R", "mAP@1000/min", "P@100", "P@1000", "R@1000")
 BALLS_AND_CURVES = ("P@H<=2", "R@H<=2", "PR", "PR@k")
@@ -103,6 +108,8 @@ def compute(
             "audit": dataset.audit.counts(),
             "weights": experiment.weights,
             "weights_sha256": _weights_sha256(experiment),
+            "backbone": provenance_of(experiment.recipe.backbone),
+            "backbone_sha256": None if experiment.inputs == "pixels" else source_of(experiment.recipe.backbone),
             "prepared_from_cache": prepared.cached,
             "processes": world.size,
         },
@@ -130,8 +137,8 @@ def _fit(
 def _train_set(
     experiment: Experiment,
     dataset: Dataset,
-    inputs: np.ndarray,
-    fixed: Callable[[], np.ndarray],
+    inputs: Inputs,
+    fixed: Callable[[], Inputs],
     device: torch.device,
     world: World,
 ) -> TrainSet:
@@ -155,15 +162,16 @@ def _train_set(
 
 def _fixed_inputs(
     experiment: Experiment, dataset: Dataset, device: torch.device, progress: bool, world: World
-) -> np.ndarray:
+) -> Inputs:
     """Return all inputs as what no training changes: the backbone's features, pixels where it has none, or vectors."""
     store = dataset.store
-    if store.kind == "vectors":
+    if store.kind != "images":
         return store.inputs
     if experiment.recipe.pretrained:
         return features(
             store, experiment.recipe, weights=experiment.weights, device=device, progress=progress, world=world
         )
+    assert not is_sparse(store.inputs)
     return store.inputs.reshape(len(store.inputs), -1).astype(np.float32) / 255
 
 
@@ -180,6 +188,7 @@ def _coords(experiment: Experiment, dataset: Dataset) -> dict[str, Any]:
         **_relevance(dataset),
         "measure": str(parse(dataset.protocol.measures[0])),
         "backbone": recipe.backbone,
+        **({"backbone_is": label_of(experiment.backbone)} if experiment.backbone else {}),
         "recipe": recipe_label(recipe, paper=cls.paper_recipe, multi_label=data.multi_label),
         "inputs": experiment.inputs,
         "bits": experiment.bits,

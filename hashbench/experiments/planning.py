@@ -11,17 +11,18 @@ from typing import Literal, get_args
 import torch
 
 from hashbench.datasets import catalogue
-from hashbench.datasets.base import Dataset
+from hashbench.datasets.base import Dataset, Kind
 from hashbench.datasets.protocol import Protocol
 from hashbench.errors import HashbenchError, unknown
-from hashbench.experiments.experiment import Data, Experiment, grid, resolve_recipe
+from hashbench.experiments.experiment import IDENTITY, Data, Experiment, grid, resolve_recipe
 from hashbench.experiments.models import depends_on_world, task_of
 from hashbench.experiments.settings import parse_row, parse_value, setting_text
 from hashbench.interop.targets import resolve_method
 from hashbench.methods.contract import DeepMethod, Method, Task, options, resolve_fields
 from hashbench.metrics.measures import parse
+from hashbench.networks.chosen import identity_of, misfit, resolve_backbone, source_of, weights_name
+from hashbench.networks.network import input_shape
 from hashbench.recipes import PAPER, Recipe
-from hashbench.registry import BACKBONES
 from hashbench.results.runs import RunDirectory
 from hashbench.results.sweeps.run_status import EMPTY, RunSnapshot, RunStatus, is_stale, run_status, snapshot
 from hashbench.system import distributed
@@ -81,6 +82,7 @@ class PlannedRun:
     experiment: Experiment | None = None
     directory: RunDirectory | None = None
     source_sha256: str | None = None  # of the method's file as it is now
+    backbone_sha256: str | None = None  # of the backbone's, where it is a plug-in's
     skipped: str | None = None
     snapshot: RunSnapshot = EMPTY  # what lay in the directory when the sweep was planned
 
@@ -89,7 +91,12 @@ class PlannedRun:
         """The run's state now."""
         if self.directory is None:
             return RunStatus("skipped", str(self.skipped))
-        return run_status(self.directory, source_sha256=self.source_sha256)
+        return run_status(self.directory, self.sources)
+
+    @property
+    def sources(self) -> dict[str, str | None]:
+        """The sha256 of the files behind the run as they are now, as its spec and its provenance call them."""
+        return {"source_sha256": self.source_sha256, "backbone_sha256": self.backbone_sha256}
 
     @property
     def finished(self) -> bool:
@@ -107,7 +114,7 @@ class PlannedRun:
             return False
         now = snapshot(self.directory)
         if now.result is not None:
-            anew = rerun == "all" or (rerun == "stale" and is_stale(self.directory, self.source_sha256))
+            anew = rerun == "all" or (rerun == "stale" and is_stale(self.directory, self.sources))
             return anew and now.result == self.snapshot.result
         return self.snapshot.failure is not None if rerun == "failed" else True
 
@@ -147,8 +154,7 @@ def plan(
     for owner in settings.overrides:
         if owner not in owners:
             raise unknown("owner of a --set", owner, sorted(owners))
-    if settings.backbone is not None:
-        BACKBONES.get(settings.backbone)
+    named = _with_backbones_named(settings)
     device = resolve_device(settings.device)
     for name in dataset_names:
         protocol = catalogue.find_protocol(name, data_dir=settings.data_dir)  # refuse all wrong names before reading
@@ -164,7 +170,7 @@ def plan(
         for name in dataset_names
     }
     _refuse_equal_names(loaded)
-    resolved = [_resolve(loaded[d], variants[m], b, s, settings, device) for d, m, b, s in coordinates]
+    resolved = [_resolve(loaded[d], variants[m], b, s, named, device) for d, m, b, s in coordinates]
     request = Request(tuple(methods), tuple(dataset_names), tuple(bits), seeds, settings)
     return Plan(request, resolved, {dataset.name: dataset for dataset in loaded.values()}, device)
 
@@ -172,6 +178,16 @@ def plan(
 def plan_of(request: Request) -> Plan:
     """Return the plan of a request; raises HashbenchError as `plan` does."""
     return plan(request.methods, request.datasets, request.bits, seeds=request.seeds, settings=request.settings)
+
+
+def _with_backbones_named(settings: Settings) -> Settings:
+    """Return the settings with backbones by their registered names; one in a file, which is run once, has one now."""
+    recipe = dict(settings.overrides.get("recipe", {}))
+    if "backbone" in recipe:
+        recipe["backbone"] = resolve_backbone(recipe["backbone"])
+    backbone = settings.backbone and resolve_backbone(settings.backbone)
+    overrides = {**settings.overrides, "recipe": recipe} if recipe else settings.overrides
+    return dataclasses.replace(settings, backbone=backbone, overrides=overrides)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -257,22 +273,32 @@ def _resolve(
     recipe = resolve_recipe(
         settings.recipe,
         data=data,
+        kind=dataset.kind,
         paper=cls.paper_recipe,
         settings=settings.overrides.get("recipe", {}),
         backbone=settings.backbone,
         epochs=settings.epochs,
     )
-    weights = getattr(BACKBONES.get(recipe.backbone), "weights_file", None) if recipe.pretrained else None
+    inputs = _learns_from(cls, data, recipe, dataset.kind)
+    try:
+        reason = _unfit(cls, recipe, dataset.kind)
+        if reason is not None:
+            return dataclasses.replace(run, skipped=reason)
+        weights = weights_name(recipe.backbone) if recipe.pretrained else None
+        backbone = {} if inputs == "pixels" else identity_of(recipe.backbone, input_shape(data.shape, recipe.size))
+    except HashbenchError as error:
+        return dataclasses.replace(run, skipped=str(error))
     experiment = Experiment(
         method=method,
         method_version=cls.info.version,
         fields=fields,
         data=data,
         recipe=recipe,
-        weights=weights and weights.name,
-        inputs=_learns_from(cls, data, recipe),
+        weights=weights,
+        inputs=inputs,
         bits=bits,
         seed=seed,
+        backbone=backbone,
     )
     if issubclass(cls, DeepMethod) and not distributed.world().is_single and depends_on_world(cls, experiment, device):
         experiment = dataclasses.replace(experiment, world=distributed.world().size)
@@ -287,6 +313,7 @@ def _resolve(
         experiment=experiment,
         directory=directory,
         source_sha256=source_sha256(cls),
+        backbone_sha256=None if experiment.inputs == "pixels" else source_of(recipe.backbone),
         snapshot=snapshot(directory),
     )
 
@@ -322,9 +349,11 @@ def _data(dataset: Dataset) -> Data:
     )
 
 
-def _learns_from(cls: type[Method], data: Data, recipe: Recipe) -> Literal["images", "features", "pixels", "vectors"]:
-    if len(data.shape) == 1:
-        return "vectors"
+def _learns_from(
+    cls: type[Method], data: Data, recipe: Recipe, kind: Kind
+) -> Literal["images", "features", "pixels", "vectors", "text"]:
+    if kind != "images":
+        return kind
     deep = issubclass(cls, DeepMethod)
     if deep and recipe.train_backbone:
         return "images"
@@ -334,3 +363,16 @@ def _learns_from(cls: type[Method], data: Data, recipe: Recipe) -> Literal["imag
             "say --set recipe.augment=none --set recipe.views=1, or train the backbone."
         )
     return "features" if recipe.pretrained else "pixels"
+
+
+def _unfit(cls: type[Method], recipe: Recipe, kind: Kind) -> str | None:
+    """Return why a method cannot use the layers of a recipe, or those are not for the data, or None."""
+    if kind == "images" and (reason := misfit(recipe.backbone, kind)):
+        return reason  # of a method's own recipe; one that was asked for is refused before
+    if issubclass(cls, DeepMethod):
+        return None
+    if recipe.hidden:
+        return f"it trains no layers, so recipe.hidden={recipe.hidden} does not apply; use --recipe frozen."
+    if kind != "images" and recipe.backbone != IDENTITY:
+        return f"it learns from the {kind} themselves, so the backbone '{recipe.backbone}' does not apply."
+    return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+import warnings
 from collections import deque
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
@@ -24,11 +25,12 @@ from hashbench.experiments.runner import load
 from hashbench.experiments.settings import parse_row, parse_value
 from hashbench.metrics import code_statistics, evaluate_histograms
 from hashbench.metrics.measures import Measure, parse
+from hashbench.networks.chosen import provenance_of, source_of
 from hashbench.networks.model import Model
 from hashbench.registry import CONDITIONS
 from hashbench.results.result import Result
 from hashbench.results.runs import RunDirectory
-from hashbench.results.sweeps.run_status import snapshot
+from hashbench.results.sweeps.run_status import is_stale, run_status, snapshot
 from hashbench.storage.locks import LockWatch, RunLocked
 from hashbench.storage.strict_json import digest
 from hashbench.system.distributed import SINGLE
@@ -100,18 +102,20 @@ class Evaluator:
         self,
         *,
         method: str | None = None,
+        backbone: str | None = None,
         dataset: str | None = None,
         data_dir: Path | str | None = None,
         data_size: int | None = None,
         accept_unofficial: bool = False,
         device: str = "auto",
     ):
-        """`method` and `dataset` name again what came from a file or path; the others are as for `hashbench.run`.
+        """`method`, `backbone` and `dataset` name again what came from a file or path; the others are as for a run.
 
         Raises HashbenchError for a device that is not there.
         """
         self._device = resolve_device(device)
-        self._method, self._name = method, dataset
+        self._method, self._backbone, self._name = method, backbone, dataset
+        self.warnings: list[str] = []  # of the measurings so far
         self._data = {"data_dir": data_dir, "size": data_size, "accept_unofficial": accept_unofficial}
         self._dataset: tuple[Any, Dataset] | None = None
         self._model: tuple[Any, Model] | None = None
@@ -139,6 +143,11 @@ class Evaluator:
         """
         directory = wanted.directory
         if directory.finished:
+            if is_stale(directory, {"condition_sha256": source_sha256(type(wanted.condition))}):
+                self.warnings.append(
+                    f"{directory.path} was measured with another source of the condition, of the same version; delete "
+                    f"the folder to have it anew."
+                )
             return directory.read_result()
         run = RunDirectory(_path(wanted.run))
         experiment = Experiment.from_identity(run.read_spec()["identity"])
@@ -155,6 +164,14 @@ class Evaluator:
         started, clock = datetime.now(UTC), time.perf_counter()
         then, measures = snapshot(run).result, _measures_of(wanted.run)
         codes, model = run.read_codes(), self._model_of(run, then)
+        pixels = experiment.inputs == "pixels"
+        sources = {
+            "source_sha256": source_sha256(type(model.method)),
+            "backbone_sha256": None if pixels else source_of(experiment.recipe.backbone),
+        }
+        status = run_status(run, sources)
+        if status.state == "stale":
+            self.warnings.append(f"{run.path}: {status.note}, and the stored codes of its database are older.")
         reset_peak_memory(self._device)
         encoding = time.perf_counter()
         query = encode_under(wanted.condition, model, dataset, codes["database"])
@@ -164,7 +181,6 @@ class Evaluator:
         ended = time.perf_counter()
         flipped = np.unpackbits(query ^ codes["query"], axis=1).sum(axis=1)
         identity, coords = wanted.identity, wanted.run.coords
-        cls = type(model.method)
         result = Result(
             id=wanted.id,
             coords={
@@ -185,14 +201,16 @@ class Evaluator:
             peak_memory_mb=peak_memory_mb(self._device),
             provenance={
                 **provenance(experiment.method, device=self._device, started=started),
-                **{name: wanted.run.provenance.get(name) for name in _OF_THE_RUN},
-                "condition_source_sha256": source_sha256(type(wanted.condition)),
+                **{name: value for name, value in wanted.run.provenance.items() if name in _OF_THE_RUN},
+                "backbone": provenance_of(experiment.recipe.backbone),
+                **sources,
+                "condition_sha256": source_sha256(type(wanted.condition)),
             },
         )
         if snapshot(run).result != then:
             raise HashbenchError(f"{run.path} was computed again meanwhile; evaluate it again.")
-        how = {"device": str(self._device), "source_sha256": source_sha256(cls)}
-        own.write_spec({"identity": identity, "how": {**how, "started": result.provenance["started"]}})
+        how = {"device": str(self._device), "started": result.provenance["started"], **sources}
+        own.write_spec({"identity": identity, "how": how})
         others = [run, *(RunDirectory(path) for path in sorted(own.path.parent.iterdir()) if path != own.path)]
         own.share_arrays("histograms", others, counted.arrays())
         own.share_arrays("codes", others, {"query": query})
@@ -218,7 +236,7 @@ class Evaluator:
         key = (run.path, version)
         if self._model is None or self._model[0] != key:
             self._model = None
-            self._model = (key, load(run.path, method=self._method, device=str(self._device)))
+            self._model = (key, load(run.path, method=self._method, backbone=self._backbone, device=str(self._device)))
         return self._model[1]
 
 
@@ -227,6 +245,7 @@ def evaluate_run(
     *,
     under: str,
     method: str | None = None,
+    backbone: str | None = None,
     dataset: str | None = None,
     data_dir: Path | str | None = None,
     data_size: int | None = None,
@@ -236,13 +255,14 @@ def evaluate_run(
     """Return a finished run measured again under a condition: `evaluate_run(run, under="noise(sigma=0.1)")`.
 
     The run's model encodes the queries as the condition changes them; the database's codes are those stored. It is
-    computed once and kept in the run's folder `under`. `method` and `dataset` name again what came from a file or path,
-    `path/file.py:Class` and `arrays:path/file.npz`; the other settings are as for `hashbench.run`. Raises
+    computed once and kept in the run's folder `under`. `method`, `backbone` and `dataset` name again what came from a
+    file or path, `path/file.py:Class` or `arrays:path/file.npz`; the other settings are as for `hashbench.run`. Raises
     HashbenchError where it is not possible.
     """
     found = RunDirectory(Path(run)).read_result() if isinstance(run, str | Path) else run
     evaluator = Evaluator(
         method=method,
+        backbone=backbone,
         dataset=dataset,
         data_dir=data_dir,
         data_size=data_size,
@@ -250,6 +270,8 @@ def evaluate_run(
         device=device,
     )
     (measured,) = evaluator.all([Measuring(found, parse_condition(under))])
+    for warning in evaluator.warnings:
+        warnings.warn(warning, stacklevel=2)
     if measured.error is not None:
         raise measured.error
     assert measured.result is not None

@@ -18,8 +18,9 @@ from hashbench.experiments.jobs import Job, JobEvent, JobHeld, JobStart, Sweep
 from hashbench.experiments.models import load_model
 from hashbench.experiments.planning import Plan, PlannedRun, Settings, plan, resolve_device
 from hashbench.interop.targets import resolve_method
+from hashbench.networks.chosen import resolve_backbone, source_of
 from hashbench.networks.model import Model
-from hashbench.registry import EXECUTORS, METHODS
+from hashbench.registry import BACKBONES, EXECUTORS, METHODS
 from hashbench.results.result import Result
 from hashbench.results.runs import RunDirectory
 from hashbench.results.sweeps.progress import record_sweep
@@ -142,10 +143,11 @@ def run(method: str, dataset: str, *, bits: int, seed: int = 0, **settings: Any)
     return outcome.results[0]
 
 
-def load(run: str | Path, *, method: str | None = None, device: str = "auto") -> Model:
+def load(run: str | Path, *, method: str | None = None, backbone: str | None = None, device: str = "auto") -> Model:
     """Return the trained model of a finished run: `load("runs/.../s0-3f9a2c71").encode(images)`.
 
-    Where the method's class came from a module or file, `method` names it again: no code runs because a run says so.
+    Where the method's class came from a module or file, `method` names it again, and `backbone` a backbone's factory:
+    no code runs because a run says so. Raises HashbenchError where they are others than the run's.
     """
     directory = RunDirectory(Path(run))
     directory.read_result()  # an unfinished run has no model
@@ -158,9 +160,27 @@ def load(run: str | Path, *, method: str | None = None, device: str = "auto") ->
             f"{run} was trained by '{experiment.method}', which is not {which}; name its class as it was named then, "
             f"for example --method path/file.py:{experiment.method}."
         )
+    _require_backbone(run, experiment, backbone)
     if not directory.model.is_file():
         raise HashbenchError(f"There is no {directory.model}; run again to have the weights, or copy them along.")
     return load_model(experiment, directory.model, resolve_device(device))
+
+
+def _require_backbone(run: str | Path, experiment: Experiment, given: str | None) -> None:
+    """Raise HashbenchError where the run's backbone is not there, or its file is another than it was."""
+    if experiment.inputs == "pixels":
+        return  # it has none
+    name = experiment.recipe.backbone
+    found = name if given is None else resolve_backbone(given)
+    if found != name or name not in BACKBONES:
+        which = "there" if given is None else given
+        raise HashbenchError(
+            f"{run} has the backbone '{name}', which is not {which}; name it as it was named then, for example "
+            f"--backbone path/file.py:{name}."
+        )
+    then = experiment.backbone.get("source_sha256")
+    if then not in (None, source_of(name)):
+        raise HashbenchError(f"{run} has the backbone '{name}' from another file than this one; give it as it was.")
 
 
 def _events(

@@ -1,4 +1,7 @@
-"""Methods by target: a registered name, or a class with its module or file, whose code runs only when so named."""
+"""Methods by target: a registered name, or a class with its module or file, whose code runs only when so named.
+
+`thing_in_file` gives other things of files, such as backbones, by the same rules.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ def resolve_method(target: str) -> type[Method]:
     one of `name=path/file.py:Class`; it is registered for this process. Raises HashbenchError where there is no such
     class, where its code does not load, and where its name is taken.
     """
-    given, place = _given_name(target)
+    given, place = given_name(target)
     source, colon, name = place.rpartition(":")
     if not colon:
         if target.endswith(".py"):
@@ -48,7 +51,17 @@ def resolve_method(target: str) -> type[Method]:
     return cls
 
 
-def _given_name(target: str) -> tuple[str | None, str]:
+def thing_in_file(path: Path, name: str, kind: str) -> Any:
+    """Return what the file at `path`, which is run, calls `name`, a `kind`; raises HashbenchError where it has none."""
+    with _import_path(path):
+        module = _execute(path)
+        if not hasattr(module, name):
+            own = [key for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
+            raise unknown(kind, name, own, hint=f"{path} does not define it.")
+        return getattr(module, name)
+
+
+def given_name(target: str) -> tuple[str | None, str]:
     """Return name and place of `name=place`; None and the target where it gives no name."""
     match = re.fullmatch(r"([\w+-]+)=(.+:.+)", target)
     return (match[1], match[2]) if match else (None, target)

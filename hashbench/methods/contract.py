@@ -32,7 +32,7 @@ class Task:
     num_classes: int
     bits: int
     multi_label: bool
-    inputs: str  # "images" | "features" (of a fixed backbone) | "pixels" (flattened) | "vectors"
+    inputs: str  # "images" | "features" (of a fixed backbone) | "pixels" (flattened) | "vectors" | "text" (terms)
     num_train: int
     epochs: int
     steps_per_epoch: int

@@ -2,7 +2,7 @@
 
 A backbone is a module with an attribute `width` (its number of features) whose `forward` takes what the loader yields.
 `@backbone(name)` registers a factory `(shape, pretrained) -> nn.Module` for inputs of `shape`: (channels, height,
-width) of an image, or (width,) of a vector.
+width) of an image, or (width,) of a vector or of a text's term vector.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from hashbench.datasets.base import KINDS, Kind
 from hashbench.errors import HashbenchError
 from hashbench.registry import BACKBONES
 
@@ -24,17 +25,44 @@ BackboneFactory = Callable[[tuple[int, ...], bool], nn.Module]
 F = TypeVar("F", bound=BackboneFactory)
 
 
-def backbone(name: str, *, former_names: Collection[str] = ()) -> Callable[[F], F]:
+@dataclass(frozen=True)
+class BackboneInfo:
+    """What the registry shows of a backbone."""
+
+    name: str = ""
+    version: int = 1  # raised whenever the backbone's numbers may change
+    takes: tuple[Kind, ...] = ("images",)  # the kinds of inputs that it is for
+
+
+def backbone(
+    name: str, *, version: int = 1, takes: Collection[str] = ("images",), former_names: Collection[str] = ()
+) -> Callable[[F], F]:
     """Register a factory `(shape, pretrained) -> module` as the backbone `name`.
 
-    A factory with an attribute `weights_file`, a Path, has pretrained weights; the file's name enters a run's identity.
-    A backbone that was renamed is found by its `former_names` too, with a warning.
+    The module has an attribute `width`, its number of features. `takes` are the kinds of inputs that it is for, any of
+    "images", "vectors" and "text" (term vectors, dense). `version` must be raised when its numbers change. A factory
+    with an attribute `weights_file`, a Path, has pretrained weights; the file's name enters a run's identity. A
+    backbone that was renamed is found by its `former_names` too, with a warning. Raises HashbenchError for a version
+    below 1 and for other kinds, and where the name is taken.
     """
+    kinds = (takes,) if isinstance(takes, str) else tuple(takes)
+    if not kinds or not set(kinds) <= {*KINDS}:
+        raise HashbenchError(f"The backbone '{name}' takes {kinds}; give one or more of {', '.join(KINDS)}.")
+    if type(version) is not int or version < 1:
+        raise HashbenchError(f"The backbone '{name}' has the version {version!r}; give a whole number from 1.")
 
     def decorate(factory: F) -> F:
+        found = BackboneInfo(name, version, tuple(kind for kind in KINDS if kind in kinds))
+        object.__setattr__(factory, "info", found)  # also of a frozen dataclass
         return BACKBONES.register(name, factory, former_names=former_names)
 
     return decorate
+
+
+def info_of(factory: BackboneFactory) -> BackboneInfo:
+    """Return what a factory says of its backbone; one without the decorator takes images."""
+    found = getattr(factory, "info", None)
+    return found if isinstance(found, BackboneInfo) else BackboneInfo()
 
 
 class Normalise(nn.Module):
@@ -65,6 +93,15 @@ class Identity(nn.Module):
     def forward(self, vectors: Tensor) -> Tensor:
         """Return `vectors` (n, width)."""
         return vectors
+
+
+class MLP(nn.Sequential):
+    """One linear layer and ReLU: features of vectors that are trained with the head."""
+
+    width = 512
+
+    def __init__(self, width_in: int):
+        super().__init__(nn.Linear(width_in, self.width), nn.ReLU())
 
 
 class BasicBlock(nn.Module):
@@ -116,24 +153,34 @@ def resnet_small(shape: tuple[int, ...], pretrained: bool) -> nn.Module:
             "The backbone 'resnet-small' has no pretrained weights; choose another, for example --backbone resnet34, "
             "or train it from nothing with --recipe scratch."
         )
-    return SmallResNet(channels=_image_channels("resnet-small", shape))
+    return SmallResNet(channels=image_channels("resnet-small", shape))
 
 
-@backbone("identity")
+@backbone("identity", takes=("vectors", "text"))
 def identity(shape: tuple[int, ...], pretrained: bool) -> nn.Module:
     """Return the backbone for inputs that are features already: vectors pass through."""
-    if len(shape) != 1:
-        raise HashbenchError("The backbone 'identity' takes vectors, not images; choose another with --backbone.")
-    return Identity(shape[0])
+    return Identity(_vector_width("identity", shape))
 
 
-class TorchvisionBackbone(nn.Module):
-    """A torchvision model up to its last layer, which is left off; ImageNet's mean and deviation go before it."""
+@backbone("mlp", takes=("vectors", "text"))
+def mlp(shape: tuple[int, ...], pretrained: bool) -> nn.Module:
+    """Return one hidden layer of 512 over vectors; it has no pretrained weights."""
+    return MLP(_vector_width("mlp", shape))
 
-    def __init__(self, body: nn.Module, width: int):
+
+class ImageBackbone(nn.Module):
+    """A classifier up to its last layer, which is left off; mean and deviation go before it, by default ImageNet's."""
+
+    def __init__(
+        self,
+        body: nn.Module,
+        width: int,
+        mean: tuple[float, ...] = (0.485, 0.456, 0.406),
+        std: tuple[float, ...] = (0.229, 0.224, 0.225),
+    ):
         super().__init__()
         self.width = width
-        self.normalise = Normalise((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+        self.normalise = Normalise(mean, std)
         self.body = body
 
     def forward(self, images: Tensor) -> Tensor:
@@ -154,22 +201,24 @@ class TorchvisionFactory:
         """Return the backbone; raises HashbenchError when its weights cannot be had or do not fit the size."""
         from torchvision.models import get_model
 
-        _image_channels(self.name, shape)
-        size: dict[str, int] = {}
-        if self.fixed_size and shape[1] != self.fixed_size:
-            if pretrained:
-                raise HashbenchError(
-                    f"The pretrained backbone '{self.name}' takes {self.fixed_size} pixels, not {shape[1]}; "
-                    f"say --set recipe.size={self.fixed_size}."
-                )
-            size = {"image_size": shape[1]}
+        image_channels(self.name, shape)
+        self.require_size(shape, pretrained)
+        size = {"image_size": shape[1]} if self.fixed_size else {}
         model = get_model(self.name, weights=None, **size)
         if pretrained:
             model.load_state_dict(self.load_weights())
         parent, _, leaf = self.last_layer.rpartition(".")
         width = model.get_submodule(self.last_layer).in_features
         setattr(model.get_submodule(parent), leaf, nn.Identity())
-        return TorchvisionBackbone(model, width)
+        return ImageBackbone(model, width)
+
+    def require_size(self, shape: tuple[int, ...], pretrained: bool) -> None:
+        """Raise HashbenchError where the pretrained weights take another size than that of `shape`."""
+        if pretrained and self.fixed_size not in (0, shape[1]):
+            raise HashbenchError(
+                f"The pretrained backbone '{self.name}' takes {self.fixed_size} pixels, not {shape[1]}; "
+                f"say --set recipe.size={self.fixed_size}."
+            )
 
     @property
     def url(self) -> str:
@@ -221,7 +270,14 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _image_channels(name: str, shape: tuple[int, ...]) -> int:
+def _vector_width(name: str, shape: tuple[int, ...]) -> int:
+    if len(shape) != 1:
+        raise HashbenchError(f"The backbone '{name}' takes vectors, not images; choose another with --backbone.")
+    return shape[0]
+
+
+def image_channels(name: str, shape: tuple[int, ...]) -> int:
+    """Return the channels of images of `shape`; raises HashbenchError for other inputs."""
     if len(shape) != 3 or shape[0] not in (1, 3):
         raise HashbenchError(f"The backbone '{name}' takes images of 1 or 3 channels, not inputs of shape {shape}.")
     return shape[0]

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from hashbench.datasets.loading.augment import resize, to_unit
+from hashbench.datasets.loading.loader import inference_batches
+from hashbench.datasets.sparse import is_sparse
 from hashbench.errors import HashbenchError
 from hashbench.methods.contract import DeepMethod, Method, Task
-from hashbench.networks.network import HashNetwork, extractor, input_shape
+from hashbench.networks.network import HashNetwork, HiddenLayer, extractor, input_shape
 from hashbench.recipes import Recipe
 from hashbench.registry import BACKBONES
 from hashbench.storage.tensorfiles import save
 from hashbench.system import seeds
+
+if TYPE_CHECKING:
+    from hashbench.datasets.sparse import Inputs
 
 ENCODE_BATCH = 512
 
@@ -60,9 +65,7 @@ class Model:
             backbone = make_backbone(task, recipe, shape, width, pretrained=recipe.pretrained and not weights_follow)
             torch.manual_seed(seeds.derive(task.seed, "init", "method"))
             method.setup(task, prepared)
-            torch.manual_seed(seeds.derive(task.seed, "init", "head"))
-            head = method.head(int(backbone.width), task)  # type: ignore[arg-type]
-            self.network = make_network(backbone, head, recipe, task.device)
+            self.network = make_network(backbone, lambda width: method.head(width, task), task, recipe)
         method.to(task.device)
 
     @classmethod
@@ -97,18 +100,24 @@ class Model:
 
     @true_float32()
     @torch.inference_mode()
-    def encode(self, images: Tensor | np.ndarray, *, batch_size: int = ENCODE_BATCH) -> np.ndarray:
+    def encode(self, images: Inputs | Tensor, *, batch_size: int = ENCODE_BATCH) -> np.ndarray:
         """Return the codes, bool (n, bits), of images (n, channels, height, width), uint8 or floats in [0, 1].
 
         Images of another size are resized to the data set's first (bilinear, antialiased), then treated as in training.
-        Vectors (n, width) are taken as they are. Raises HashbenchError where the shape does not fit.
+        Vectors (n, width) are taken as they are, also the rows of a CSR matrix. Raises HashbenchError where the shape
+        does not fit.
         """
-        given = torch.as_tensor(images)
+        given = images if is_sparse(images) else torch.as_tensor(images)
         if given.ndim != len(self.shape) + 1 or given.shape[1] != self.shape[0]:
             sides = ", ".join(map(str, self.shape))
             raise HashbenchError(f"The inputs have shape {tuple(given.shape)}; this run takes (n, {sides}).")
         found = [np.empty((0, self.task.bits), dtype=bool)]
-        for batch in given.split(batch_size):
+        batches: Iterable[Tensor]
+        if is_sparse(given):
+            batches = inference_batches(given, batch_size=batch_size, device=self.task.device)
+        else:
+            batches = given.split(batch_size)
+        for batch in batches:
             inputs = self._prepared(batch)
             found.append(self.codes(inputs if self._extractor is None else self._extractor(inputs)).cpu().numpy())
         return np.concatenate(found)
@@ -162,10 +171,22 @@ class Model:
         return None if found is None else found.to(self.task.device)
 
 
-def make_network(backbone: nn.Module, head: nn.Module, recipe: Recipe, device: torch.device) -> HashNetwork:
-    """Return backbone and head as one network on the device, in the memory format that convolutions run fastest in."""
-    network = HashNetwork(backbone, head, recipe.precision)
-    return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+def make_network(
+    backbone: nn.Module, make_head: Callable[[int], nn.Module], task: Task, recipe: Recipe, *, purpose: str = "init"
+) -> HashNetwork:
+    """Return backbone and head as one network on the task's device, in the memory format that convolutions like best.
+
+    `make_head(width)` returns the head over so many features; between the two is the recipe's hidden layer, if any. The
+    fresh weights of both are drawn from the seed's streams for `purpose`.
+    """
+    width, hidden = int(backbone.width), None  # type: ignore[arg-type]
+    if recipe.hidden:
+        torch.manual_seed(seeds.derive(task.seed, purpose, "hidden"))
+        hidden = HiddenLayer(width, recipe.hidden)
+        width = recipe.hidden
+    torch.manual_seed(seeds.derive(task.seed, purpose, "head"))
+    network = HashNetwork(backbone, make_head(width), recipe.precision, hidden=hidden)
+    return network.to(task.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def make_backbone(
@@ -173,10 +194,10 @@ def make_backbone(
 ) -> nn.Module:
     """Return the backbone that is trained, its fresh weights drawn from the seed's stream for `purpose`.
 
-    `shape` is that of the data set's inputs; `width` that of the vectors or features that the method learns from, where
-    it does not learn from images.
+    `shape` is that of the data set's inputs; `width` that of the features or pixels that the method learns from, where
+    no backbone is trained.
     """
     torch.manual_seed(seeds.derive(task.seed, purpose, "backbone"))
-    if task.inputs != "images":
+    if task.inputs in ("features", "pixels"):
         return BACKBONES.get("identity")((width,), False)
     return BACKBONES.get(recipe.backbone)(input_shape(shape, recipe.size), pretrained)

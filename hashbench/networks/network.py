@@ -12,18 +12,29 @@ from hashbench.registry import BACKBONES
 
 
 class HashNetwork(nn.Module):
-    """A backbone and a head; under `bf16` it computes in bfloat16 and returns float32, so that losses need no care."""
+    """A backbone and a head; under `bf16` it computes in bfloat16 and returns float32, so that losses need no care.
 
-    def __init__(self, backbone: nn.Module, head: nn.Module, precision: str):
+    A hidden layer between the two becomes the first part of the head, whose learning rate it has.
+    """
+
+    def __init__(self, backbone: nn.Module, head: nn.Module, precision: str, *, hidden: nn.Module | None = None):
         super().__init__()
         self.backbone = backbone
-        self.head = head
+        self.head = head if hidden is None else nn.Sequential(hidden, head)
         self.precision = precision
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the outputs (n, width of the head), float32, of a batch of inputs."""
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             return self.head(self.backbone(inputs)).float()
+
+
+class HiddenLayer(nn.Sequential):
+    """One hidden layer of `width`: linear, batch norm, ReLU; between features and a head."""
+
+    def __init__(self, width_in: int, width: int):
+        super().__init__(nn.Linear(width_in, width), nn.BatchNorm1d(width), nn.ReLU())
+        self.width = width
 
 
 class Flatten(nn.Module):

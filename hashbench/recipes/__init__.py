@@ -29,6 +29,7 @@ class Recipe:
     backbone: str
     pretrained: bool = True
     train_backbone: bool = True  # false: features are computed once and only the head is trained
+    hidden: int = 0  # width of a hidden layer between backbone and head (batch norm, ReLU), trained with it; 0: none
     size: int = 0  # height and width of the network's input in pixels; 0: the images' own
     epochs: int = 30
     batch_size: int = 128
@@ -57,7 +58,7 @@ class Recipe:
             if value < 1:
                 raise HashbenchError(f"Recipe '{self.name}': {name}={value} is not possible; give 1 or more.")
         rates = ("learning_rate", "final_learning_rate", "backbone_learning_rate_scale", "weight_decay")
-        for name in (*rates, "size", "gradient_clip", "warmup_epochs"):
+        for name in (*rates, "hidden", "size", "gradient_clip", "warmup_epochs"):
             value = getattr(self, name)
             if not 0 <= value < float("inf"):
                 raise HashbenchError(f"Recipe '{self.name}': {name}={value} is not possible; give 0 or more.")

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from hashbench.datasets.base import Store
 from hashbench.datasets.loading.loader import inference_batches
+from hashbench.networks.chosen import code_of
 from hashbench.networks.network import FixedBackbone
 from hashbench.recipes import Recipe
 from hashbench.storage.cache import cache_root
@@ -47,10 +48,11 @@ def features(
             "weights": weights,
             "size": recipe.size,
             "precision": recipe.precision,
+            **code_of(recipe.backbone),
         }
     )
     folder = cache_root() / "features"
-    path = folder / f"{store.name}-{recipe.backbone}-{recipe.size or 'native'}-{key[:16]}.npy"
+    path = folder / f"{store.name}-{recipe.backbone.replace(':', '_')}-{recipe.size or 'native'}-{key[:16]}.npy"
     if not world.broadcast(path.is_file()):
         make_folder(folder)
         with exclusive(path.with_suffix(".lock")) if world.is_main else nullcontext():

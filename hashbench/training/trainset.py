@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,7 +11,14 @@ from torch import Tensor
 
 from hashbench.datasets.loading.batch import Batch
 from hashbench.datasets.loading.loader import TrainLoader, inference_batches
+from hashbench.datasets.sparse import dense, is_sparse
+from hashbench.errors import HashbenchError
 from hashbench.system.distributed import SINGLE, World
+
+if TYPE_CHECKING:
+    from hashbench.datasets.sparse import Inputs
+
+DENSE_BYTES = 2**31  # of sparse rows that methods without gradient may have as one matrix
 
 
 class TrainSet:
@@ -19,12 +27,12 @@ class TrainSet:
     def __init__(
         self,
         loader: TrainLoader,
-        inputs: np.ndarray,
+        inputs: Inputs,
         index: np.ndarray,
         *,
         size: int,
         device: torch.device,
-        features: Callable[[], np.ndarray],
+        features: Callable[[], Inputs],
         world: World = SINGLE,
     ):
         """`loader` serves the inputs at `index`; `features` computes the fixed features of all inputs.
@@ -69,5 +77,17 @@ class TrainSet:
             start += len(inputs)
 
     def features(self) -> Tensor:
-        """Return (num_train, width) float features of the fixed backbone, or flattened pixels where there is none."""
-        return torch.from_numpy(self._features()[self._index]).to(self._device)
+        """Return (num_train, width) float features of the fixed backbone, or pixels or vectors where there is none.
+
+        Raises HashbenchError for sparse rows that are more than DENSE_BYTES as a dense matrix.
+        """
+        found = self._features()
+        if is_sparse(found):
+            count, width = len(self._index), found.shape[1]
+            if 4 * count * width > DENSE_BYTES:
+                raise HashbenchError(
+                    f"The training set as a dense matrix of {count:,} x {width:,} is larger than "
+                    f"{DENSE_BYTES / 2**30:.0f} GiB; give the data set fewer terms, or choose a method that is trained "
+                    f"in batches."
+                )
+        return torch.from_numpy(dense(found[self._index])).to(self._device)

@@ -178,7 +178,7 @@ BAD = {
     "device": (("--device", "gpu"), "There is no device 'gpu'"),
     "missing data": (("--dataset", "cifar10", "--data-dir", "."), "cifar-10"),
     "no data folder": (("--dataset", "cifar10", "--data-dir", "nowhere"), "nowhere does not exist"),
-    "vit at 32": (("--backbone", "identity"), "takes vectors, not images"),
+    "vit at 32": (("--backbone", "identity"), "takes vectors and text, not images"),
 }
 
 

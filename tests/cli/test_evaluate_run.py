@@ -229,6 +229,27 @@ def test_a_method_of_a_file_is_named_again(cli, fresh_methods):
     )
 
 
+def test_a_source_that_has_changed_since_is_a_warning(cli, run):
+    _change("result.json", "provenance", "source_sha256", value="0" * 64)(RunDirectory(run))
+    told = cli("evaluate-run", run, "--under", "noise,blur").stderr
+    assert told.count(f"Warning: {run}: the method's source has changed since, but not its version; --rerun stale") == 1
+    (noise,) = run.glob("under/noise-*")
+    assert cli("evaluate-run", run, "--under", "noise").stderr == ""
+    _change("result.json", "provenance", "condition_sha256", value="0" * 64)(RunDirectory(noise))
+    told = cli("evaluate-run", run, "--under", "noise").stderr
+    assert f"Warning: {noise} was measured with another source of the condition, of the same version; delete" in told
+    with pytest.warns(UserWarning, match="was measured with another source of the condition"):
+        hashbench.evaluate_run(run, under="noise")
+
+
+def test_seeds_under_two_sources_of_a_condition_are_a_warning(cli, runs, run):
+    cli("evaluate-run", runs, "--under", "noise")
+    assert cli("compare", runs).stderr == ""
+    (noise,) = run.glob("under/*")
+    _change("result.json", "provenance", "condition_sha256", value="0" * 64)(RunDirectory(noise))
+    assert "averages runs of different source code of the condition" in " ".join(cli("compare", runs).stderr.split())
+
+
 # What becomes of it when it is disturbed
 
 CHILD = """

@@ -476,7 +476,7 @@ def test_a_plugin_of_another_distribution_is_listed_and_runs(tmp_path, monkeypat
 
 def test_the_list_states_the_default_severities():
     shown = " ".join(listing.conditions().split())
-    for text in ("blur", "sigma=1.0", "clean", "images, vectors", "quality=30", "sigma=0.1", "share=0.25"):
+    for text in ("blur", "sigma=1.0", "clean", "images, vectors, text", "quality=30", "sigma=0.1", "share=0.25"):
         assert text in shown
 
 

@@ -97,7 +97,7 @@ def test_settings_of_another_form_are_refused(text):
 
 
 def resolved(**changes):
-    arguments = {"data": DATA, "paper": {}, "settings": {}, "backbone": None, "epochs": None}
+    arguments = {"data": DATA, "kind": "images", "paper": {}, "settings": {}, "backbone": None, "epochs": None}
     return resolve_recipe(None, **{**arguments, **changes})
 
 
@@ -118,7 +118,7 @@ def test_a_row_of_another_form_is_refused(text):
 def test_default_recipe_goes_by_size():
     assert resolved().name == "scratch"
     assert resolved(data=dataclasses.replace(DATA, shape=(3, 256, 256))).name == "finetune"
-    assert resolved(data=dataclasses.replace(DATA, shape=(512,))).backbone == "identity"
+    assert resolved(data=dataclasses.replace(DATA, shape=(512,)), kind="vectors").backbone == "identity"
 
 
 def test_label_tells_what_differs_from_the_recipe():

@@ -8,6 +8,7 @@ every device and for every method, and no step waits for the host.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,8 +17,12 @@ from torch import Tensor
 from hashbench.datasets.loading.augment import Parameters, augmentation, resize, to_device, to_unit
 from hashbench.datasets.loading.batch import Batch
 from hashbench.datasets.loading.streaming import choose_tier, resident, row_bytes, streamed
+from hashbench.datasets.sparse import is_sparse
 from hashbench.errors import HashbenchError
 from hashbench.system.seeds import generator
+
+if TYPE_CHECKING:
+    from hashbench.datasets.sparse import Inputs
 
 
 class TrainLoader:
@@ -25,7 +30,7 @@ class TrainLoader:
 
     def __init__(
         self,
-        inputs: np.ndarray | Tensor,
+        inputs: Inputs | Tensor,
         labels: np.ndarray | Tensor | None,
         *,
         index: np.ndarray | None = None,
@@ -39,12 +44,14 @@ class TrainLoader:
     ):
         """Serve inputs (N, C, H, W) uint8 or (N, width) float32, or those at `index` (n,), with labels (n, C).
 
+        Vectors may be the rows of a CSR matrix; batches of them are dense.
+
         The inputs may be a memory map larger than memory: then they stay there, and each batch is read ahead. `size` is
         the side in pixels of the square views, 0 for the images' own; each batch holds `views` independently augmented
         views. Raises HashbenchError for an unknown augmentation, for one given to vectors, and for a batch size, a
         number of views or a training set below one.
         """
-        count = len(inputs) if index is None else len(index)
+        count = inputs.shape[0] if index is None else len(index)
         for what, value in (("batch size", batch_size), ("number of views", views), ("training set", count)):
             if value < 1:
                 raise HashbenchError(f"A {what} of {value} cannot be trained on; it must be at least 1.")
@@ -55,10 +62,12 @@ class TrainLoader:
                 f"The augmentation '{augment}' is for images, but these inputs are vectors; use 'none'."
             )
         self._device = torch.device(device)
-        self.tier = choose_tier(count * row_bytes(inputs), self._device)
-        self._inputs: np.ndarray | Tensor = inputs
+        # Sparse rows are dense only as batches: the whole of them may be larger than any memory.
+        self.tier = "streamed" if is_sparse(inputs) else choose_tier(count * row_bytes(inputs), self._device)
+        self._inputs: Inputs | Tensor = inputs
         self._index = np.arange(count) if index is None else np.asarray(index)
         if self.tier == "resident":
+            assert not is_sparse(inputs)
             self._inputs = resident(inputs, index, self._device)
         self.labels = None if labels is None else to_device(torch.as_tensor(labels), device).float()  # (n, C)
         self._count, self._shape = count, tuple(inputs.shape[1:])
@@ -121,7 +130,7 @@ def steps_per_epoch(num_train: int, batch_size: int) -> int:
 
 
 def inference_batches(
-    inputs: np.ndarray | Tensor,
+    inputs: Inputs | Tensor,
     *,
     batch_size: int,
     device: torch.device | str,
@@ -129,12 +138,12 @@ def inference_batches(
     size: int = 0,
     channels_last: bool = False,
 ) -> Iterator[Tensor]:
-    """Yield inputs in order, without augmentation: images as float32 in [0, 1] of `size`, vectors as they are.
+    """Yield inputs in order, without augmentation: images as float32 in [0, 1] of `size`, vectors dense.
 
     With `index` (n,), only those inputs, in that order. A few batches at a time are read from `inputs`, ahead of their
     use; it may be a memory map larger than memory.
     """
-    count = len(inputs) if index is None else len(index)
+    count = inputs.shape[0] if index is None else len(index)
     starts = range(0, count, batch_size)
     rows = (slice(at, at + batch_size) if index is None else index[at : at + batch_size] for at in starts)
     for batch in streamed(inputs, rows, torch.device(device)):

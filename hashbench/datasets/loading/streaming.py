@@ -1,7 +1,8 @@
 """Rows of an array on a device: resident where they fit, else streamed, read ahead by background threads.
 
 On a GPU the rows pass through pinned buffers and are copied on a stream of their own, so that neither the host nor the
-device waits for them; on the CPU the same code runs without buffers and streams.
+device waits for them; on the CPU the same code runs without buffers and streams. Sparse rows stay on the host, and
+become dense on the device, batch by batch.
 """
 
 from __future__ import annotations
@@ -13,14 +14,18 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from hashbench.datasets.sparse import is_sparse
 from hashbench.errors import unknown
 from hashbench.system.memory import free_bytes
+
+if TYPE_CHECKING:
+    from hashbench.datasets.sparse import Inputs, SparseRows
 
 _LOG = logging.getLogger(__name__)
 OVERRIDE = "HASHBENCH_LOADER"
@@ -71,8 +76,12 @@ def read_ahead(read: Callable[[Request], Read], requests: Iterable[Request]) -> 
         pool.shutdown(cancel_futures=True)
 
 
-def streamed(inputs: np.ndarray | Tensor, rows: Iterable[RowIndex], device: torch.device) -> Iterator[Tensor]:
-    """Yield the `rows` of `inputs`, each a slice or positions (n,), as tensors on `device`, read ahead."""
+def streamed(inputs: Inputs | Tensor, rows: Iterable[RowIndex], device: torch.device) -> Iterator[Tensor]:
+    """Yield the `rows` of `inputs`, each a slice or positions (n,), as dense tensors on `device`, read ahead."""
+    if is_sparse(inputs):
+        for nonzeros in read_ahead(lambda chosen: _nonzeros(inputs, chosen, device), rows):
+            yield _densified(*nonzeros, device)
+        return
     source = inputs.cpu().numpy() if isinstance(inputs, Tensor) else inputs
     groups = _grouped(rows, READ_BYTES // row_bytes(source))
     if device.type != "cuda":
@@ -101,6 +110,23 @@ def streamed(inputs: np.ndarray | Tensor, rows: Iterable[RowIndex], device: torc
             current.wait_event(arrived)
             there.record_stream(current)
             yield there
+
+
+def _nonzeros(inputs: SparseRows, rows: RowIndex, device: torch.device) -> tuple[tuple[int, int], Tensor, Tensor]:
+    """Return the shape of the `rows`, and places (int64, in the flattened rows) and values of their nonzeros."""
+    chosen = inputs[rows]
+    count, width = chosen.shape
+    starts = np.repeat(np.arange(count, dtype=np.int64) * width, np.diff(chosen.indptr))
+    found = (torch.from_numpy(starts + chosen.indices), torch.from_numpy(chosen.data))
+    places, values = (each.pin_memory() if device.type == "cuda" else each for each in found)
+    return (count, width), places, values
+
+
+def _densified(shape: tuple[int, int], places: Tensor, values: Tensor, device: torch.device) -> Tensor:
+    whole = torch.zeros(shape, dtype=values.dtype, device=device)
+    there = [each.to(device, non_blocking=True) for each in (places, values)]
+    whole.view(-1).scatter_(0, *there)
+    return whole
 
 
 def _grouped(rows: Iterable[RowIndex], most: int) -> Iterator[list[RowIndex]]:

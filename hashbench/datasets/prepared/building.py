@@ -42,7 +42,7 @@ class Preparation:
     """The outcome of preparing a data set."""
 
     store: Store
-    folder: Path | None  # None: the data ship with hashbench, and nothing needs to be kept
+    folder: Path | None  # None: nothing is kept, as of data that ship with hashbench and of sparse rows
     audits: Mapping[str, Audit]  # by protocol, of its test split
     problems: Mapping[str, HashbenchError]  # by protocol: why it cannot be used
 
@@ -79,7 +79,7 @@ def prepare(
             f"{data.name} comes with pairs, which a prepared store does not keep; it needs no preparation, and is read "
             "from its files."
         )
-    elif not data.sources or None in [opening.status_of(file.path) for file in data.sources]:
+    elif data.kind == "text" or not data.sources or None in [opening.status_of(file.path) for file in data.sources]:
         return _audited(data, None, protocols)
     else:
         build = _Build(source, data, data_dir, None, _arrays_key(data, opening.root_of(source, data_dir)), progress)

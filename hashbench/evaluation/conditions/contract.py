@@ -61,7 +61,7 @@ class Condition:
     """How the queries of a finished run are changed before the run's model encodes them again."""
 
     info: ClassVar[ConditionInfo]
-    #: What it can change: "images", "vectors".
+    #: What it can change: "images", "vectors", "text".
     takes: ClassVar[tuple[str, ...]] = ("images",)
     #: Whether it is an attack: it gets labels and the database, and its `apply` may follow gradients.
     attack: ClassVar[bool] = False

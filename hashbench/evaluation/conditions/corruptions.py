@@ -22,7 +22,7 @@ GREY = 0.5  # what covers an occluded place
 class Clean(Condition):
     """The queries as they are: the run's own numbers again."""
 
-    takes = ("images", "vectors")
+    takes = ("images", "vectors", "text")
 
     def apply(self, queries: Queries) -> Tensor:
         """Return the queries."""

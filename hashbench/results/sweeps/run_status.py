@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,7 +12,12 @@ from hashbench.results.runs import RunDirectory
 from hashbench.storage.locks import owner_of
 
 State = Literal["skipped", "finished", "stale", "failed", "running", "interrupted", "to do"]
-STALE = "the method's source has changed since, but not its version; --rerun stale runs it again"
+STALE = "the {owner}'s source has changed since, but not its version; --rerun stale runs it again"
+SOURCES = {  # of the provenance: whose source each is
+    "source_sha256": "method",
+    "backbone_sha256": "backbone",
+    "condition_sha256": "condition",  # of a run measured again alone
+}
 
 
 @dataclass(frozen=True)
@@ -38,30 +44,36 @@ def snapshot(directory: RunDirectory) -> RunSnapshot:
     return RunSnapshot(_version(directory.result), _version(directory.failure))
 
 
-def run_status(directory: RunDirectory, *, source_sha256: str | None = None) -> RunStatus:
-    """Return the status of a run; it is stale when its method's source was another than `source_sha256`."""
+def run_status(directory: RunDirectory, sources: Mapping[str, str | None] | None = None) -> RunStatus:
+    """Return the status of a run; it is stale when one of its `sources` (keys of SOURCES to sha256) was another."""
     owner = owner_of(directory.path)
     if owner is not None:
         return RunStatus("running", f"by {owner} since {owner.started}")
     if directory.finished:
-        return RunStatus("finished") if source_sha256 is None else _finished(directory, source_sha256)
+        return _finished(directory, sources or {})
     if directory.failure.is_file():
         return RunStatus("failed", _reason(directory))
     return RunStatus("interrupted" if directory.spec.is_file() else "to do")
 
 
-def is_stale(directory: RunDirectory, source_sha256: str | None) -> bool:
-    """Return whether a finished run's method had another source than `source_sha256`; False where either is unknown."""
-    return source_sha256 is not None and _finished(directory, source_sha256).state == "stale"
+def is_stale(directory: RunDirectory, sources: Mapping[str, str | None]) -> bool:
+    """Return whether one of a finished run's `sources` was another; False where either sha256 is unknown."""
+    return _finished(directory, sources).state == "stale"
 
 
-def _finished(directory: RunDirectory, source_sha256: str) -> RunStatus:
+def _finished(directory: RunDirectory, sources: Mapping[str, str | None]) -> RunStatus:
     """Return whether a finished run is stale; one whose result cannot be read is not, with the reason as its note."""
+    known = {key: sha256 for key, sha256 in sources.items() if sha256 is not None}
+    if not known:
+        return RunStatus("finished")
     try:
-        then = directory.read_result().provenance.get("source_sha256")
+        then = directory.read_result().provenance
     except HashbenchError as error:
         return RunStatus("finished", str(error))
-    return RunStatus("stale", STALE) if then not in (None, source_sha256) else RunStatus("finished")
+    for key, sha256 in known.items():
+        if then.get(key) not in (None, sha256):
+            return RunStatus("stale", STALE.format(owner=SOURCES[key]))
+    return RunStatus("finished")
 
 
 def _reason(directory: RunDirectory) -> str:

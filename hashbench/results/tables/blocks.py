@@ -19,7 +19,8 @@ _ROW = ("method", "method_version", "fields")
 _SPREAD = {*_ROW, "bits", "seed", "inputs", "measure", "cell"}
 _PROVENANCE = ("split_sha256", "data_integrity", "weights_sha256")  # equal names, other contents
 
-_BY_TRAINING = ("images", "features", "vectors", "pixels")  # what the rows of a block mostly learn from, first found
+# What the rows of a block mostly learn from, the first found.
+_BY_TRAINING = ("images", "features", "vectors", "text", "pixels")
 
 
 @dataclass(frozen=True)

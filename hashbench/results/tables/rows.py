@@ -8,13 +8,15 @@ from dataclasses import replace
 from typing import Any
 
 from hashbench.results.result import Result
+from hashbench.results.sweeps.run_status import SOURCES
 from hashbench.results.tables.baseline import Baseline, with_differences
 from hashbench.results.tables.blocks import Block
 from hashbench.results.tables.published import PublishedNumber, known_for, published_rows
 from hashbench.results.tables.scores import Score, ScoresByRun
 from hashbench.results.tables.table import Cell, Cost, Row, Table, footnote_mark, rounded
 
-_INPUTS = {"images": "images", "features": "fixed features", "pixels": "raw pixels", "vectors": "vectors"}
+_INPUTS = {"images": "images", "features": "fixed features", "pixels": "raw pixels", "vectors": "vectors",
+           "text": "term vectors"}  # fmt: skip
 
 
 def table_of(
@@ -90,11 +92,12 @@ def _chosen(row: list[Result], bits: int, where: str, problems: list[str]) -> li
             f"those like it are shown, move the others to another runs directory."
         )
     chosen = max(groups.values(), key=lambda runs: max(str(run.provenance.get("started")) for run in runs), default=[])
-    if len({run.provenance.get("source_sha256") for run in chosen}) > 1:
-        problems.append(
-            f"{where} at {bits} bits averages runs of different source code of the method; run them again, and raise "
-            f"the method's version when its numbers move."
-        )
+    for key, owner in SOURCES.items():
+        if len({run.provenance[key] for run in chosen if key in run.provenance}) > 1:
+            problems.append(
+                f"{where} at {bits} bits averages runs of different source code of the {owner}; run them again, and "
+                f"raise the {owner}'s version when its numbers move."
+            )
     return chosen
 
 

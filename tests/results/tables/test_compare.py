@@ -169,9 +169,15 @@ def test_runs_of_another_identity_are_not_averaged(make, seed):
         assert "which differ in something" in comparison.problems[0]
 
 
-def test_seeds_from_two_states_of_the_source_are_a_problem(make):
-    comparison = Comparison.of([make(), make(seed=1, provenance={"source_sha256": "1" * 64})])
-    assert "different source code" in comparison.problems[0]
+@pytest.mark.parametrize(("key", "owner"), [("source_sha256", "method"), ("backbone_sha256", "backbone")])
+def test_seeds_from_two_states_of_the_source_are_a_problem(make, key, owner):
+    runs = [make(seed=seed, provenance={key: str(seed) * 64}) for seed in range(2)]
+    (problem,) = Comparison.of(runs).problems
+    assert f"different source code of the {owner}" in problem
+
+
+def test_runs_from_before_backbones_had_a_source_share_a_cell_with_later_ones(make):
+    assert Comparison.of([make(), make(seed=1, provenance={"backbone_sha256": "1" * 64})]).problems == ()
 
 
 # Best of a column
