@@ -17,6 +17,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
     {
         "Batch": "hashbench.datasets.loading.batch",
         "Comparison": "hashbench.results.tables.comparison",
+        "Condition": "hashbench.evaluation.conditions.contract",
         "Curve": "hashbench.metrics.ranking",
         "DeepMethod": "hashbench.methods.contract",
         "Executor": "hashbench.executors.base",
@@ -25,6 +26,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "Method": "hashbench.methods.contract",
         "PairMethod": "hashbench.methods.pairs",
         "PairTask": "hashbench.methods.pairs",
+        "Queries": "hashbench.evaluation.conditions.contract",
         "Result": "hashbench.results.result",
         "Task": "hashbench.methods.contract",
         "Tools": "hashbench.methods.contract",
@@ -35,9 +37,11 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "check": "hashbench.checks.verdict",
         "compare": "hashbench.results.tables.comparison",
         "compute_job": "hashbench.executors.worker:compute",
+        "condition": "hashbench.evaluation.conditions.contract",
         "dataset": "hashbench.datasets.base",
         "draw": "hashbench.results.figures",
         "evaluate": "hashbench.metrics.evaluation",
+        "evaluate_run": "hashbench.experiments.reevaluation",
         "find_runs": "hashbench.results.runs",
         "load": "hashbench.experiments.runner",
         "measure": "hashbench.metrics.table",
@@ -55,8 +59,12 @@ if TYPE_CHECKING:
     from hashbench.datasets.base import dataset as dataset
     from hashbench.datasets.loading.batch import Batch as Batch
     from hashbench.errors import HashbenchError as HashbenchError
+    from hashbench.evaluation.conditions.contract import Condition as Condition
+    from hashbench.evaluation.conditions.contract import Queries as Queries
+    from hashbench.evaluation.conditions.contract import condition as condition
     from hashbench.executors.base import Executor as Executor
     from hashbench.executors.worker import compute as compute_job  # noqa: F401
+    from hashbench.experiments.reevaluation import evaluate_run as evaluate_run
     from hashbench.experiments.runner import load as load
     from hashbench.experiments.runner import run as run
     from hashbench.experiments.runner import sweep as sweep

@@ -1,4 +1,4 @@
-"""The registries: names for methods, data sets, backbones and executors, found without importing what they name.
+"""The registries: names of methods, data sets, backbones, ..., found without importing what they name.
 
 A name comes from one of three places: hashbench itself (a lazy `module:attribute` target), an installed distribution's
 entry point (group `hashbench.<kind>s`), or a decorator that ran in this process. Built-in names win every clash; the
@@ -243,3 +243,10 @@ EXECUTORS: Registry[Any] = Registry(
         "slurm": "hashbench.executors.slurm:Slurm",
     },
 )  # hashbench.executors.base sets what it accepts
+CONDITIONS: Registry[Any] = Registry(
+    "condition",
+    builtin={
+        name: f"hashbench.evaluation.conditions.corruptions:{name.capitalize()}"
+        for name in ("blur", "clean", "jpeg", "noise", "occlusion")
+    },
+)  # hashbench.evaluation.conditions.contract sets what it accepts

@@ -17,17 +17,20 @@ from hashbench import recipes
 from hashbench.cli.base import command
 from hashbench.datasets.catalogue import OWN_KINDS, data_source
 from hashbench.errors import HashbenchError
-from hashbench.registry import BACKBONES, DATASETS, EXECUTORS, METHODS, Entry, Registry
+from hashbench.registry import BACKBONES, CONDITIONS, DATASETS, EXECUTORS, METHODS, Entry, Registry
 
 
 @command(
     "hashbench list methods", "hashbench list datasets", "hashbench list backbones 'torchvision:resnet*'", name="list"
 )
-@click.argument("kind", type=click.Choice(["methods", "datasets", "backbones", "recipes", "executors", "measures"]))
+@click.argument(
+    "kind",
+    type=click.Choice(["methods", "datasets", "backbones", "recipes", "executors", "measures", "conditions"]),
+)
 @click.argument("pattern", required=False)
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the data sets' files.")
 def list_names(kind: str, pattern: str | None, data_dir: Path | None) -> None:
-    """Show the registered names: methods, datasets, backbones, recipes, executors or measures.
+    """Show the registered names: methods, datasets, backbones, recipes, executors, measures or conditions.
 
     A data set is ready, preparable by `hashbench prepare`, or missing: then it is downloaded where that is possible.
     With PATTERN, such as 'timm:resnet*', backbones are searched, also those of torchvision and timm.
@@ -120,6 +123,21 @@ def executors() -> str:
     return _table(EXECUTORS, ["what it is, or what it lacks", "options and defaults"], columns)
 
 
+def conditions() -> str:
+    """Return the table of conditions: what they do and to what, version, fields with their default severities."""
+    from hashbench.evaluation.conditions import contract  # noqa: F401  (says what the registry accepts)
+
+    def columns(cls: Any) -> list[Any]:
+        fields = ", ".join(
+            field.name if field.default is dataclasses.MISSING else f"{field.name}={field.default}".lower()
+            for field in dataclasses.fields(cls)
+        )
+        what = inspect.cleandoc(cls.__doc__ or "").partition("\n\n")[0]
+        return [cls.info.version, ", ".join(cls.takes), "yes" if cls.attack else "no", fields, what]
+
+    return _table(CONDITIONS, ["version", "takes", "attack", "fields and defaults", "what it does"], columns)
+
+
 def recipe_names() -> str:
     """Return the table of recipes."""
     return tabulate(
@@ -171,4 +189,5 @@ TABLES = {
     "recipes": recipe_names,
     "executors": executors,
     "measures": measures,
+    "conditions": conditions,
 }

@@ -60,10 +60,9 @@ def report(
     from hashbench.storage.files import make_folder, write_text
 
     def galleries(block: Block) -> Gallery | None:
-        if not queries:
+        if not queries or block.condition:  # the images that were asked under a condition are not kept
             return None
-        evaluated = block.conditions["evaluated"]
-        dataset = load(block.name, data_dir=data_dir, evaluate_on=evaluated, accept_unofficial=accept_unofficial)
+        dataset = load(block.name, data_dir=data_dir, evaluate_on=block.part, accept_unofficial=accept_unofficial)
         return gallery(block, dataset, queries=queries, seed=seed)
 
     results, problems = finished_runs(*runs)

@@ -68,7 +68,7 @@ class _RelevanceSource:
     def __call__(self, result: Result) -> tuple[Labels, Pairs]:
         """Return labels (n, C) of the run's queries and database, and pairs; raises HashbenchError without the data."""
         name = f"{result.coords['dataset']}@{result.coords['protocol']}"
-        key = (name, result.coords["evaluated"])
+        key = (name, result.part)
         if key not in self._found:
             self._found[key] = self._read(*key)
         found = self._found[key]

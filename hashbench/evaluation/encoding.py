@@ -6,15 +6,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from hashbench.datasets.base import Dataset
 from hashbench.datasets.loading.loader import inference_batches
-from hashbench.metrics import Histograms, histograms, pack, parse
-from hashbench.networks.model import ENCODE_BATCH, Model
+from hashbench.errors import HashbenchError
+from hashbench.evaluation.conditions.contract import Condition, Queries
+from hashbench.metrics import Histograms, histograms, pack, parse, unpack
+from hashbench.networks.model import ENCODE_BATCH, Model, true_float32
 from hashbench.system.distributed import World
 
 if TYPE_CHECKING:
     from hashbench.datasets.sparse import Inputs
+
+SMALL_BATCH = 64  # as features of a fixed backbone are computed; attacks need memory for gradients, too
 
 
 def encode_rows(model: Model, inputs: Inputs, index: np.ndarray, world: World) -> np.ndarray:
@@ -30,6 +35,60 @@ def encode_rows(model: Model, inputs: Inputs, index: np.ndarray, world: World) -
     codes = [torch.empty(0, model.bits, dtype=torch.bool, device=model.task.device)]
     codes += [model.codes(batch) for batch in batches]  # brought to the host at once, so that no batch waits for it
     return world.all_gather(torch.from_numpy(pack(torch.cat(codes).cpu().numpy()))).numpy()
+
+
+@true_float32()
+def encode_under(condition: Condition, model: Model, dataset: Dataset, database: np.ndarray) -> np.ndarray:
+    """Return the packed codes (n, ceil(bits / 8)), uint8, of the data set's queries as `condition` changes them.
+
+    `database` are the packed codes (N, ceil(bits / 8)) of its database. Raises HashbenchError where the condition
+    cannot change such queries, or returns anything but images.
+    """
+    refuse_other_inputs(condition, dataset)
+    labels, split, device = torch.from_numpy(dataset.store.labels), dataset.split, model.task.device
+    attack, known = type(condition).attack, {}
+    if attack:
+        known = {
+            "database_codes": torch.from_numpy(unpack(database, model.bits)),
+            "database_labels": labels[split.database],
+        }
+    batches = inference_batches(
+        dataset.store.inputs,
+        batch_size=SMALL_BATCH if attack or model.task.inputs == "features" else ENCODE_BATCH,
+        device=device,
+        index=split.query,
+    )
+    codes = [np.empty((0, database.shape[1]), dtype=np.uint8)]
+    done = 0
+    for images in batches:
+        places = range(done, done + len(images))
+        if attack:
+            known["labels"] = labels[split.query[places]].to(device)
+        queries = Queries(images, places, condition.info.name, model.task.seed, model, **known)
+        with torch.set_grad_enabled(attack):
+            changed = condition.apply(queries)
+        _refuse_other_images(condition, changed, images)
+        codes.append(pack(model.encode(changed.detach(), batch_size=len(images))))
+        done += len(images)
+    return np.concatenate(codes)
+
+
+def refuse_other_inputs(condition: Condition, dataset: Dataset) -> None:
+    """Raise HashbenchError where the condition is not for what the data set holds."""
+    if dataset.kind not in condition.takes:
+        raise HashbenchError(
+            f"The condition '{condition.info.name}' changes {' or '.join(condition.takes)}, and {dataset.name} holds "
+            f"{dataset.kind}; `hashbench list conditions` shows what each takes."
+        )
+
+
+def _refuse_other_images(condition: Condition, changed: Tensor, images: Tensor) -> None:
+    name = f"The condition '{condition.info.name}'"
+    if not isinstance(changed, Tensor) or (changed.shape, changed.dtype) != (images.shape, images.dtype):
+        found = f"{changed.dtype} {(*changed.shape,)}" if isinstance(changed, Tensor) else type(changed).__name__
+        raise HashbenchError(f"{name} returned {found} where {images.dtype} {(*images.shape,)} went in.")
+    if images.ndim == 4 and not bool(((changed >= 0) & (changed <= 1)).all()):
+        raise HashbenchError(f"{name} returned images outside of [0, 1]; it must clip them.")
 
 
 def count(query: np.ndarray, database: np.ndarray, dataset: Dataset, world: World, *, bits: int) -> Histograms:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from hashbench.errors import HashbenchError
+from hashbench.evaluation.conditions.contract import as_text
 from hashbench.metrics import Histograms, code_statistics, evaluate_histograms, first_bits, histograms
 from hashbench.metrics.measures import parse
 from hashbench.metrics.pairs import Pairs
@@ -45,7 +46,7 @@ def verify(result: Result, relevance: Relevance) -> VerifiedRun:
     assert result.path is not None
     directory = RunDirectory(result.path)
     checks: dict[str, Callable[[], Iterator[str]]] = {
-        "identity": lambda: _identity(result, directory),
+        "identity": lambda: (_identity_under if result.condition else _identity)(result, directory),
         _MEASURES: lambda: _measures(result, directory),
         **(
             {"codes from the training's": lambda: _prefix(result, directory)}
@@ -99,6 +100,23 @@ def _identity(result: Result, directory: RunDirectory) -> Iterator[str]:
         yield f"the folder is called {directory.path.name} instead of {expected.name}"
 
 
+def _identity_under(result: Result, directory: RunDirectory) -> Iterator[str]:
+    """Compare the identity of a run measured again, and that it lies in this run."""
+    identity, coords = _read(directory.spec, directory.read_spec)["identity"], result.coords
+    run = _read(directory.run.result, directory.run.read_result)
+    if digest(identity) != result.id:
+        yield f"spec.json has the id {digest(identity)[:8]}, the result {result.id[:8]}"
+    if (identity["run"], identity["seed"]) != (run.id, run.coords["seed"]):
+        yield f"it is of the run {identity['run'][:8]} with seed {identity['seed']}, and lies in {run.id[:8]}"
+    cell = digest({"condition": identity["condition"], "run": run.coords["cell"]})
+    expected = {**run.coords, "evaluated": f"{run.part}, {as_text(identity['condition'])}", "cell": cell}
+    yield from (f"{name} is {coords.get(name)!r} instead of {value!r}" for name, value in expected.items()
+                if coords.get(name) != value)  # fmt: skip
+    name = directory.run.under(identity["condition"]["name"], result.id).path.name
+    if directory.path.name != name:
+        yield f"the folder is called {directory.path.name} instead of {name}"
+
+
 def _measures(result: Result, directory: RunDirectory) -> Iterator[str]:
     stored = Histograms.from_arrays(_arrays(directory, "histograms"))
     if stored.bits != result.coords["bits"]:
@@ -128,7 +146,7 @@ def _prefix(result: Result, directory: RunDirectory) -> Iterator[str]:
 
 def _distances(result: Result, directory: RunDirectory) -> Iterator[str]:
     """Compare the distances alone, which need no labels."""
-    stored, codes = Histograms.from_arrays(_arrays(directory, "histograms")), _arrays(directory, "codes")
+    stored, codes = Histograms.from_arrays(_arrays(directory, "histograms")), _codes(directory)
     nothing = [np.zeros(len(codes[part]), dtype=np.int64) for part in ("query", "database")]
     again = histograms(codes["query"], codes["database"], *nothing, bits=result.coords["bits"])
     if stored.excluded is None:
@@ -141,12 +159,12 @@ def _distances(result: Result, directory: RunDirectory) -> Iterator[str]:
 
 
 def _statistics(result: Result, directory: RunDirectory) -> Iterator[str]:
-    stored, codes = Histograms.from_arrays(_arrays(directory, "histograms")), _arrays(directory, "codes")
+    stored, codes = Histograms.from_arrays(_arrays(directory, "histograms")), _codes(directory)
     yield from _differences(result.code_stats, code_statistics(codes["database"], stored))
 
 
 def _relevance(result: Result, directory: RunDirectory, relevance: Relevance) -> Iterator[str]:
-    stored, codes = Histograms.from_arrays(_arrays(directory, "histograms")), _arrays(directory, "codes")
+    stored, codes = Histograms.from_arrays(_arrays(directory, "histograms")), _codes(directory)
     labels, pairs = relevance(result)
     again = histograms(
         codes["query"],
@@ -165,6 +183,11 @@ def _relevance(result: Result, directory: RunDirectory, relevance: Relevance) ->
         yield _rows_apart(again.r, stored.r, "relevant items")
     if again.gains is not None and stored.gains is not None and not np.array_equal(again.gains, stored.gains):
         yield "the counts by gain differ"
+
+
+def _codes(directory: RunDirectory) -> dict[str, np.ndarray]:
+    own = _arrays(directory, "codes")
+    return own if directory.run is directory else _arrays(directory.run, "codes") | own
 
 
 def _arrays(directory: RunDirectory, name: str) -> dict[str, np.ndarray]:

@@ -119,7 +119,7 @@ def _remove_other_source(directory: RunDirectory, sources: Mapping[str, str | No
     if not (directory.checkpoint.is_file() and directory.spec.is_file()):
         return
     then = directory.read_spec()["how"]
-    changed = [owner for key, owner in SOURCES.items() if then.get(key) not in (None, sources[key])]
+    changed = [owner for key, owner in SOURCES.items() if then.get(key) not in (None, sources.get(key))]
     if changed:
         directory.checkpoint.unlink()
         directory.append_log(

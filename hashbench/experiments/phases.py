@@ -109,7 +109,7 @@ def compute(
         images_per_s=trained.images_per_s,
         peak_memory_mb=peak_memory_mb(device),
         provenance={
-            **_provenance(experiment, dataset, device, started),
+            **run_provenance(experiment, dataset, device, started),
             "prepared_from_cache": prepared.cached,
             "processes": world.size,
         },
@@ -148,14 +148,15 @@ def compute_prefix(
         images_per_s=None,
         peak_memory_mb=None,
         provenance={
-            **_provenance(experiment, dataset, device, started),
+            **run_provenance(experiment, dataset, device, started),
             **{name: trained.provenance[name] for name in OF_TRAINING},
             "prefix_of": {"id": trained.id, "path": training.beside(directory)},
         },
     )
 
 
-def _provenance(experiment: Experiment, dataset: Dataset, device: torch.device, started: datetime) -> dict[str, Any]:
+def run_provenance(experiment: Experiment, dataset: Dataset, device: torch.device, started: datetime) -> dict[str, Any]:
+    """Return the provenance that a result states of its experiment, its data, and this machine."""
     base = experiment.fields["base"]["name"] if wraps(METHODS.get(experiment.method)) else None
     return {
         **provenance(experiment.method, base=base, device=device, started=started),
@@ -279,7 +280,8 @@ def _measures(dataset: Dataset) -> list[str]:
 def _weights_sha256(experiment: Experiment) -> str | None:
     if experiment.weights is None:
         return None
-    return file_sha256(BACKBONES.get(experiment.recipe.backbone).weights_file)
+    path = BACKBONES.get(experiment.recipe.backbone).weights_file
+    return file_sha256(path) if path.is_file() else None  # a trained run is measured again without them
 
 
 class _Clock:

@@ -7,6 +7,7 @@ import types
 import typing
 from collections.abc import Iterable
 from contextlib import suppress
+from fractions import Fraction
 from typing import Any, Literal, Union, get_args, get_origin
 
 from hashbench.errors import HashbenchError
@@ -20,7 +21,7 @@ def parse_value(owner: type, field: str, text: str) -> Any:
     annotation = typing.get_type_hints(owner)[field]
     try:
         return _parse(annotation, text.strip())
-    except ValueError as error:
+    except (ValueError, ZeroDivisionError) as error:
         raise HashbenchError(f"'{text}' is not a value for {field}, which takes {_describe(annotation)}.") from error
 
 
@@ -41,11 +42,13 @@ def parse_settings(settings: Iterable[str]) -> dict[str, dict[str, str]]:
     return parsed
 
 
-def parse_row(text: str) -> tuple[str, dict[str, str]]:
+def parse_row(
+    text: str, *, what: str = "row of a table", example: str = "crh (heads=1, reassign=false)"
+) -> tuple[str, dict[str, str]]:
     """Return a row of a table, `crh (heads=1, reassign=false)`, as the method's name and its fields' texts.
 
     A name without parentheses, or with nothing in them, has no fields. Raises HashbenchError where they hold anything
-    but field=value.
+    but field=value, or a field twice; it says `what` the text is not, with an `example`.
     """
     match = re.fullmatch(r"(.*\S)\s*\((.*)\)", text)
     if match is None:
@@ -54,7 +57,9 @@ def parse_row(text: str) -> tuple[str, dict[str, str]]:
     for setting in match[2].split(",") if match[2].strip() else ():
         field, equals, value = map(str.strip, setting.partition("="))
         if not (field and equals and value):
-            raise HashbenchError(f"'{text}' is no row of a table; write for example 'crh (heads=1, reassign=false)'.")
+            raise HashbenchError(f"'{text}' is no {what}; write for example '{example}'.")
+        if field in fields:
+            raise HashbenchError(f"'{text}' gives {field} twice; give it once.")
         fields[field] = value
     return match[1], fields
 
@@ -99,7 +104,7 @@ def _parse(annotation: Any, text: str) -> Any:
             raise ValueError(text)
         return _TRUTH[text.lower()]
     if annotation in (int, float, str):
-        value = annotation(text)
+        value = float(Fraction(text)) if annotation is float and "/" in text else annotation(text)
         if value != value or value in (float("inf"), float("-inf")):
             raise ValueError(text)
         return value

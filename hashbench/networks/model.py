@@ -137,6 +137,18 @@ class Model:
             found.append(self.codes(inputs if self._extractor is None else self._extractor(inputs)).cpu().numpy())
         return np.concatenate(found)
 
+    def outputs(self, images: Tensor) -> Tensor:
+        """Return the network's outputs (n, width of the head), float32, for images as `encode` takes them, as a batch.
+
+        Gradients flow back to images of floats. Raises HashbenchError for a method that has no network.
+        """
+        if self.network is None:
+            raise HashbenchError(f"'{self.method.info.name}' has no network, so there are no outputs to differentiate.")
+        self.network.eval()
+        self.method.eval()
+        inputs = self._prepared(images)
+        return self.network(inputs if self._extractor is None else self._extractor(inputs))
+
     def save(self, path: Path) -> None:
         """Write what a run keeps, weights and buffers only; raises HashbenchError when it cannot be written."""
         save({"width": self.width, "prepared": self.prepared, **self.state()}, path)

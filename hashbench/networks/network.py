@@ -15,7 +15,7 @@ from hashbench.registry import BACKBONES
 class HashNetwork(nn.Module):
     """A backbone and a head; under `bf16` it computes in bfloat16 and returns float32, so that losses need no care.
 
-    A hidden layer between the two becomes the first part of the head, whose learning rate it has.
+    A hidden layer between the two becomes the first part of `head`, whose learning rate it has.
     """
 
     def __init__(self, backbone: nn.Module, head: nn.Module, precision: str, *, hidden: nn.Module | None = None):
@@ -23,23 +23,25 @@ class HashNetwork(nn.Module):
         self.backbone = backbone
         self.head = head if hidden is None else nn.Sequential(hidden, head)
         self.precision = precision
+        self._has_hidden = hidden is not None
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the outputs (n, width of the head), float32, of a batch of inputs."""
         return self.outputs(self.features(inputs))
 
     def features(self, inputs: Tensor) -> Tensor:
-        """Return the backbone's features (n, width), float32, of a batch of inputs.
+        """Return the features (n, width), float32, of a batch: the backbone's, or those of a hidden layer behind it.
 
         A method that needs both has them from one pass: `f = network.features(x)`, then `out = network.outputs(f)`.
         """
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            return self.backbone(inputs).float()
+            found = self.backbone(inputs)
+            return (self.head[0](found) if self._has_hidden else found).float()  # type: ignore[index]
 
     def outputs(self, features: Tensor) -> Tensor:
         """Return the head's outputs (n, width of the head), float32, of features (n, width)."""
         with torch.autocast(features.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            return self.head(features).float()
+            return (self.head[1] if self._has_hidden else self.head)(features).float()  # type: ignore[index]
 
     def compiled(self) -> HashNetwork:
         """Return the same network, its weights shared, whose three passes go through torch.compile."""

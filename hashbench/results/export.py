@@ -28,7 +28,7 @@ def write_csv(results: Iterable[Result], path: Path) -> int:
     measures = list(dict.fromkeys(measure for result in found for measure in result.metrics))
     records = [record for record in Comparison.of(found, measures=measures).records if record["value"] is not None]
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, fieldnames=list(records[0]) if records else ["value"])
+    writer = csv.DictWriter(text, fieldnames=dict.fromkeys(key for record in records for key in record) or ["value"])
     writer.writeheader()
     for record in records:
         writer.writerow(
@@ -44,7 +44,7 @@ def write_codes(directory: RunDirectory, path: Path, part: Part) -> str:
 
     .npz holds both parts as bool (n, bits) under "query" and "database"; .npy one of them; .faiss a binary index of it.
     """
-    bits, packed = directory.read_result().coords["bits"], directory.read_arrays("codes")
+    bits, packed = directory.read_result().coords["bits"], directory.read_codes()
     if not {"query", "database"} <= packed.keys():
         raise HashbenchError(f"{directory.codes} does not hold the codes of a run; copy it anew, or run again.")
     codes = packed[part]

@@ -85,6 +85,16 @@ class Result:
             raise HashbenchError(f"{where} cannot be read: {wrong}; delete the file and run again to have it anew.")
         return cls(**{key: value for key, value in data.items() if key != "schema"}, path=path)
 
+    @property
+    def part(self) -> str:
+        """The queries' part of the data set: "test" or "validation"."""
+        return str(self.coords["evaluated"]).partition(", ")[0]
+
+    @property
+    def condition(self) -> str:
+        """The condition under which a finished run was measured again, `noise(sigma=0.1)`; "" of the run itself."""
+        return str(self.coords["evaluated"]).partition(", ")[2]
+
     def to_dict(self) -> dict[str, Any]:
         """Return the plain data that is stored, in the order of docs/results-on-disk.md."""
         return {"schema": SCHEMA, **{key: getattr(self, key) for key in _TYPES}}

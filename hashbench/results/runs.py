@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import traceback
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +24,8 @@ from hashbench.storage.locks import FolderLock, LockWatch, hold_lock
 from hashbench.storage.strict_json import document, dumps, loads
 
 RESULT = "result.json"
+SPEC = "spec.json"
+UNDER = "under"  # in a run directory: the run measured again, a folder for each condition
 _NO_FILE = (FileNotFoundError, NotADirectoryError)  # the second where a file is named instead of a run
 
 
@@ -42,7 +45,7 @@ class RunDirectory:
     @property
     def spec(self) -> Path:
         """The resolved experiment: {"identity": {...}, "how": {...}}."""
-        return self.path / "spec.json"
+        return self.path / SPEC
 
     @property
     def result(self) -> Path:
@@ -108,6 +111,16 @@ class RunDirectory:
             )
         return found
 
+    def under(self, condition: str, id: str) -> RunDirectory:
+        """Return where this run measured again under a `condition` (its name) belongs; `id` is of both, hex."""
+        return RunDirectory(self.path / UNDER / f"{_folder_name(condition)}-{id[:8]}")
+
+    @property
+    def run(self) -> RunDirectory:
+        """The run of which this is a measuring under a condition; of any other directory, itself."""
+        path = self.path.absolute()
+        return RunDirectory(path.parent.parent) if path.parent.name == UNDER else self
+
     @property
     def finished(self) -> bool:
         """Whether the run has its result."""
@@ -137,6 +150,7 @@ class RunDirectory:
         files.remove_temporary_files(newer.path)
         with files.reported(self.path):
             self.result.unlink(missing_ok=True)  # a reader finds the old run, none, or the new one; never a mixture
+            shutil.rmtree(self.path / UNDER, ignore_errors=True)  # measured with the weights that are replaced
             for name in sorted(os.listdir(newer.path), key=lambda name: name == RESULT):
                 os.replace(newer.path / name, self.path / name)
             newer.path.rmdir()
@@ -192,6 +206,25 @@ class RunDirectory:
         except Exception as error:  # a damaged zip file makes zipfile, zlib and numpy raise a dozen kinds
             raise _unreadable(path, error) from error
 
+    def share_arrays(self, name: str, others: Iterable[RunDirectory], arrays: Mapping[str, ArrayLike]) -> None:
+        """Store `arrays` as `write_arrays` does; where one of `others` has them, as a second name of its file."""
+        for other in others:
+            with contextlib.suppress(HashbenchError):  # one that lacks the file has nothing to share
+                theirs = other.read_arrays(name)
+                same = all(key in theirs and np.array_equal(theirs[key], array) for key, array in arrays.items())
+                source = other.path / f"{name}.npz"
+                if same and files.share(source, self.path / f"{name}.npz", allowed=self.check):
+                    return
+        self.write_arrays(name, **arrays)
+
+    def read_codes(self) -> dict[str, NDArray[Any]]:
+        """Return the packed codes by part; under a condition, those of the database lie in the run alone.
+
+        Raises HashbenchError as `read_arrays` does.
+        """
+        own = self.read_arrays("codes")
+        return own if self.run is self else self.run.read_arrays("codes") | own
+
     def append_log(self, entry: dict[str, Any]) -> None:
         """Add one line to the log; raises TypeError where `entry` is not plain data."""
         line = dumps(entry).encode() + b"\n"
@@ -228,7 +261,8 @@ class RunDirectory:
 def find_runs(roots: Iterable[Path | str]) -> tuple[list[Result], list[str]]:
     """Return the finished runs below `roots`, in the order of their paths, and a sentence for each that is corrupt.
 
-    A root may be a runs directory, any folder inside one, or one run; raises HashbenchError where it does not exist.
+    What a run gave under conditions follows it. A root may be a runs directory, any folder inside one, or one run;
+    raises HashbenchError where it does not exist.
     """
     results, problems = [], []
     for folder in dict.fromkeys(folder for root in roots for folder in _run_folders(Path(root))):
@@ -260,6 +294,9 @@ def _run_folders(root: Path) -> Iterator[Path]:
         if RESULT in names:
             subfolders.clear()  # runs do not nest
             yield Path(folder)
+            yield from sorted(path.parent for path in Path(folder, UNDER).glob(f"*/{RESULT}"))
+        elif SPEC in names and UNDER in subfolders:
+            subfolders.remove(UNDER)  # a run that lost its result has none under conditions
 
 
 def _natural(name: str) -> list[tuple[str, int]]:

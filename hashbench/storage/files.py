@@ -71,6 +71,25 @@ def write_text(path: Path, text: str, *, allowed: Callable[[], None] = lambda: N
         file.write(text.encode())
 
 
+def share(source: Path, path: Path, *, allowed: Callable[[], None] = lambda: None) -> bool:
+    """Make `path` a second name of the file `source` in one step; returns False where that cannot be.
+
+    Files of ours are replaced and never changed, so neither name notices what becomes of the other.
+    """
+    temporary = path.with_name(_TEMPORARY.format(name=path.name, pid=os.getpid(), token=secrets.token_hex(4)))
+    try:
+        os.link(source, temporary)
+        allowed()
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError:
+        return False
+    finally:
+        with contextlib.suppress(OSError):  # still there, too, where `path` was a name of the file before
+            temporary.unlink()
+    return True
+
+
 def make_folder(path: Path) -> None:
     """Make the folder `path` and those above it; raises HashbenchError where that is impossible."""
     with reported(path):

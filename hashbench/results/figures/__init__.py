@@ -25,6 +25,7 @@ class Kind:
     summary: str
     target: str  # "module:function", below this package
     measured: bool = False  # whether the function takes a measure
+    of_queries: bool = True  # False: of training and database, which are the run's under each condition
 
     def load(self) -> Callable[..., Figure]:
         """Return the function; its module needs matplotlib, which listing the kinds must not wait for."""
@@ -38,11 +39,18 @@ KINDS = {
     "recall": Kind("recall over the number of retrieved images (R@N)", "curves:recall_curves"),
     "bits": Kind("a measure over the code length, with the spread over seeds", "measures:by_bits", measured=True),
     "seconds": Kind(
-        "a measure over the seconds of training, a point for each run", "measures:by_seconds", measured=True
+        "a measure over the seconds of training, a point for each run",
+        "measures:by_seconds",
+        measured=True,
+        of_queries=False,
     ),
-    "codes": Kind("bit balance and bit correlation over the code length", "codes:code_statistics"),
-    "centers": Kind("distance of hash centers over the similarity of their classes", "centers:center_distances"),
-    "training": Kind("loss terms by epoch, and measures where --eval-every logged them", "training:training_curves"),
+    "codes": Kind("bit balance and bit correlation over the code length", "codes:code_statistics", of_queries=False),
+    "centers": Kind(
+        "distance of hash centers over the similarity of their classes", "centers:center_distances", of_queries=False
+    ),
+    "training": Kind(
+        "loss terms by epoch, and measures where --eval-every logged them", "training:training_curves", of_queries=False
+    ),
 }
 
 
@@ -60,6 +68,8 @@ def draw(
 ) -> tuple[list[Drawing], list[HashbenchError]]:
     """Return the figure of each block of `results` in which the kind can be drawn, and why not in each of the others.
 
+    A kind that is not about the queries leaves out what runs gave under conditions, unless there is nothing else.
+
     Raises HashbenchError for an unknown kind, and for a measure given to a kind that has none.
     """
     if kind not in KINDS:
@@ -69,6 +79,8 @@ def draw(
         raise HashbenchError(f"A figure of kind '{kind}' shows no measure; {measured} do.")
     function = KINDS[kind].load()
     drawings, refusals = [], []
+    if not KINDS[kind].of_queries:
+        results = [result for result in results if not result.condition] or results
     found = blocks(results)
     for block, apart in zip(found, differences(found), strict=True):
         try:

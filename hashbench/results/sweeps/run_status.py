@@ -13,7 +13,11 @@ from hashbench.storage.locks import owner_of
 
 State = Literal["skipped", "finished", "stale", "failed", "running", "interrupted", "to do"]
 STALE = "the {owner}'s source has changed since, but not its version; --rerun stale runs it again"
-SOURCES = {"source_sha256": "method", "backbone_sha256": "backbone"}  # of the provenance: whose source each is
+SOURCES = {  # of the provenance: whose source each is
+    "source_sha256": "method",
+    "backbone_sha256": "backbone",
+    "condition_sha256": "condition",  # of a run measured again alone
+}
 
 
 @dataclass(frozen=True)

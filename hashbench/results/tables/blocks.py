@@ -38,6 +38,16 @@ class Block:
         return f"{self.conditions['dataset']}@{self.conditions['protocol']}"
 
     @property
+    def part(self) -> str:
+        """The queries' part of the data set: "test" or "validation"."""
+        return self.results[0].part
+
+    @property
+    def condition(self) -> str:
+        """The condition under which the runs were measured again; "" of the runs themselves."""
+        return self.results[0].condition
+
+    @property
     def bits(self) -> list[int]:
         """The code lengths that occur, ascending."""
         return sorted({result.coords["bits"] for result in self.results})
@@ -78,7 +88,7 @@ class Block:
                 f"backbone {self.conditions['backbone'] or 'none'}",
                 f"recipe {self.conditions['recipe']}",
                 self.epoch_words() + (f" of {self.epoch['of']}" if self.epoch else ""),
-                f"{self.conditions['evaluated']} queries",
+                f"{self.part} queries" + (f" under {self.condition}" if self.condition else ""),
                 f"ties {self.conditions['ties']}",
             ]
         )

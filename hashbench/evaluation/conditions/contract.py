@@ -1,0 +1,134 @@
+"""The contract of a condition: what it may know of a finished run, and what it returns.
+
+A condition is one class in one file under `@condition`; its typed fields are its parameters, as they are typed in
+`--under "noise(sigma=0.1)"`, and part of its identity. Torch is imported where it is used: `verify` does without.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
+
+from hashbench.errors import HashbenchError
+from hashbench.registry import CONDITIONS
+from hashbench.system import seeds
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from hashbench.networks.model import Model
+
+
+@dataclass(frozen=True, eq=False)
+class Queries:
+    """A batch of a run's queries, and what a condition may know beside them."""
+
+    images: Tensor  # (n, channels, height, width) float32 in [0, 1], at the data set's size; vectors: (n, width)
+    places: range  # of the images in the query set
+    condition: str  # the condition's name, which its streams of chance carry
+    seed: int  # the run's
+    model: Model  # as it was trained, on the device of the images
+    labels: Tensor | None = None  # (n, C) uint8 multi-hot, on that device; for attacks alone, as are the next two
+    database_codes: Tensor | None = None  # (N, bits) bool, on the CPU
+    database_labels: Tensor | None = None  # (N, C) uint8 multi-hot, on the CPU
+
+    def draw(self, draw: Callable[[torch.Generator], Tensor], *purpose: str | int) -> Tensor:
+        """Return what `draw` gives for each image, stacked (n, ...), on the device of the images.
+
+        The stream of an image follows from the run's seed, the condition's name, the image's place in the query set and
+        `purpose`; it lies on the CPU, so neither the batch size nor the device changes what is drawn.
+        """
+        import torch
+
+        streams = (seeds.generator(self.seed, "condition", self.condition, place, *purpose) for place in self.places)
+        return torch.stack([draw(stream) for stream in streams]).to(self.images.device)
+
+
+@dataclass(frozen=True)
+class ConditionInfo:
+    """What the registry shows of a condition."""
+
+    name: str
+    version: int  # raised whenever the numbers under the condition may change
+    former_names: tuple[str, ...] = ()  # by which it is found too
+
+
+class Condition:
+    """How the queries of a finished run are changed before the run's model encodes them again."""
+
+    info: ClassVar[ConditionInfo]
+    #: What it can change: "images", "vectors", "text".
+    takes: ClassVar[tuple[str, ...]] = ("images",)
+    #: Whether it is an attack: it gets labels and the database, and its `apply` may follow gradients.
+    attack: ClassVar[bool] = False
+
+    def apply(self, queries: Queries) -> Tensor:
+        """Return the changed images, in the shape and on the device of `queries.images`, in [0, 1]."""
+        raise TypeError(f"{type(self).__name__} must define apply(queries).")
+
+
+C = TypeVar("C", bound=type[Condition])
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+def condition(name: str, *, version: int = 1, former_names: Collection[str] = ()) -> Callable[[C], C]:
+    """Register a class derived from Condition; its annotated attributes become its fields, and it a frozen dataclass.
+
+    `version` must be raised whenever the numbers under the condition may change. Raises HashbenchError for a name that
+    is taken, or that could not be typed in a list of conditions, and for a class that is no Condition.
+    """
+
+    def decorate(cls: C) -> C:
+        if not issubclass(cls, Condition):
+            raise HashbenchError(f"{cls.__name__} is no condition; derive it from hashbench.Condition.")
+        if not re.fullmatch(r"[A-Za-z][\w.-]*", name):
+            raise HashbenchError(f"'{name}' cannot name a condition; take letters, digits and any of '_.-'.")
+        dataclass(frozen=True, kw_only=True)(cls)  # changes the class itself
+        cls.info = ConditionInfo(name, version, tuple(former_names))
+        CONDITIONS.register(name, cls, former_names=former_names)
+        return cls
+
+    return decorate
+
+
+def as_identity(chosen: Condition) -> dict[str, Any]:
+    """Return name, version and every field of a condition, as plain data."""
+    fields = {field.name: getattr(chosen, field.name) for field in dataclasses.fields(chosen)}  # type: ignore[arg-type]
+    return {"name": chosen.info.name, "version": chosen.info.version, "fields": fields}
+
+
+def as_text(identity: Mapping[str, Any]) -> str:
+    """Return the one text of a condition with every field, as it is typed: `pgd(eps=8/255, steps=7)`.
+
+    Equal conditions have equal texts, however they were typed. A version after the first is named: `noise(sigma=1) v2`.
+    """
+    fields = ", ".join(f"{name}={_value(value)}" for name, value in identity["fields"].items())
+    version = f" v{identity['version']}" if identity["version"] != 1 else ""
+    return identity["name"] + (f"({fields})" if fields else "") + version
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, float):
+        return str(value)
+    short = f"{value:g}"
+    if float(short) == value:
+        return short
+    levels = round(value * 255)  # pixels have 255 steps, in which papers count
+    return f"{levels}/255" if levels / 255 == value else repr(value)
+
+
+def _not_a_condition(name: str, thing: Any) -> str | None:
+    if not (isinstance(thing, type) and issubclass(thing, Condition) and "info" in vars(thing)):
+        return f"{thing!r} is no class under @hashbench.condition(name, ...) derived from hashbench.Condition."
+    if name not in (thing.info.name, *thing.info.former_names):
+        return f"{thing!r} calls itself '{thing.info.name}'; its entry point must have the same name."
+    return None
+
+
+CONDITIONS.accepts = _not_a_condition

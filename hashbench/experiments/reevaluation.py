@@ -1,0 +1,290 @@
+"""Finished runs measured again under conditions: nothing is trained, and the database's codes are those stored."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import warnings
+from collections import deque
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hashbench.datasets import catalogue
+from hashbench.datasets.base import Dataset
+from hashbench.errors import HashbenchError, unknown
+from hashbench.evaluation.conditions.contract import Condition, as_identity, as_text
+from hashbench.evaluation.encoding import count, encode_under, refuse_other_inputs
+from hashbench.experiments.experiment import Experiment
+from hashbench.experiments.phases import run_provenance
+from hashbench.experiments.planning import resolve_device
+from hashbench.experiments.runner import load
+from hashbench.experiments.settings import parse_row, parse_value
+from hashbench.metrics import code_statistics, evaluate_histograms
+from hashbench.metrics.measures import Measure, parse
+from hashbench.networks.model import Model
+from hashbench.registry import CONDITIONS
+from hashbench.results.result import Result
+from hashbench.results.runs import RunDirectory
+from hashbench.results.sweeps.run_status import is_stale, run_status, snapshot
+from hashbench.storage.locks import LockWatch, RunLocked
+from hashbench.storage.strict_json import digest
+from hashbench.system.distributed import SINGLE
+from hashbench.system.memory import peak_memory_mb, reset_peak_memory
+from hashbench.system.provenance import source_sha256
+
+WAIT = 1.0  # seconds between two looks at what another process computes
+_OF_THE_RUN = ("split_sha256", "data_integrity", "data_official", "audit", "weights", "weights_sha256", "processes")
+
+
+def parse_condition(text: str) -> Condition:
+    """Return the condition that a text like `noise(sigma=0.1)` means; raises HashbenchError for any other text.
+
+    Fields that are not named have their defaults.
+    """
+    name, texts = parse_row(text, what="condition", example="noise(sigma=0.1)")
+    cls: type[Condition] = CONDITIONS.get(name)
+    known = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for field in texts:
+        if field not in known:
+            raise unknown(f"field of {name}", field, known, hint="`hashbench list conditions` shows all.")
+    values = {field: parse_value(cls, field, value) for field, value in texts.items()}
+    for field, declared in known.items():
+        needed = declared.default is declared.default_factory is dataclasses.MISSING
+        if needed and field not in values:
+            raise HashbenchError(f"The condition '{name}' needs {field}; write {name}({field}=...).")
+    return cls(**values)
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """One run under one condition: where it is stored, and its identity."""
+
+    run: Result
+    condition: Condition
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Everything that can change a number, as plain data; its sha256 is the id of the result."""
+        return {"condition": as_identity(self.condition), "run": self.run.id, "seed": self.run.coords["seed"]}
+
+    @property
+    def id(self) -> str:
+        """The sha256 of the identity's canonical JSON, hex."""
+        return digest(self.identity)
+
+    @property
+    def directory(self) -> RunDirectory:
+        """Where it is stored, below the run."""
+        return RunDirectory(_path(self.run)).under(self.condition.info.name, self.id)
+
+    def __str__(self) -> str:
+        return f"{_path(self.run)} under {as_text(as_identity(self.condition))}"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What came of one measuring: its result, or the error that ended it."""
+
+    of: Measuring
+    result: Result | None = None
+    error: Exception | None = None
+
+
+class Evaluator:
+    """Measures runs again; keeps the model and the data set of the last one."""
+
+    def __init__(
+        self,
+        *,
+        method: str | None = None,
+        backbone: str | None = None,
+        dataset: str | None = None,
+        data_dir: Path | str | None = None,
+        data_size: int | None = None,
+        accept_unofficial: bool = False,
+        device: str = "auto",
+    ):
+        """`method`, `backbone` and `dataset` name again what came from a file or path; the others are as for a run.
+
+        Raises HashbenchError for a device that is not there.
+        """
+        self._device = resolve_device(device)
+        self._method, self._backbone, self._name = method, backbone, dataset
+        self.warnings: list[str] = []  # of the measurings so far
+        self._data = {"data_dir": data_dir, "size": data_size, "accept_unofficial": accept_unofficial}
+        self._dataset: tuple[Any, Dataset] | None = None
+        self._model: tuple[Any, Model] | None = None
+        self._watch = LockWatch()
+
+    def all(self, wanted: Iterable[Measuring]) -> Generator[Measured]:
+        """Yield each of `wanted` once it is measured or has failed; those that other processes compute come last."""
+        free, held = deque(wanted), deque[Measuring]()
+        while free or held:
+            wait = not free
+            each = held.popleft() if wait else free.popleft()
+            try:
+                yield Measured(each, self.measure(each))
+            except RunLocked:
+                held.append(each)
+                if wait:
+                    time.sleep(WAIT)
+            except Exception as error:  # whatever a plug-in does, the others go on
+                yield Measured(each, error=error)
+
+    def measure(self, wanted: Measuring) -> Result:
+        """Return the result of one measuring: loaded where it is finished, else computed and stored.
+
+        Raises RunLocked where another process computes it.
+        """
+        directory = wanted.directory
+        if directory.finished:
+            if is_stale(directory, {"condition_sha256": source_sha256(type(wanted.condition))}):
+                self.warnings.append(
+                    f"{directory.path} was measured with another source of the condition, of the same version; delete "
+                    f"the folder to have it anew."
+                )
+            return directory.read_result()
+        run = RunDirectory(_path(wanted.run))
+        experiment = Experiment.from_identity(run.read_spec()["identity"])
+        dataset = self._dataset_of(experiment)
+        refuse_other_inputs(wanted.condition, dataset)
+        with directory.lock(self._watch) as own:
+            if not own.finished:
+                self._compute(wanted, run, experiment, dataset, own)
+            return own.read_result()
+
+    def _compute(
+        self, wanted: Measuring, run: RunDirectory, experiment: Experiment, dataset: Dataset, own: RunDirectory
+    ) -> None:
+        started, clock = datetime.now(UTC), time.perf_counter()
+        then, measures = snapshot(run).result, _measures_of(wanted.run)
+        codes, model = run.read_codes(), self._model_of(run, then)
+        now = run_provenance(experiment, dataset, self._device, started)
+        sources = {name: now[name] for name in ("source_sha256", "backbone_sha256")}
+        status = run_status(run, sources)
+        if status.state == "stale":
+            self.warnings.append(f"{run.path}: {status.note}, and the stored codes of its database are older.")
+        reset_peak_memory(self._device)
+        encoding = time.perf_counter()
+        query = encode_under(wanted.condition, model, dataset, codes["database"])
+        evaluating = time.perf_counter()
+        counted = count(query, codes["database"], dataset, SINGLE, bits=experiment.bits)
+        measured = evaluate_histograms(counted, measures, ties=wanted.run.ties)  # type: ignore[arg-type]
+        ended = time.perf_counter()
+        flipped = np.unpackbits(query ^ codes["query"], axis=1).sum(axis=1)
+        identity, coords = wanted.identity, wanted.run.coords
+        result = Result(
+            id=wanted.id,
+            coords={
+                **coords,
+                "evaluated": f"{wanted.run.part}, {as_text(identity['condition'])}",
+                "cell": digest({"condition": identity["condition"], "run": coords["cell"]}),
+            },
+            metrics=measured.metrics,
+            bounds=measured.bounds,
+            ties=measured.ties,
+            curves=measured.curves,
+            counts={"train": wanted.run.counts.get("train"), **measured.counts},
+            code_stats=code_statistics(codes["database"], counted),
+            diagnostics={"changed_codes": float((flipped > 0).mean()), "flipped_bits": float(flipped.mean())},
+            epoch=wanted.run.epoch,
+            time={"encode": evaluating - encoding, "evaluate": ended - evaluating, "total": ended - clock},
+            images_per_s=None,
+            peak_memory_mb=peak_memory_mb(self._device),
+            provenance={
+                **now,
+                **{name: value for name, value in wanted.run.provenance.items() if name in _OF_THE_RUN},
+                "condition_sha256": source_sha256(type(wanted.condition)),
+            },
+        )
+        if snapshot(run).result != then:
+            raise HashbenchError(f"{run.path} was computed again meanwhile; evaluate it again.")
+        how = {"device": str(self._device), "started": result.provenance["started"], **sources}
+        own.write_spec({"identity": identity, "how": how})
+        others = [run, *(RunDirectory(path) for path in sorted(own.path.parent.iterdir()) if path != own.path)]
+        own.share_arrays("histograms", others, counted.arrays())
+        own.share_arrays("codes", others, {"query": query})
+        own.write_result(result)
+
+    def _dataset_of(self, experiment: Experiment) -> Dataset:
+        """Return the data set of a run; raises HashbenchError where it is not here, or is another than the run's."""
+        data = experiment.data
+        key = (data.name, data.evaluated)
+        if self._dataset is None or self._dataset[0] != key:
+            self._dataset = None  # its memory goes before the next one comes
+            loaded = catalogue.load(self._name or data.name, evaluate_on=data.evaluated, **self._data)  # type: ignore[arg-type]
+            self._dataset = (key, loaded)
+        dataset = self._dataset[1]
+        if (dataset.split.sha256, dataset.store.integrity) != (data.split_sha256, data.integrity):
+            raise HashbenchError(
+                f"{dataset.name} is here, but with other images or another split than the run's; name its files with "
+                f"--data-dir or --dataset, and the size of prepared images with --data-size."
+            )
+        return dataset
+
+    def _model_of(self, run: RunDirectory, version: Any) -> Model:
+        key = (run.path, version)
+        if self._model is None or self._model[0] != key:
+            self._model = None
+            self._model = (key, load(run.path, method=self._method, backbone=self._backbone, device=str(self._device)))
+        return self._model[1]
+
+
+def evaluate_run(
+    run: Result | Path | str,
+    *,
+    under: str,
+    method: str | None = None,
+    backbone: str | None = None,
+    dataset: str | None = None,
+    data_dir: Path | str | None = None,
+    data_size: int | None = None,
+    accept_unofficial: bool = False,
+    device: str = "auto",
+) -> Result:
+    """Return a finished run measured again under a condition: `evaluate_run(run, under="noise(sigma=0.1)")`.
+
+    The run's model encodes the queries as the condition changes them; the database's codes are those stored. It is
+    computed once and kept in the run's folder `under`. `method`, `backbone` and `dataset` name again what came from a
+    file or path, `path/file.py:Class` or `arrays:path/file.npz`; the other settings are as for `hashbench.run`. Raises
+    HashbenchError where it is not possible.
+    """
+    found = RunDirectory(Path(run)).read_result() if isinstance(run, str | Path) else run
+    evaluator = Evaluator(
+        method=method,
+        backbone=backbone,
+        dataset=dataset,
+        data_dir=data_dir,
+        data_size=data_size,
+        accept_unofficial=accept_unofficial,
+        device=device,
+    )
+    (measured,) = evaluator.all([Measuring(found, parse_condition(under))])
+    for warning in evaluator.warnings:
+        warnings.warn(warning, stacklevel=2)
+    if measured.error is not None:
+        raise measured.error
+    assert measured.result is not None
+    return measured.result
+
+
+def _measures_of(run: Result) -> list[Measure]:
+    """Return the run's measures; raises HashbenchError for one of a plug-in that is not installed here."""
+    try:
+        return [parse(name) for name in (*run.metrics, *run.curves)]
+    except ValueError as error:
+        raise HashbenchError(str(error)) from error
+
+
+def _path(run: Result) -> Path:
+    """Return a run's folder; raises HashbenchError for a result without one, and for one under a condition already."""
+    if run.path is None:
+        raise HashbenchError("This result has no run directory with a model; read it from its folder.")
+    if run.condition:
+        raise HashbenchError(f"{run.path} is a run under a condition already; name the run itself.")
+    return run.path
