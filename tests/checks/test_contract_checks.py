@@ -146,12 +146,14 @@ def case_of(memories, name):
     return toy_runs.Case(resolve_method(f"{memories}:{name}"), 12, multi_label=False, inputs="images")
 
 
+@pytest.mark.slow
 def test_a_memory_of_a_base_is_whole_on_two_ranks_too(memories):
     found = check(f"{memories}:Around")
     assert found.ok, found.render()
     assert line_of(found, ROWS).state == line_of(found, WHOLE).state == "ok"
 
 
+@pytest.mark.slow
 def test_what_a_share_leaves_out_is_found(memories):
     reason = method_checks.memory_is_whole(case_of(memories, "Half"))
     assert reason.startswith("two ranks write other rows of 'outputs' than one process")
@@ -163,6 +165,7 @@ def test_what_is_written_beside_is_found(memories):
     assert method_checks.writes_its_rows(case_of(memories, "Half")) is None
 
 
+@pytest.mark.slow
 def test_a_rank_that_fails_says_where(memories):
     with pytest.raises(HashbenchError) as raised:
         method_checks.memory_is_whole(case_of(memories, "RankFails"))

@@ -279,6 +279,7 @@ def child(code, *arguments):
 KILLED_AT = ["write_spec", "share_arrays", "write_result"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", KILLED_AT)
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_kill_leaves_nothing_half_and_the_same_command_goes_on(cli, run, place, when):

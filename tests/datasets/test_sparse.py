@@ -215,6 +215,7 @@ measures = ["mAP@all"]
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ru_maxrss is in KB on Linux alone")
 def test_what_is_ten_gigabytes_when_dense_never_is(tmp_path):
     (tmp_path / "large.toml").write_text(PROTOCOL)

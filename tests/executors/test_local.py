@@ -22,6 +22,7 @@ def test_two_workers_compute_what_one_process_does(planned, same_as_in_process):
     assert workers == {"cpu"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rerun", ["missing", "all"])
 def test_workers_at_several_lengths_of_one_training_train_once(planned, notes, rerun):
     bits, expected = (8, 16, 32), 1 + (rerun == "all")
