@@ -59,6 +59,15 @@ def make(seed=0, hidden=24, method="crh"):
     return Model(METHODS.get(method)(), task, recipe, (1, 12, 12), width=16, prepared={})
 
 
+def test_the_features_are_those_that_the_head_maps():
+    network = make().network.eval()
+    inputs = torch.rand(5, 16)
+    features = network.features(inputs)
+    assert torch.equal(features, network.head[0](network.backbone(inputs)))
+    assert torch.equal(network.outputs(features), network.head(network.backbone(inputs)))
+    assert torch.equal(network(inputs), network.outputs(features))
+
+
 def test_the_layer_lies_between_features_and_the_methods_own_head():
     network = make().network.eval()
     linear, norm, relu = network.head[0]
