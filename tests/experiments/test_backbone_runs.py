@@ -291,6 +291,8 @@ def test_the_list_searches(cli):
     assert "mlp" in short
     assert "vgg11" not in short
     assert cli("list", "backbones", "torchvision:vgg1[13]").output.split() == ["torchvision:vgg11", "torchvision:vgg13"]
-    assert cli("list", "backbones", "resnet18").output.split()[:2] == ["resnet18", "torchvision:resnet18"]
+    found = cli("list", "backbones", "resnet18").output.split()  # those of timm among them, where it is installed
+    assert found[0] == "resnet18"
+    assert "torchvision:resnet18" in found
     assert "No backbone is called like 'nix'" in cli("list", "backbones", "nix", code=2).output
     assert "searches backbones, not methods" in cli("list", "methods", "crh", code=2).output

@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from hashbench.datasets.files.downloading import CHUNK_BYTES, download
 from hashbench.datasets.files.releases import data_root
@@ -24,6 +25,8 @@ from hashbench.errors import HashbenchError
 from hashbench.storage.files import exclusive, make_folder, reported
 
 TAR_END = 1024  # a whole .tar ends with two blocks of 512 zeros
+# drops owners and special modes; Python before 3.11.4 has none, and what it refuses is refused here as well
+TAR_FILTER: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
 # what reading a damaged archive, or no archive, raises; RuntimeError: a zip with a password
 DAMAGE = (
     EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError, zipfile.BadZipFile, NotImplementedError, RuntimeError,
@@ -168,7 +171,7 @@ def _tar_members(archive: Path, folder: Path) -> Iterator[str]:
                 _require_safe(member.name, archive)
                 if not (member.isfile() or member.isdir()):
                     raise _unsafe(member.name, archive, "is a link or a device")
-                file.extract(member, folder, filter="data")
+                file.extract(member, folder, **TAR_FILTER)
                 yield member.name
         while stream.read(CHUNK_BYTES):
             pass  # to the end, where the checksum stands
