@@ -217,7 +217,9 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("cls", FAULTS, ids=lambda cls: cls.__name__)
-def test_a_fault_is_named_with_its_line(cls):
+def test_a_fault_is_named_with_its_line(cls, monkeypatch):
+    for name in ("DEEP_CHECKS", "FITTED_CHECKS"):  # the others train on the CPU, where these faults are none
+        monkeypatch.setattr(verdict, name, [check for check in getattr(verdict, name) if check[0] in (LIES, WAITS)])
     what, reason = FAULTS[cls]
     found = verdict_on(cls)
     line = next(line for line in found.lines if line.what == what)

@@ -306,6 +306,7 @@ def test_a_kill_leaves_nothing_half_and_the_same_command_goes_on(cli, run, place
         }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_two_processes_compute_one_condition_once(cli, run):
     processes = [child("", run, "--under", "slow,noise", "--quiet") for _ in range(2)]
     said = [process.communicate() for process in processes]

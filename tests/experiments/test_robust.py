@@ -205,6 +205,7 @@ main(["run", "--method", "crh", "--dataset", "toy", "--bits", "16", "--epochs", 
     assert left == {"checkpoint.pt", "log.jsonl"}
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_the_middle_of_saving_is_not_lost(tmp_path):
     """Wherever in `save` Python gets to raise it, it comes out as itself, and the old file stays whole."""
     path = tmp_path / "state.pt"

@@ -144,6 +144,7 @@ def test_exchanges(both) -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_rank_that_dies_ends_the_run_which_goes_on_later(tmp_path, monkeypatch) -> None:
     ended = torchrun("death", tmp_path / "runs", tmp_path / "cache")
     assert ended.returncode != 0
