@@ -9,10 +9,19 @@ import math
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 import hashbench
-from hashbench.methods import balanced_words, hadamard_words, majority, random_words, spread
+from hashbench.methods import (
+    balanced_words,
+    bit_cross_entropy,
+    hadamard_words,
+    labelled_mean,
+    log_cosh_gap,
+    majority,
+    random_words,
+    spread,
+    squared_gap,
+)
 
 
 @hashbench.method("csq", paper="arXiv:1908.00347", version=1, fidelity="published")
@@ -81,16 +90,11 @@ class CSQ(hashbench.DeepMethod):
     def loss(self, out: Tensor, batch: hashbench.Batch) -> dict[str, Tensor]:
         """Return mean BCE((tanh v + 1) / 2, (c + 1) / 2) and lambda times the quantization, over labelled samples."""
         assert batch.labels is not None, "CSQ is supervised"
-        labelled = batch.labels.any(dim=1)
-        share = labelled / labelled.sum().clamp(min=1)
         target = majority(batch.labels, self.centers, self.ties)
-        # (tanh v + 1) / 2 = sigmoid(2 v), which the loss on logits takes without overflow.
-        to_center = F.binary_cross_entropy_with_logits(2 * out, (target + 1) / 2, reduction="none")
-        terms = {"center": (share * to_center.mean(dim=1)).sum()}
+        terms = {"center": labelled_mean(bit_cross_entropy(out, target), batch.labels)}
         if self.quantization:
-            gap = out.tanh().abs() - 1
-            off_corner = gap**2 if self.quantization_term == "squared" else gap.cosh().log()
-            terms["quantization"] = self.quantization * (share * off_corner.mean(dim=1)).sum()
+            gap = {"squared": squared_gap, "log-cosh": log_cosh_gap}[self.quantization_term]
+            terms["quantization"] = self.quantization * labelled_mean(gap(out.tanh()).mean(dim=1), batch.labels)
         return terms
 
     def end_epoch(self, epoch: int, sums: dict[str, Tensor]) -> dict[str, float]:

@@ -16,11 +16,14 @@ from torch.nn import functional as F
 
 import hashbench
 from hashbench.methods import (
+    bit_cross_entropy,
     gilbert_varshamov_distance,
+    labelled_mean,
     majority,
     random_words,
     spaced_words,
     spread,
+    squared_gap,
 )
 
 
@@ -117,15 +120,11 @@ class SHC(hashbench.DeepMethod):
     def loss(self, out: Tensor, batch: hashbench.Batch) -> dict[str, Tensor]:
         """Stage 3: return CSQ's loss, mean BCE((tanh v + 1) / 2, (c + 1) / 2) and gamma mean((|tanh v| - 1)^2)."""
         assert batch.labels is not None, "SHC is supervised"
-        labelled = batch.labels.any(dim=1)
-        share = labelled / labelled.sum().clamp(min=1)
         target = majority(batch.labels, self.centers, self.ties)
-        # (tanh v + 1) / 2 = sigmoid(2 v), which the loss on logits takes without overflow.
-        to_center = F.binary_cross_entropy_with_logits(2 * out, (target + 1) / 2, reduction="none")
-        terms = {"center": (share * to_center.mean(dim=1)).sum()}
+        terms = {"center": labelled_mean(bit_cross_entropy(out, target), batch.labels)}
         if self.quantization:
-            off_corner = (out.tanh().abs() - 1) ** 2
-            terms["quantization"] = self.quantization * (share * off_corner.mean(dim=1)).sum()
+            gap = squared_gap(out.tanh()).mean(dim=1)
+            terms["quantization"] = self.quantization * labelled_mean(gap, batch.labels)
         return terms
 
     def end_epoch(self, epoch: int, sums: dict[str, Tensor]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Methods: the contract, hash centers and codebooks, and CRH; the names below are what a method's file needs."""
+"""Methods: the contract, the pieces that losses are made of, CRH; the names below are what a method's file needs."""
 
 from __future__ import annotations
 
@@ -9,33 +9,60 @@ from hashbench.exports import lazy_exports
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
+        "balanced_pairs": "hashbench.methods.pair_terms",
+        "balanced_words": "hashbench.methods.codebooks",
+        "base_method": "hashbench.methods.contract",
         "Batch": "hashbench.datasets.loading.batch",
+        "bit_cross_entropy": "hashbench.methods.quantization",
+        "coordinate_descent": "hashbench.methods.discrete",
+        "counted_pairs": "hashbench.methods.pair_terms",
+        "cubic_gap": "hashbench.methods.quantization",
         "DeepMethod": "hashbench.methods.contract",
+        "distances": "hashbench.methods.codebooks",
+        "distinct_words": "hashbench.methods.codebooks",
+        "draw_anchors": "hashbench.methods.anchors",
+        "gilbert_varshamov_distance": "hashbench.methods.codebooks",
+        "hadamard_words": "hashbench.methods.codebooks",
+        "label_overlap": "hashbench.methods.pair_terms",
+        "labelled_mean": "hashbench.methods.quantization",
+        "log_cosh_gap": "hashbench.methods.quantization",
+        "majority": "hashbench.methods.codebooks",
+        "max_distance_words": "hashbench.methods.codebooks",
+        "mean_distance": "hashbench.methods.anchors",
+        "mean_of_pairs": "hashbench.methods.pair_terms",
         "Method": "hashbench.methods.contract",
+        "method": "hashbench.methods.contract",
+        "option": "hashbench.methods.contract",
+        "pair_likelihood": "hashbench.methods.pair_terms",
         "PairMethod": "hashbench.methods.pairs",
         "PairTask": "hashbench.methods.pairs",
+        "radial_features": "hashbench.methods.anchors",
+        "random_words": "hashbench.methods.codebooks",
+        "ridge": "hashbench.methods.discrete",
+        "SampleMemory": "hashbench.methods.memory",
+        "signs": "hashbench.methods.binarization",
+        "similar": "hashbench.methods.pair_terms",
+        "soft_bins": "hashbench.methods.pair_terms",
+        "spaced_words": "hashbench.methods.codebooks",
+        "spread": "hashbench.methods.codebooks",
+        "squared_gap": "hashbench.methods.quantization",
+        "straight_through_draws": "hashbench.methods.binarization",
+        "straight_through_signs": "hashbench.methods.binarization",
         "Task": "hashbench.methods.contract",
         "Tools": "hashbench.methods.contract",
         "TrainingData": "hashbench.methods.contract",
-        "base_method": "hashbench.methods.contract",
-        "balanced_words": "hashbench.methods.codebooks",
-        "distances": "hashbench.methods.codebooks",
-        "distinct_words": "hashbench.methods.codebooks",
-        "gilbert_varshamov_distance": "hashbench.methods.codebooks",
-        "hadamard_words": "hashbench.methods.codebooks",
-        "majority": "hashbench.methods.codebooks",
-        "max_distance_words": "hashbench.methods.codebooks",
-        "method": "hashbench.methods.contract",
-        "option": "hashbench.methods.contract",
-        "random_words": "hashbench.methods.codebooks",
-        "spaced_words": "hashbench.methods.codebooks",
-        "spread": "hashbench.methods.codebooks",
         "widest": "hashbench.methods.codebooks",
     },
 )
 
 if TYPE_CHECKING:
     from hashbench.datasets.loading.batch import Batch as Batch
+    from hashbench.methods.anchors import draw_anchors as draw_anchors
+    from hashbench.methods.anchors import mean_distance as mean_distance
+    from hashbench.methods.anchors import radial_features as radial_features
+    from hashbench.methods.binarization import signs as signs
+    from hashbench.methods.binarization import straight_through_draws as straight_through_draws
+    from hashbench.methods.binarization import straight_through_signs as straight_through_signs
     from hashbench.methods.codebooks import balanced_words as balanced_words
     from hashbench.methods.codebooks import distances as distances
     from hashbench.methods.codebooks import distinct_words as distinct_words
@@ -55,5 +82,20 @@ if TYPE_CHECKING:
     from hashbench.methods.contract import base_method as base_method
     from hashbench.methods.contract import method as method
     from hashbench.methods.contract import option as option
+    from hashbench.methods.discrete import coordinate_descent as coordinate_descent
+    from hashbench.methods.discrete import ridge as ridge
+    from hashbench.methods.memory import SampleMemory as SampleMemory
+    from hashbench.methods.pair_terms import balanced_pairs as balanced_pairs
+    from hashbench.methods.pair_terms import counted_pairs as counted_pairs
+    from hashbench.methods.pair_terms import label_overlap as label_overlap
+    from hashbench.methods.pair_terms import mean_of_pairs as mean_of_pairs
+    from hashbench.methods.pair_terms import pair_likelihood as pair_likelihood
+    from hashbench.methods.pair_terms import similar as similar
+    from hashbench.methods.pair_terms import soft_bins as soft_bins
     from hashbench.methods.pairs import PairMethod as PairMethod
     from hashbench.methods.pairs import PairTask as PairTask
+    from hashbench.methods.quantization import bit_cross_entropy as bit_cross_entropy
+    from hashbench.methods.quantization import cubic_gap as cubic_gap
+    from hashbench.methods.quantization import labelled_mean as labelled_mean
+    from hashbench.methods.quantization import log_cosh_gap as log_cosh_gap
+    from hashbench.methods.quantization import squared_gap as squared_gap

@@ -1,0 +1,64 @@
+"""Terms over pairs of samples: which are similar, the pair likelihood, weights of pairs, soft histograms of distances.
+
+Labels are multi-hot, (n, C) and (m, C); what comes out is (n, m), a row for each of the first. A pair
+counts where both samples have a label.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def similar(labels: Tensor, others: Tensor) -> Tensor:
+    """Return s (n, m), 1 where two samples share a label, else 0, of the type of `labels`."""
+    return (labels @ others.T > 0).to(labels.dtype)
+
+
+def counted_pairs(labels: Tensor, others: Tensor) -> Tensor:
+    """Return which pairs (n, m), bool, have a label on both sides."""
+    return labels.any(dim=1)[:, None] & others.any(dim=1)
+
+
+def pair_likelihood(inner: Tensor, similar: Tensor) -> Tensor:
+    """Return log(1 + e^t) - s t of scaled inner products t (n, m): minus the log-likelihood of each pair.
+
+    The likelihood of a similar pair is sigmoid(t), as in DPSH (Li et al., IJCAI 2016) and DHN (Zhu et al., AAAI 2016).
+    """
+    return F.softplus(inner) - similar * inner
+
+
+def balanced_pairs(similar: Tensor, counted: Tensor) -> Tensor:
+    """Return HashNet's weights of pairs (n, m), |S|/|S1| for similar, |S|/|S0| for dissimilar ones; others weigh 0.
+
+    |S|, |S1| and |S0| are the numbers of all, similar and dissimilar pairs counted (Cao et al., ICCV 2017).
+    """
+    counted = counted.to(similar.dtype)
+    alike = counted * similar
+    unlike = counted - alike
+    total = counted.sum()
+    return alike * (total / alike.sum().clamp(min=1)) + unlike * (total / unlike.sum().clamp(min=1))
+
+
+def label_overlap(labels: Tensor, others: Tensor) -> Tensor:
+    """Return |y_i and y_j| / |y_i or y_j| (n, m), 0 for a pair without any label (HashNet)."""
+    both = labels @ others.T
+    either = labels.sum(dim=1)[:, None] + others.sum(dim=1) - both
+    return both / either.clamp(min=1)
+
+
+def mean_of_pairs(values: Tensor, counted: Tensor) -> Tensor:
+    """Return the mean of `values` (n, m) over the pairs counted, a scalar; 0 where there is none."""
+    return (values * counted).sum() / counted.sum().clamp(min=1)
+
+
+def soft_bins(distances: Tensor, count: int, *, largest: float) -> Tensor:
+    """Return each distance's shares (..., count) in bins centred at 0, ..., `largest`, equally spaced: triangles.
+
+    A distance between two centres is shared between both, so the shares of one in [0, `largest`] add up to 1; on a
+    centre it counts there alone (MIHash, Cakir et al., ICCV 2017).
+    """
+    width = largest / (count - 1)
+    centres = torch.arange(count, device=distances.device, dtype=distances.dtype) * width
+    return (1 - (distances[..., None] - centres).abs() / width).clamp(min=0)

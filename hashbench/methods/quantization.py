@@ -1,0 +1,42 @@
+"""Terms of single samples: the bits' cross-entropy to a target word, and how far outputs are from the corners."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def labelled_mean(values: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean of `values` (n,) over the samples with a label, a scalar; 0 where none has one.
+
+    `labels` (n, C) multi-hot.
+    """
+    labelled = labels.any(dim=1)
+    return (labelled / labelled.sum().clamp(min=1) * values).sum()
+
+
+def bit_cross_entropy(out: Tensor, targets: Tensor) -> Tensor:
+    """Return BCE((tanh v + 1) / 2, (c + 1) / 2) (n,), the mean over the bits: CSQ's central similarity loss.
+
+    `out` (n, bits) are the outputs v before the tanh, `targets` (n, bits) in [-1, 1] (Yuan et al., arXiv:1908.00347).
+    """
+    # (tanh v + 1) / 2 = sigmoid(2 v), which the loss on logits takes without overflow.
+    return F.binary_cross_entropy_with_logits(2 * out, (targets + 1) / 2, reduction="none").mean(dim=1)
+
+
+def squared_gap(values: Tensor) -> Tensor:
+    """Return (|v| - 1)^2 of each value, which equals |sign v - v|^2."""
+    return (values.abs() - 1) ** 2
+
+
+def cubic_gap(values: Tensor) -> Tensor:
+    """Return ||v| - 1|^3 of each value (GreedyHash, Su et al., NeurIPS 2018)."""
+    return (values.abs() - 1).abs() ** 3
+
+
+def log_cosh_gap(values: Tensor) -> Tensor:
+    """Return log cosh(|v| - 1) of each value, without overflow (DHN, Zhu et al., AAAI 2016)."""
+    gap = (values.abs() - 1).abs()
+    return gap + F.softplus(-2 * gap) - math.log(2)

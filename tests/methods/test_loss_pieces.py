@@ -1,0 +1,212 @@
+"""The pieces that losses share, each against a literal re-statement: one pair, one sample, one bit at a time."""
+
+import copy
+import itertools
+import math
+
+import pytest
+import torch
+from method_cases import gradients, make_batch, some_labels, some_outputs
+
+from hashbench.methods import (
+    SampleMemory,
+    balanced_pairs,
+    bit_cross_entropy,
+    coordinate_descent,
+    counted_pairs,
+    cubic_gap,
+    draw_anchors,
+    label_overlap,
+    labelled_mean,
+    log_cosh_gap,
+    mean_distance,
+    mean_of_pairs,
+    pair_likelihood,
+    radial_features,
+    ridge,
+    signs,
+    similar,
+    soft_bins,
+    squared_gap,
+    straight_through_draws,
+    straight_through_signs,
+)
+
+
+def pairs(labels, others):
+    return itertools.product(enumerate(labels.tolist()), enumerate(others.tolist()))
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_similarity_overlap_and_counted_pairs(multi_label):
+    labels, others = (some_labels(7 + seed, 5, multi_label=multi_label, seed=seed) for seed in (0, 1))
+    s, overlap, counted = (make(labels, others) for make in (similar, label_overlap, counted_pairs))
+    assert s.dtype == labels.dtype
+    for (i, a), (j, b) in pairs(labels, others):
+        both, either = ({k for k, (p, q) in enumerate(zip(a, b, strict=True)) if test((p, q))} for test in (all, any))
+        assert s[i, j] == bool(both)
+        assert overlap[i, j] == (len(both) / len(either) if either else 0)
+        assert bool(counted[i, j]) == (any(a) and any(b))
+
+
+def test_pair_likelihood_is_minus_the_log_of_the_bernoulli_likelihood():
+    t = some_outputs(6, 9).requires_grad_()
+    s = (some_outputs(6, 9, seed=1) > 0).double()
+    p = 1 / (1 + (-t).exp())
+    literal = -(s * p.log() + (1 - s) * (1 - p).log())
+    torch.testing.assert_close(pair_likelihood(t, s), literal)
+    torch.testing.assert_close(gradients(pair_likelihood(t, s).sum(), t), gradients(literal.sum(), t))
+    far = torch.tensor([1e4, -1e4])
+    assert pair_likelihood(far, torch.tensor([0.0, 1.0])).tolist() == [1e4, 1e4]
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_balanced_pairs_weigh_both_kinds_alike(multi_label):
+    labels = some_labels(9, 4, multi_label=multi_label)
+    s, counted = similar(labels, labels), counted_pairs(labels, labels)
+    alike = [(i, j) for i, j in itertools.product(range(9), repeat=2) if counted[i, j] and s[i, j]]
+    unlike = [(i, j) for i, j in itertools.product(range(9), repeat=2) if counted[i, j] and not s[i, j]]
+    assert alike
+    assert unlike
+    literal = torch.zeros(9, 9, dtype=torch.float64)
+    for kind in (alike, unlike):
+        for i, j in kind:
+            literal[i, j] = (len(alike) + len(unlike)) / len(kind)
+    torch.testing.assert_close(balanced_pairs(s, counted), literal)
+    nothing = torch.zeros_like(counted)
+    assert balanced_pairs(s, nothing).eq(0).all()
+    assert mean_of_pairs(some_outputs(9, 9), nothing) == 0
+    values = some_outputs(9, 9)
+    picked = [float(values[i, j]) for i, j in alike + unlike]
+    assert float(mean_of_pairs(values, counted)) == pytest.approx(sum(picked) / len(picked))
+
+
+@pytest.mark.parametrize("count", [2, 9, 17])
+def test_soft_bins_share_a_distance_between_its_two_neighbours(count):
+    distances = torch.rand((4, 5), dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 16
+    distances[0, 0], distances[0, 1] = 0, 16
+    shares = soft_bins(distances, count, largest=16)
+    assert shares.shape == (4, 5, count)
+    width = 16 / (count - 1)
+    for i, j, b in itertools.product(range(4), range(5), range(count)):
+        literal = max(1 - abs(float(distances[i, j]) - b * width) / width, 0)
+        assert float(shares[i, j, b]) == pytest.approx(literal, abs=1e-12)
+    torch.testing.assert_close(shares.sum(dim=-1), torch.ones_like(distances))
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_bit_cross_entropy_and_the_mean_over_labelled_samples(multi_label):
+    out, labels = some_outputs(7, 12).requires_grad_(), some_labels(7, 5, multi_label=multi_label)
+    targets = some_outputs(7, 12, seed=3).sign()
+    literal = out.new_zeros(())
+    labelled = [i for i in range(7) if labels[i].sum() > 0]
+    for i in labelled:
+        for k in range(12):
+            h, c = (out[i, k].tanh() + 1) / 2, (targets[i, k] + 1) / 2
+            literal = literal - (c * h.log() + (1 - c) * (1 - h).log()) / (12 * len(labelled))
+    ours = labelled_mean(bit_cross_entropy(out, targets), labels)
+    torch.testing.assert_close(ours, literal)
+    torch.testing.assert_close(gradients(ours, out), gradients(literal, out))
+    assert labelled_mean(torch.ones(3), torch.zeros(3, 2)) == 0
+
+
+def test_gaps_to_the_corners():
+    v = some_outputs(6, 8).requires_grad_()
+    literal = {
+        squared_gap: (v.detach().sign() - v) ** 2,
+        cubic_gap: torch.stack([abs(abs(x) - 1) ** 3 for x in v.flatten()]).reshape(6, 8),
+        log_cosh_gap: torch.stack([(abs(x) - 1).cosh().log() for x in v.flatten()]).reshape(6, 8),
+    }
+    for gap, wanted in literal.items():
+        torch.testing.assert_close(gap(v), wanted)
+        torch.testing.assert_close(gradients(gap(v).sum(), v), gradients(wanted.sum(), v))
+    assert log_cosh_gap(torch.tensor([1e4, -1e4])).tolist() == pytest.approx([1e4 - 1 - math.log(2)] * 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_straight_through_signs_are_exact_and_pass_the_gradient(dtype):
+    v = torch.tensor([[-3.0, -1e-30, -0.0, 0.0, 0.1, 0.3, 7.7]], dtype=dtype, requires_grad=True)
+    assert signs(v).tolist() == straight_through_signs(v).tolist() == [[-1, -1, 1, 1, 1, 1, 1]]
+    weight = torch.arange(7, dtype=dtype)
+    assert gradients((straight_through_signs(v) * weight).sum(), v).tolist() == [weight.tolist()]
+
+
+def test_draws_come_up_as_often_as_their_probability_and_pass_the_gradient():
+    torch.manual_seed(0)
+    p = torch.tensor([0.0, 0.1, 0.5, 0.9, 1.0], dtype=torch.float64).expand(20_000, 5).clone().requires_grad_()
+    drawn = straight_through_draws(p)
+    assert set(drawn.detach().unique().tolist()) == {0, 1}
+    assert drawn.detach().mean(dim=0).tolist() == pytest.approx([0, 0.1, 0.5, 0.9, 1], abs=0.012)
+    assert gradients((3 * drawn).sum(), p).eq(3).all()
+
+
+def test_a_memory_shows_the_batch_as_it_is_and_keeps_it_after_the_step():
+    memory = SampleMemory(6, 4, 3)
+    out = some_outputs(2, 4).float().requires_grad_()
+    batch = make_batch(torch.eye(3)[:2])
+    batch = type(batch)(batch.views, batch.labels, torch.tensor([4, 1]), 0, 0)
+    before = copy.deepcopy(memory.state_dict())
+    outputs, labels = memory.with_batch(out, batch)
+    assert not outputs.requires_grad
+    for row, place in enumerate((4, 1)):
+        assert torch.equal(outputs[place], out[row])
+        assert torch.equal(labels[place], batch.labels[row])
+    assert all(torch.equal(value, before[name]) for name, value in memory.state_dict().items())
+    memory.write(batch)
+    assert torch.equal(memory.outputs, outputs)
+    assert torch.equal(memory.labels, labels.bool())
+    assert outputs[[0, 2, 3, 5]].eq(0).all()
+    assert tuple(f"memory.{name}" for name, _ in memory.named_buffers()) == SampleMemory.KEPT
+
+
+def test_ridge_is_where_the_gradient_vanishes():
+    x, y = some_outputs(20, 5), some_outputs(20, 3, seed=1)
+    w = ridge(x, y, 0.7).requires_grad_()
+    objective = ((y - x @ w) ** 2).sum() + 0.7 * (w**2).sum()
+    torch.testing.assert_close(gradients(objective, w), torch.zeros(5, 3, dtype=torch.float64), atol=1e-9, rtol=0)
+
+
+def literal_objective(codes, quadratic, linear):
+    n, bits = codes.shape
+    total = sum(float(codes[i, k] * quadratic[k, m] * codes[i, m])
+                for i, k, m in itertools.product(range(n), range(bits), range(bits)))  # fmt: skip
+    return total - 2 * sum(float(codes[i, k] * linear[i, k]) for i, k in itertools.product(range(n), range(bits)))
+
+
+def test_coordinate_descent_takes_the_best_bit_and_never_raises_the_objective():
+    start = signs(some_outputs(4, 6))
+    root = some_outputs(6, 6, seed=1)
+    quadratic, linear = root @ root.T, some_outputs(4, 6, seed=2)
+    kept = start.clone()
+    literal = start.clone()
+    for k in range(6):
+        for i in range(4):
+            flipped = literal.clone()
+            flipped[i, k] *= -1
+            if literal_objective(flipped, quadratic, linear) < literal_objective(literal, quadratic, linear):
+                literal = flipped
+    assert torch.equal(coordinate_descent(start, quadratic, linear), literal)
+    assert torch.equal(start, kept)
+    values = [
+        literal_objective(coordinate_descent(start, quadratic, linear, sweeps=s), quadratic, linear) for s in range(5)
+    ]
+    assert values == sorted(values, reverse=True)
+    assert values[-1] < values[0]
+    indifferent = coordinate_descent(start, torch.zeros(6, 6, dtype=torch.float64), torch.zeros_like(start))
+    assert torch.equal(indifferent, start)
+
+
+def test_anchors_and_their_radial_features(monkeypatch):
+    features = some_outputs(30, 4)
+    anchors = draw_anchors(features, 7, torch.Generator().manual_seed(0))
+    assert all(any(torch.equal(anchor, row) for row in features) for anchor in anchors)
+    assert len(anchors.unique(dim=0)) == 7
+    assert len(draw_anchors(features, 99, torch.Generator())) == 30
+    literal = [[math.dist(row, anchor) for anchor in anchors.tolist()] for row in features.tolist()]
+    assert mean_distance(features, anchors) == pytest.approx(sum(map(sum, literal)) / 210)
+    wanted = torch.tensor([[math.exp(-(d**2) / (2 * 1.5**2)) for d in row] for row in literal], dtype=torch.float64)
+    torch.testing.assert_close(radial_features(features, anchors, 1.5), wanted)
+    monkeypatch.setattr("hashbench.methods.anchors.BLOCK", 20)  # a block of two rows
+    torch.testing.assert_close(radial_features(features, anchors, 1.5), wanted)
+    assert mean_distance(features, anchors) == pytest.approx(sum(map(sum, literal)) / 210)
+    assert radial_features(features[:0], anchors, 1.5).shape == (0, 7)
