@@ -26,14 +26,12 @@ def write_csv(results: Iterable[Result], path: Path) -> int:
     """Write one line for each run and stored measure to `path`; returns how many."""
     found = list(results)
     measures = list(dict.fromkeys(measure for result in found for measure in result.metrics))
-    records = [record for record in Comparison.of(found, measures=measures).records if record["value"] is not None]
+    compared = Comparison.of(found, measures=measures).records
+    records = [escaping.csv_line(record) for record in compared if record["value"] is not None]
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, fieldnames=dict.fromkeys(key for record in records for key in record) or ["value"])
     writer.writeheader()
-    for record in records:
-        writer.writerow(
-            {key: escaping.csv(value) if isinstance(value, str) else value for key, value in record.items()}
-        )
+    writer.writerows(records)
     files.make_folder(path.parent)
     files.write_text(path, text.getvalue())
     return len(records)
@@ -44,7 +42,8 @@ def write_codes(directory: RunDirectory, path: Path, part: Part) -> str:
 
     .npz holds both parts as bool (n, bits) under "query" and "database"; .npy one of them; .faiss a binary index of it.
     """
-    bits, packed = directory.read_result().coords["bits"], directory.read_codes()
+    bits = directory.read_result().coords["bits"]
+    packed = directory.read_codes(bits)
     if not {"query", "database"} <= packed.keys():
         raise HashbenchError(f"{directory.codes} does not hold the codes of a run; copy it anew, or run again.")
     codes = packed[part]

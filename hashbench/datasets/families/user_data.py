@@ -40,7 +40,7 @@ def own_source(spelling: str, data_dir: str | Path | None = None) -> DataSource:
     """
     kind, _, text = spelling.partition(":")
     path = _place(text, spelling, data_dir)
-    name = kind + ":" + re.sub(r"[@,:\s]", "_", path.stem if kind == "arrays" else path.name)
+    name = kind + ":" + re.sub(r"[@,:\s\ud800-\udfff]", "_", path.stem if kind == "arrays" else path.name)
     data: Store | ImageFiles
     if kind == "arrays":
         data = read_arrays(path, name=name)
