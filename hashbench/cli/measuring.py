@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hashbench.cli.base import print_kept
 from hashbench.errors import HashbenchError
 
 if TYPE_CHECKING:
@@ -32,19 +33,22 @@ def print_scores(scores: Scores, per_query: Path | None) -> None:
 
     print_notes(scores.notes)
     rows = [[name, value, *scores.bounds.get(name, ("", ""))] for name, value in scores.items()]
-    click.echo(tabulate(rows, headers=["measure", "value", "worst ties", "best ties"], floatfmt=".4f"))
+    tables = [tabulate(rows, headers=["measure", "value", "worst ties", "best ties"], floatfmt=".4f")]
     for name, curve in scores.curves.items():
         points = zip(curve["at"], curve["x"], curve["y"], strict=True)
-        click.echo()
-        click.echo(tabulate(points, headers=[f"{name} at", "recall", "precision"], floatfmt=("g", ".4f", ".4f")))
-    if per_query is not None:
-        import numpy as np
+        tables.append(tabulate(points, headers=[f"{name} at", "recall", "precision"], floatfmt=("g", ".4f", ".4f")))
+    text = "\n\n".join(tables)
+    try:
+        print_kept(text, otherwise=text)  # they are kept nowhere else
+    finally:
+        if per_query is not None:
+            import numpy as np
 
-        from hashbench.storage.files import make_folder, replacing
+            from hashbench.storage.files import make_folder, replacing
 
-        make_folder(per_query.parent)
-        with replacing(per_query) as file:
-            np.savez_compressed(file, **scores.per_query)  # type: ignore[arg-type]  # its stub takes allow_pickle first
+            make_folder(per_query.parent)
+            with replacing(per_query) as file:
+                np.savez_compressed(file, **scores.per_query)  # type: ignore[arg-type]  # its stub: allow_pickle first
 
 
 def print_notes(notes: tuple[str, ...]) -> None:
