@@ -9,6 +9,7 @@ import click
 
 from hashbench.cli.base import command
 from hashbench.cli.options import data_options, size_option
+from hashbench.errors import counted
 
 
 @command("hashbench export-split fashion-mnist-10k lists")
@@ -23,4 +24,4 @@ def export_split(dataset: str, folder: Path, data_dir: Path | None, accept_unoff
 
     loaded = load(dataset, data_dir=data_dir, accept_unofficial=accept_unofficial, size=size)
     count = export.export_split(loaded, folder, progress=sys.stderr.isatty())
-    click.echo(f"{folder}: {', '.join(export.LISTS.values())} and {count:,} images.")
+    click.echo(f"{folder}: {', '.join(export.LISTS.values())} and {counted(count, 'image')}.")

@@ -9,6 +9,7 @@ import click
 
 from hashbench.cli.base import command, warn
 from hashbench.cli.options import data_options, filter_options, filters
+from hashbench.errors import counted
 
 if TYPE_CHECKING:
     from hashbench.results.tables.blocks import Block
@@ -78,4 +79,4 @@ def report(
     text = page(each_once(results), comparison=comparison, title=title, galleries=galleries)
     make_folder(output.parent)
     write_text(output, text)
-    click.echo(f"{output}: {len(results)} runs, {len(text.encode()) / 1e6:.1f} MB; open it in a browser.")
+    click.echo(f"{output}: {counted(len(results), 'run')}, {len(text.encode()) / 1e6:.1f} MB; open it in a browser.")

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from hashbench.errors import HashbenchError
+from hashbench.errors import HashbenchError, counted
 from hashbench.metrics.hamming import unpack
 from hashbench.results.result import Result
 from hashbench.results.runs import RunDirectory
@@ -57,7 +57,7 @@ def write_codes(directory: RunDirectory, path: Path, part: Part) -> str:
             counts = " and ".join(f"{len(array):,} {name}" for name, array in both.items())
             return f"{path}: {counts} codes, bool (n, {bits})."
         np.save(file, unpack(codes, bits), allow_pickle=False)
-    return f"{path}: {len(codes):,} {part} codes, bool (n, {bits})."
+    return f"{path}: {counted(len(codes), f'{part} code')}, bool (n, {bits})."
 
 
 def _write_faiss(codes: np.ndarray, bits: int, path: Path, part: Part) -> str:
@@ -72,6 +72,6 @@ def _write_faiss(codes: np.ndarray, bits: int, path: Path, part: Part) -> str:
     padding = index.d - bits
     padded = f", of which the last {padding} are zeros that fill the last byte" if padding else ""
     return (
-        f"{path}: {len(codes):,} {part} codes in an IndexBinaryFlat of {index.d} bits{padded}. "
+        f"{path}: {counted(len(codes), f'{part} code')} in an IndexBinaryFlat of {index.d} bits{padded}. "
         f"Query it with numpy.packbits(codes, axis=1); positions are those of the run's {part}."
     )

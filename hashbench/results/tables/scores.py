@@ -9,7 +9,7 @@ from typing import cast
 
 import numpy as np
 
-from hashbench.errors import HashbenchError
+from hashbench.errors import HashbenchError, counted
 from hashbench.metrics.histograms import Histograms
 from hashbench.metrics.measures import parse
 from hashbench.metrics.ranking import Ties
@@ -65,7 +65,9 @@ def all_scores(
                 missing.setdefault(what, []).append(str(error))
             scores[result.id][measure] = score
     for what, reasons in missing.items():
-        problems.append(f"{what} is unknown for {len(reasons)} of {len(results)} runs; the first: {reasons[0]}")
+        problems.append(
+            f"{what} is unknown for {len(reasons):,} of {counted(len(results), 'run')}; the first: {reasons[0]}"
+        )
     return scores
 
 
