@@ -92,6 +92,7 @@ def compute(
     with clock("store"):
         directory.write_arrays("histograms", **counted.arrays())
         directory.write_arrays("codes", query=query, database=database)
+        directory.write_names(dataset.names)
         if centers := class_centers(model.method, task, inputs=inputs, labels=dataset.store.labels, index=split.train):
             directory.write_arrays("centers", **centers)
         directory.check()
@@ -136,6 +137,7 @@ def compute_prefix(
     with clock("store"):
         directory.write_arrays("histograms", **counted.arrays())
         directory.write_arrays("codes", query=query, database=database)
+        directory.write_names(dataset.names)
     return Result(
         id=experiment.id,
         coords=_coords(experiment, dataset),
