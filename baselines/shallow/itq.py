@@ -42,9 +42,7 @@ class ITQ(hashbench.Method):
         count, width = features.shape
         mean = features.mean(dim=0)
         components = principal_components(features, task.bits)
-        projected = torch.cat(
-            [((rows - mean) @ components.float()).double() for rows in features.split(_block(width))]
-        )
+        projected = torch.cat([((rows - mean) @ components.float()).double() for rows in features.split(_block(width))])
         variances = projected.square().sum(dim=0)
         spanned = int((variances > NO_VARIANCE * variances.max()).sum())
         if spanned < min(task.bits, width):

@@ -55,7 +55,7 @@ def free_bytes(device: torch.device) -> int:
 
 
 def require_memory(needed: int, device: torch.device, *, what: str, instead: str) -> None:
-    """Raise HashbenchError where `what` takes more bytes than can still be taken on a device; `instead` is the way out."""
+    """Raise HashbenchError where `what` takes more bytes than are free on a device; `instead` is the way out."""
     free = free_bytes(device)
     if needed > free:
         kind = "GPU" if device.type == "cuda" else "main"

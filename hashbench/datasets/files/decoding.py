@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -23,6 +25,16 @@ MODES = frozenset(("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YC
 UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # what Pillow raises on damaged files
 
 
+class DamagedImage(HashbenchError):
+    """An image file that cannot be decoded, for a `reason`."""
+
+    def __init__(self, path: Path, reason: str):
+        super().__init__(
+            f"{path} cannot be decoded as an image ({reason}); put the right file there, and give the command again."
+        )
+        self.reason = reason
+
+
 def decode(path: Path, size: int) -> np.ndarray:
     """Return the image at `path` as (3, size, size) uint8; raises HashbenchError naming it where it is damaged."""
     picture = read_picture(path, "RGB").resize((size, size), Image.Resampling.BILINEAR)
@@ -34,16 +46,25 @@ def read_picture(path: Path, mode: str) -> Image.Image:
 
     Raises HashbenchError naming the file where it is damaged, of another format, or of more than 8 bits a channel.
     """
+    with _opened(path) as picture:
+        return picture.convert(mode)
+
+
+def check_header(path: Path) -> None:
+    """Raise what `read_picture` would, as far as the first bytes of the file tell."""
+    with _opened(path):
+        pass
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path, formats=FORMATS) as opened:
             if opened.mode not in MODES:
                 raise ValueError(f"its pixels are '{opened.mode}' instead of 8 bits a channel")
-            return opened.convert(mode)
+            yield opened
     except UNREADABLE as error:
-        reason = str(error).replace(str(path), "it")
-        raise HashbenchError(
-            f"{path} cannot be decoded as an image ({reason}); put the right file there, and give the command again."
-        ) from error
+        raise DamagedImage(path, str(error).replace(str(path), "it")) from error
 
 
 def inspect(files: ImageFiles) -> np.ndarray:
