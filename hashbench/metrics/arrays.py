@@ -19,6 +19,7 @@ from hashbench.metrics.large.rows import ConvertedRows, FileRows, Rows, SparseRo
 Encoding = Literal["bits", "signs", "real", "packed"]
 LabelKind = Literal["integers", "multi-hot", "packed"]
 TYPES = "values must be numbers or bool, those of labels may be names"
+EXPANDED = 1 << 30  # bytes that one value may stand for, in a tensor of stride 0
 FEW = 16  # bytes that may be of two values by chance
 FIRST = 1024  # rows that are compared first, to see that not all are one word
 WAYS = ", or say which with label kind integers or multi-hot (`--labels`)"
@@ -245,6 +246,9 @@ def _of_tensor(tensor: Any, name: str) -> Any:
     """Return the values of a torch tensor; those of a type that numpy lacks, such as bfloat16, as float32."""
     try:
         plain = tensor.detach().cpu().resolve_conj().resolve_neg()
+        held = plain.untyped_storage().nbytes()
+        if plain.nbytes > max(held, EXPANDED):
+            raise ValueError(f"{plain.nbytes} bytes are said to lie in {held}")
         kind = str(plain.dtype).removeprefix("torch.")
         lacking = plain.is_floating_point() and not hasattr(np, kind)
         return (plain.float() if lacking else plain).numpy()

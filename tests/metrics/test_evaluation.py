@@ -194,6 +194,7 @@ REAL = np.random.default_rng(0).normal(size=(20, 16))
         (torch.tensor(REAL).to_sparse(), r"sparse_coo float64 cpu.*to_dense", None),
         (torch.empty(20, 16, device="meta"), "strided float32 meta", None),
         (torch.tensor(REAL + 0j).conj(), "type complex128", None),
+        (torch.zeros(1).expand(10**9, 64), "a tensor whose values cannot be read", None),
         (np.ma.masked_less(REAL, 0), "masked values", None),
         (5, "a single int", None),
     ],

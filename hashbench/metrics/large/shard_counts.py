@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -161,9 +162,11 @@ def _check_complete(shards: Mapping[str, ShardCounts]) -> None:
             raise ValueError(f"{files[counted.shard.number]} and {name} are both shard {counted.shard}; leave one out.")
         files[counted.shard.number] = name
     of = next(iter(shards.values())).shard.of
-    missing = [str(Shard(number, of)) for number in range(1, of + 1) if number not in files]
+    missing = of - len(files)
     if missing:
-        raise ValueError(f"The parts of {len(missing)} shards are missing: {_some(missing)}; count them first.")
+        some = islice((str(Shard(number, of)) for number in range(1, of + 1) if number not in files), 5)
+        more = f" and {missing - 5} more" if missing > 5 else ""
+        raise ValueError(f"The parts of {missing} shards are missing: {', '.join(some)}{more}; count them first.")
 
 
 def _check_distinct(shards: Mapping[str, ShardCounts]) -> None:
@@ -178,8 +181,3 @@ def _check_distinct(shards: Mapping[str, ShardCounts]) -> None:
                 f"{seen[content]} and {name} count exactly the same, so they come from one file; count the right one."
             )
         seen[content] = name
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:5])
-    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"

@@ -112,6 +112,8 @@ class TestPartsThatDoNotBelongTogether:
     def test_missing_and_double(self, files: list[str]) -> None:
         parts = count_shards(files, 3)
         assert "missing: 2/3" in refusal("merge", parts[0], parts[2])
+        hashbench("evaluate", *files, "--shard", f"7/{10**17}", "--own-files", "--output", "far.npz")
+        assert "parts of 99999999999999999 shards are missing: 1/" in refusal("merge", "far.npz")
         Path("again.npz").write_bytes(Path(parts[1]).read_bytes())
         assert "part-2.npz and again.npz are both shard 2/3" in refusal("merge", *parts, "again.npz")
 
