@@ -23,6 +23,11 @@ def names(option: str, text: str) -> list[str]:
     return [*dict.fromkeys(found)]
 
 
+def measure_names(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names in all values of --measure, each of which may be a list like `mAP@all,P@100`."""
+    return tuple(dict.fromkeys(name for text in given for name in names("--measure", text)))
+
+
 def data_options(function: Callable[..., None]) -> Callable[..., None]:
     """Add the options about official files, --data-dir and --accept-unofficial, to a command."""
     accept = click.option(

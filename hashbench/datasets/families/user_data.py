@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +25,8 @@ from hashbench.errors import HashbenchError
 if TYPE_CHECKING:
     import numpy as np
 
+    from hashbench.metrics.arrays import Labels
+
 PARTS = {"train": "train", "test": "test", "val": "test", "query": "test", "database": "database"}
 SPLITS = ({"train", "test"}, {"train", "val"}, {"train", "query", "database"})  # folders that state a split
 ARRAYS = ("images", "features")
@@ -40,7 +41,7 @@ def own_source(spelling: str, data_dir: str | Path | None = None) -> DataSource:
     """
     kind, _, text = spelling.partition(":")
     path = _place(text, spelling, data_dir)
-    name = kind + ":" + re.sub(r"[@,:\s]", "_", path.stem if kind == "arrays" else path.name)
+    name = kind + ":" + re.sub(r"[@,:\s]", "_", path.stem if kind == "arrays" and path.is_file() else path.name)
     data: Store | ImageFiles
     if kind == "arrays":
         data = read_arrays(path, name=name)
@@ -88,49 +89,51 @@ def read_folder(root: Path, *, name: str) -> ImageFiles:
 
 
 def read_arrays(path: Path, *, name: str) -> Store:
-    """Return the arrays of an .npz file: `images` or `features`, `labels`, and `part` and `classes` where it has them.
+    """Return the arrays of a file or folder: `images` or `features`, `labels`, and `part` and `classes` where given.
 
     Images are uint8 (N, channels, height, width), (N, height, width, channels) or (N, height, width); features are
-    floats (N, width); labels are class numbers (N,) or zeros and ones (N, C); part says train, test (or query) or
-    database of each. `relevance` (pairs, 2) or (pairs, 3) gives the rows of query and relevant item, and the gain,
-    and `exclude` (pairs, 2) what is left out. Raises HashbenchError for anything else.
+    numbers (N, width); labels are class numbers or names (N,), or zeros and ones (N, C); part says train, test (or
+    query) or database of each. `relevance` (pairs, 2) or (pairs, 3) gives the rows of query and relevant item, and the
+    gain, and `exclude` (pairs, 2) what is left out. Raises HashbenchError for anything else.
     """
-    import numpy as np
+    from hashbench.metrics.arrays import plain_array, read_labels
+    from hashbench.metrics.large import files
 
+    names = (*ARRAYS, "labels", "part", "classes", *PAIRS)
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {key: stored[key] for key in stored.files}
-    except Exception as error:  # numpy and zipfile raise whatever a damaged file brings about
-        raise unreadable(path, error) from error
-    given = [key for key in ARRAYS if key in arrays]
-    if len(given) != 1 or "labels" not in arrays:
-        raise HashbenchError(
-            f"{path} holds {', '.join(arrays) or 'nothing'}; give 'labels' and either 'images' or 'features'."
-        )
-    inputs = _image_array(arrays["images"]) if given == ["images"] else arrays["features"]
-    if given == ["features"] and np.issubdtype(inputs.dtype, np.floating):
-        inputs = inputs.astype(np.float32)
-        if not np.isfinite(inputs).all():
-            raise HashbenchError(f"The features in {path} hold infinite values or NaN; leave those rows out.")
-    labels = arrays["labels"]
-    if labels.shape[:1] != inputs.shape[:1]:
-        raise HashbenchError(f"{path} holds {len(inputs)} {given[0]}, but labels of shape {labels.shape}.")
-    if labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer):
-        classes = _class_names(arrays, int(labels.max(initial=-1)) + 1)
-        labels = one_hot(labels, classes, name=name)
-    elif labels.ndim == 2 and np.isin(labels, (0, 1)).all():
-        classes = _class_names(arrays, labels.shape[1])
-        labels = labels.astype(np.uint8)
-    else:
-        raise HashbenchError(
-            f"The labels in {path} are {labels.dtype} of shape {labels.shape}; give class numbers from 0, (N,), or "
-            f"zeros and ones, (N, C)."
-        )
-    part = _parts(arrays["part"], path) if "part" in arrays else None
-    pairs = {key: _pairs(arrays[key], len(inputs), f"{key} in {path}") for key in PAIRS if key in arrays}
+        given, held = files.read_arrays(path, names)
+        inputs = [key for key in ARRAYS if key in given]
+        if len(inputs) != 1 or "labels" not in given:
+            raise HashbenchError(
+                f"{path} holds {', '.join(held)[:500] or 'nothing'}; give 'labels' and either 'images' or 'features'."
+            )
+        arrays: dict[str, Any] = {
+            key: plain_array(array, f"The {key} in {path}", empty=key in PAIRS) for key, array in given.items()
+        }
+        labels = read_labels(given["labels"], f"The labels in {path}", ways=("", ""))
+        part = read_labels(given["part"], f"The part in {path}", ways=("", "")) if "part" in given else None
+    except HashbenchError:
+        raise
+    except ValueError as error:
+        raise HashbenchError(str(error)) from error
+    images = _image_array(arrays["images"]) if inputs == ["images"] else _features(arrays["features"], path)
+    count = images.shape[0]
+    if len(labels.values) != count:
+        raise HashbenchError(f"{path} holds {count} {inputs[0]}, but labels of shape {arrays['labels'].shape}.")
+    columns, classes = _label_columns(labels, arrays.get("classes"), name)
+    pairs = {key: _pairs(arrays[key], count, f"{key} in {path}") for key in PAIRS if key in arrays}
     if pairs and part is None:
         raise HashbenchError(f"{path} holds {' and '.join(pairs)}, but no 'part'; say which rows are queries.")
-    return Store(name, inputs, labels, classes, part=part, sources=(file_source(path),), **pairs)
+    read = [file for file in sorted(path.iterdir()) if file.stem in given] if path.is_dir() else [path]
+    return Store(
+        name,
+        images,
+        columns,
+        classes,
+        part=None if part is None else _parts(part, path),
+        sources=tuple(file_source(file) for file in read if file.is_file()),
+        **pairs,
+    )
 
 
 def _place(text: str, spelling: str, data_dir: str | Path | None) -> Path:
@@ -230,9 +233,46 @@ def _image_array(images: np.ndarray) -> np.ndarray:
     return images
 
 
-def _class_names(arrays: Mapping[str, np.ndarray], count: int) -> tuple[str, ...]:
-    """Return the names in `classes`, else the numbers of `count` classes."""
-    return tuple(map(str, arrays["classes"].tolist() if "classes" in arrays else range(count)))
+def _features(given: Any, path: Path) -> Any:
+    """Return features as float32, an array or the rows of a sparse matrix; raises HashbenchError for infinite ones."""
+    import numpy as np
+
+    given = getattr(given, "matrix", given)
+    if given.dtype.kind not in "biuf":
+        return given  # refused with the form that inputs have
+    with np.errstate(over="ignore"):
+        features = given.astype(np.float32)
+    if not np.isfinite(getattr(features, "data", features)).all():
+        raise HashbenchError(f"The features in {path} hold infinite values or NaN; leave those rows out.")
+    return features
+
+
+def _label_columns(labels: Labels, given: np.ndarray | None, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return labels (N, C) uint8 and the names of the classes: the `given` ones, else those that occur, in order."""
+    import numpy as np
+
+    values = np.asarray(labels.values)
+    classes = None if given is None else tuple(_word(each) for each in given.ravel().tolist())
+    if classes is not None and len({*classes}) < len(classes):
+        raise HashbenchError(f"Of the {len(classes)} classes of {name} several have one name; give each its own.")
+    if values.ndim == 2:
+        return values.astype(np.uint8), classes or tuple(map(str, range(values.shape[1])))
+    if labels.names is not None:
+        known = classes or labels.names
+        place = {word: number for number, word in enumerate(known)}
+        unknown = next((word for word in labels.names if word not in place), None)
+        if unknown is not None:
+            raise HashbenchError(f"A label of {name} is '{unknown}', which is not among its {len(known)} classes.")
+        return one_hot(np.array([place[word] for word in labels.names])[values], known, name=name), known
+    if classes is not None:
+        return one_hot(values, classes, name=name), classes
+    found, places = np.unique(values, return_inverse=True)
+    classes = tuple(map(str, found.tolist()))
+    return one_hot(places, classes, name=name), classes
+
+
+def _word(given: Any) -> str:
+    return given.decode(errors="backslashreplace").strip() if isinstance(given, bytes) else str(given).strip()
 
 
 def _pairs(given: np.ndarray, items: int, name: str) -> Any:
@@ -251,11 +291,13 @@ def _pairs(given: np.ndarray, items: int, name: str) -> Any:
     return sparse.coo_array((gains, (given[:, 0], given[:, 1])), shape=(items, items))
 
 
-def _parts(given: np.ndarray, path: Path) -> np.ndarray:
+def _parts(given: Labels, path: Path) -> np.ndarray:
     import numpy as np
 
-    words = [str(word) for word in given.tolist()]
+    words = given.names or ()
+    if given.names is None:
+        raise HashbenchError(f"The part in {path} is numbers; give words: {', '.join(PARTS)}.")
     odd = next((word for word in words if word not in PARTS), None)
     if odd is not None:
         raise HashbenchError(f"The part in {path} says '{odd}'; known: {', '.join(PARTS)}.")
-    return np.array([PARTS[word] for word in words])
+    return np.array([PARTS[word] for word in words])[np.asarray(given.values)]
