@@ -26,7 +26,7 @@ from hashbench.datasets.loading.augment import resize, to_unit
 from hashbench.errors import HashbenchError
 from hashbench.metrics.hamming import pack
 from hashbench.networks.model import Model
-from hashbench.storage.files import make_folder, replacing, reported, write_text
+from hashbench.storage.files import check_replaceable, make_folder, replacing, reported, write_text
 from hashbench.storage.journal import Journal
 from hashbench.storage.locks import hold_lock
 from hashbench.storage.strict_json import dumps
@@ -68,8 +68,9 @@ def encode_folder(
     where they are not, where there are none, and for a run that learned from no pictures.
     """
     _refuse_other_inputs(model)
-    if output.suffix not in ("", ".npz") or output.is_dir():
-        raise HashbenchError(f"{output} is no name for codes and names of files; name a file that ends in .npz.")
+    if output.suffix not in ("", ".npz"):
+        raise HashbenchError(f"Codes and names of files are written as .npz, not as {output.suffix}; name such a file.")
+    check_replaceable(output)
     found = find_images(folder, progress=progress)
     _refuse_broken(found.broken, folder, skip_broken)
     make_folder(output.parent)

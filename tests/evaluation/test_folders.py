@@ -246,10 +246,12 @@ def test_two_processes_do_not_write_one_file(model, photos):
         encoded(model, photos)
 
 
-@pytest.mark.parametrize("name", ["codes.npy", "codes.faiss", "photos"])
-def test_a_name_for_something_else_is_refused_at_once(model, photos, monkeypatch, name):
+@pytest.mark.parametrize(
+    ("name", "reason"), [("codes.npy", "not as .npy"), ("codes.faiss", "not as .faiss"), ("photos", "it is a folder")]
+)
+def test_a_name_for_something_else_is_refused_at_once(model, photos, monkeypatch, name, reason):
     seen = watched(monkeypatch)
-    with pytest.raises(HashbenchError, match=rf"{name} is no name for codes"):
+    with pytest.raises(HashbenchError, match=reason):
         encoded(model, photos, name)
     assert not seen
 
