@@ -19,6 +19,7 @@ from hashbench.cli.base import command, warn
 @click.option("--output", type=click.Path(path_type=Path), default=Path("codes.npz"), help="The file to write.")
 @click.option("--skip-broken", is_flag=True,
               help="Leave out images that cannot be decoded, and list them beside the codes.")  # fmt: skip
+@click.option("--follow-links", is_flag=True, help="Follow links to folders.")
 @click.option("--method", metavar="TARGET", help="The class of RUN's method, where it is in a module or file.")
 @click.option("--backbone", metavar="TARGET", help="The factory of RUN's backbone, where it is in a file.")
 @click.option("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")
@@ -27,6 +28,7 @@ def encode(
     folder: Path,
     output: Path,
     skip_broken: bool,
+    follow_links: bool,
     method: str | None,
     backbone: str | None,
     device: str,
@@ -48,13 +50,13 @@ def encode(
         output,
         run=RunDirectory(run).read_result().id,
         skip_broken=skip_broken,
+        follow_links=follow_links,
         progress=sys.stderr.isatty(),
     )
-    if encoded.passed_over:
-        counts = ", ".join(f"{count:,} {plural(kind, count)}" for kind, count in sorted(encoded.passed_over.items()))
-        click.echo(f"Passed over in {folder}: {counts}.", err=True)
+    for note in encoded.notes:
+        click.echo(note, err=True)
     if encoded.skipped:
         count = len(encoded.skipped)
-        warn([f"{count:,} {plural('path', count)} could not be encoded; {encoded.listed} lists what was left out."])
+        warn([f"{count:,} {plural('image', count)} could not be decoded; {encoded.listed} lists what was left out."])
     resumed = f" {encoded.resumed:,} of them were encoded before an interruption." if encoded.resumed else ""
     click.echo(f"{output}: codes of {encoded.images:,} {plural('image', encoded.images)}.{resumed}")

@@ -63,7 +63,13 @@ def report(
     def galleries(block: Block) -> Gallery | None:
         if not queries or block.condition:  # the images that were asked under a condition are not kept
             return None
-        dataset = load(block.name, data_dir=data_dir, evaluate_on=block.part, accept_unofficial=accept_unofficial)
+        dataset = load(
+            block.name,
+            data_dir=data_dir,
+            evaluate_on=block.part,
+            accept_unofficial=accept_unofficial,
+            integrity=block.integrity,
+        )
         return gallery(block, dataset, queries=queries, seed=seed)
 
     results, problems = finished_runs(*runs)

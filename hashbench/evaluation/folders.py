@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
-from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +19,13 @@ from tqdm import tqdm
 
 import hashbench
 from hashbench.datasets.files.decoding import DamagedImage, check_header, read_picture
+from hashbench.datasets.files.folders import Passed, image_paths
 from hashbench.datasets.files.imagefiles import IMAGE_ENDINGS
 from hashbench.datasets.loading.augment import resize, to_unit
-from hashbench.errors import HashbenchError
+from hashbench.errors import HashbenchError, few
 from hashbench.metrics.hamming import pack
 from hashbench.networks.model import Model
+from hashbench.results.sweeps.estimates import plural
 from hashbench.storage.files import check_replaceable, make_folder, replacing, reported, write_text
 from hashbench.storage.journal import Journal
 from hashbench.storage.locks import hold_lock
@@ -37,15 +37,6 @@ ROWS = "rows.jsonl"  # in the folder of an unfinished encoding: names, states an
 NAMED = 10  # of the files that cannot be encoded, in an error
 
 
-@dataclass
-class FoundImages:
-    """What lies below a folder: image files with bytes and time of change, and what is left out of them."""
-
-    states: dict[str, tuple[int, int]] = field(default_factory=dict)  # by path below the folder, in the order of rows
-    broken: dict[str, str] = field(default_factory=dict)  # path -> why it cannot be encoded
-    passed_over: Counter[str] = field(default_factory=Counter)  # hidden or no images: how many of each kind
-
-
 @dataclass(frozen=True)
 class EncodedFolder:
     """What came of encoding a folder."""
@@ -54,25 +45,34 @@ class EncodedFolder:
     resumed: int  # of these, how many were encoded before an interruption
     skipped: Mapping[str, str]  # path -> why it was left out
     listed: Path  # the list of them, where there are any: a line of JSON each, `file` and `reason`
-    passed_over: Mapping[str, int]
+    notes: tuple[str, ...]  # sentences on what was passed over: hidden files, other files, broken links
 
 
 def encode_folder(
-    model: Model, folder: Path, output: Path, *, run: str, skip_broken: bool = False, progress: bool = False
+    model: Model,
+    folder: Path,
+    output: Path,
+    *,
+    run: str,
+    skip_broken: bool = False,
+    follow_links: bool = False,
+    progress: bool = False,
 ) -> EncodedFolder:
     """Write packed codes, file names and the number of bits of all images below `folder` to `output` (.npz).
 
     `run` is the id of the model's run. Rows are kept in a hidden folder beside `output` while they are computed; after
     an interruption, those of files that have not changed are taken from it, if run, weights and folder are the same.
     With `skip_broken`, images that cannot be encoded are left out and listed beside `output`. Raises HashbenchError
-    where they are not, where there are none, and for a run that learned from no pictures.
+    where they are not, where there are none, for a run that learned from no pictures, and for links to folders, unless
+    they are followed.
     """
     _refuse_other_inputs(model)
     if output.suffix not in ("", ".npz"):
         raise HashbenchError(f"Codes and names of files are written as .npz, not as {output.suffix}; name such a file.")
     check_replaceable(output)
-    found = find_images(folder, progress=progress)
-    _refuse_broken(found.broken, folder, skip_broken)
+    passed = Passed()
+    states, broken = _find(folder, passed, follow_links, progress)
+    _refuse_broken(broken, folder, skip_broken)
     make_folder(output.parent)
     unfinished = output.with_name(f".{output.name}.encoding")
     with hold_lock(unfinished):
@@ -81,68 +81,51 @@ def encode_folder(
                 name: bytes.fromhex(code)
                 for entry in journal.entries
                 for name, size, changed, code in entry
-                if found.states.get(name) == (size, changed)
+                if states.get(name) == (size, changed)
             }
-            resumed, left = len(rows), [name for name in found.states if name not in rows]
-            bar = _bar(len(found.states), progress, initial=resumed)
-            with bar, closing(_encoded(model, folder, left, found.broken)) as batches:
+            resumed, left = len(rows), [name for name in states if name not in rows]
+            bar = _bar(len(states), progress, initial=resumed)
+            with bar, closing(_encoded(model, folder, left, broken)) as batches:
                 for names, codes in batches:
                     texts = [code.tobytes().hex() for code in codes]
-                    journal.append([[name, *found.states[name], text] for name, text in zip(names, texts, strict=True)])
+                    journal.append([[name, *states[name], text] for name, text in zip(names, texts, strict=True)])
                     rows.update(zip(names, map(bytes.fromhex, texts), strict=True))
                     bar.update(len(names))
-        _refuse_broken(found.broken, folder, skip_broken, kept=len(rows))
+        _refuse_broken(broken, folder, skip_broken, kept=len(rows))
         if not rows:
-            raise HashbenchError(f"No image below {folder} can be encoded; {_named(found.broken)}.")
-        _write(output, {name: rows[name] for name in found.states if name in rows}, model.bits, found.broken)
+            raise HashbenchError(f"No image below {folder} can be decoded: {_named(broken)}.")
+        _write(output, {name: rows[name] for name in states if name in rows}, model.bits, broken)
         with reported(unfinished):
             (unfinished / ROWS).unlink()
     with suppress(OSError):  # where another process has begun meanwhile
         unfinished.rmdir()
-    return EncodedFolder(len(rows), resumed, found.broken, list_of_skipped(output), found.passed_over)
+    return EncodedFolder(len(rows), resumed, broken, list_of_skipped(output), tuple(passed.notes()))
 
 
-def find_images(folder: Path, *, progress: bool = False) -> FoundImages:
-    """Return what lies below `folder`, ordered by path; hidden files and folders are passed over and counted.
+def _find(
+    folder: Path, passed: Passed, follow_links: bool, progress: bool
+) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
+    """Return the images below a folder, in the order of rows, with bytes and time of change; and the broken ones.
 
-    Links to folders are not followed and count as broken, as do links to nothing, empty files, and files whose first
-    bytes are no image's. Raises HashbenchError where there is no such folder, or nothing that may be an image.
+    Those are files that are empty or whose first bytes are no image's, each with the reason.
     """
     if not folder.is_dir():
         raise HashbenchError(f"There is no folder {folder}; name one with images ({', '.join(IMAGE_ENDINGS)}).")
-    found, names = FoundImages(), []
-
-    def unreadable(error: OSError) -> None:
-        found.broken[os.path.relpath(error.filename, folder)] = f"the folder cannot be read: {error.strerror}"
-
-    for here, folders, files in os.walk(folder, onerror=unreadable):
-        below = os.path.relpath(here, folder)
-        for name in [*folders]:
-            if name.startswith("."):
-                found.passed_over["hidden folder"] += 1
-                folders.remove(name)
-            elif os.path.islink(os.path.join(here, name)):
-                found.broken[os.path.normpath(os.path.join(below, name))] = "a link to a folder, which is not followed"
-        for name in files:
-            if name.startswith("."):
-                found.passed_over["hidden file"] += 1
-            elif not name.lower().endswith(IMAGE_ENDINGS):
-                found.passed_over[f"{os.path.splitext(name)[1].lower() or 'other'} file"] += 1
-            else:
-                names.append(os.path.normpath(os.path.join(below, name)))
-    if not names and not found.broken:
-        raise HashbenchError(f"{folder} holds no images; it may hold {', '.join(IMAGE_ENDINGS)} files.")
-    names.sort(key=lambda name: name.split(os.sep))
-    with ThreadPoolExecutor() as pool, _bar(len(names), progress, desc=f"looking at {folder}") as bar:
+    names = sorted(image_paths(folder, ".", passed, follow_links), key=lambda name: name.split("/"))
+    if not names:
+        raise HashbenchError(" ".join([f"{folder} holds no images ({', '.join(IMAGE_ENDINGS)}).", *passed.notes()]))
+    states: dict[str, tuple[int, int]] = {}
+    broken: dict[str, str] = {}
+    with ThreadPoolExecutor() as pool, _bar(len(names), progress, desc="looking at files") as bar:
         for start in range(0, len(names), BATCH):
             some = names[start : start + BATCH]
             for name, state in zip(some, pool.map(lambda name: _state(folder / name), some), strict=True):
                 if isinstance(state, str):
-                    found.broken[name] = state
+                    broken[name] = state
                 else:
-                    found.states[name] = state
+                    states[name] = state
             bar.update(len(some))
-    return found
+    return states, broken
 
 
 def list_of_skipped(output: Path) -> Path:
@@ -154,18 +137,13 @@ def _state(path: Path) -> tuple[int, int] | str:
     """Return bytes and time of change of an image file, or why it cannot be encoded, by its first bytes alone."""
     try:
         status = os.stat(path)
-    except OSError as error:
-        if path.is_symlink():
-            return f"a link to {os.readlink(path)}, which is not there"
-        return str(error.strerror)
-    if not stat.S_ISREG(status.st_mode):
-        return "no file"
-    if not status.st_size:
-        return "empty"
-    try:
+        if not status.st_size:
+            return "is empty"
         check_header(path)
     except DamagedImage as error:
-        return f"cannot be decoded as an image: {error.reason}"
+        return error.reason
+    except OSError as error:  # removed meanwhile
+        return os.strerror(error.errno)
     return status.st_size, status.st_mtime_ns
 
 
@@ -188,7 +166,7 @@ def _encoded(
                 try:
                     images[name] = image.result()
                 except DamagedImage as error:
-                    broken[name] = f"cannot be decoded as an image: {error.reason}"
+                    broken[name] = error.reason
             if images:
                 yield [*images], pack(_codes(model, torch.stack([*images.values()])))
     finally:
@@ -265,14 +243,13 @@ def _refuse_broken(broken: Mapping[str, str], folder: Path, skip: bool, *, kept:
     if broken and not skip:
         so_far = f" The codes of {kept:,} others are kept for that." if kept else ""
         raise HashbenchError(
-            f"{len(broken):,} {'path' if len(broken) == 1 else 'paths'} below {folder} cannot be encoded: "
-            f"{_named(broken)}. Put the right files there, or leave these out with --skip-broken.{so_far}"
+            f"{len(broken):,} {plural('image', len(broken))} below {folder} cannot be decoded: {_named(broken)}; put "
+            f"the right files there, or leave them out with --skip-broken.{so_far}"
         )
 
 
 def _named(broken: Mapping[str, str]) -> str:
-    named = "; ".join(f"{name}: {reason}" for name, reason in [*sorted(broken.items())][:NAMED])
-    return named if len(broken) <= NAMED else f"{named}; and {len(broken) - NAMED:,} more"
+    return few([f"{name} ({reason})" for name, reason in sorted(broken.items())], NAMED)
 
 
 def _bar(total: int, progress: bool, **more: Any) -> tqdm[Any]:

@@ -9,49 +9,84 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+from collections.abc import Set
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hashbench.datasets.base import DataSource, Store, one_hot
 from hashbench.datasets.files.annotations import source as file_source
-from hashbench.datasets.files.annotations import unreadable
-from hashbench.datasets.files.imagefiles import IMAGE_ENDINGS, ImageFiles
+from hashbench.datasets.files.folders import read_folder
+from hashbench.datasets.files.imagefiles import ImageFiles
 from hashbench.datasets.files.lists import read_lists
+from hashbench.datasets.files.parts import PART_OF
 from hashbench.datasets.files.releases import SourceFile, data_root
+from hashbench.datasets.prepared import opening
 from hashbench.datasets.protocol import Protocol, StatedSizes
-from hashbench.errors import HashbenchError
+from hashbench.errors import HashbenchError, few
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from hashbench.datasets.prepared.opening import PreparedStore
     from hashbench.metrics.arrays import Labels
 
-PARTS = {"train": "train", "test": "test", "val": "test", "query": "test", "database": "database"}
-SPLITS = ({"train", "test"}, {"train", "val"}, {"train", "query", "database"})  # folders that state a split
 ARRAYS = ("images", "features")
 PAIRS = ("relevance", "exclude")
 UNSEEN_CLASSES = 5  # from here on two or more are unseen; with a single one, every order would be perfect
 
 
-def own_source(spelling: str, data_dir: str | Path | None = None) -> DataSource:
+@dataclass(frozen=True)
+class Reading:
+    """How own data are read, beside their spelling; a prepared store keeps it, and later runs read them so."""
+
+    follow_links: bool = False
+    image_root: str | None = None  # the folder of the images that lists name; None: the lists' own
+    skipped: tuple[str, ...] = ()  # images that were left out because they cannot be decoded
+
+
+def own_source(spelling: str, data_dir: str | Path | None = None, *, reading: Reading | None = None) -> DataSource:
     """Return the data set that `folder:PATH`, `lists:PATH` or `arrays:PATH` means, already read but for the pixels.
 
-    PATH is looked for from here, then in the data folder. Raises HashbenchError for what is missing or not in order.
+    PATH is looked for from here, then in the data folder. Without a `reading`, data are read as they were when they
+    were prepared, and what was deleted since is taken from the prepared store. Raises HashbenchError for what is
+    missing or not in order.
     """
     kind, _, text = spelling.partition(":")
-    path = _place(text, spelling, data_dir)
+    tried = _places(text, data_dir)
+    path = next((path for path in tried if text and os.path.exists(path)), None)
+    kept = None
+    if reading is None:
+        kept = next((k for p in ([path] if path else tried) if (k := opening.newest_of_root(f"{kind}:{p}"))), None)
+    if path is None:
+        if kept is None:
+            raise HashbenchError(
+                f"There is no {' and no '.join(map(str, tried)) if text else 'path'} for '{spelling}'."
+            )
+        return _from_store(opening.open_store(kept))
+    if reading is None:
+        stated: dict[str, Any] = dict(opening.read_record(kept).get("reading", {})) if kept else {}
+        reading = Reading(
+            follow_links=stated.get("follow_links", False),
+            image_root=stated.get("image_root"),
+            skipped=tuple(stated.get("skipped", ())),
+        )
     name = kind + ":" + re.sub(r"[@,:\s]", "_", path.stem if kind == "arrays" and path.is_file() else path.name)
     data: Store | ImageFiles
     if kind == "arrays":
         data = read_arrays(path, name=name)
         searched = data.part is not None and "database" not in data.part
-    elif kind == "lists":
-        files, searched = read_lists(path, name=name)
-        data = _fingerprinted(files)
     else:
-        data = _fingerprinted(read_folder(path, name=name))
-        searched = data.part is not None and "database" not in data.part
+        if kind == "lists":
+            root = None if reading.image_root is None else Path(reading.image_root)
+            files, searched = read_lists(path, name=name, image_root=root, follow_links=reading.follow_links)
+        else:
+            files = read_folder(path, name=name, follow_links=reading.follow_links)
+            searched = files.part is not None and "database" not in files.part
+        files = _without(files, {*reading.skipped})
+        kept_reading = {key: value for key, value in dataclasses.asdict(reading).items() if value}
+        data = dataclasses.replace(_fingerprinted(files), reading={**kept_reading, "searched": searched})
 
     def read(data_dir: Path | None) -> Store | ImageFiles:
         return data
@@ -59,32 +94,44 @@ def own_source(spelling: str, data_dir: str | Path | None = None) -> DataSource:
     return DataSource(name, read, _protocols(data, train_in_database=searched), f"{kind}:{path}")
 
 
-def read_folder(root: Path, *, name: str) -> ImageFiles:
-    """Return the images below the class folders of `root`, or of its part folders (`SPLITS`), ordered by path.
+def _from_store(store: PreparedStore) -> DataSource:
+    """Return the data set of a prepared store whose files are gone."""
+    record = store.record
+    searched = record.get("reading", {}).get("searched", store.part is not None and "database" not in store.part)
+    data: Store | ImageFiles = store
+    if record["size"] is not None:  # the files as they were, so that their stores of all sizes are found
+        data = ImageFiles(
+            store.name,
+            Path(record["root"].partition(":")[2]),
+            store.names or (),
+            store.labels,
+            store.classes,
+            part=store.part,
+            sources=store.sources,
+        )
 
-    Raises HashbenchError where there are no class folders with images, and for links to folders.
-    """
+    def read(data_dir: Path | None) -> Store | ImageFiles:
+        return data
+
+    return DataSource(store.name, read, _protocols(data, train_in_database=searched), record["root"])
+
+
+def _without(files: ImageFiles, skipped: Set[str]) -> ImageFiles:
+    """Return `files` without the images at the paths `skipped`, and without classes that only these had."""
     import numpy as np
 
-    tops = _folders(root)
-    split = set(tops) in SPLITS
-    class_folders = [f"{top}/{name}" for top in tops for name in _folders(root / top)] if split else tops
-    found = [(path, folder) for folder in class_folders for path in _images(root, folder)]
-    if not found:
-        raise HashbenchError(
-            f"{root} holds no class folders with images ({', '.join(IMAGE_ENDINGS)}); put each image into a folder "
-            f"named as its class, below {root} or below train/ and test/, or train/, query/ and database/."
-        )
-    shown = [folder.rpartition("/")[2] for _, folder in found]
-    classes = tuple(sorted({folder.rpartition("/")[2] for folder in class_folders}))
-    column = {label: number for number, label in enumerate(classes)}
-    return ImageFiles(
-        name,
-        root,
-        tuple(path for path, _ in found),
-        one_hot(np.array([column[label] for label in shown]), classes, name=name),
-        classes,
-        part=np.array([PARTS[path.partition("/")[0]] for path, _ in found]) if split else None,
+    kept = np.array([path not in skipped for path in files.paths])
+    if not skipped or kept.all():
+        return files
+    labels = files.labels[kept]
+    columns = labels.any(axis=0) | ~files.labels.any(axis=0)
+    return dataclasses.replace(
+        files,
+        paths=tuple(path for path in files.paths if path not in skipped),
+        labels=labels[:, columns],
+        classes=tuple(label for label, stays in zip(files.classes, columns, strict=True) if stays),
+        part=None if files.part is None else files.part[kept],
+        notes=(*files.notes, f"Left out, since they cannot be decoded: {few(sorted(skipped))}."),
     )
 
 
@@ -136,13 +183,10 @@ def read_arrays(path: Path, *, name: str) -> Store:
     )
 
 
-def _place(text: str, spelling: str, data_dir: str | Path | None) -> Path:
+def _places(text: str, data_dir: str | Path | None) -> list[Path]:
     given = Path(text).expanduser()
     tried = [given] if given.is_absolute() else [Path.cwd() / given, data_root(data_dir) / given]
-    for path in tried:
-        if text and os.path.exists(path):
-            return Path(os.path.abspath(path))
-    raise HashbenchError(f"There is no {' and no '.join(map(str, tried)) if text else 'path'} for '{spelling}'.")
+    return [Path(os.path.abspath(path)) for path in tried]
 
 
 def _protocols(data: Store | ImageFiles, *, train_in_database: bool) -> tuple[Protocol, ...]:
@@ -197,31 +241,6 @@ def _fingerprinted(files: ImageFiles) -> ImageFiles:
         digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
     state = SourceFile(str(files.root), f"state:{digest.hexdigest()}")
     return dataclasses.replace(files, sources=(*files.sources, state))
-
-
-def _folders(root: Path) -> list[str]:
-    try:
-        with os.scandir(root) as entries:
-            found = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-    except OSError as error:
-        raise unreadable(root, error) from error
-    for name in found:
-        _refuse_link(root / name)
-    return found
-
-
-def _images(root: Path, folder: str) -> list[str]:
-    found = []
-    for here, folders, names in os.walk(root / folder):
-        for name in folders:
-            _refuse_link(Path(here, name))
-        found += [os.path.join(here, name) for name in names if name.lower().endswith(IMAGE_ENDINGS) and name[0] != "."]
-    return sorted(Path(path).relative_to(root).as_posix() for path in found)
-
-
-def _refuse_link(path: Path) -> None:
-    if path.is_symlink():
-        raise HashbenchError(f"{path} is a link to a folder, which is not followed; put the images themselves there.")
 
 
 def _image_array(images: np.ndarray) -> np.ndarray:
@@ -296,8 +315,14 @@ def _parts(given: Labels, path: Path) -> np.ndarray:
 
     words = given.names or ()
     if given.names is None:
-        raise HashbenchError(f"The part in {path} is numbers; give words: {', '.join(PARTS)}.")
-    odd = next((word for word in words if word not in PARTS), None)
+        raise HashbenchError(f"The part in {path} is numbers; give words: {', '.join(PART_OF)}.")
+    odd = next((word for word in words if word.lower() not in PART_OF), None)
     if odd is not None:
-        raise HashbenchError(f"The part in {path} says '{odd}'; known: {', '.join(PARTS)}.")
-    return np.array([PARTS[word] for word in words])[np.asarray(given.values)]
+        raise HashbenchError(f"The part in {path} says '{odd}'; known: {', '.join(PART_OF)}.")
+    parts = [PART_OF[word.lower()] for word in words]
+    if {"validation", "test"} <= {*parts}:
+        raise HashbenchError(
+            f"The part in {path} names validation rows beside the queries; leave them out, or call them train: "
+            f"--evaluate-on validation takes queries from the training rows."
+        )
+    return np.array(["test" if part == "validation" else part for part in parts])[np.asarray(given.values)]

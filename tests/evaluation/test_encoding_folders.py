@@ -67,7 +67,7 @@ ENCODE = folders.Model.encode
 
 def test_each_row_is_the_code_of_its_file(model, photos):
     came, stored = encoded(model, photos)
-    assert (came.images, came.resumed, came.skipped, came.passed_over) == (12, 0, {}, {})
+    assert (came.images, came.resumed, came.skipped, came.notes) == (12, 0, {}, ())
     assert stored["files"].tolist() == sorted(str(path.relative_to(photos)) for path in photos.rglob("*.*"))
     for name, code in zip(stored["files"], stored["codes"], strict=True):
         grey = torch.from_numpy(np.array(Image.open(photos / name).convert("L")))[None, None] / 255
@@ -78,20 +78,34 @@ def test_each_row_is_the_code_of_its_file(model, photos):
 
 def test_what_is_hidden_or_no_image_is_passed_over_and_counted(model, photos):
     _, plain = encoded(model, photos)
-    for name in (
-        "a/._0.png",
-        ".DS_Store",
-        "a/.hidden.jpg",
-        "__MACOSX/a/._0.png",
-        ".thumbnails/0.jpg",
-        "list.TXT",
-        "READ",
-    ):
+    hidden = ("a/._0.png", ".DS_Store", "a/.hidden.jpg", "__MACOSX/a/0.png", ".thumbnails/0.jpg", "@eaDir/0.jpg")
+    for name in (*hidden, "list.TXT", "READ"):
         (photos / name).parent.mkdir(exist_ok=True, parents=True)
         (photos / name).write_bytes(b"mac")
+    (photos / "gone.png").symlink_to("nowhere.png")
+    os.mkfifo(photos / "pipe.png")
     came, stored = encoded(model, photos)
-    assert came.passed_over == {"hidden file": 4, "hidden folder": 1, ".txt file": 1, "other file": 1}
+    (note,) = came.notes
+    assert note == (
+        "Files passed over: 1 broken links, 1 ending in .txt, 3 hidden, 1 no files but pipes or devices, 1 without an "
+        "ending."
+    )
     assert all(np.array_equal(stored[key], plain[key]) for key in plain)
+
+
+def test_links_to_folders_are_refused_or_followed(model, photos, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    shutil.copy(photos / "a/0.png", tmp_path / "elsewhere")
+    (photos / "c").symlink_to(tmp_path / "elsewhere")
+    for skip in (False, True):
+        with pytest.raises(
+            HashbenchError, match=r"photos/c is a link to a folder, which is not followed.*--follow-links"
+        ):
+            encoded(model, photos, skip_broken=skip)
+    _, stored = encoded(model, photos, follow_links=True)
+    codes = dict(zip(stored["files"].tolist(), stored["codes"].tolist(), strict=True))
+    assert len(codes) == 13
+    assert codes["c/0.png"] == codes["a/0.png"]
 
 
 def broken_files(photos):
@@ -100,29 +114,23 @@ def broken_files(photos):
     (photos / "a/cut.png").write_bytes(whole[: len(whole) // 2])
     (photos / "b/text.jpg").write_text("no image")
     (photos / "b/empty.png").touch()
-    os.mkfifo(photos / "b/pipe.png")
-    (photos / "b/gone.png").symlink_to("nowhere.png")
     (photos / "b/there.png").symlink_to(photos / "a/0.png")  # a whole image, wherever it lies
-    (photos / "c").symlink_to(photos / "a")
     Image.fromarray(np.full((8, 8), 40_000, np.uint16)).save(photos / "a/deep.png")
     return {
-        "a/cut.png": "cannot be decoded as an image",
+        "a/cut.png": "truncated",
         "a/deep.png": "instead of 8 bits a channel",
-        "b/text.jpg": "cannot be decoded as an image: cannot identify",
-        "b/empty.png": "empty",
-        "b/pipe.png": "no file",
-        "b/gone.png": "a link to nowhere.png, which is not there",
-        "c": "a link to a folder, which is not followed",
+        "b/text.jpg": "cannot identify image file 'it'",
+        "b/empty.png": "is empty",
     }
 
 
 def test_broken_files_are_named_before_anything_is_encoded(model, photos, monkeypatch):
     expected = broken_files(photos)
     seen = watched(monkeypatch)
-    with pytest.raises(HashbenchError, match=r"6 paths below .* cannot be encoded: .*--skip-broken") as refused:
+    with pytest.raises(HashbenchError, match=r"3 images below .* cannot be decoded: .*--skip-broken") as refused:
         encoded(model, photos)
     for name, reason in expected.items():
-        assert name == "a/cut.png" or (f"{name}: " in str(refused.value) and reason in str(refused.value))
+        assert (f"{name} (" in str(refused.value) and reason in str(refused.value)) == (name != "a/cut.png")
     assert not seen  # the cut one alone begins like an image
     assert os.listdir(photos.parent) == ["photos"]
 
@@ -148,7 +156,7 @@ def test_broken_files_are_left_out_and_listed(model, photos):
 def test_an_image_that_is_cut_costs_no_work(model, photos, monkeypatch):
     whole = (photos / "a/0.png").read_bytes()
     (photos / "a/0.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(HashbenchError, match=r"1 path below .* a/0.png: cannot be .* 11 others are kept"):
+    with pytest.raises(HashbenchError, match=r"1 image below .* a/0.png \(.* 11 others are kept"):
         encoded(model, photos)
     assert not (photos.parent / "codes.npz").exists()
     seen = watched(monkeypatch)
@@ -160,7 +168,7 @@ def test_an_image_that_is_cut_costs_no_work(model, photos, monkeypatch):
 def test_the_names_in_an_error_are_bounded(model, photos):
     for place in range(30):
         (photos / f"{place:02}.png").write_bytes(b"no image")
-    with pytest.raises(HashbenchError, match=r"30 paths .*09\.png: [^;]*; and 20 more\. Put"):
+    with pytest.raises(HashbenchError, match=r"30 images .*09\.png \([^)]*\) and 20 more; put"):
         encoded(model, photos)
 
 
@@ -261,10 +269,10 @@ def test_a_folder_without_images(model, photos, tmp_path):
         encoded(model, tmp_path / "nowhere")
     (tmp_path / "none").mkdir()
     (tmp_path / "none" / ".a.png").touch()
-    with pytest.raises(HashbenchError, match="holds no images"):
+    with pytest.raises(HashbenchError, match=r"holds no images .* Files passed over: 1 hidden"):
         encoded(model, tmp_path / "none")
     (tmp_path / "none" / "a.png").touch()
-    with pytest.raises(HashbenchError, match=r"No image below .* can be encoded; a.png: empty"):
+    with pytest.raises(HashbenchError, match=r"No image below .* can be decoded: a.png \(is empty\)"):
         encoded(model, tmp_path / "none", skip_broken=True)
 
 
@@ -283,7 +291,7 @@ def test_an_image_larger_than_memory_is_a_broken_one(model, photos, monkeypatch)
 
     monkeypatch.setattr(folders, "read_picture", read)
     came, _ = encoded(model, photos, skip_broken=True)
-    assert came.skipped == {"a/0.png": "cannot be decoded as an image: its pixels do not fit in memory"}
+    assert came.skipped == {"a/0.png": "its pixels do not fit in memory"}
 
 
 def test_names_that_are_no_text(model, photos):
