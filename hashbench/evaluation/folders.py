@@ -143,7 +143,7 @@ def _state(path: Path) -> tuple[int, int] | str:
     except DamagedImage as error:
         return error.reason
     except OSError as error:  # removed meanwhile
-        return os.strerror(error.errno)
+        return str(error.strerror)
     return status.st_size, status.st_mtime_ns
 
 
