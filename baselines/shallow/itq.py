@@ -44,7 +44,7 @@ class ITQ(hashbench.Method):
         components = principal_components(features, task.bits)
         projected = torch.cat([((rows - mean) @ components.float()).double() for rows in features.split(_block(width))])
         variances = projected.square().sum(dim=0)
-        spanned = int((variances > NO_VARIANCE * variances.max()).sum())
+        spanned = min(int((variances > NO_VARIANCE * variances.max()).sum()), count - 1)
         if spanned < min(task.bits, width):
             raise hashbench.HashbenchError(
                 f"The {count:,} training inputs span {spanned} of their {width:,} dimensions, and itq needs as many as "
@@ -68,22 +68,22 @@ def principal_components(features: Tensor, count: int) -> Tensor:
     Gram matrices of the centred features is decomposed, so n x n is the most for inputs as wide as photographs.
     """
     rows, width = features.shape
-    mean = features.mean(dim=0)
     side = min(rows, width)
     gram = torch.zeros((side, side), dtype=torch.float64, device=features.device)
     if width <= rows:
+        mean = features.mean(dim=0)
         for part in features.split(_block(width)):
             centred = part - mean
             gram += (centred.T @ centred).double()
     else:
-        for _, centred in _centred_columns(features, mean):
+        for _, centred in _centred_columns(features):
             gram += centred @ centred.T
     variances, directions = torch.linalg.eigh(gram)  # in ascending order of variance
     directions = directions.flip(1)[:, :count]
     if width > rows:
         of_rows, varies = directions, variances.flip(0)[:count] > NO_VARIANCE * variances[-1]
         directions = torch.empty((width, of_rows.shape[1]), dtype=torch.float64, device=features.device)
-        for columns, centred in _centred_columns(features, mean):
+        for columns, centred in _centred_columns(features):
             directions[columns] = centred.T @ of_rows
         directions = F.normalize(directions, dim=0) * varies
     # A direction's sign is arbitrary; with its largest entry positive, the codes are the same on every machine.
@@ -92,11 +92,12 @@ def principal_components(features: Tensor, count: int) -> Tensor:
     return F.pad(directions, (0, count - directions.shape[1]))
 
 
-def _centred_columns(features: Tensor, mean: Tensor) -> Iterator[tuple[slice, Tensor]]:
+def _centred_columns(features: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Yield some columns of the centred features at a time, (n, columns), float64, and which they are."""
     for start in range(0, features.shape[1], _block(len(features))):
         columns = slice(start, start + _block(len(features)))
-        yield columns, (features[:, columns] - mean[columns]).double()
+        part = features[:, columns].double()
+        yield columns, part - part.mean(dim=0)
 
 
 def _block(length: int) -> int:

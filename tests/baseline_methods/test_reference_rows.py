@@ -96,7 +96,9 @@ def test_itq_of_photographs_takes_memory_by_their_number():
 @pytest.mark.parametrize(
     ("features", "spanned"),
     [
-        (Features(16, 40).features(), 15),  # n images span n - 1 directions
+        (Features(16, 40).features(), 15),  # n inputs span n - 1 dimensions
+        (Features(16, 16).features() + 1000, 15),
+        (Features(16, 3 * 256 * 256).features() / 20 + 1000, 15),
         (Features(5, 20).features().repeat(50, 1), 4),  # the same few again and again, more than dimensions
         (Features(5, 4000).features().repeat(50, 1), 4),  # and fewer
         (Features(60, 5).features() @ torch.ones(5, 30), 1),
