@@ -261,7 +261,7 @@ class RunDirectory:
             raise _unreadable(path, error) from error
         rows = {part: len(codes) for part, codes in self.read_codes().items()}
         named = {part: len(names[part]) for part in rows if isinstance(names.get(part), list)}
-        if rows != named or names.get("split_sha256") != self.read_result().provenance["split_sha256"]:
+        if rows != named or names.get("split_sha256") != self.read_result().provenance.get("split_sha256"):
             raise HashbenchError(f"{path} names other rows than those of {self.codes}; copy both files anew.")
         return names
 
