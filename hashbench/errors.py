@@ -1,6 +1,6 @@
 """The error about a user's mistake: one sentence, which the command line prints before it exits with code 2."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 _LONGEST = 200  # characters of a name that a message repeats
@@ -24,3 +24,9 @@ def unknown(kind: str, name: object, known: Iterable[str], *, hint: str = "") ->
     guess = f" Did you mean '{folded[near[0]]}'?" if near else f" Known: {', '.join(known)}." if known else ""
     shown = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
     return HashbenchError(f"Unknown {kind} '{shown}'.{guess}{' ' + hint if hint else ''}")
+
+
+def few(names: Sequence[str], most: int = 5) -> str:
+    """Return names for a sentence, "a, b and 7 more" where there are more than `most`."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"

@@ -78,6 +78,10 @@ class Store:
                 f"The inputs of {self.name} are a sparse {type(self.inputs).__name__}; give its rows: inputs.tocsr()."
             )
         count = self.inputs.shape[0]
+        if 0 in self.inputs.shape:
+            raise HashbenchError(
+                f"The inputs of {self.name} are empty, shape {self.inputs.shape}; there is nothing to use."
+            )
         wanted = (count, len(self.classes))
         if self.labels.shape != wanted or self.labels.dtype.name != "uint8" or self.labels.max(initial=0) > 1:
             raise HashbenchError(
@@ -197,6 +201,20 @@ class Dataset:
         return self.store.labels[self.split.query], self.store.labels[self.split.database]
 
     @property
+    def names(self) -> dict[str, Any]:
+        """Which input each query and each item of the database is, in the split's order: what a run keeps as names.
+
+        `rows` says what identifies them: "files", by the names that the data set's files have, or "positions" in the
+        store, from 0, where it has no files of single inputs.
+        """
+        names, parts = self.store.names, {"query": self.split.query, "database": self.split.database}
+        return {
+            "split_sha256": self.split.sha256,
+            "rows": "positions" if names is None else "files",
+            **{part: [at if names is None else names[at] for at in index.tolist()] for part, index in parts.items()},
+        }
+
+    @property
     def kind(self) -> Kind:
         """What the inputs are."""
         return self.store.kind
@@ -229,4 +247,12 @@ def one_hot(numbers: np.ndarray, classes: tuple[str, ...], *, name: str) -> np.n
             f"{name} has labels from {numbers.min()} to {numbers.max()}, but its {len(classes)} classes are numbered "
             f"from 0; are its files damaged?"
         )
-    return np.eye(len(classes), dtype=np.uint8)[numbers]
+    try:
+        labels = np.zeros((len(numbers), len(classes)), np.uint8)  # N x C: an identity matrix would be C x C
+    except MemoryError as error:
+        raise HashbenchError(
+            f"{name} has {len(numbers):,} inputs of {len(classes):,} classes, whose labels do not fit into memory; "
+            "use fewer of them."
+        ) from error
+    labels[np.arange(len(numbers)), numbers] = 1
+    return labels

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gzip
+import io
 import os
 import re
 import shutil
 import traceback
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -23,10 +26,11 @@ from hashbench.metrics.histograms import Histograms
 from hashbench.results.result import Result
 from hashbench.storage import files
 from hashbench.storage.locks import FolderLock, LockWatch, hold_lock, remove_leftover
-from hashbench.storage.strict_json import document, dumps, loads
+from hashbench.storage.strict_json import as_text, document, dumps, loads
 
 RESULT = "result.json"
 SPEC = "spec.json"
+MAX_NAMES = 1 << 30  # bytes of the names of all images of a data set
 UNDER = "under"  # in a run directory: the run measured again, a folder for each condition
 _NO_FILE = (FileNotFoundError, NotADirectoryError)  # the second where a file is named instead of a run
 
@@ -63,6 +67,11 @@ class RunDirectory:
     def codes(self) -> Path:
         """The packed codes of query and database."""
         return self.path / "codes.npz"
+
+    @property
+    def names(self) -> Path:
+        """Which input each row of the codes is; not in runs from before it was kept."""
+        return self.path / "names.json.gz"
 
     @property
     def model(self) -> Path:
@@ -155,6 +164,7 @@ class RunDirectory:
             shutil.rmtree(self.path / UNDER, ignore_errors=True)  # measured with the weights that are replaced
             for name in sorted(os.listdir(newer.path), key=lambda name: name == RESULT):
                 os.replace(newer.path / name, self.path / name)
+                (newer.path / name).unlink(missing_ok=True)  # still there where both were names of one file
             newer.path.rmdir()
 
     def write_spec(self, spec: dict[str, Any]) -> None:
@@ -255,6 +265,50 @@ class RunDirectory:
         except (KeyError, ValueError) as error:
             raise _unreadable(self.histograms, error) from error
         return found
+
+    def write_names(self, names: dict[str, Any]) -> None:
+        """Store which input each row of the codes is, `Dataset.names`, as a second name of another run's file of them.
+
+        It is the same in all runs of a split, and large where the data set is.
+        """
+        plain = {key: [*map(_as_written, value)] if isinstance(value, list) else value for key, value in names.items()}
+        content = gzip.compress(dumps(plain).encode(), compresslevel=6, mtime=0)
+        for other in self._neighbours(self.names.name):
+            with contextlib.suppress(OSError):  # removed meanwhile, or not ours to read
+                same = other.stat().st_size == len(content) and other.read_bytes() == content
+                if same and files.share(other, self.names, allowed=self.check):
+                    return
+        with files.replacing(self.names, allowed=self.check) as file:
+            file.write(content)
+
+    def read_names(self) -> dict[str, Any] | None:
+        """Return what `write_names` stored of the run, None where it has no such file.
+
+        Raises HashbenchError where the file is corrupt, or is not about the rows of the run's codes.
+        """
+        path = self.run.names
+        if not os.path.lexists(path):
+            return None
+        try:
+            with gzip.open(io.BytesIO(_read(path))) as file:
+                content = file.read(MAX_NAMES + 1)
+            if len(content) > MAX_NAMES:
+                raise OSError(f"it has more than {MAX_NAMES:,} bytes")
+            names = _object(path, content)
+        except (EOFError, OSError, zlib.error) as error:
+            raise _unreadable(path, error) from error
+        rows = {part: len(codes) for part, codes in self.read_codes().items()}
+        named = {part: len(names[part]) for part in rows if isinstance(names.get(part), list)}
+        if rows != named or names.get("split_sha256") != self.read_result().provenance.get("split_sha256"):
+            raise HashbenchError(f"{path} names other rows than those of {self.codes}; copy both files anew.")
+        return names
+
+    def _neighbours(self, name: str) -> Iterator[Path]:
+        """Yield the files called `name` of the runs on the same data set, where this one lies as `at` says."""
+        path = self.path.absolute()
+        path = path.parent if path.name == "again" else path
+        if re.fullmatch(r"\d+b", path.parent.name):
+            yield from path.parents[2].glob(f"*/*b/*/{name}")
 
     def append_log(self, entry: dict[str, Any]) -> None:
         """Add one line to the log; raises TypeError where `entry` is not plain data."""
@@ -362,6 +416,11 @@ def _natural(name: str) -> list[tuple[str, int]]:
 def _folder_name(name: str) -> str:
     """Return a registered name as one folder name; a plug-in may have any name, the id keeps runs apart."""
     return re.sub(r"[^\w@+=.-]|^\.", "_", name)
+
+
+def _as_written(name: Any) -> Any:
+    """Return a file's name as text, any other value as it is."""
+    return as_text(name) if isinstance(name, str) else name
 
 
 def _drop_torn_line(file: BinaryIO) -> None:

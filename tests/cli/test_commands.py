@@ -86,7 +86,10 @@ def test_encode_writes_packed_codes_and_names(hashbench, tmp_path):
         Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)).save(photos / name)
     (photos / "notes.txt").write_text("no image")
     (photos / "album.png").mkdir()
-    hashbench("encode", run, photos.parent, "--output", "codes.npz")
+    (photos / "._a.png").write_bytes(b"what macOS leaves")
+    said = hashbench("encode", run, photos.parent, "--output", "codes.npz")
+    assert said.stdout == "codes.npz: codes of 2 images.\n"
+    assert said.stderr == "Files passed over: 1 ending in .txt, 1 hidden.\n"
     with np.load("codes.npz", allow_pickle=False) as stored:
         assert stored["files"].tolist() == ["inner/a.png", "inner/b.png"]
         assert stored["codes"].shape == (2, 2)
@@ -95,8 +98,12 @@ def test_encode_writes_packed_codes_and_names(hashbench, tmp_path):
     for name, content in (("broken.png", b"no png"), ("deep.png", None)):
         Image.fromarray(deep).save(photos / name) if content is None else (photos / name).write_bytes(content)
         refused = hashbench("encode", run, photos.parent, "--output", "other.npz", code=2)
-        assert f"{name} cannot be decoded as an image" in refused.stderr
+        assert f"1 image below {photos.parent} cannot be decoded: inner/{name} (" in refused.stderr
         assert not Path("other.npz").exists()
+        said = hashbench("encode", run, photos.parent, "--output", "other.npz", "--skip-broken")
+        assert "1 image could not be decoded; other.skipped.jsonl lists what was left out" in said.stderr
+        assert np.array_equal(np.load("other.npz")["codes"], np.load("codes.npz")["codes"])
+        Path("other.npz").unlink()
         (photos / name).unlink()
 
 
@@ -143,6 +150,38 @@ def test_evaluate_refuses_what_is_ambiguous_or_broken(hashbench, arrays, case):
     refused = hashbench("evaluate", *arrays, code=2)
     assert refused.stderr.startswith("Error: ")
     assert len(refused.stderr.strip().splitlines()) == 1
+
+
+def test_evaluate_takes_measures_with_commas_between_them(hashbench, arrays):
+    apart = hashbench("evaluate", *arrays, "--measure", "mAP@all", "--measure", "P@5")
+    assert hashbench("evaluate", *arrays, "--measure", "mAP@all,P@5").stdout == apart.stdout
+    assert "has an empty name" in hashbench("evaluate", *arrays, "--measure", "mAP@all,,P@5", code=2).stderr
+
+
+def test_doubtful_codes_are_a_warning_beside_the_scores(hashbench, arrays):
+    np.save("tst_binary.npy", np.ones((20, 24), bool))
+    ran = hashbench("evaluate", *arrays)
+    assert "\nWarning: All 20 query codes are one and the same word" in ran.stderr
+    ran = hashbench("evaluate", *arrays, "--shard", "1/1", "--output", "part.npz")
+    assert "\nWarning: All 20 query codes are one and the same word" in ran.stderr
+
+
+@pytest.mark.parametrize("place", [".", "..", "folder", "tst_label.npy", "./tst_label.npy", "pipe", "tst_label.npy/a"])
+def test_what_is_no_new_file_is_not_written(hashbench, arrays, place, tmp_path):
+    (tmp_path / "folder").mkdir()
+    os.mkfifo("pipe")  # as a device would be: no file to take the place of
+    before = sorted(tmp_path.iterdir()), Path("tst_label.npy").read_bytes()
+    for option in (["--per-query", place], ["--shard", "1/2", "--output", place]):
+        refused = hashbench("evaluate", *arrays, *option, code=2)
+        assert re.match("Error: .*(name a file|name another|folder is needed)", refused.stderr)
+        assert len(refused.stderr.splitlines()) == 1
+    assert (sorted(tmp_path.iterdir()), Path("tst_label.npy").read_bytes()) == before
+
+
+def test_a_device_that_is_not_there_is_one_sentence(hashbench, arrays):
+    for more in (["--device", "nope"], ["--device", "cuda:99", "--backend", "torch"]):
+        refused = hashbench("evaluate", *arrays, *more, code=2).stderr
+        assert re.fullmatch(r"Error: The device '\S+' is not there .*choose `--device cpu`\.\n", refused)
 
 
 @pytest.mark.parametrize("kind", ["methods", "datasets", "backbones", "recipes"])
