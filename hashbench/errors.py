@@ -10,12 +10,6 @@ class HashbenchError(ValueError):
     """A mistake of the user: its message names the thing, the reason and the way out."""
 
 
-def counted(number: int, noun: str) -> str:
-    """Return a number and its noun for a sentence: `1 run`, `2,000 runs`, `0 queries`."""
-    ending = "" if number == 1 else "ies" if noun.endswith("ry") else "s"
-    return f"{number:,} {noun[:-1] if ending == 'ies' else noun}{ending}"
-
-
 def unknown(kind: str, name: object, known: Iterable[str], *, hint: str = "") -> HashbenchError:
     """Return the error for a `name` that is not among the `known` ones, with the nearest of them as a suggestion."""
     known, text = sorted(known), str(name)

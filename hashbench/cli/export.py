@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from hashbench.cli.base import command, warn
-from hashbench.errors import HashbenchError, counted
+from hashbench.errors import HashbenchError
 
 
 @command(
@@ -27,12 +27,13 @@ def export(runs: Path, file: Path, part: str) -> None:
     """
     from hashbench.results import export as exporting
     from hashbench.results.runs import RunDirectory, finished_runs
+    from hashbench.results.sweeps.estimates import plural
 
     if file.suffix == ".csv":
         results, problems = finished_runs(runs)
         warn(problems)
         lines = exporting.write_csv(results, file)
-        click.echo(f"{file}: {counted(lines, 'line')} from {counted(len(results), 'run')}.")
+        click.echo(f"{file}: {lines:,} {plural('line', lines)} from {len(results):,} {plural('run', len(results))}.")
     elif file.suffix in exporting.CODE_ENDINGS:
         chosen: exporting.Part = "query" if part == "query" else "database"
         click.echo(exporting.write_codes(RunDirectory(runs), file, chosen))

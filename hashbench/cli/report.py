@@ -9,7 +9,6 @@ import click
 
 from hashbench.cli.base import command, warn
 from hashbench.cli.options import data_options, filter_options, filters, measure_names
-from hashbench.errors import counted
 
 if TYPE_CHECKING:
     from hashbench.results.tables.blocks import Block
@@ -55,6 +54,7 @@ def report(
     from hashbench.results.gallery import Gallery, gallery
     from hashbench.results.report import report as page
     from hashbench.results.runs import finished_runs
+    from hashbench.results.sweeps.estimates import plural
     from hashbench.results.tables.baseline import Baseline
     from hashbench.results.tables.comparison import Comparison
     from hashbench.results.tables.published import read_published
@@ -86,4 +86,5 @@ def report(
     text = page(each_once(results), comparison=comparison, title=title, galleries=galleries)
     make_folder(output.parent)
     write_text(output, text)
-    click.echo(f"{output}: {counted(len(results), 'run')}, {len(text.encode()) / 1e6:.1f} MB; open it in a browser.")
+    what = f"{len(results):,} {plural('run', len(results))}, {len(text.encode()) / 1e6:.1f} MB"
+    click.echo(f"{output}: {what}; open it in a browser.")

@@ -10,10 +10,11 @@ from typing import Literal
 
 import numpy as np
 
-from hashbench.errors import HashbenchError, counted
+from hashbench.errors import HashbenchError
 from hashbench.metrics.hamming import unpack
 from hashbench.results.result import Result
 from hashbench.results.runs import RunDirectory
+from hashbench.results.sweeps.estimates import plural
 from hashbench.results.tables import escaping
 from hashbench.results.tables.comparison import Comparison
 from hashbench.storage import files
@@ -73,7 +74,7 @@ def _write_codes(packed: Mapping[str, np.ndarray], bits: int, path: Path, part: 
             counts = " and ".join(f"{len(array):,} {name}" for name, array in both.items())
             return f"{path}: {counts} codes, bool (n, {bits})."
         np.save(file, unpack(codes, bits), allow_pickle=False)
-    return f"{path}: {counted(len(codes), f'{part} code')}, bool (n, {bits})."
+    return f"{path}: {len(codes):,} {plural(f'{part} code', len(codes))}, bool (n, {bits})."
 
 
 def _write_faiss(codes: np.ndarray, bits: int, path: Path, part: Part) -> str:
@@ -88,6 +89,6 @@ def _write_faiss(codes: np.ndarray, bits: int, path: Path, part: Part) -> str:
     padding = index.d - bits
     padded = f", of which the last {padding} are zeros that fill the last byte" if padding else ""
     return (
-        f"{path}: {counted(len(codes), f'{part} code')} in an IndexBinaryFlat of {index.d} bits{padded}. "
+        f"{path}: {len(codes):,} {plural(f'{part} code', len(codes))} in an IndexBinaryFlat of {index.d} bits{padded}. "
         f"Query it with numpy.packbits(codes, axis=1); positions are those of the run's {part}."
     )

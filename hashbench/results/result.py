@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from hashbench.errors import HashbenchError
 from hashbench.metrics.ranking import Ties
-from hashbench.storage.strict_json import loads, refuse_unreadable
+from hashbench.storage.strict_json import as_text, loads, texts
 
 SCHEMA = 1
 LARGEST = 1e20  # the size of numbers above which sums and means leave the range of floats; seeds have 64 bits
@@ -91,8 +91,9 @@ class Result:
         """Return the result in `source`, the run directory `path`'s; raises HashbenchError saying what is wrong."""
         try:
             data = source if isinstance(source, dict) else loads(source)
-            if data is source:  # and nobody has looked at it yet
-                refuse_unreadable(data)
+            half = next((text for text in texts(data) if not text.isascii() and as_text(text) != text), None)
+            if half is not None:
+                raise ValueError(f"{as_text(half)!r:.60} holds half a character")
             wrong = _problem(data)
         except ValueError as error:
             wrong = f"it is torn or no JSON ({error})"

@@ -26,7 +26,7 @@ from hashbench.metrics.histograms import Histograms
 from hashbench.results.result import Result
 from hashbench.storage import files
 from hashbench.storage.locks import FolderLock, LockWatch, hold_lock, remove_leftover
-from hashbench.storage.strict_json import as_text, document, dumps, loads
+from hashbench.storage.strict_json import document, dumps, loads
 
 RESULT = "result.json"
 SPEC = "spec.json"
@@ -271,8 +271,7 @@ class RunDirectory:
 
         It is the same in all runs of a split, and large where the data set is.
         """
-        plain = {key: [*map(_as_written, value)] if isinstance(value, list) else value for key, value in names.items()}
-        content = gzip.compress(dumps(plain).encode(), compresslevel=6, mtime=0)
+        content = gzip.compress(dumps(names).encode(), compresslevel=6, mtime=0)
         for other in self._neighbours(self.names.name):
             with contextlib.suppress(OSError):  # removed meanwhile, or not ours to read
                 same = other.stat().st_size == len(content) and other.read_bytes() == content
@@ -416,11 +415,6 @@ def _natural(name: str) -> list[tuple[str, int]]:
 def _folder_name(name: str) -> str:
     """Return a registered name as one folder name; a plug-in may have any name, the id keeps runs apart."""
     return re.sub(r"[^\w@+=.-]|^\.", "_", name)
-
-
-def _as_written(name: Any) -> Any:
-    """Return a file's name as text, any other value as it is."""
-    return as_text(name) if isinstance(name, str) else name
 
 
 def _drop_torn_line(file: BinaryIO) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -41,8 +42,8 @@ def as_text(argument: str) -> str:
 def loads(text: str | bytes) -> Any:
     """Return what strict JSON `text` stands for: plain data, all of whose numbers are finite.
 
-    Raises ValueError where it is torn or not JSON, holds NaN, a number beyond floats, half a character (a lone
-    surrogate), a key twice, or more than MAX_DEPTH lists within each other.
+    Raises ValueError where it is torn or not JSON, holds NaN, a number beyond floats, a key twice, or more than
+    MAX_DEPTH lists within each other. Text may hold lone surrogates, as names of files do that are no text.
     """
     try:
         value = json.loads(
@@ -50,20 +51,20 @@ def loads(text: str | bytes) -> Any:
         )
     except RecursionError:
         raise ValueError("its lists nest too deeply") from None
-    refuse_unreadable(value)
+    for _ in texts(value):
+        pass
     return value
 
 
-def refuse_unreadable(value: Any, depth: int = MAX_DEPTH) -> None:
-    """Raise ValueError where plain data nest more than `depth` deep, or hold text that no file can hold."""
+def texts(value: Any, depth: int = MAX_DEPTH) -> Iterator[str]:
+    """Yield the texts in plain data, keys among them; raises ValueError for more than `depth` lists in each other."""
     if isinstance(value, str):
-        if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
-            raise ValueError(f"it holds half a character: {value!r:.60}")
+        yield value
     elif isinstance(value, dict | list | tuple):
         if not depth:
             raise ValueError(f"its lists nest more than {MAX_DEPTH} deep")
         for inner in (*value, *value.values()) if isinstance(value, dict) else value:
-            refuse_unreadable(inner, depth - 1)
+            yield from texts(inner, depth - 1)
 
 
 def _refuse(constant: str) -> None:

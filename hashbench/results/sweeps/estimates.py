@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from hashbench.errors import HashbenchError, counted
+from hashbench.errors import HashbenchError
 from hashbench.results.result import Result
 from hashbench.results.runs import RunDirectory, find_runs
 from hashbench.results.sweeps.run_status import RunStatus
@@ -131,7 +131,7 @@ class TimeLeft:
     def __str__(self) -> str:
         if self.seconds is None:
             return ""
-        unknown = f" and {counted(self.unknown, 'run')} of unknown length" if self.unknown else ""
+        unknown = f" and {self.unknown} {plural('run', self.unknown)} of unknown length" if self.unknown else ""
         return f"about {duration(self.seconds)} left{unknown}"
 
 
@@ -153,6 +153,11 @@ def duration(seconds: float) -> str:
     if seconds < 100:
         return f"{max(round(seconds), 1)} s"
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def plural(noun: str, count: int) -> str:
+    """Return the noun in the number that goes with `count`."""
+    return noun if count == 1 else f"{noun}s"
 
 
 def _scaled(result: Result, done: Work, asked: Work) -> float:

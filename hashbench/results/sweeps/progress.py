@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hashbench.errors import HashbenchError, counted
+from hashbench.errors import HashbenchError
 from hashbench.results.runs import RunDirectory, run_folders
-from hashbench.results.sweeps.estimates import Estimates, TimeLeft, Work, duration, seconds_left
+from hashbench.results.sweeps.estimates import Estimates, TimeLeft, Work, duration, plural, seconds_left
 from hashbench.results.sweeps.run_status import RunStatus, State, run_status
 from hashbench.results.tables import escaping, render
 from hashbench.storage import files
@@ -72,7 +72,7 @@ def time_left(runs_dir: Path, runs: Sequence[RunProgress]) -> str:
         return ""
     known = Estimates.of(runs_dir)
     found = TimeLeft.of((run.status, _seconds_left(run, known)) for run in left)
-    many = f"{counted(found.runs, 'run')} to finish, {max(found.running, 1)} at a time"
+    many = f"{found.runs} {plural('run', found.runs)} to finish, {max(found.running, 1)} at a time"
     return f"{many}: {found}." if str(found) else ""
 
 

@@ -9,12 +9,13 @@ from typing import cast
 
 import numpy as np
 
-from hashbench.errors import HashbenchError, counted
+from hashbench.errors import HashbenchError
 from hashbench.metrics.histograms import Histograms
 from hashbench.metrics.measures import parse
 from hashbench.metrics.ranking import Ties
 from hashbench.results.result import Result
 from hashbench.results.runs import RunDirectory
+from hashbench.results.sweeps.estimates import plural
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,8 @@ def all_scores(
                 missing.setdefault(what, []).append(str(error))
             scores[result.id][measure] = score
     for what, reasons in missing.items():
-        problems.append(
-            f"{what} is unknown for {len(reasons):,} of {counted(len(results), 'run')}; the first: {reasons[0]}"
-        )
+        share = f"{len(reasons):,} of {len(results):,} {plural('run', len(results))}"
+        problems.append(f"{what} is unknown for {share}; the first: {reasons[0]}")
     return scores
 
 
