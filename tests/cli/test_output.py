@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from hashbench.cli import main
+from hashbench.results.runs import RunDirectory
 
 
 class Refusing(io.RawIOBase):
@@ -103,15 +104,21 @@ def test_a_nul_is_refused_wherever_it_stands(cli, tmp_path):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
-def test_names_that_are_no_text_are_shown_on_every_terminal(tmp_path, monkeypatch, encoding):
-    folder = tmp_path / "bad\udcff@a" / "crh" / "8b" / "s0-01234567"
-    folder.mkdir(parents=True)
-    (folder / "FAILED.json").write_text("{}")
-    (folder / "spec.json").write_text("{}")
-    stream = io.TextIOWrapper(io.BytesIO(), encoding)
-    monkeypatch.setattr(sys, "stdout", stream)
-    with pytest.raises(SystemExit) as end:
-        main(["status", str(tmp_path)])
-    assert end.value.code == 0
-    stream.flush()
-    assert b"crh/8b" in stream.buffer.getvalue()
+def test_names_that_are_no_text_and_marks_are_shown_on_every_terminal(tmp_path, monkeypatch, make, encoding):
+    run = RunDirectory(tmp_path / "runs" / "toy@a" / "crh" / "32b" / "s0-01234567")
+    with run.lock():
+        run.write_result(make())
+    for name in ("spec.json", "FAILED.json"):
+        folder = tmp_path / "runs" / f"toy@{name[:4]}" / "crh" / "8b" / "s0-01234567"
+        folder.mkdir(parents=True)
+        (folder / name).write_text("{}")
+        (folder / "spec.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    for arguments in (["status", "runs"], ["export", "runs", "bad\udcff.csv"]):
+        stream = io.TextIOWrapper(io.BytesIO(), encoding)
+        monkeypatch.setattr(sys, "stdout", stream)
+        with pytest.raises(SystemExit) as end:
+            main(arguments)
+        assert end.value.code == 0
+        stream.flush()
+        assert b"1" in stream.buffer.getvalue()

@@ -139,7 +139,7 @@ def test_any_bytes_of_the_note_of_a_sweep(tmp_path, beside, data):
 @FUZZ
 @given(st.data())
 def test_any_arrays_of_histograms(tmp_path, beside, data):
-    bad, good = beside
+    bad, _ = beside
     kinds = st.sampled_from(["<U3", "M8[s]", "?", "c16", "f8", "i8", "u1"])
     shapes = st.sampled_from([(), (0,), (1, 3), (2, 33), (1, 33), (1, 1, 33)])
     arrays = {
@@ -186,7 +186,7 @@ COMMANDS = {
 
 @pytest.mark.parametrize("what", ODD)
 def test_what_is_no_result_is_named_by_every_command_and_the_others_are_shown(tmp_path, beside, monkeypatch, what):
-    bad, good = beside
+    bad, _ = beside
     bad.result.unlink()
     ODD[what](bad.result)
     monkeypatch.chdir(tmp_path)
@@ -218,7 +218,7 @@ def test_what_is_no_file_of_a_run_is_waited_for_by_nobody(tmp_path, beside, what
 
 
 def test_a_folder_that_may_not_be_read_is_named(tmp_path, make, beside, monkeypatch):
-    bad, good = beside
+    _, good = beside
     scan = os.scandir
 
     def refused(path="."):

@@ -240,7 +240,9 @@ def test_what_is_no_lock_is_one_sentence_and_waited_for_by_nobody(tmp_path, what
     assert os.path.lexists(tmp_path / "lock")
 
 
-@pytest.mark.parametrize("content", [b"[" * 4000, b'{"host": [1], "boot": "", "pid": 1, "started": ""}', b'{"pid": "x"}'])
+@pytest.mark.parametrize(
+    "content", [b"[" * 4000, b'{"host": [1], "boot": "", "pid": 1, "started": ""}', b'{"pid": "x"}']
+)
 def test_a_lock_that_says_nothing_may_be_anybodys(tmp_path, content):
     (tmp_path / "lock").write_bytes(content)
     assert str(owner_of(tmp_path)) == "an unknown process on an unknown machine"

@@ -128,7 +128,11 @@ def _planned_places(runs_dir: Path, problems: list[str]) -> dict[str, Work | Non
 def _is_place(place: str) -> bool:
     """Return whether `place` is of the form dataset/method/bits/name, and can be that of a folder."""
     parts = place.split("/")
-    return len(parts) == 4 and place.isprintable() and all(part not in ("", ".", "..") and len(part.encode()) < 256 for part in parts)
+    return (
+        len(parts) == 4
+        and place.isprintable()
+        and all(part not in ("", ".", "..") and len(part.encode()) < 256 for part in parts)
+    )
 
 
 def _reason(error: Exception) -> str:
