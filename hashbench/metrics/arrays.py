@@ -7,6 +7,7 @@ slice of rows at a time, and converted when a slice is read.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, get_args
@@ -21,6 +22,7 @@ LabelKind = Literal["integers", "multi-hot", "packed"]
 TYPES = "values must be numbers or bool, those of labels may be names"
 EXPANDED = 1 << 30  # bytes that one value may stand for, in a tensor of stride 0
 FEW = 16  # bytes that may be of two values by chance
+NO_NAMES = ("", "nan", "NaN", "NaT", "None", "<NA>")  # what Python and pandas write where a name is missing
 FIRST = 1024  # rows that are compared first, to see that not all are one word
 WAYS = ", or say which with label kind integers or multi-hot (`--labels`)"
 INTEGERS = ", or say label kind integers where it is a class (`--labels integers`)"
@@ -436,14 +438,22 @@ def _named(values: Rows, name: str, kind: LabelKind | None) -> Labels:
         raise ValueError(f"{name} are names of shape {values.shape}; names are one a row, (n,), and no {kind} labels.")
     given = [word.decode(errors="backslashreplace") if isinstance(word, bytes) else word for word in words.tolist()]
     stripped = [word.strip() for word in given]
-    missing = next((word for word in stripped if word in ("", "nan")), None)
+    missing = next((word for word in stripped if word in NO_NAMES), None)
     if missing is not None:
         raise ValueError(f"{name} hold the name '{missing}', which stands for no label; leave these rows out.")
+    several = next(filter(are_several, stripped), None)
+    if several is not None:
+        raise ValueError(f"{name} hold '{several:.60}', which looks like several classes; give them multi-hot.")
     names = sorted({*stripped})
     place = {word: number for number, word in enumerate(names)}
     places = np.array([place[word] for word in stripped], np.int64)[numbers.reshape(-1)]
     note = f"{name}: {len(places)} names of {len(names)} classes, one each."
     return Labels(ConvertedRows.of(places, _as_given), False, note, tuple(names))
+
+
+def are_several(word: str) -> bool:
+    """Return whether a name looks like several, as 0,2 and Action|Drama do."""
+    return "|" in word or re.fullmatch(r"\d+(\s*[;,\s]\s*\d+)+", word) is not None
 
 
 def _packed_labels(values: Rows, name: str) -> Labels:

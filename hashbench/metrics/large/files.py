@@ -128,7 +128,7 @@ def reading(path: Path) -> Iterator[None]:
     except Exception as error:  # numpy, scipy, torch and zipfile raise whatever a damaged file brings about
         said = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
         reason = said.splitlines()[0] if said.strip() else type(error).__name__
-        if "pickle" in reason:  # numpy advises to run what the file says
+        if "pickle" in reason or "Python objects" in reason:  # numpy advises to run what the file says
             reason = "it is damaged, or holds more than plain arrays, which is not unpickled"
         if reason.startswith(whole):
             raise ValueError(reason.replace(whole, shown, 1)) from error
