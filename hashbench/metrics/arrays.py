@@ -7,13 +7,14 @@ slice of rows at a time, and converted when a slice is read.
 from __future__ import annotations
 
 import math
-import re
+import unicodedata
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, get_args
 
 import numpy as np
 
+from hashbench.metrics.class_names import NO_NAMES, are_several, twins
 from hashbench.metrics.large.files import check_sparse
 from hashbench.metrics.large.rows import ConvertedRows, FileRows, Rows, SparseRows, from_file, slices
 
@@ -22,7 +23,6 @@ LabelKind = Literal["integers", "multi-hot", "packed"]
 TYPES = "values must be numbers or bool, those of labels may be names"
 EXPANDED = 1 << 30  # bytes that one value may stand for, in a tensor of stride 0
 FEW = 16  # bytes that may be of two values by chance
-NO_NAMES = ("", "nan", "NaN", "NaT", "None", "<NA>")  # what Python and pandas write where a name is missing
 FIRST = 1024  # rows that are compared first, to see that not all are one word
 WAYS = ", or say which with label kind integers or multi-hot (`--labels`)"
 INTEGERS = ", or say label kind integers where it is a class (`--labels integers`)"
@@ -148,6 +148,11 @@ def one_class_each(query: Labels, database: Labels) -> tuple[ConvertedRows, Conv
     Raises ValueError for names beside class numbers, and for multi-hot labels of different numbers of classes.
     """
     if query.names is not None and database.names is not None:
+        if alike := twins({"query": query.names, "database": database.names}):
+            raise ValueError(
+                f"The query and database labels name classes that look alike, {alike[0]!a} and {alike[1]!a}; call a "
+                "class the same in both."
+            )
         names = sorted({*query.names, *database.names})
         return _renumbered(query, names), _renumbered(database, names)
     if query.names is not None or database.names is not None:
@@ -437,7 +442,7 @@ def _named(values: Rows, name: str, kind: LabelKind | None) -> Labels:
     if kind is not None or sorted(values.shape)[:-1] not in ([], [1]):
         raise ValueError(f"{name} are names of shape {values.shape}; names are one a row, (n,), and no {kind} labels.")
     given = [word.decode(errors="backslashreplace") if isinstance(word, bytes) else word for word in words.tolist()]
-    stripped = [word.strip() for word in given]
+    stripped = [unicodedata.normalize("NFC", word.strip()) for word in given]
     missing = next((word for word in stripped if word in NO_NAMES), None)
     if missing is not None:
         raise ValueError(f"{name} hold the name '{missing}', which stands for no label; leave these rows out.")
@@ -449,11 +454,6 @@ def _named(values: Rows, name: str, kind: LabelKind | None) -> Labels:
     places = np.array([place[word] for word in stripped], np.int64)[numbers.reshape(-1)]
     note = f"{name}: {len(places)} names of {len(names)} classes, one each."
     return Labels(ConvertedRows.of(places, _as_given), False, note, tuple(names))
-
-
-def are_several(word: str) -> bool:
-    """Return whether a name looks like several, as 0,2 and Action|Drama do."""
-    return "|" in word or re.fullmatch(r"\d+(\s*[;,\s]\s*\d+)+", word) is not None
 
 
 def _packed_labels(values: Rows, name: str) -> Labels:

@@ -95,6 +95,14 @@ def test_text_that_is_no_array_is_refused_with_its_line(tmp_path: Path, suffix: 
         read_array(tmp_path / f"a{suffix}")
 
 
+def test_two_arrays_in_one_npy_file_are_refused(tmp_path: Path) -> None:
+    with (tmp_path / "a.npy").open("wb") as file:
+        np.save(file, np.eye(4))
+        np.save(file, np.eye(4))
+    with pytest.raises(ValueError, match="it holds 256 bytes after its array"):
+        read_array(tmp_path / "a.npy")
+
+
 def test_matlab_files(tmp_path: Path) -> None:
     path = tmp_path / "a.mat"
     held = {"codes": HOT * 1.0, "row": NUMBERS, "names": NAMES, "sparse": sparse.csc_array(HOT * 1.0), "s": {"a": 1}}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from hashbench.datasets.base import one_hot
 from hashbench.datasets.files.annotations import unreadable
 from hashbench.datasets.files.imagefiles import IMAGE_ENDINGS, ImageFiles
-from hashbench.datasets.files.parts import PART_OF, resembles_part, twins
+from hashbench.datasets.files.parts import PART_OF, resembles_part
 from hashbench.errors import HashbenchError, few
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ def read_folder(root: Path, *, name: str, follow_links: bool = False) -> ImageFi
     unless they are followed.
     """
     import numpy as np
+
+    from hashbench.metrics.class_names import twins
 
     passed = Passed()
     reached: dict[str, str] = {}  # by real path, where links are followed: the folder by which it was reached

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 from hashbench.datasets.base import one_hot
 from hashbench.datasets.files.annotations import bad_line, read_lines, source, unreadable
 from hashbench.datasets.files.imagefiles import ImageFiles
-from hashbench.datasets.files.parts import PART_NAMES, PART_OF, twins
+from hashbench.datasets.files.parts import PART_NAMES, PART_OF
 from hashbench.errors import HashbenchError
 
 if TYPE_CHECKING:
@@ -264,7 +264,7 @@ def _numbers(path: Path, rows: list[tuple[int, str]], tokens: list[list[str]]) -
     """Return labels (N, width) int64, None where each line has one name; raises HashbenchError for a mixture."""
     import numpy as np
 
-    from hashbench.metrics.arrays import NO_NAMES, are_several
+    from hashbench.metrics.class_names import NO_NAMES, are_several
 
     width = len(tokens[0])
     values = [[_number(token) for token in labels] for labels in tokens]
@@ -303,6 +303,8 @@ def _is_decimal(text: str) -> bool:
 def _labels(tables: Mapping[str, _Table], root: Path) -> tuple[dict[str, np.ndarray], tuple[str, ...], str]:
     """Return the labels (N, C) uint8 of all lists, the names of the classes, and how they were read, in words."""
     import numpy as np
+
+    from hashbench.metrics.class_names import twins
 
     stated = _stated_classes(root)
     some = next(iter(tables.values()))

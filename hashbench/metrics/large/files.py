@@ -81,6 +81,8 @@ def _opened(path: Path, key: str | None = None) -> Any:
             loaded = np.load(path, mmap_mode="r" if suffix == ".npy" else None, allow_pickle=False)
             if isinstance(loaded, Mapping) and {"format", "shape", "data"} <= {*loaded}:
                 return read_sparse(path)
+            if isinstance(loaded, np.memmap) and (more := path.stat().st_size - loaded.offset - loaded.nbytes):
+                raise ValueError(f"it holds {more:,} bytes after its array; give each array a file, or all one .npz")
             return loaded
         import torch
 
