@@ -21,7 +21,7 @@ def twins(classes_of: Mapping[str, Iterable[str]]) -> tuple[str, str] | None:
     """
     seen: dict[str, dict[str, set[str]]] = {}
     for part, classes in classes_of.items():
-        for name in classes:
+        for name in sorted(classes):
             alike = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
             seen.setdefault(alike, {}).setdefault(part, set()).add(name)
     for parts in seen.values():

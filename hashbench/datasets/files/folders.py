@@ -170,7 +170,16 @@ def _parts(root: Path, found: dict[str, list[str]], passed: Passed) -> dict[str,
 
 
 def _refuse_near_parts(root: Path, found: dict[str, list[str]]) -> None:
-    """Raise HashbenchError where no folder holds images itself and they are called nearly as parts, or there is one."""
+    """Raise HashbenchError where no folder holds images itself and they are called nearly as parts, or there is one.
+
+    Parts in the class folders, as in cat/train/, are refused as well.
+    """
+    inner = {path.split("/")[1] for paths in found.values() for path in paths if path.count("/") > 1}
+    if {"train", "test"} <= {PART_OF.get(name.lower()) for name in inner}:
+        raise HashbenchError(
+            f"{root} holds parts of a split in its class folders, {few(sorted(inner))}; put the class folders into the "
+            "part folders instead, as in train/cat/."
+        )
     if any(path.count("/") == 1 for paths in found.values() for path in paths):
         return
     near = [f"{top}/" for top in found if resembles_part(top)]

@@ -119,15 +119,21 @@ def prepare(
 
 
 def _notes(data: Store | ImageFiles) -> tuple[str, ...]:
-    """Return how own data were read: their classes, and what their reader says; () for other image files."""
-    if not isinstance(data, ImageFiles) or not data.reading:
+    """Return how own data were read: their classes, and what their reader says; () for other data."""
+    if not data.name.startswith(OWN_KINDS):
         return ()
     sizes = data.labels.sum(axis=0, dtype=np.int64)
     smallest, largest = (
         f"{data.classes[place]} ({sizes[place]:,})" for place in (int(sizes.argmin()), int(sizes.argmax()))
     )
     spread = f", the smallest {smallest}, the largest {largest}" if len(data.classes) > 1 else ""
-    return (f"Classes: {few(data.classes)}{spread}.", *data.notes)
+    told = (f"Classes: {few(data.classes)}{spread}.",)
+    if isinstance(data, ImageFiles):
+        return (*told, *data.notes)
+    if data.part is None:
+        return told
+    sizes_of = zip(*np.unique(data.part, return_counts=True), strict=True)
+    return (*told, f"Parts: {', '.join(f'{part} ({size:,})' for part, size in sizes_of)}.")
 
 
 def _audited(store: Store, folder: Path | None, protocols: Iterable[Protocol]) -> Preparation:

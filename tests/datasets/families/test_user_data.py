@@ -203,6 +203,33 @@ def test_images_in_arrays_come_in_any_order_of_axes(tmp_path, shape):
     assert loaded.audit.sizes == (16, 4, 20)
 
 
+@pytest.mark.parametrize(
+    ("shape", "channels_first"),
+    [
+        ((4, 8, 8, 4), (4, 4, 8, 8)),
+        ((4, 64, 64, 13), (4, 13, 64, 64)),
+        ((4, 13, 8, 64), None),
+        ((4, 2, 8, 9), (4, 2, 8, 9)),
+    ],
+)
+def test_channels_of_any_number_are_the_shortest_axis(tmp_path, shape, channels_first):
+    spelling = arrays(tmp_path / "mine.npz", images=np.zeros(shape, np.uint8), labels=np.arange(4) % 2)
+    if channels_first is None:
+        with pytest.raises(HashbenchError, match="where the channels cannot be told"):
+            own_source(spelling)
+    else:
+        assert own_source(spelling).read(None).inputs.shape == channels_first
+
+
+def test_prepare_prints_classes_and_parts_of_arrays(tmp_path, monkeypatch):
+    monkeypatch.setenv("HASHBENCH_CACHE", str(tmp_path / "cache"))
+    part = ["train"] * 8 + ["test"] * 4
+    made = prepare(
+        arrays(tmp_path / "mine.npz", features=np.eye(12), labels=np.arange(12) % 2, part=part), progress=False
+    )
+    assert made.notes == ("Classes: 0, 1, the smallest 0 (6), the largest 0 (6).", "Parts: test (4), train (8).")
+
+
 def test_features_with_several_labels_and_a_split_of_their_own(tmp_path):
     chance = np.random.default_rng(0)
     part = np.array(["train", "query", "database", "database"] * 10)

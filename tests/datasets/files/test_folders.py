@@ -297,6 +297,12 @@ def test_classes_that_look_alike_in_two_parts_are_refused(tree, first, second):
         read_folder(root, name="folder:p")
 
 
+def test_parts_within_classes_are_refused(tree):
+    root = tree(CLASSES, classes=("train", "test"))
+    with pytest.raises(HashbenchError, match="holds parts of a split in its class folders, test, train"):
+        read_folder(root, name="folder:p")
+
+
 def test_letters_in_both_cases_are_two_classes(tree):
     files = read_folder(tree(("train", "test"), classes=("a", "A")), name="folder:p")
     assert files.classes == ("A", "a")
