@@ -22,7 +22,7 @@ from hashbench.evaluation.encoding import count, encode_under, refuse_other_inpu
 from hashbench.experiments.experiment import Experiment
 from hashbench.experiments.phases import run_provenance
 from hashbench.experiments.planning import resolve_device
-from hashbench.experiments.runner import load
+from hashbench.experiments.runner import load, require_code
 from hashbench.experiments.settings import parse_row, parse_value
 from hashbench.metrics import code_statistics, evaluate_histograms
 from hashbench.metrics.measures import Measure, parse
@@ -113,7 +113,7 @@ class Evaluator:
 
         Raises HashbenchError for a device that is not there.
         """
-        self._device = resolve_device(device)
+        self.device = resolve_device(device)
         self._method, self._backbone, self._name = method, backbone, dataset
         self.warnings: list[str] = []  # of the measurings so far
         self._data = {"data_dir": data_dir, "size": data_size, "accept_unofficial": accept_unofficial}
@@ -151,7 +151,7 @@ class Evaluator:
             return directory.read_result()
         run = RunDirectory(_path(wanted.run))
         experiment = Experiment.from_identity(run.read_spec()["identity"])
-        dataset = self._dataset_of(experiment)
+        dataset = self.dataset_of(experiment)
         refuse_other_inputs(wanted.condition, dataset)
         with directory.lock(self._watch) as own:
             if not own.finished:
@@ -163,13 +163,13 @@ class Evaluator:
     ) -> None:
         started, clock = datetime.now(UTC), time.perf_counter()
         then, measures = snapshot(run).result, _measures_of(wanted.run)
-        codes, model = run.read_codes(), self._model_of(run, then)
-        now = run_provenance(experiment, dataset, self._device, started)
+        codes, model = run.read_codes(), self.model_of(run, then)
+        now = run_provenance(experiment, dataset, self.device, started)
         sources = {name: now[name] for name in ("source_sha256", "backbone_sha256")}
         status = run_status(run, sources)
         if status.state == "stale":
             self.warnings.append(f"{run.path}: {status.note}, and the stored codes of its database are older.")
-        reset_peak_memory(self._device)
+        reset_peak_memory(self.device)
         encoding = time.perf_counter()
         query = encode_under(wanted.condition, model, dataset, codes["database"])
         evaluating = time.perf_counter()
@@ -195,7 +195,7 @@ class Evaluator:
             epoch=wanted.run.epoch,
             time={"encode": evaluating - encoding, "evaluate": ended - evaluating, "total": ended - clock},
             images_per_s=None,
-            peak_memory_mb=peak_memory_mb(self._device),
+            peak_memory_mb=peak_memory_mb(self.device),
             provenance={
                 **now,
                 **{name: value for name, value in wanted.run.provenance.items() if name in _OF_THE_RUN},
@@ -204,14 +204,18 @@ class Evaluator:
         )
         if snapshot(run).result != then:
             raise HashbenchError(f"{run.path} was computed again meanwhile; evaluate it again.")
-        how = {"device": str(self._device), "started": result.provenance["started"], **sources}
+        how = {"device": str(self.device), "started": result.provenance["started"], **sources}
         own.write_spec({"identity": identity, "how": how})
         others = [run, *(RunDirectory(path) for path in sorted(own.path.parent.iterdir()) if path != own.path)]
         own.share_arrays("histograms", others, counted.arrays())
         own.share_arrays("codes", others, {"query": query})
         own.write_result(result)
 
-    def _dataset_of(self, experiment: Experiment) -> Dataset:
+    def require_code(self, run: Path, experiment: Experiment) -> None:
+        """Raise HashbenchError where method or backbone of a run are not here, or are others than the run's."""
+        require_code(run, experiment, method=self._method, backbone=self._backbone)
+
+    def dataset_of(self, experiment: Experiment) -> Dataset:
         """Return the data set of a run; raises HashbenchError where it is not here, or is another than the run's."""
         data = experiment.data
         key = (data.name, data.evaluated)
@@ -227,11 +231,12 @@ class Evaluator:
             )
         return dataset
 
-    def _model_of(self, run: RunDirectory, version: Any) -> Model:
+    def model_of(self, run: RunDirectory, version: Any) -> Model:
+        """Return the stored model of a run; `version` tells one from that of the run computed again."""
         key = (run.path, version)
         if self._model is None or self._model[0] != key:
             self._model = None
-            self._model = (key, load(run.path, method=self._method, backbone=self._backbone, device=str(self._device)))
+            self._model = (key, load(run.path, method=self._method, backbone=self._backbone, device=str(self.device)))
         return self._model[1]
 
 
