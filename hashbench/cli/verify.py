@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ import click
 from hashbench.cli.base import command
 from hashbench.cli.options import data_options
 from hashbench.errors import HashbenchError
+from hashbench.registry import DATASETS
 
 if TYPE_CHECKING:
     from hashbench.datasets.base import Dataset
@@ -166,6 +168,11 @@ class _Data:
     """The data sets of runs, as they can be read here: each is read once."""
 
     def __init__(self, spellings: Sequence[str], data_dir: Path | None, accept_unofficial: bool):
+        """Raise HashbenchError where one of the `spellings` names nothing."""
+        from hashbench.datasets.catalogue import find_protocol
+
+        for given in spellings:
+            find_protocol(given, data_dir=data_dir)
         self.data_dir, self.accept_unofficial = data_dir, accept_unofficial
         self._spellings = spellings
         self._names: dict[str, str] = {}
@@ -180,8 +187,9 @@ class _Data:
             self._names[name] = name
             for given in self._spellings:
                 spelled = given if own_name(given)[1] or not given.startswith(OWN_KINDS) else f"{given}@{protocol}"
-                if find_protocol(spelled, data_dir=self.data_dir).full_name == name:
-                    self._names[name] = spelled
+                with suppress(HashbenchError):  # other data may lack this protocol
+                    if find_protocol(spelled, data_dir=self.data_dir).full_name == name:
+                        self._names[name] = spelled
         return self._names[name]
 
     def relevance(self, result: Result) -> tuple[Labels, Pairs]:
@@ -198,12 +206,13 @@ class _Data:
         return data.labels, data.pairs
 
     def _read(self, name: str, part: str) -> Dataset | HashbenchError:
-        from hashbench.datasets.catalogue import load
+        from hashbench.datasets.catalogue import OWN_KINDS, load
 
         try:
             return load(name, data_dir=self.data_dir, evaluate_on=part, accept_unofficial=self.accept_unofficial)
         except HashbenchError as error:
-            return HashbenchError(f"{error} Own data are named with --dataset.") if "Unknown" in str(error) else error
+            own = name.startswith(OWN_KINDS) or name.partition("@")[0] not in DATASETS
+            return HashbenchError(f"{error} Name own data with --dataset.") if own else error
 
 
 class _Evaluators:

@@ -262,6 +262,8 @@ def _measures(result: Result, directory: RunDirectory) -> Iterator[str]:
         now: Mapping[str, Any] = getattr(again, part)
         then: Mapping[str, Any] = getattr(result, part)
         yield from _differences(then, now)
+        if part != "counts":
+            yield from (f"{name} has {part} without a measure" for name in then if name not in now)
 
 
 def _prefix(result: Result, directory: RunDirectory) -> Iterator[str]:

@@ -25,6 +25,7 @@ from hashbench.networks.model import ENCODE_BATCH, Model, true_float32
 from hashbench.registry import CONDITIONS, METHODS
 from hashbench.results.result import Result
 from hashbench.results.runs import RunDirectory
+from hashbench.results.sweeps.estimates import plural
 from hashbench.results.sweeps.run_status import snapshot
 from hashbench.storage.strict_json import digest
 
@@ -71,7 +72,8 @@ def check_model(result: Result, evaluator: Evaluator, number: int) -> Iterator[s
     flipped = then != now
     if not flipped.any():
         return
-    told = f"{int(flipped.sum())} bits of {int(flipped.any(axis=1).sum())} of {number} queries are others by model.pt"
+    bits, rows = int(flipped.sum()), int(flipped.any(axis=1).sum())
+    told = f"{bits} {plural('bit', bits)} of {rows} of {number} queries differ from those by model.pt"
     if outputs is None:
         yield f"{told}; how near zero its outputs are is not known"
         return
