@@ -176,7 +176,7 @@ class _Data:
         self.data_dir, self.accept_unofficial = data_dir, accept_unofficial
         self._spellings = spellings
         self._names: dict[str, str] = {}
-        self._found: dict[tuple[str, str], Dataset | HashbenchError] = {}
+        self._found: dict[tuple[str, str, str], Dataset | HashbenchError] = {}
 
     def name_of(self, result: Result) -> str:
         """Return the name that --dataset gives for a run's data, else the run's own name for them."""
@@ -194,7 +194,7 @@ class _Data:
 
     def relevance(self, result: Result) -> tuple[Labels, Pairs]:
         """Return labels (n, C) of the run's queries and database, and pairs; raises HashbenchError without the data."""
-        key = (self.name_of(result), result.part)
+        key = (self.name_of(result), result.part, str(result.provenance.get("data_integrity")))
         if key not in self._found:
             self._found[key] = self._read(*key)
         data = self._found[key]
@@ -205,11 +205,17 @@ class _Data:
             raise HashbenchError(f"{data.name} is here, but with other images or another split")
         return data.labels, data.pairs
 
-    def _read(self, name: str, part: str) -> Dataset | HashbenchError:
+    def _read(self, name: str, part: str, integrity: str) -> Dataset | HashbenchError:
         from hashbench.datasets.catalogue import OWN_KINDS, load
 
         try:
-            return load(name, data_dir=self.data_dir, evaluate_on=part, accept_unofficial=self.accept_unofficial)
+            return load(
+                name,
+                data_dir=self.data_dir,
+                evaluate_on=part,
+                accept_unofficial=self.accept_unofficial,
+                integrity=integrity,
+            )
         except HashbenchError as error:
             own = name.startswith(OWN_KINDS) or name.partition("@")[0] not in DATASETS
             return HashbenchError(f"{error} Name own data with --dataset.") if own else error

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from hashbench.datasets import catalogue
 from hashbench.datasets.base import Dataset
@@ -113,7 +114,7 @@ class Evaluator:
 
         Raises HashbenchError for a device that is not there.
         """
-        self.device = resolve_device(device)
+        self._device = resolve_device(device)
         self._method, self._backbone, self._name = method, backbone, dataset
         self.warnings: list[str] = []  # of the measurings so far
         self._data = {"data_dir": data_dir, "size": data_size, "accept_unofficial": accept_unofficial}
@@ -164,12 +165,12 @@ class Evaluator:
         started, clock = datetime.now(UTC), time.perf_counter()
         then, measures = snapshot(run).result, _measures_of(wanted.run)
         codes, model = run.read_codes(), self.model_of(run, then)
-        now = run_provenance(experiment, dataset, self.device, started)
+        now = run_provenance(experiment, dataset, self._device, started)
         sources = {name: now[name] for name in ("source_sha256", "backbone_sha256")}
         status = run_status(run, sources)
         if status.state == "stale":
             self.warnings.append(f"{run.path}: {status.note}, and the stored codes of its database are older.")
-        reset_peak_memory(self.device)
+        reset_peak_memory(self._device)
         encoding = time.perf_counter()
         query = encode_under(wanted.condition, model, dataset, codes["database"])
         evaluating = time.perf_counter()
@@ -195,7 +196,7 @@ class Evaluator:
             epoch=wanted.run.epoch,
             time={"encode": evaluating - encoding, "evaluate": ended - evaluating, "total": ended - clock},
             images_per_s=None,
-            peak_memory_mb=peak_memory_mb(self.device),
+            peak_memory_mb=peak_memory_mb(self._device),
             provenance={
                 **now,
                 **{name: value for name, value in wanted.run.provenance.items() if name in _OF_THE_RUN},
@@ -204,12 +205,17 @@ class Evaluator:
         )
         if snapshot(run).result != then:
             raise HashbenchError(f"{run.path} was computed again meanwhile; evaluate it again.")
-        how = {"device": str(self.device), "started": result.provenance["started"], **sources}
+        how = {"device": str(self._device), "started": result.provenance["started"], **sources}
         own.write_spec({"identity": identity, "how": how})
         others = [run, *(RunDirectory(path) for path in sorted(own.path.parent.iterdir()) if path != own.path)]
         own.share_arrays("histograms", others, counted.arrays())
         own.share_arrays("codes", others, {"query": query})
         own.write_result(result)
+
+    @property
+    def device(self) -> torch.device:
+        """On which it computes."""
+        return self._device
 
     def require_code(self, run: Path, experiment: Experiment) -> None:
         """Raise HashbenchError where method or backbone of a run are not here, or are others than the run's."""
@@ -237,7 +243,7 @@ class Evaluator:
         key = (run.path, version)
         if self._model is None or self._model[0] != key:
             self._model = None
-            self._model = (key, load(run.path, method=self._method, backbone=self._backbone, device=str(self.device)))
+            self._model = (key, load(run.path, method=self._method, backbone=self._backbone, device=str(self._device)))
         return self._model[1]
 
 
