@@ -1,6 +1,7 @@
 """status, verify, export and --config: what is said about a sweep and what is given away of it."""
 
 import csv
+import gzip
 import json
 import re
 import subprocess
@@ -127,14 +128,47 @@ def test_codes_for_numpy(cli, run):
     with np.load("codes.npz", allow_pickle=False) as stored:
         assert {*stored.files} == {"query", "database"}
         assert all(np.array_equal(stored[name], codes) for name, codes in kept.items())
-    cli("export", run.path, "codes.npy", "--part", "query")
+    names = run.read_names()
+    both = {part: names[part] for part in ("query", "database")}
+    assert json.loads(Path("codes.npz.names.json").read_text()) == both
+    said = cli("export", run.path, "codes.npy", "--part", "query").stdout
     assert np.array_equal(np.load("codes.npy"), kept["query"])
+    assert "codes.npy.names.json: which of the data set's positions each row is" in said
+    assert json.loads(Path("codes.npy.names.json").read_text()) == names["query"]
+
+
+def test_codes_of_a_run_from_before_it_kept_names(cli, run):
+    cli("export", run.path, "codes.npy")
+    run.names.unlink()
+    assert "does not keep which input each row is" in cli("export", run.path, "codes.npy").stdout
+    assert Path("codes.npy").exists()
+    assert not Path("codes.npy.names.json").exists()  # of the export before
+    assert cli("verify").stdout.startswith("1 runs: 1 as stored")
+
+
+NOT_THE_NAMES = {
+    "torn": (lambda content: content[:50], "cannot be read"),
+    "no gzip": (lambda content: b"[]", "cannot be read"),
+    "a list": (lambda content: gzip.compress(b"[]"), "cannot be read"),
+    "of fewer rows": (lambda content: gzip.compress(re.sub(rb", \d+\]", b"]", gzip.decompress(content))), "other rows"),
+    "of another split": (lambda content: gzip.compress(gzip.decompress(content).replace(b'256": "', b'256": "0')),
+                         "other rows"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", NOT_THE_NAMES)
+def test_names_that_are_not_those_of_the_codes(cli, run, kind):
+    change, reason = NOT_THE_NAMES[kind]
+    run.names.write_bytes(change(run.names.read_bytes()))
+    assert reason in cli("export", run.path, "codes.npy", code=2).stderr
+    assert not Path("codes.npy").exists()
 
 
 def test_a_faiss_index_returns_the_neighbours_of_brute_force(cli, run):
     faiss = pytest.importorskip("faiss")
     said = cli("export", run.path, "database.faiss").stdout
     assert "16 bits, of which the last 4 are zeros" in said
+    assert json.loads(Path("database.faiss.names.json").read_text()) == run.read_names()["database"]
     index = faiss.read_index_binary("database.faiss")
     codes = {name: unpack(packed, 12) for name, packed in run.read_arrays("codes").items()}
     distances, neighbours = index.search(np.packbits(codes["query"], axis=1), 75)

@@ -92,7 +92,7 @@ def test_one_training_gives_a_result_for_each_length(nested, settings, trained):
             expected = np.unpackbits(codes[part], axis=1)[:, :bits]
             assert (np.unpackbits(kept[part], axis=1, count=bits) == expected).all()
         assert {path.name for path in result.path.iterdir()} == {
-            "spec.json", "result.json", "codes.npz", "histograms.npz",
+            "spec.json", "result.json", "codes.npz", "histograms.npz", "names.json.gz",
         }  # fmt: skip
         of = result.provenance["prefix_of"]
         assert of == {"id": whole.id, "path": f"../../32b/{whole.path.name}"}

@@ -54,7 +54,7 @@ def read_folder(root: Path, *, name: str, follow_links: bool = False) -> ImageFi
     import numpy as np
 
     passed = Passed()
-    found = {top: [*_images(root, top, passed, follow_links)] for top in _folders(root, passed, follow_links)}
+    found = {top: [*image_paths(root, top, passed, follow_links)] for top in _folders(root, passed, follow_links)}
     strays = sum(name.lower().endswith(IMAGE_ENDINGS) and name[0] != "." for name in _files(root))
     passed.files += Counter({"images beside the class folders": strays} if strays else {})
     passed.empty += [top for top, paths in found.items() if not paths]
@@ -194,7 +194,7 @@ def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in SYSTEM_FOLDERS
 
 
-def _images(root: Path, folder: str, passed: Passed, follow_links: bool) -> list[str]:
+def image_paths(root: Path, folder: str, passed: Passed, follow_links: bool) -> list[str]:
     """Return the paths of all images below a folder, with "/", relative to `root`, in order."""
     found = []
     above: dict[str, tuple[str, ...]] = {}  # by folder: the real paths of it and of those above, by which loops show
@@ -239,7 +239,7 @@ def _refuse_link(path: Path) -> None:
     if path.is_symlink():
         raise HashbenchError(
             f"{path} is a link to a folder, which is not followed; put the images themselves there, or allow "
-            f"links with --follow-links when it is prepared."
+            f"links with --follow-links."
         )
 
 
