@@ -143,7 +143,7 @@ def test_codes_of_a_run_from_before_it_kept_names(cli, run):
     assert "does not keep which input each row is" in cli("export", run.path, "codes.npy").stdout
     assert Path("codes.npy").exists()
     assert not Path("codes.npy.names.json").exists()  # of the export before
-    assert cli("verify").stdout.startswith("1 runs: 1 as stored")
+    assert cli("verify").stdout.startswith("1 run: 1 as stored")
 
 
 NOT_THE_NAMES = {
