@@ -14,7 +14,9 @@ import pytest
 import hashbench
 
 GOLDEN = Path(__file__).with_name("golden.json")
-METHODS = ("classifier", "crh", "csq", "dpn", "itq", "lsh", "shc")
+METHODS = (
+    "classifier", "crh", "csq", "dch", "dhn", "dpn", "dpsh", "dsh", "hashnet", "itq", "lsh", "shc",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

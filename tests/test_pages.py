@@ -2,11 +2,13 @@
 
 import re
 import shlex
+import textwrap
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 import hashbench
 from hashbench.cli import main
@@ -105,6 +107,8 @@ def test_the_commands_about_a_sweep_work_in_their_order(tmp_path, monkeypatch, p
     text = (ROOT / "docs" / page).read_text()
     for name, content in re.findall(r"Save this as `(\w+\.toml)`:\n\n```toml\n(.*?)```", text, re.DOTALL):
         Path(name).write_text(content.replace("fashion-mnist-10k", "toy"))
+    Path("photos").mkdir()
+    Image.new("RGB", (8, 8)).save("photos/a.jpg")
     section = text[text.index("\n## ") :]
     commands = re.findall(r"^    hashbench (.*)$", section, re.MULTILINE)
     assert "verify runs" in commands
@@ -115,6 +119,10 @@ def test_the_commands_about_a_sweep_work_in_their_order(tmp_path, monkeypatch, p
         arguments = [str(next(Path().glob(part))) if "*" in part else part for part in arguments]
         ran = CliRunner().invoke(main, arguments)
         assert ran.exit_code == 0, f"{command}\n{ran.output}"
+    for snippet in re.findall(r"^    import gzip.*?(?=\n\n\S)", text, re.MULTILINE | re.DOTALL):
+        found = {}
+        exec(textwrap.dedent(snippet), found)
+        assert len(found["database"]) == 75
 
 
 def test_the_dry_run_of_the_reproduction_page_works(tmp_path, monkeypatch):

@@ -33,4 +33,4 @@ class LSH(hashbench.Method):
 
     def encode(self, inputs: Tensor) -> Tensor:
         """Return the codes, bool (n, bits), of `inputs` (n, width)."""
-        return (inputs.double() - self.mean) @ self.planes >= 0
+        return inputs.to(torch.float64, copy=True).sub_(self.mean) @ self.planes >= 0

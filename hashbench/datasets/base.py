@@ -201,6 +201,20 @@ class Dataset:
         return self.store.labels[self.split.query], self.store.labels[self.split.database]
 
     @property
+    def names(self) -> dict[str, Any]:
+        """Which input each query and each item of the database is, in the split's order: what a run keeps as names.
+
+        `rows` says what identifies them: "files", by the names that the data set's files have, or "positions" in the
+        store, from 0, where it has no files of single inputs.
+        """
+        names, parts = self.store.names, {"query": self.split.query, "database": self.split.database}
+        return {
+            "split_sha256": self.split.sha256,
+            "rows": "positions" if names is None else "files",
+            **{part: [at if names is None else names[at] for at in index.tolist()] for part, index in parts.items()},
+        }
+
+    @property
     def kind(self) -> Kind:
         """What the inputs are."""
         return self.store.kind

@@ -1,54 +1,256 @@
-"""Encoding a folder of images with a trained run."""
+"""Encoding a folder of images with a trained run: row by row into a journal, then whole into one file."""
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import hashlib
+import os
+from collections.abc import Generator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from PIL import __version__ as pillow
 from torch import Tensor
 from tqdm import tqdm
 
-from hashbench.datasets.files.decoding import read_picture
+import hashbench
+from hashbench.datasets.files.decoding import DamagedImage, check_header, read_picture
+from hashbench.datasets.files.folders import Passed, image_paths
 from hashbench.datasets.files.imagefiles import IMAGE_ENDINGS
 from hashbench.datasets.loading.augment import resize, to_unit
-from hashbench.errors import HashbenchError
+from hashbench.errors import HashbenchError, few
 from hashbench.metrics.hamming import pack
 from hashbench.networks.model import Model
-from hashbench.storage.files import replacing
+from hashbench.results.sweeps.estimates import plural
+from hashbench.storage.files import check_replaceable, make_folder, replacing, reported, write_text
+from hashbench.storage.journal import Journal
+from hashbench.storage.locks import hold_lock
+from hashbench.storage.strict_json import dumps
+from hashbench.system.memory import is_out_of_memory
 
-BATCH = 256
+BATCH = 256  # images that are encoded, and written, at a time
+ROWS = "rows.jsonl"  # in the folder of an unfinished encoding: names, states and codes of what is encoded
+NAMED = 10  # of the files that cannot be encoded, in an error
 
 
-def encode_folder(model: Model, folder: Path, output: Path, *, progress: bool) -> int:
+@dataclass(frozen=True)
+class EncodedFolder:
+    """What came of encoding a folder."""
+
+    images: int
+    resumed: int  # of these, how many were encoded before an interruption
+    skipped: Mapping[str, str]  # path -> why it was left out
+    listed: Path  # the list of them, where there are any: a line of JSON each, `file` and `reason`
+    notes: tuple[str, ...]  # sentences on what was passed over: hidden files, other files, broken links
+
+
+def encode_folder(
+    model: Model,
+    folder: Path,
+    output: Path,
+    *,
+    run: str,
+    skip_broken: bool = False,
+    follow_links: bool = False,
+    progress: bool = False,
+) -> EncodedFolder:
     """Write packed codes, file names and the number of bits of all images below `folder` to `output` (.npz).
 
-    Returns how many there were. Raises HashbenchError where the folder holds none, or one cannot be decoded.
+    `run` is the id of the model's run. Rows are kept in a hidden folder beside `output` while they are computed; after
+    an interruption, those of files that have not changed are taken from it, if run, weights and folder are the same.
+    With `skip_broken`, images that cannot be encoded are left out and listed beside `output`. Raises HashbenchError
+    where they are not, where there are none, for a run that learned from no pictures, and for links to folders, unless
+    they are followed.
+    """
+    _refuse_other_inputs(model)
+    if output.suffix not in ("", ".npz"):
+        raise HashbenchError(f"Codes and names of files are written as .npz, not as {output.suffix}; name such a file.")
+    check_replaceable(output)
+    passed = Passed()
+    states, broken = _find(folder, passed, follow_links, progress)
+    _refuse_broken(broken, folder, skip_broken)
+    make_folder(output.parent)
+    unfinished = output.with_name(f".{output.name}.encoding")
+    with hold_lock(unfinished):
+        with Journal(unfinished / ROWS, _subject(model, folder, run)) as journal:
+            rows = {
+                name: bytes.fromhex(code)
+                for entry in journal.entries
+                for name, size, changed, code in entry
+                if states.get(name) == (size, changed)
+            }
+            resumed, left = len(rows), [name for name in states if name not in rows]
+            bar = _bar(len(states), progress, initial=resumed)
+            with bar, closing(_encoded(model, folder, left, broken)) as batches:
+                for names, codes in batches:
+                    texts = [code.tobytes().hex() for code in codes]
+                    journal.append([[name, *states[name], text] for name, text in zip(names, texts, strict=True)])
+                    rows.update(zip(names, map(bytes.fromhex, texts), strict=True))
+                    bar.update(len(names))
+        _refuse_broken(broken, folder, skip_broken, kept=len(rows))
+        if not rows:
+            raise HashbenchError(f"No image below {folder} can be decoded: {_named(broken)}.")
+        _write(output, {name: rows[name] for name in states if name in rows}, model.bits, broken)
+        with reported(unfinished):
+            (unfinished / ROWS).unlink()
+    with suppress(OSError):  # where another process has begun meanwhile
+        unfinished.rmdir()
+    return EncodedFolder(len(rows), resumed, broken, list_of_skipped(output), tuple(passed.notes()))
+
+
+def _find(
+    folder: Path, passed: Passed, follow_links: bool, progress: bool
+) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
+    """Return the images below a folder, in the order of rows, with bytes and time of change; and the broken ones.
+
+    Those are files that are empty or whose first bytes are no image's, each with the reason.
     """
     if not folder.is_dir():
         raise HashbenchError(f"There is no folder {folder}; name one with images ({', '.join(IMAGE_ENDINGS)}).")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_ENDINGS and path.is_file())
-    if not paths:
-        raise HashbenchError(f"{folder} holds no images; it may hold {', '.join(IMAGE_ENDINGS)} files.")
-    if len(model.shape) != 3:
-        raise HashbenchError("This run takes vectors, not images; use hashbench.load(run).encode(vectors).")
-    channels, height, width = model.shape
-    codes = []
-    with ThreadPoolExecutor() as pool, tqdm(total=len(paths), unit="img", disable=not progress, leave=False) as bar:
-        for start in range(0, len(paths), BATCH):
-            some = paths[start : start + BATCH]
-            images = pool.map(lambda path: _read(path, channels, (height, width)), some)
-            codes.append(pack(model.encode(torch.stack([*images]))))
+    names = sorted(image_paths(folder, ".", passed, follow_links), key=lambda name: name.split("/"))
+    if not names:
+        raise HashbenchError(" ".join([f"{folder} holds no images ({', '.join(IMAGE_ENDINGS)}).", *passed.notes()]))
+    states: dict[str, tuple[int, int]] = {}
+    broken: dict[str, str] = {}
+    with ThreadPoolExecutor() as pool, _bar(len(names), progress, desc="looking at files") as bar:
+        for start in range(0, len(names), BATCH):
+            some = names[start : start + BATCH]
+            for name, state in zip(some, pool.map(lambda name: _state(folder / name), some), strict=True):
+                if isinstance(state, str):
+                    broken[name] = state
+                else:
+                    states[name] = state
             bar.update(len(some))
-    names = np.array([path.relative_to(folder).as_posix() for path in paths])
-    with replacing(output) as file:
-        np.savez_compressed(file, codes=np.concatenate(codes), files=names, bits=np.array(model.bits))
-    return len(paths)
+    return states, broken
 
 
-def _read(path: Path, channels: int, size: tuple[int, int]) -> Tensor:
+def list_of_skipped(output: Path) -> Path:
+    """Return where the images that are left out of `output` are listed."""
+    return output.with_name(f"{output.name.removesuffix('.npz')}.skipped.jsonl")
+
+
+def _state(path: Path) -> tuple[int, int] | str:
+    """Return bytes and time of change of an image file, or why it cannot be encoded, by its first bytes alone."""
+    try:
+        status = os.stat(path)
+        if not status.st_size:
+            return "is empty"
+        check_header(path)
+    except DamagedImage as error:
+        return error.reason
+    except OSError as error:  # removed meanwhile
+        return str(error.strerror)
+    return status.st_size, status.st_mtime_ns
+
+
+def _encoded(
+    model: Model, folder: Path, names: Sequence[str], broken: dict[str, str]
+) -> Generator[tuple[list[str], np.ndarray]]:
+    """Yield names and packed codes of some images at a time, the next ones decoded meanwhile; `broken` gets others."""
+    channels, *size = model.shape
+    pool = ThreadPoolExecutor()
+
+    def submit(start: int) -> dict[str, Future[Tensor]]:
+        return {name: pool.submit(_read, folder / name, channels, size) for name in names[start : start + BATCH]}
+
+    try:
+        submitted = submit(0)
+        for start in range(0, len(names), BATCH):
+            current, submitted = submitted, submit(start + BATCH)
+            images = {}
+            for name, image in current.items():
+                try:
+                    images[name] = image.result()
+                except DamagedImage as error:
+                    broken[name] = error.reason
+            if images:
+                yield [*images], pack(_codes(model, torch.stack([*images.values()])))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _codes(model: Model, images: Tensor) -> np.ndarray:
+    try:
+        return model.encode(images)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise HashbenchError(
+            f"There was not enough memory to encode {len(images)} images on {model.task.device}; end what else takes "
+            f"it, or name another --device, and give the command again: what is encoded is kept."
+        ) from error
+
+
+def _read(path: Path, channels: int, size: Sequence[int]) -> Tensor:
     """Return one image (channels, height, width), float in [0, 1], resized bilinear and antialiased."""
-    pixels = np.array(read_picture(path, "L" if channels == 1 else "RGB"))
-    unit = to_unit(torch.from_numpy(pixels).reshape(1, *pixels.shape[:2], channels).permute(0, 3, 1, 2))
-    return resize(unit, size)[0]
+    try:
+        pixels = np.array(read_picture(path, "L" if channels == 1 else "RGB"))
+        unit = to_unit(torch.from_numpy(pixels).reshape(1, *pixels.shape[:2], channels).permute(0, 3, 1, 2))
+        return resize(unit, (size[0], size[1]))[0]
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise DamagedImage(path, "its pixels do not fit in memory") from error
+
+
+def _subject(model: Model, folder: Path, run: str) -> dict[str, Any]:
+    """Return what rows depend on beside their files: the run with its weights, the folder, and the decoder."""
+    weights = hashlib.sha256()
+    for part, state in model.state().items():
+        for name, value in (state or {}).items():
+            weights.update(f"{part}.{name} {value.dtype} {tuple(value.shape)}".encode())
+            weights.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return {
+        "run": run,
+        "weights": weights.hexdigest(),
+        "bits": model.bits,
+        "folder": os.path.realpath(folder),
+        "versions": [hashbench.__version__, pillow],
+    }
+
+
+def _write(output: Path, rows: Mapping[str, bytes], bits: int, skipped: Mapping[str, str]) -> None:
+    """Write the list of what was skipped, or none, then codes and names."""
+    listed = list_of_skipped(output)
+    if skipped:
+        lines = (dumps({"file": name, "reason": reason}) + "\n" for name, reason in sorted(skipped.items()))
+        write_text(listed, "".join(lines))
+    else:
+        with reported(listed):
+            listed.unlink(missing_ok=True)
+    codes = np.frombuffer(b"".join(rows.values()), np.uint8).reshape(len(rows), -1)
+    with replacing(output) as file:
+        np.savez_compressed(file, codes=codes, files=np.array([*rows]), bits=np.array(bits))
+
+
+def _refuse_other_inputs(model: Model) -> None:
+    """Raise HashbenchError for a run whose inputs are not what a picture file holds."""
+    if len(model.shape) != 3:
+        what = "text" if model.task.inputs == "text" else "vectors"
+        raise HashbenchError(f"This run takes {what}, not images; use hashbench.load(run).encode(rows).")
+    if model.shape[0] not in (1, 3):
+        raise HashbenchError(
+            f"This run takes images of {model.shape[0]} channels, and picture files are read as 1 or 3; use "
+            f"hashbench.load(run).encode(images)."
+        )
+
+
+def _refuse_broken(broken: Mapping[str, str], folder: Path, skip: bool, *, kept: int = 0) -> None:
+    if broken and not skip:
+        so_far = f" The codes of {kept:,} others are kept for that." if kept else ""
+        raise HashbenchError(
+            f"{len(broken):,} {plural('image', len(broken))} below {folder} cannot be decoded: {_named(broken)}; put "
+            f"the right files there, or leave them out with --skip-broken.{so_far}"
+        )
+
+
+def _named(broken: Mapping[str, str]) -> str:
+    return few([f"{name} ({reason})" for name, reason in sorted(broken.items())], NAMED)
+
+
+def _bar(total: int, progress: bool, **more: Any) -> tqdm[Any]:
+    return tqdm(total=total, unit="img", disable=not progress, leave=False, **more)

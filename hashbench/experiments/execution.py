@@ -12,7 +12,9 @@ from hashbench.errors import HashbenchError
 from hashbench.experiments.experiment import Experiment
 from hashbench.experiments.phases import compute, compute_prefix
 from hashbench.experiments.planning import Plan, PlannedRun
+from hashbench.methods.contract import DeepMethod
 from hashbench.networks.model import true_float32
+from hashbench.registry import METHODS
 from hashbench.results.result import Result
 from hashbench.results.runs import RunDirectory
 from hashbench.results.sweeps.run_status import SOURCES
@@ -128,13 +130,23 @@ def _remove_other_source(directory: RunDirectory, sources: Mapping[str, str | No
 
 
 def _out_of_memory(experiment: Experiment, device: torch.device, error: BaseException) -> HashbenchError:
-    """Return the error that names the options by which this experiment takes less memory."""
+    """Return the error that names the options by which this experiment takes less memory.
+
+    A method that is fitted in one call has its whole training set in memory, and no batches.
+    """
     recipe = experiment.recipe
-    options = [f"--set recipe.batch_size={max(recipe.batch_size // 2, 1)}"]
-    if experiment.inputs == "images":
-        options += [f"--set recipe.size={recipe.size * 2 // 3}"] if recipe.size > 32 else []
-        options += [f"a smaller --backbone than {recipe.backbone}"]
-        options += ["--set recipe.precision=bf16"] if recipe.precision == "fp32" else []
+    if issubclass(METHODS.get(experiment.method), DeepMethod):
+        options = [f"--set recipe.batch_size={max(recipe.batch_size // 2, 1)}"]
+        if experiment.inputs == "images":
+            options += [f"--set recipe.size={recipe.size * 2 // 3}"] if recipe.size > 32 else []
+            options += [f"a smaller --backbone than {recipe.backbone}"]
+            options += ["--set recipe.precision=bf16"] if recipe.precision == "fp32" else []
+    else:
+        options = ["a protocol with fewer training inputs"]
+        if experiment.inputs == "pixels":
+            options += ["image files prepared at a smaller --size", "a --recipe with a pretrained backbone"]
+        if experiment.inputs == "features":
+            options += [f"a --backbone with fewer features than {recipe.backbone}"]
     where = "GPU" if device.type == "cuda" else "main"
     detail = " ".join(str(error).split())[:200]
     return HashbenchError(

@@ -30,7 +30,7 @@ from hashbench.networks.model import Model
 from hashbench.registry import BACKBONES, METHODS
 from hashbench.results.runs import Result, RunDirectory
 from hashbench.system.distributed import SINGLE, World, join
-from hashbench.system.memory import peak_memory_mb, reset_peak_memory
+from hashbench.system.memory import peak_memory_mb, require_memory, reset_peak_memory
 from hashbench.system.provenance import provenance
 from hashbench.training.features import features
 from hashbench.training.loop import Reports, TrainingProgress, train
@@ -67,8 +67,11 @@ def compute(
     task, split = task_of(experiment, device), dataset.split
     with clock("data"):
         fixed = partial(fixed_inputs, experiment, dataset, device, progress)
-        inputs = dataset.store.inputs if experiment.inputs == "images" else fixed(world)
-        data = train_set(experiment, dataset, inputs, partial(fixed, SINGLE), device, world)
+        images = experiment.inputs == "images"
+        inputs = dataset.store.inputs if images else fixed(world)
+        data = train_set(
+            experiment, dataset, inputs, partial(fixed, SINGLE) if images else lambda: inputs, device, world
+        )
     with clock("prepare"):
         tools = RecipeTools(task, experiment.recipe, experiment.data.shape, data, bar=title and f"{title} prepare")
         prepared = prepare(make_method(experiment), tools, experiment.identity)
@@ -89,6 +92,7 @@ def compute(
     with clock("store"):
         directory.write_arrays("histograms", **counted.arrays())
         directory.write_arrays("codes", query=query, database=database)
+        directory.write_names(dataset.names)
         if centers := class_centers(model.method, task, inputs=inputs, labels=dataset.store.labels, index=split.train):
             directory.write_arrays("centers", **centers)
         directory.check()
@@ -133,6 +137,7 @@ def compute_prefix(
     with clock("store"):
         directory.write_arrays("histograms", **counted.arrays())
         directory.write_arrays("codes", query=query, database=database)
+        directory.write_names(dataset.names)
     return Result(
         id=experiment.id,
         coords=_coords(experiment, dataset),
@@ -235,7 +240,16 @@ def fixed_inputs(
             store, experiment.recipe, weights=experiment.weights, device=device, progress=progress, world=world
         )
     assert not is_sparse(store.inputs)
-    return store.inputs.reshape(len(store.inputs), -1).astype(np.float32) / 255
+    count, width = len(store.inputs), store.inputs[0].size
+    require_memory(
+        4 * count * width,
+        torch.device("cpu"),
+        what=f"The pixels of {store.name} as vectors, {count:,} x {width:,},",
+        instead="prepare image files at a smaller --size, or take a recipe with a pretrained backbone",
+    )
+    pixels = store.inputs.reshape(count, width).astype(np.float32)
+    pixels /= 255
+    return pixels
 
 
 def _coords(experiment: Experiment, dataset: Dataset) -> dict[str, Any]:

@@ -89,8 +89,14 @@ def execute(
         return Outcome([], [])
     left = {at: run for at, run in enumerate(plan.runs) if run.to_compute(plan.settings.rerun)}
     finished = {at: run for at, run in enumerate(plan.runs) if at not in left and run.finished}
-    works = {run.directory.path: plan.work(run) for run in plan.runs if run.directory is not None}
-    record_sweep(plan.settings.runs_dir, works)
+    stored = {run.directory.path: run for run in plan.runs if run.directory is not None}
+    works = {path: plan.work(run) for path, run in stored.items()}
+    cells = {
+        path: {"cell": run.experiment.cell, "row": run.method, "dataset": run.dataset}
+        for path, run in stored.items()
+        if run.experiment is not None
+    }
+    record_sweep(plan.settings.runs_dir, works, cells)
     reporter.begin(len(left) + len(finished))
     for run in finished.values():
         reporter.finished(run)
@@ -155,6 +161,20 @@ def load(run: str | Path, *, method: str | None = None, backbone: str | None = N
     result = directory.read_result()  # an unfinished run has no model
     spec = directory.read_spec()
     experiment = Experiment.from_identity(spec["identity"])
+    require_code(run, experiment, method=method, backbone=backbone)
+    model = directory.model
+    if "prefix_of" in result.provenance:
+        model = directory.training(result).model
+    if not model.is_file():
+        raise HashbenchError(f"There is no {model}; run again to have the weights, or copy them along.")
+    return load_model(experiment, model, resolve_device(device))
+
+
+def require_code(run: str | Path, experiment: Experiment, *, method: str | None, backbone: str | None) -> None:
+    """Raise HashbenchError where method or backbone of a run are not here, or are others than the run's.
+
+    `method` and `backbone` name again what came from a module or file.
+    """
     found = resolve_method(method).info.name if method is not None else experiment.method
     if found != experiment.method or found not in METHODS:
         which = "there" if method is None else method
@@ -169,12 +189,6 @@ def load(run: str | Path, *, method: str | None = None, backbone: str | None = N
             f"module that defines it."
         )
     _require_backbone(run, experiment, backbone)
-    model = directory.model
-    if "prefix_of" in result.provenance:
-        model = directory.training(result).model
-    if not model.is_file():
-        raise HashbenchError(f"There is no {model}; run again to have the weights, or copy them along.")
-    return load_model(experiment, model, resolve_device(device))
 
 
 def _require_backbone(run: str | Path, experiment: Experiment, given: str | None) -> None:

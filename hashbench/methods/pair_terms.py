@@ -16,9 +16,15 @@ def similar(labels: Tensor, others: Tensor) -> Tensor:
     return (labels @ others.T > 0).to(labels.dtype)
 
 
-def counted_pairs(labels: Tensor, others: Tensor) -> Tensor:
-    """Return which pairs (n, m), bool, have a label on both sides."""
-    return labels.any(dim=1)[:, None] & others.any(dim=1)
+def counted_pairs(labels: Tensor, others: Tensor | None = None) -> Tensor:
+    """Return which pairs (n, m), bool, have a label on both sides.
+
+    Without `others` they are the pairs of `labels` with each other, (n, n), and no sample is paired with itself.
+    """
+    labelled = labels.any(dim=1)
+    if others is not None:
+        return labelled[:, None] & others.any(dim=1)
+    return labelled[:, None] & labelled & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
 
 
 def pair_likelihood(inner: Tensor, similar: Tensor) -> Tensor:
@@ -26,7 +32,7 @@ def pair_likelihood(inner: Tensor, similar: Tensor) -> Tensor:
 
     The likelihood of a similar pair is sigmoid(t), as in DPSH (Li et al., IJCAI 2016) and DHN (Zhu et al., AAAI 2016).
     """
-    return F.softplus(inner) - similar * inner
+    return F.softplus(inner, threshold=40) - similar * inner  # exact in float64; by default it is linear from 20 on
 
 
 def balanced_pairs(similar: Tensor, counted: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ def labelled_mean(values: Tensor, labels: Tensor) -> Tensor:
 
     `labels` (n, C) multi-hot.
     """
-    labelled = labels.any(dim=1)
+    labelled = labels.any(dim=1).to(values.dtype)
     return (labelled / labelled.sum().clamp(min=1) * values).sum()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -17,9 +17,11 @@ from hashbench.results.runs import RunDirectory
 from hashbench.results.tables import escaping
 from hashbench.results.tables.comparison import Comparison
 from hashbench.storage import files
+from hashbench.storage.strict_json import dumps
 
 Part = Literal["query", "database"]
 CODE_ENDINGS = (".npz", ".npy", ".faiss")
+NAMES_ENDING = ".names.json"
 
 
 def write_csv(results: Iterable[Result], path: Path) -> int:
@@ -43,12 +45,26 @@ def write_codes(directory: RunDirectory, path: Path, part: Part) -> str:
     """Write a run's codes to `path` and return a sentence on what is there; raises HashbenchError for other endings.
 
     .npz holds both parts as bool (n, bits) under "query" and "database"; .npy one of them; .faiss a binary index of it.
+    Which input each row is goes into a second file, `path` with the ending .names.json added: a list of a part's names,
+    or both lists by part. A run that does not keep them has none.
     """
     bits, packed = directory.read_result().coords["bits"], directory.read_codes()
     if not {"query", "database"} <= packed.keys():
         raise HashbenchError(f"{directory.codes} does not hold the codes of a run; copy it anew, or run again.")
-    codes = packed[part]
+    names, beside = directory.read_names(), path.with_name(path.name + NAMES_ENDING)
     files.make_folder(path.parent)
+    with files.reported(beside):
+        beside.unlink(missing_ok=True)  # of another export: never beside these codes
+    written = _write_codes(packed, bits, path, part)
+    if names is None:
+        return f"{written} The run does not keep which input each row is."
+    both = {name: names[name] for name in ("query", "database")}
+    files.write_text(beside, dumps(both if path.suffix == ".npz" else names[part]))
+    return f"{written} {beside}: which of the data set's {names['rows']} each row is."
+
+
+def _write_codes(packed: Mapping[str, np.ndarray], bits: int, path: Path, part: Part) -> str:
+    codes = packed[part]
     if path.suffix == ".faiss":
         return _write_faiss(codes, bits, path, part)
     with files.replacing(path) as file:

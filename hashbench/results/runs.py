@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import os
 import re
 import shutil
 import traceback
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -61,6 +63,11 @@ class RunDirectory:
     def codes(self) -> Path:
         """The packed codes of query and database."""
         return self.path / "codes.npz"
+
+    @property
+    def names(self) -> Path:
+        """Which input each row of the codes is; not in runs from before it was kept."""
+        return self.path / "names.json.gz"
 
     @property
     def model(self) -> Path:
@@ -153,6 +160,7 @@ class RunDirectory:
             shutil.rmtree(self.path / UNDER, ignore_errors=True)  # measured with the weights that are replaced
             for name in sorted(os.listdir(newer.path), key=lambda name: name == RESULT):
                 os.replace(newer.path / name, self.path / name)
+                (newer.path / name).unlink(missing_ok=True)  # still there where both were names of one file
             newer.path.rmdir()
 
     def write_spec(self, spec: dict[str, Any]) -> None:
@@ -224,6 +232,45 @@ class RunDirectory:
         """
         own = self.read_arrays("codes")
         return own if self.run is self else self.run.read_arrays("codes") | own
+
+    def write_names(self, names: dict[str, Any]) -> None:
+        """Store which input each row of the codes is, `Dataset.names`, as a second name of another run's file of them.
+
+        It is the same in all runs of a split, and large where the data set is.
+        """
+        content = gzip.compress(dumps(names).encode(), compresslevel=6, mtime=0)
+        for other in self._neighbours(self.names.name):
+            with contextlib.suppress(OSError):  # removed meanwhile, or not ours to read
+                same = other.stat().st_size == len(content) and other.read_bytes() == content
+                if same and files.share(other, self.names, allowed=self.check):
+                    return
+        with files.replacing(self.names, allowed=self.check) as file:
+            file.write(content)
+
+    def read_names(self) -> dict[str, Any] | None:
+        """Return what `write_names` stored of the run, None where it has no such file.
+
+        Raises HashbenchError where the file is corrupt, or is not about the rows of the run's codes.
+        """
+        path = self.run.names
+        if not path.exists():
+            return None
+        try:
+            names = _object(path, gzip.decompress(_read(path)))
+        except (EOFError, OSError, zlib.error) as error:
+            raise _unreadable(path, error) from error
+        rows = {part: len(codes) for part, codes in self.read_codes().items()}
+        named = {part: len(names[part]) for part in rows if isinstance(names.get(part), list)}
+        if rows != named or names.get("split_sha256") != self.read_result().provenance.get("split_sha256"):
+            raise HashbenchError(f"{path} names other rows than those of {self.codes}; copy both files anew.")
+        return names
+
+    def _neighbours(self, name: str) -> Iterator[Path]:
+        """Yield the files called `name` of the runs on the same data set, where this one lies as `at` says."""
+        path = self.path.absolute()
+        path = path.parent if path.name == "again" else path
+        if re.fullmatch(r"\d+b", path.parent.name):
+            yield from path.parents[2].glob(f"*/*b/*/{name}")
 
     def append_log(self, entry: dict[str, Any]) -> None:
         """Add one line to the log; raises TypeError where `entry` is not plain data."""

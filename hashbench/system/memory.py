@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from hashbench.errors import HashbenchError
 from hashbench.system import allocator
 
 _PROCESS = Path("/proc/self")
@@ -51,6 +52,16 @@ def free_bytes(device: torch.device) -> int:
         reusable = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + reusable
     return host_free_bytes(Path("/"))
+
+
+def require_memory(needed: int, device: torch.device, *, what: str, instead: str) -> None:
+    """Raise HashbenchError where `what` takes more bytes than are free on a device; `instead` is the way out."""
+    free = free_bytes(device)
+    if needed > free:
+        kind = "GPU" if device.type == "cuda" else "main"
+        raise HashbenchError(
+            f"{what} takes {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB of {kind} memory are free; {instead}."
+        )
 
 
 def host_free_bytes(root: Path) -> int:

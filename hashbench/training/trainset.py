@@ -14,6 +14,7 @@ from hashbench.datasets.loading.loader import TrainLoader, inference_batches
 from hashbench.datasets.sparse import dense, is_sparse
 from hashbench.errors import HashbenchError
 from hashbench.system.distributed import SINGLE, World
+from hashbench.system.memory import require_memory
 
 if TYPE_CHECKING:
     from hashbench.datasets.sparse import Inputs
@@ -79,7 +80,7 @@ class TrainSet:
     def features(self) -> Tensor:
         """Return (num_train, width) float features of the fixed backbone, or pixels or vectors where there is none.
 
-        Raises HashbenchError for sparse rows that are more than DENSE_BYTES as a dense matrix.
+        Raises HashbenchError where they do not fit in memory, and for sparse rows that are more than DENSE_BYTES dense.
         """
         found = self._features()
         if is_sparse(found):
@@ -90,4 +91,12 @@ class TrainSet:
                     f"{DENSE_BYTES / 2**30:.0f} GiB; give the data set fewer terms, or choose a method that is trained "
                     f"in batches."
                 )
+        count, width = len(self._index), found.shape[1]
+        for device in dict.fromkeys((torch.device("cpu"), self._device)):
+            require_memory(
+                4 * count * width,
+                device,
+                what=f"The training set as a matrix of {count:,} x {width:,}",
+                instead="choose fewer training inputs, smaller ones, or a method that is trained in batches",
+            )
         return torch.from_numpy(dense(found[self._index])).to(self._device)

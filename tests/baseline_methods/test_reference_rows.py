@@ -8,8 +8,10 @@ import torch
 from method_cases import make_batch, make_task, one_hot, some_labels, some_outputs, terms_and_gradients
 
 from baselines.reference.classifier import Classifier
+from baselines.shallow import itq
 from baselines.shallow.itq import ITQ, nearest_rotation, principal_components, random_rotation
 from baselines.shallow.lsh import LSH
+from hashbench.errors import HashbenchError
 from hashbench.methods.codebooks import gilbert_varshamov_distance, spread
 
 
@@ -68,13 +70,60 @@ def test_lsh_distance_is_the_angle():
         assert float((codes[a] != codes[b]).float().mean()) == pytest.approx(float(angle), abs=0.02)
 
 
-def test_components_are_those_of_largest_variance():
-    centred = Features().features() - Features().features().mean(dim=0)
-    components = principal_components(centred, 6)
-    _, _, rows = np.linalg.svd(centred.double().numpy(), full_matrices=False)
+@pytest.mark.parametrize("block", [1, 100, 2**27])
+@pytest.mark.parametrize(("count", "width"), [(200, 24), (24, 24), (7, 24), (30, 700)])
+def test_components_are_those_of_largest_variance(monkeypatch, count, width, block):
+    monkeypatch.setattr(itq, "BLOCK", block)
+    features = Features(count, width).features()
+    components = principal_components(features, 6)
+    _, _, rows = np.linalg.svd((features - features.mean(dim=0)).double().numpy(), full_matrices=False)
+    assert components.shape == (width, 6)
     for component, row in zip(components.T.numpy(), rows, strict=False):
         assert abs(component @ row) == pytest.approx(1, abs=1e-6)
         assert component[abs(component).argmax()] > 0
+
+
+def test_itq_of_photographs_takes_memory_by_their_number():
+    photographs = Features(20, 3 * 256 * 256)  # a covariance of 154 GB
+    method = fitted(ITQ(), 16, photographs)
+    assert method.projection.shape == (196_608, 16)
+    centred = (photographs.features() - photographs.features().mean(dim=0)).double()
+    _, _, rows = torch.linalg.svd(centred, full_matrices=False)
+    projected = centred @ rows[:16].T  # in the span of these rows, the method's own rotation of it is all there is
+    torch.testing.assert_close((centred @ method.projection).square().sum(dim=1), projected.square().sum(dim=1))
+
+
+@pytest.mark.parametrize(
+    ("features", "spanned"),
+    [
+        (Features(16, 40).features(), 15),  # n inputs span n - 1 dimensions
+        (Features(16, 16).features() + 1000, 15),
+        (Features(16, 3 * 256 * 256).features() / 20 + 1000, 15),
+        (Features(5, 20).features().repeat(50, 1), 4),  # the same few again and again, more than dimensions
+        (Features(5, 4000).features().repeat(50, 1), 4),  # and fewer
+        (Features(60, 5).features() @ torch.ones(5, 30), 1),
+        (torch.ones(90, 30), 0),
+        (torch.ones(20, 300), 0),
+        (Features(1, 30).features(), 0),
+    ],
+)
+def test_itq_refuses_more_bits_than_the_training_set_spans(features, spanned):
+    data = Features()
+    data._features = features
+    with pytest.raises(HashbenchError, match=rf"span {spanned} of their .*at most {spanned} bits"):
+        fitted(ITQ(), 16, data)
+    if spanned > 1:
+        assert fitted(ITQ(), spanned, data).encode(features).shape == (len(features), spanned)
+    assert fitted(LSH(), 16, data).encode(features).shape == (len(features), 16)
+
+
+@pytest.mark.parametrize("make", [LSH, ITQ])
+def test_encoding_leaves_its_inputs_as_they_are(make):
+    inputs = Features().features().double()
+    method = fitted(make())
+    codes, kept = method.encode(inputs), inputs.clone()
+    assert torch.equal(method.encode(inputs), codes)
+    assert torch.equal(inputs, kept)
 
 
 def test_the_start_is_a_rotation():
@@ -110,14 +159,14 @@ def test_each_round_of_itq_loses_less():
 
 def test_itq_rotates_the_principal_components():
     method, inputs = fitted(ITQ(), 12), Features().features()
-    components = principal_components(inputs - inputs.mean(dim=0), 12)
+    components = principal_components(inputs, 12)
     rotation = components.T @ method.projection
     torch.testing.assert_close(rotation @ rotation.T, torch.eye(12, dtype=torch.float64), atol=1e-8, rtol=0)
 
 
 def test_a_round_of_itq_is_signs_then_rotation():
     method, inputs = fitted(ITQ(iterations=3), 12), Features().features()
-    components = principal_components(inputs - inputs.mean(dim=0), 12)
+    components = principal_components(inputs, 12)
     projected = ((inputs - inputs.mean(dim=0)) @ components.float()).double().numpy()
     rotation = random_rotation(12, make_task().generator("rotation")).numpy()
     for _ in range(3):

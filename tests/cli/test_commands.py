@@ -86,7 +86,10 @@ def test_encode_writes_packed_codes_and_names(hashbench, tmp_path):
         Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)).save(photos / name)
     (photos / "notes.txt").write_text("no image")
     (photos / "album.png").mkdir()
-    hashbench("encode", run, photos.parent, "--output", "codes.npz")
+    (photos / "._a.png").write_bytes(b"what macOS leaves")
+    said = hashbench("encode", run, photos.parent, "--output", "codes.npz")
+    assert said.stdout == "codes.npz: codes of 2 images.\n"
+    assert said.stderr == "Files passed over: 1 ending in .txt, 1 hidden.\n"
     with np.load("codes.npz", allow_pickle=False) as stored:
         assert stored["files"].tolist() == ["inner/a.png", "inner/b.png"]
         assert stored["codes"].shape == (2, 2)
@@ -95,8 +98,12 @@ def test_encode_writes_packed_codes_and_names(hashbench, tmp_path):
     for name, content in (("broken.png", b"no png"), ("deep.png", None)):
         Image.fromarray(deep).save(photos / name) if content is None else (photos / name).write_bytes(content)
         refused = hashbench("encode", run, photos.parent, "--output", "other.npz", code=2)
-        assert f"{name} cannot be decoded as an image" in refused.stderr
+        assert f"1 image below {photos.parent} cannot be decoded: inner/{name} (" in refused.stderr
         assert not Path("other.npz").exists()
+        said = hashbench("encode", run, photos.parent, "--output", "other.npz", "--skip-broken")
+        assert "1 image could not be decoded; other.skipped.jsonl lists what was left out" in said.stderr
+        assert np.array_equal(np.load("other.npz")["codes"], np.load("codes.npz")["codes"])
+        Path("other.npz").unlink()
         (photos / name).unlink()
 
 

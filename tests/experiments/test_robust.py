@@ -18,6 +18,7 @@ from hashbench.errors import HashbenchError
 from hashbench.experiments import runner
 from hashbench.experiments.planning import Settings, plan
 from hashbench.methods.contract import DeepMethod, method
+from hashbench.registry import METHODS
 from hashbench.results.runs import RunDirectory, find_runs
 from hashbench.storage.tensorfiles import save
 from hashbench.system import allocator
@@ -61,6 +62,37 @@ def test_out_of_memory_names_the_options_and_the_other_runs_continue(settings, f
         assert knob in str(error)
         assert knob in outcome.failures[0][0].status.note  # which status and the next plan show
     assert [result.coords["method"] for result in outcome.results] == ["crh"]
+
+
+@pytest.mark.parametrize(
+    ("settled", "knobs"),
+    [
+        ({"recipe": "scratch"}, ("a protocol with fewer training inputs", "--size", "a --recipe with a pretrained")),
+        ({"recipe": "frozen", "backbone": "toy-backbone"}, ("fewer training inputs", "fewer features than toy-b")),
+    ],
+)
+def test_a_fitted_method_that_is_out_of_memory_is_not_told_of_batches(settings, monkeypatch, settled, knobs):
+    def fit(*arguments):
+        raise MemoryError
+
+    monkeypatch.setattr(METHODS.get("itq"), "fit", fit)
+    made = plan(["itq"], ["toy"], [16], settings=Settings(**{**settings, **settled}))
+    ((_, error),) = runner.execute(made).failures
+    assert isinstance(error, HashbenchError)
+    assert all(knob in str(error) for knob in knobs)
+    assert "batch_size" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("free", "what"),
+    [((150 * 144 * 4 - 1,), "The pixels of toy as vectors"), ((10**9, 60 * 144 * 4 - 1), "matrix of 60 x 144")],
+)
+def test_a_fit_that_memory_cannot_hold_is_refused_before_it_begins(settings, monkeypatch, free, what):
+    left = iter(free)
+    monkeypatch.setattr("hashbench.system.memory.free_bytes", lambda device: next(left))
+    ((_, error),) = runner.execute(plan(["lsh"], ["toy"], [16], settings=Settings(**settings))).failures
+    assert what in str(error)
+    assert "GB of main memory are free" in str(error)
 
 
 def test_failures_are_listed_at_the_end_with_exit_code_2(cli, fresh_methods):
@@ -163,7 +195,7 @@ def test_results_of_a_plug_in_that_is_gone(settings, cli, fresh_methods, monkeyp
     METHODS._local.clear()
     METHODS._loaded.clear()
     for command in ("compare", "status", "verify"):
-        assert "leaving" in cli(command, "runs").stdout or command == "verify"
+        assert "leaving" in cli(command, "runs", code=3 if command == "verify" else 0).stdout
     assert "leaving" in cli("show", run).stdout
     cli("export", run, "codes.npz")
 

@@ -1,6 +1,7 @@
 """From an experiment to a run directory: what is stored, what is reused, what survives."""
 
 import errno
+import gzip
 import json
 import os
 import signal
@@ -13,15 +14,18 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from toy_dataset import ToyBackbone, toy
 
 import hashbench
 from hashbench.datasets import catalogue as datasets
+from hashbench.datasets.files.decoding import decode
+from hashbench.datasets.prepared.building import prepare
 from hashbench.errors import HashbenchError
 from hashbench.experiments import execution, runner
 from hashbench.experiments.planning import Settings, plan
 from hashbench.methods.contract import DeepMethod, Method, method
-from hashbench.metrics import evaluate_histograms, histograms
+from hashbench.metrics import evaluate_histograms, histograms, pack
 from hashbench.metrics.histograms import Histograms
 from hashbench.results.runs import RunDirectory
 from hashbench.storage.cache import cache_root
@@ -38,7 +42,8 @@ def test_a_run_leaves_what_the_docs_say(settings):
     assert result.path.relative_to(settings["runs_dir"]).parts[:3] == ("toy@small", "crh", "16b")
     assert result.path.name == f"s0-{result.id[:8]}"
     found = {path.name for path in result.path.iterdir()}
-    assert found == {"spec.json", "result.json", "histograms.npz", "codes.npz", "centers.npz", "model.pt", "log.jsonl"}
+    arrays = {"histograms.npz", "codes.npz", "names.json.gz", "centers.npz"}
+    assert found == {"spec.json", "result.json", *arrays, "model.pt", "log.jsonl"}
     assert result.metrics["mAP@all"] > 0.8  # chance is 1/3: the toy is easy
     low, high = result.bounds["mAP@all"]
     assert low <= result.metrics["mAP@all"] <= high
@@ -48,6 +53,41 @@ def test_a_run_leaves_what_the_docs_say(settings):
     assert {"source_sha256", "split_sha256", "git", "libraries", "argv", "device"} <= set(result.provenance)
     spec = json.loads((result.path / "spec.json").read_text())
     assert spec["identity"]["method"]["fields"]["margin"] == 0.2
+
+
+def test_a_run_names_the_rows_of_its_codes(settings, tmp_path):
+    result = hashbench.run("lsh", "toy", bits=16, **settings)
+    names = json.loads(gzip.decompress((result.path / "names.json.gz").read_bytes()))
+    inputs, model = toy.read(None).inputs, hashbench.load(result.path)
+    codes = RunDirectory(result.path).read_codes()
+    assert names["rows"] == "positions"
+    for part in ("query", "database"):
+        assert np.array_equal(pack(model.encode(inputs[names[part]])), codes[part])
+    others = [hashbench.run("lsh", "toy", bits=bits, **settings) for bits in (24, 16)]
+    assert len({(other.path / "names.json.gz").stat().st_ino for other in (result, *others)}) == 1  # kept once
+    hashbench.run("lsh", "toy", bits=24, **settings, rerun="all")
+    assert RunDirectory(others[0].path).read_names() == names
+    assert not RunDirectory(others[0].path).again.path.exists()
+    searched = hashbench.run("lsh", "toy@searched", bits=16, **settings)
+    assert len(RunDirectory(searched.path).read_names()["database"]) == 135
+
+
+def test_a_run_on_files_names_them(settings, tmp_path):
+    random = np.random.default_rng(0)
+    for place in range(40):
+        path = tmp_path / "pets" / "ab"[place % 2] / f"{place}\n\u00fc.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (8, 8, 3), np.uint8)).save(path)
+    prepare(f"folder:{tmp_path / 'pets'}", size=8, progress=False)
+    settled = {**settings, "recipe": "scratch", "data_size": 8}
+    result = hashbench.run("lsh", f"folder:{tmp_path / 'pets'}", bits=16, **settled)
+    names, codes = RunDirectory(result.path).read_names(), RunDirectory(result.path).read_codes()
+    assert names["rows"] == "files"
+    model = hashbench.load(result.path)
+    for part in ("query", "database"):
+        assert len(names[part]) == len(codes[part]) > 0
+        pixels = np.stack([decode(tmp_path / "pets" / name, 8) for name in names[part]])
+        assert np.array_equal(pack(model.encode(pixels)), codes[part])
 
 
 def test_measures_can_be_recomputed_from_what_is_kept(settings):

@@ -47,6 +47,8 @@ def test_similarity_overlap_and_counted_pairs(multi_label):
         assert s[i, j] == bool(both)
         assert overlap[i, j] == (len(both) / len(either) if either else 0)
         assert bool(counted[i, j]) == (any(a) and any(b))
+    for (i, a), (j, b) in pairs(labels, labels):
+        assert bool(counted_pairs(labels)[i, j]) == (any(a) and any(b) and i != j)
 
 
 def test_pair_likelihood_is_minus_the_log_of_the_bernoulli_likelihood():

@@ -71,7 +71,7 @@ def test_a_column_by_its_name(tmp_path: Path) -> None:
     table[["label"]].to_csv(tmp_path / "numbers.csv")
     assert read_array(tmp_path / "numbers.csv", "label").tolist() == NUMBERS.tolist()
     with pytest.raises(
-        ValueError, match=r"holds 3 columns, '0\.jpg' among them; keep one column, or name it as FILE:NAME \(file"
+        ValueError, match=r"3 columns, '0\.jpg' among them; keep one column, or name it as FILE:NAME \(file"
     ):
         read_array(tmp_path / "a.csv")
     with pytest.raises(ValueError, match="no column 'lable'; its first line names file, label, name"):

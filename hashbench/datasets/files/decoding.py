@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -25,6 +27,16 @@ FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")  # no format that
 MODES = frozenset(("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"))  # 8 bits a channel
 MAX_PIXELS = "HASHBENCH_MAX_PIXELS"  # the most pixels of an image that is decoded
 UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # what Pillow raises on damaged files
+
+
+class DamagedImage(HashbenchError):
+    """An image file that cannot be decoded, for a `reason`."""
+
+    def __init__(self, path: Path, reason: str):
+        super().__init__(
+            f"{path} cannot be decoded as an image ({reason}); put the right file there, and give the command again."
+        )
+        self.reason = reason
 
 
 def largest_image() -> int:
@@ -84,8 +96,8 @@ def _defect(path: Path) -> str:
         if not os.path.getsize(path):
             return "is empty"
         read_picture(path, "RGB")
-    except HashbenchError as error:
-        return str(error).partition("(")[2].rpartition(")")[0] or str(error)
+    except DamagedImage as error:
+        return error.reason
     return ""
 
 
@@ -100,6 +112,18 @@ def read_picture(path: Path, mode: str) -> Image.Image:
 
     Raises HashbenchError naming the file where it is damaged, of another format, or of more than 8 bits a channel.
     """
+    with _opened(path) as picture:
+        return picture.convert(mode)
+
+
+def check_header(path: Path) -> None:
+    """Raise what `read_picture` would, as far as the first bytes of the file tell."""
+    with _opened(path):
+        pass
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path, formats=FORMATS) as opened:
             pixels = opened.width * opened.height
@@ -110,12 +134,9 @@ def read_picture(path: Path, mode: str) -> Image.Image:
                 )
             if opened.mode not in MODES:
                 raise ValueError(f"its pixels are '{opened.mode}' instead of 8 bits a channel")
-            return opened.convert(mode)
+            yield opened
     except UNREADABLE as error:
-        reason = str(error).replace(str(path), "it")
-        raise HashbenchError(
-            f"{path} cannot be decoded as an image ({reason}); put the right file there, and give the command again."
-        ) from error
+        raise DamagedImage(path, str(error).replace(str(path), "it")) from error
 
 
 def inspect(files: ImageFiles) -> np.ndarray:
@@ -148,7 +169,7 @@ def inspect(files: ImageFiles) -> np.ndarray:
         if not path.startswith(inside):
             raise HashbenchError(
                 f"{os.path.join(root, name)} is a link to {path}, which is outside of {root}; put the files themselves "
-                f"there, or allow links with --follow-links when it is prepared."
+                f"there, or allow links with --follow-links."
             )
         if not (stat.S_ISREG(status.st_mode) and status.st_size):
             kind = "empty" if stat.S_ISREG(status.st_mode) else "no file"

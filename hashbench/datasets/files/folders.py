@@ -28,11 +28,12 @@ DEEPEST = 100  # folders in folders; more would exceed what Python can walk
 
 @dataclass
 class Passed:
-    """What is passed over, by kind."""
+    """What is passed over, by kind, and where the walk was."""
 
     files: Counter[str] = field(default_factory=Counter)
     empty: list[str] = field(default_factory=list)  # folders without images
     left_out: list[str] = field(default_factory=list)  # sentences
+    reached: dict[str, str] = field(default_factory=dict)  # by real path: the folder, where links are followed
     hidden: set[str] = field(default_factory=set)  # folders at the top, or below a part, that systems hide
 
     def notes(self) -> Iterator[str]:
@@ -60,9 +61,7 @@ def read_folder(root: Path, *, name: str, follow_links: bool = False) -> ImageFi
     from hashbench.metrics.class_names import twins
 
     passed = Passed()
-    reached: dict[str, str] = {}  # by real path, where links are followed: the folder by which it was reached
-    found = {top: _images(root, top, passed, reached if follow_links else None)
-             for top in _folders(root, passed, follow_links)}  # fmt: skip
+    found = {top: image_paths(root, top, passed, follow_links) for top in _folders(root, passed, follow_links)}
     strays = sum(name.lower().endswith(IMAGE_ENDINGS) and name[0] != "." for name in _files(root))
     passed.files += Counter({"images beside the class folders": strays} if strays else {})
     passed.empty += [top for top, paths in found.items() if not paths]
@@ -241,20 +240,19 @@ def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in SYSTEM_FOLDERS
 
 
-def _images(root: Path, folder: str, passed: Passed, reached: dict[str, str] | None) -> list[str]:
+def image_paths(root: Path, folder: str, passed: Passed, follow_links: bool) -> list[str]:
     """Return the paths of all images below a folder, with "/", relative to `root`, in order.
 
-    Links to folders are followed where `reached` is given, to none that was reached before.
+    Raises HashbenchError for a link to a folder that is not to be followed, or leads where `passed` was before.
     """
-    follow_links = reached is not None
     found = []
     above: dict[str, tuple[str, ...]] = {}  # by folder: the real paths of it and of those above, by which loops show
     for here, folders, names in os.walk(root / folder, followlinks=follow_links, onerror=_raise_unreadable):
         folders[:] = sorted(name for name in folders if not _is_hidden(name))
         if len(Path(here).relative_to(root).parts) > DEEPEST:
             raise HashbenchError(f"{root / folder} holds folders in folders, more than {DEEPEST} deep; move them up.")
-        if reached is not None:
-            first = reached.setdefault(os.path.realpath(here), here)
+        if follow_links:
+            first = passed.reached.setdefault(os.path.realpath(here), here)
             if first != here:
                 raise HashbenchError(f"{here} and {first} are one folder, by links; remove one of them.")
             chain = (*above.get(here, ()), os.path.realpath(here))
@@ -295,7 +293,7 @@ def _refuse_link(path: Path) -> None:
     if path.is_symlink():
         raise HashbenchError(
             f"{path} is a link to a folder, which is not followed; put the images themselves there, or allow "
-            f"links with --follow-links when it is prepared."
+            f"links with --follow-links."
         )
 
 

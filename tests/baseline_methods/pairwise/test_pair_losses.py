@@ -1,0 +1,230 @@
+"""The pairwise methods against literal re-statements of their losses, one pair and one bit at a time."""
+
+import math
+from itertools import product
+
+import pytest
+import torch
+from method_cases import gradients, make_batch, make_task, some_labels, some_outputs
+
+from baselines.pairwise.dch import DCH
+from baselines.pairwise.dhn import DHN
+from baselines.pairwise.dpsh import DPSH
+from baselines.pairwise.dsh import DSH
+from baselines.pairwise.hashnet import HashNet
+from hashbench.datasets.loading.batch import Batch
+
+N, K, C, TRAIN = 7, 12, 5, 20
+
+
+def ready(method, **task):
+    made = make_task(C, K, num_train=TRAIN, **task)
+    assert method.supports(made) is None
+    method.setup(made, {})
+    return method.double()
+
+
+def batch_of(labels, step=0, first=0):
+    index = torch.arange(first, first + len(labels))
+    return Batch((torch.zeros(len(labels), 1),), labels, index, 0, step)
+
+
+def share(a, b):
+    return any(x and y for x, y in zip(a, b, strict=True))
+
+
+def overlap(a, b):
+    either = sum(bool(x or y) for x, y in zip(a, b, strict=True))
+    return sum(bool(x and y) for x, y in zip(a, b, strict=True)) / either if either else 0
+
+
+def dot(a, b):
+    return sum(x * y for x, y in zip(a, b, strict=True))
+
+
+def likelihood(t, s):
+    return (1 + (-t).exp()).log() if s else (1 + t.exp()).log()  # -log p and -log(1 - p), p = 1 / (1 + e^-t)
+
+
+def weights(pairs, labels, by_overlap):
+    """Return HashNet's weight of each pair counted."""
+    alike = [share(labels[i], labels[j]) for i, j in pairs]
+    ones, zeros = sum(alike), len(alike) - sum(alike)
+    found = []
+    for (i, j), s in zip(pairs, alike, strict=True):
+        weight = len(pairs) / (ones if s else zeros)
+        found.append(weight * overlap(labels[i], labels[j]) if s and by_overlap else weight)
+    return found
+
+
+def compare(method, out, labels, literal, batch=None):
+    """Compare value and gradient of a method's loss with a function of the outputs that says the same in loops."""
+    leaf, other = out.clone().requires_grad_(), out.clone().requires_grad_()
+    terms = method.loss(leaf, batch or batch_of(labels))
+    total = sum(terms.values())
+    wanted = literal(other)
+    torch.testing.assert_close(total, wanted, rtol=1e-10, atol=1e-12)
+    gradient = gradients(total, leaf)
+    torch.testing.assert_close(gradient, gradients(wanted, other), rtol=1e-9, atol=1e-12)
+    assert gradient[-1].eq(0).all()  # the row without a label carries no loss
+    assert gradient[0].ne(0).any()
+
+
+@pytest.fixture(params=[False, True], ids=["single", "multi"])
+def cases(request):
+    labels = some_labels(N, C, multi_label=request.param)
+    return some_outputs(N, K), labels, [i for i in range(N) if labels[i].any()]
+
+
+@pytest.mark.parametrize(("scaling", "eta"), [("sums", 50.0), ("sums", 3.0), ("means", 0.1)])
+def test_dpsh(cases, scaling, eta):
+    out, labels, labelled = cases
+    method = ready(DPSH(scaling=scaling, quantization=eta))
+    earlier = some_outputs(4, K, seed=5)  # of samples 10 to 13
+    seen = batch_of(some_labels(5, C, multi_label=False, seed=4)[:4], first=10)
+    method.loss(earlier, seen)
+    method.after_step(None, seen)
+
+    def literal(u):
+        rows = [(u[j].detach(), labels[j]) for j in labelled]
+        rows += [(earlier[j], seen.labels[j]) for j in range(4)]
+        pairs = sum(likelihood(dot(u[i], row) / 2, share(labels[i], label)) for i in labelled for row, label in rows)
+        squares = sum((math.copysign(1, float(u[i, k].detach())) - u[i, k]) ** 2 for i in labelled for k in range(K))
+        if scaling == "sums":
+            return pairs / (len(labelled) * len(rows)) + eta * squares / (len(labelled) * TRAIN)
+        return pairs / (len(labelled) * len(rows)) + eta * squares / (len(labelled) * K)
+
+    compare(method, out, labels, literal)
+
+
+def test_the_memory_of_dpsh_holds_each_samples_own_last_outputs():
+    method = ready(DPSH())
+    for step, rows in enumerate(([0, 3, 5], [5, 1, 0])):
+        out = some_outputs(3, K, seed=step)
+        batch = Batch((torch.zeros(3, 1),), torch.eye(C, dtype=torch.float64)[:3], torch.tensor(rows), 0, step)
+        method.loss(out, batch)
+        method.after_step(None, batch)
+    first, last = some_outputs(3, K, seed=0), some_outputs(3, K, seed=1)
+    expected = {3: first[1], 5: last[0], 1: last[1], 0: last[2]}
+    for row in range(TRAIN):
+        wanted = expected.get(row, torch.zeros(K, dtype=torch.float64))
+        torch.testing.assert_close(method.memory.outputs[row], wanted)
+    assert method.memory.labels.any(dim=1).nonzero()[:, 0].tolist() == [0, 1, 3, 5]
+
+
+@pytest.mark.parametrize("squash", [True, False])
+@pytest.mark.parametrize("pairs", ["batch", "memory"])
+def test_dhn(cases, squash, pairs):
+    out, labels, labelled = cases
+
+    def literal(v):
+        h = v.tanh() if squash else v
+        other = h if pairs == "batch" else h.detach()
+        total = sum(
+            likelihood(dot(h[i], other[j]) / 2, share(labels[i], labels[j])) for i in labelled for j in labelled
+        )
+        corner = sum(((h[i, k].abs() - 1).cosh()).log() for i in labelled for k in range(K))
+        return total / len(labelled) ** 2 + 0.3 * corner / (len(labelled) * K)
+
+    compare(ready(DHN(quantization=0.3, squash=squash, pairs=pairs)), out, labels, literal)
+
+
+@pytest.mark.parametrize("self_pairs", [False, True])
+@pytest.mark.parametrize("by_overlap", [False, True])
+@pytest.mark.parametrize(("step", "beta"), [(0, 1.0), (199, 1.0), (200, math.sqrt(2)), (650, 2.0)])
+def test_hashnet(cases, self_pairs, by_overlap, step, beta):
+    out, labels, labelled = cases
+    counted = [(i, j) for i, j in product(labelled, labelled) if self_pairs or i != j]
+
+    def literal(v):
+        h = (beta * v).tanh()
+        terms = [likelihood(10 / K * dot(h[i], h[j]), share(labels[i], labels[j])) for i, j in counted]
+        both = zip(weights(counted, labels, by_overlap), terms, strict=True)
+        return sum(weight * term for weight, term in both) / len(counted)
+
+    method = ready(HashNet(label_overlap=by_overlap, self_pairs=self_pairs))
+    compare(method, out, labels, literal, batch_of(labels, step=step))
+
+
+def test_the_continuation_of_hashnet_grows_and_is_logged():
+    method = ready(HashNet(), steps_per_epoch=100)
+    betas = [method.end_epoch(epoch, {})["beta"] for epoch in range(20)]
+    assert betas == sorted(betas)
+    assert betas[0] == 1  # after 100 iterations
+    assert betas[1] == betas[2] == pytest.approx(math.sqrt(2))
+    assert betas[19] == pytest.approx(math.sqrt(11))
+
+
+@pytest.mark.parametrize("pairs", ["batch", "memory"])
+def test_dsh(cases, pairs):
+    out, labels, labelled = cases
+    out = out / 2  # so that some distances are below and others beyond the margin
+    counted = [(i, j) for i, j in product(labelled, labelled) if pairs == "memory" or i != j]
+
+    def literal(v):
+        other = v if pairs == "batch" else v.detach()
+        total, beyond = 0, 0
+        for i, j in counted:
+            distance = sum((v[i, k] - other[j, k]) ** 2 for k in range(K))
+            if share(labels[i], labels[j]):
+                total = total + distance / 2
+            else:
+                beyond += float(distance.detach()) > 2 * K
+                total = total + max(2 * K - distance, 0 * distance) / 2
+        assert beyond > 0
+        corner = sum((v[i, k].abs() - 1).abs() for i in labelled for k in range(K))
+        return total / len(counted) + 0.05 * 2 * corner / len(labelled)
+
+    method = ready(DSH(quantization=0.05, pairs=pairs))
+    out[0] *= 4
+    compare(method, out, labels, literal)
+
+
+@pytest.mark.parametrize("fields", [{}, {"squash": False, "largest_cosine": 0.99, "self_pairs": True},
+                                    {"label_overlap": True, "gamma": 5.0}])  # fmt: skip
+def test_dch(cases, fields):
+    out, labels, labelled = cases
+    gamma, most = fields.get("gamma", 20.0), fields.get("largest_cosine", 1.0)
+    counted = [(i, j) for i, j in product(labelled, labelled) if fields.get("self_pairs") or i != j]
+
+    def distance(a, b):
+        cosine = dot(a, b) / (dot(a, a) * dot(b, b)) ** 0.5
+        return K / 2 * (1 - (cosine if cosine < most else cosine.detach() * 0 + most))
+
+    def literal(v):
+        h = v.tanh() if fields.get("squash", True) else v
+        total = 0
+        for weight, (i, j) in zip(weights(counted, labels, fields.get("label_overlap")), counted, strict=True):
+            d = distance(h[i], h[j])
+            term = (1 + d / gamma).log() if share(labels[i], labels[j]) else (1 + gamma / d).log()
+            total = total + weight * term / len(counted)
+        one = torch.ones(K, dtype=torch.float64)
+        return total + 0.1 * sum((1 + distance(h[i].abs(), one) / gamma).log() for i in labelled) / len(labelled)
+
+    compare(ready(DCH(**fields)), out, labels, literal)
+
+
+ALL = [DPSH(), DHN(), DHN(pairs="memory"), HashNet(), DSH(), DSH(pairs="memory"), DCH()]
+
+
+@pytest.mark.parametrize("method", ALL, ids=lambda method: method.info.name)
+def test_batches_without_pairs_and_large_outputs_stay_finite(method):
+    method = ready(method)
+    for labels, scale in (
+        (torch.zeros(3, C, dtype=torch.float64), 1),  # no label
+        (torch.eye(C, dtype=torch.float64)[:1], 1),  # one sample
+        (torch.eye(C, dtype=torch.float64)[:3], 1),  # no similar pair
+        (torch.eye(C, dtype=torch.float64)[[1, 1, 1]], 1),  # no dissimilar pair
+        (torch.eye(C, dtype=torch.float64)[[1, 1, 2]], 1e4),
+    ):
+        out = (some_outputs(len(labels), K) * scale).requires_grad_()
+        total = torch.stack([*method.loss(out, make_batch(labels)).values()]).sum()
+        assert torch.isfinite(total)
+        assert torch.isfinite(gradients(total, out)).all()
+        if not labels.any():
+            assert total == 0
+
+
+def test_settings_without_a_meaning_are_refused():
+    assert "at least 1" in HashNet(growth_every=0).supports(make_task())
+    assert "more than 0" in DCH(gamma=0.0).supports(make_task())
