@@ -233,7 +233,7 @@ def _folders(root: Path, passed: Passed, follow_links: bool) -> list[str]:
 
 def _files(root: Path) -> list[str]:
     with os.scandir(root) as entries:
-        return [entry.name for entry in entries if entry.is_file()]
+        return [entry.name for entry in entries if os.path.isfile(entry.path)]  # a link to itself is none
 
 
 def _is_hidden(name: str) -> bool:

@@ -311,6 +311,7 @@ def test_letters_in_both_cases_are_two_classes(tree):
 def test_a_folder_is_reached_once_and_broken_links_are_named(tree):
     root = tree()
     (root / "gone").symlink_to(root / "nowhere")
+    (root / "itself").symlink_to("itself")
     assert "gone is a broken link." in read_folder(root, name="folder:p").notes
     (root / "kitty").symlink_to("cat")
     with pytest.raises(HashbenchError, match=r"kitty and .*cat are one folder, by links"):
