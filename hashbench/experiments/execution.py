@@ -85,6 +85,7 @@ def _compute_into(directory: RunDirectory, run: PlannedRun, plan: Plan) -> None:
     started = datetime.now(UTC).isoformat(timespec="seconds")
     how = {"device": str(plan.device), "started": started, **run.sources}
     directory.write_spec({"identity": run.experiment.identity, "how": how})
+    directory.remove_kept()
     dataset, progress = plan.datasets[run.dataset], plan.settings.progress
     result: Result | None
     try:

@@ -152,6 +152,7 @@ class _Build:
                 key=self.key,
                 progress=self.progress,
             )
+            opening.open_store(self.build_folder)  # what will be read was read back once
             self._publish()
         self._remove_superseded()
         return opening.open_store(self.folder)
@@ -159,7 +160,10 @@ class _Build:
     def _found(self) -> PreparedStore | None:
         """Return the finished store, None where there is none or it is damaged."""
         try:
-            return opening.open_store(self.folder)
+            found = opening.open_store(self.folder)
+            if FILES in found.record["files"]:
+                opening.checked(self.folder, FILES, found.record)
+            return found
         except HashbenchError:
             return None
 
@@ -209,6 +213,8 @@ class _Build:
                 done = min(inputs.rows, files.rows, hashes.rows)
                 changed = np.flatnonzero((files.read(done) != states[:done]).any(axis=1))
                 done = int(changed[0]) if len(changed) else done
+                if done:
+                    done = opening.intact_rows(inputs.mapped(done), hashes.read(done), title="checking what is done")
             for array in (hashes, files, inputs):
                 array.cut(done)
             self._require_space((shape[0] - done) * (row_bytes + 48))

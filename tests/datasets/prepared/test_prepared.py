@@ -39,8 +39,8 @@ def refuses(folder, reason):
 def test_the_folder_holds_what_the_page_says(tree):
     data_dir, folder = tree
     found = sorted(path.name for path in folder.iterdir())
-    assert [name for name in found if not name.startswith("split-")] == [*FILES, "store.json"]
-    assert len(found) == len(FILES) + 3  # test and validation of the one protocol
+    assert [name for name in found if not name.startswith("split-")] == sorted([*FILES, opening.CHECKED, "store.json"])
+    assert len(found) == len(FILES) + 4  # test and validation of the one protocol
     record = json.loads((folder / "store.json").read_text())
     assert (record["size"], record["shape"], record["official"]) == (16, [30, 3, 16, 16], None)
     assert record["filter"] == "bilinear, antialiased"
