@@ -206,8 +206,8 @@ def _require_weights(run: str | Path, experiment: Experiment, result: Result) ->
     now = file_sha256(file) if file is not None and file.is_file() else None
     if weights_name(name) != experiment.weights or (then and now and then != now):
         raise HashbenchError(
-            f"{run} learned from features of '{name}' with the weights {experiment.weights}, and here are others; put "
-            f"those into {file and file.parent}."
+            f"{run} learned from features of '{name}' with the weights {experiment.weights}, and here '{name}' has "
+            f"others; put those of the run in their place."
         )
 
 

@@ -17,6 +17,7 @@ from hashbench.errors import HashbenchError
 
 # Hidden, so that a reader's glob for *.json never meets half a file; machines that share a folder may share a pid too.
 _TEMPORARY = ".{name}.{pid}-{token}.part"
+RESUMED_WITHIN = 30 * 86400.0  # seconds after which what a killed process left in a cache, to be resumed, is removed
 
 
 @contextlib.contextmanager

@@ -24,14 +24,22 @@ from hashbench.networks.chosen import code_of
 from hashbench.networks.network import FixedBackbone
 from hashbench.recipes import Recipe
 from hashbench.storage.cache import cache_root
-from hashbench.storage.files import Busy, exclusive, lock_of, make_folder, remove_abandoned, reported, version_of
+from hashbench.storage.files import (
+    RESUMED_WITHIN,
+    Busy,
+    exclusive,
+    lock_of,
+    make_folder,
+    remove_abandoned,
+    reported,
+    version_of,
+)
 from hashbench.storage.notes import read_note, write_note
 from hashbench.storage.strict_json import digest
 from hashbench.system.distributed import SINGLE, World
 
 _LOG = logging.getLogger(__name__)
 ROWS_AT_A_TIME = 2048  # what a killed computation loses at most
-RESUMED_WITHIN = 30 * 86400.0  # seconds after which a killed computation that nobody resumed is removed
 
 
 def features(

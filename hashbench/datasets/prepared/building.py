@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -31,7 +32,7 @@ from hashbench.datasets.prepared.opening import FILES, HASHES, INPUTS, PreparedS
 from hashbench.datasets.protocol import Protocol
 from hashbench.errors import HashbenchError
 from hashbench.storage.cache import CACHE_DIR
-from hashbench.storage.files import exclusive, make_folder, reported, write_text
+from hashbench.storage.files import RESUMED_WITHIN, Busy, exclusive, lock_of, make_folder, reported, write_text
 
 ROOT = "root.json"  # in an unfinished store: the data folder that it is made from
 CHUNK_BYTES = 1 << 24  # of inputs: what is written, and what a killed preparation loses, at a time
@@ -281,25 +282,21 @@ class _Build:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _remove_abandoned(self) -> None:
-        """Remove what interrupted preparations left of the same data folder before its files changed."""
-        pattern = opening.folder_pattern(self.source.name, self.size)
-        for build_folder in self.folder.parent.glob(f".{pattern}.building"):
+        """Remove what interrupted preparations left of the same data folder before its files changed.
+
+        What they left of other sets is removed where nobody went on with it for long.
+        """
+        own = opening.folder_pattern(self.source.name, self.size)
+        for build_folder in self.folder.parent.glob(".*.building"):
             if build_folder == self.build_folder:
                 continue
-            with (
-                suppress(_Busy, OSError, HashbenchError),
-                exclusive(build_folder.with_suffix(".lock"), on_wait=_raise_busy),
-            ):
-                if (build_folder / ROOT).read_text() == json.dumps(self.root):
+            with suppress(Busy, OSError, HashbenchError), exclusive(lock_of(build_folder), wait=False):
+                changed = max(path.stat().st_mtime for path in (build_folder, *build_folder.iterdir()))
+                of_this = build_folder.match(f".{own}.building")
+                if time.time() - changed > RESUMED_WITHIN or (
+                    of_this and (build_folder / ROOT).read_text() == json.dumps(self.root)
+                ):
                     shutil.rmtree(build_folder, ignore_errors=True)
-
-
-class _Busy(Exception):
-    """Another process holds the lock."""
-
-
-def _raise_busy() -> None:
-    raise _Busy
 
 
 def _check_splits(files: ImageFiles, protocols: Sequence[Protocol], progress: bool) -> None:
