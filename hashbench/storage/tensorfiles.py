@@ -17,7 +17,7 @@ import torch
 
 from hashbench.storage.files import replacing
 
-_MARK = re.compile(rb"hashbench of=(\w*) sha256=([0-9a-f]{64})")
+_MARK = re.compile(rb"hashbench of=(\w*) sha256=([0-9a-f]{64})\Z")
 _SHA256_DIGITS = 64
 
 

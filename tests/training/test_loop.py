@@ -169,7 +169,7 @@ def test_a_damaged_checkpoint_starts_the_training_over_and_says_so(tmp_path, dam
     log = []
     spy, network, arguments = made()
     train(spy, network, **arguments, reports=Reports(log=log.append, checkpoint=checkpoint))
-    assert "is damaged" in log[0]["warning"]
+    assert log[0]["warning"].endswith("; the training starts over.")
     assert [line["epoch"] for line in log[1:]] == [0, 1, 2]
 
 
