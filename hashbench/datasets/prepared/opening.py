@@ -151,7 +151,7 @@ def open_store(folder: Path) -> PreparedStore:
             raise _damaged(folder, f"{name} {what}")
     there = record["files"]
     try:
-        inputs, hashes = np.load(folder / INPUTS, mmap_mode="r"), np.load(checked(folder, HASHES, record))
+        inputs, hashes = _mapped(folder), np.load(checked(folder, HASHES, record))
         _require_unaltered(folder, inputs, hashes, record)
         return PreparedStore(
             record["name"],
@@ -169,6 +169,17 @@ def open_store(folder: Path) -> PreparedStore:
         if isinstance(error, HashbenchError):
             raise
         raise _damaged(folder, str(error)) from error
+
+
+def _mapped(folder: Path) -> np.ndarray:
+    import numpy as np
+
+    try:
+        return np.lib.format.open_memmap(folder / INPUTS, mode="r")
+    except OSError:
+        raise
+    except Exception as error:  # of a file that is no array, numpy raises half a dozen kinds
+        raise _damaged(folder, f"{INPUTS} was altered") from error
 
 
 def _require_unaltered(folder: Path, inputs: np.ndarray, hashes: np.ndarray, record: Mapping[str, Any]) -> None:
