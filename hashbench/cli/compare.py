@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hashbench.cli.base import command, warn
-from hashbench.cli.options import filter_options, filters
+from hashbench.cli.options import filter_options, filters, measure_names
 from hashbench.errors import HashbenchError
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     "hashbench compare runs --baseline crh --test queries --method csq,dpn --bits 32,64",
 )
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--measure", "measures", multiple=True, metavar="NAME", help="Measures; default: the data set's own.")
+@click.option("--measure", "measures", multiple=True, metavar="NAME[,NAME]", callback=measure_names,
+              help="Measures; default: the data set's own.")  # fmt: skip
 @click.option("--baseline", metavar="ROW", help="Method or row to which the others' differences are shown and tested.")
 @click.option("--test", type=click.Choice(["seeds", "queries"]), show_default=False,
               help="Welch's t-test over seeds (default), or a paired randomisation test over queries.")  # fmt: skip

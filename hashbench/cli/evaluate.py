@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hashbench.cli.base import command
-from hashbench.cli.measuring import hashbench_errors, measure_options, print_notes, print_scores
+from hashbench.cli.measuring import check_output, hashbench_errors, measure_options, print_notes, print_scores
 from hashbench.errors import HashbenchError
 
 if TYPE_CHECKING:
@@ -71,33 +71,38 @@ def evaluate(
 ) -> None:
     """Measure any codes, exactly and independently of their order; print how the arrays were interpreted.
 
-    Arrays lie in .npy, .npz (FILE:NAME where it holds several) or .pt files; a database in .npy may be larger than
-    memory. Codes are bool, {0,1}, {-1,+1}, real values (their signs) or packed bytes; labels are integers or multi-hot,
-    and left out where --relevance gives the pairs.
+    Arrays lie in .npy, .npz, .mat or .pt files (FILE:NAME where one holds several) or in text, .csv, .tsv or .txt; a
+    database in .npy may be larger than memory. Codes are bool, {0,1}, {-1,+1}, real values (their signs) or packed
+    bytes; labels are integers, names or multi-hot, and left out where --relevance gives the pairs.
     """
     from hashbench.metrics import evaluation
+    from hashbench.metrics.arrays import plain_array
     from hashbench.metrics.large.files import read_array
     from hashbench.metrics.large.shards import Shard
     from hashbench.metrics.pair_files import read_pair_file
-    from hashbench.storage.files import make_folder, replacing
+    from hashbench.storage.files import replacing
 
     if (shard is None) != (output is None) or (own_files and shard is None):
         raise HashbenchError("--shard and --output must be given together, and --own-files only with them; name the "
                              "FILE of the part, for example --shard 1/4 --output part-1.npz.")  # fmt: skip
     if shard is not None and (mode is not None or per_query is not None):
         raise HashbenchError("A shard has counts alone: leave out --mode, and give --per-query to `hashbench merge`.")
-    for written in filter(None, (output, per_query)):
-        make_folder(written.parent)  # before the counting, which may take hours
     places = (query_codes, database_codes, query_labels, database_labels)
+    given: list[Path | str] = [_file_and_key(place)[0] for place in places if place is not None]
+    given += [path for path in (relevance, exclude) if path is not None]
+    for written in filter(None, (output, per_query)):
+        check_output(written, given)  # before the counting, which may take hours
     with hashbench_errors():
         arrays: list[Any] = [None if place is None else read_array(*_file_and_key(place)) for place in places]
-        sizes = {"queries": len(arrays[0]), "items": len(arrays[1])}
+        queries, items = (
+            len(plain_array(array, f"{name} codes")) for name, array in (("Query", arrays[0]), ("Database", arrays[1]))
+        )
         for name, path in (("relevance", relevance), ("exclude", exclude)):
             if path is not None:
-                choices[name], note = read_pair_file(path, **sizes)
+                choices[name], note = read_pair_file(path, queries=queries, items=items)
                 print_notes((note,))
         chosen = None if shard is None else Shard.parse(shard)
-        with _counting_bar(sizes["items"], chosen if not own_files else None) as progress:
+        with _counting_bar(items, chosen if not own_files else None) as progress:
             if chosen is None:
                 scores = evaluation.evaluate(
                     *arrays, bounds=True, per_query=per_query is not None, ties=ties, mode=mode, progress=progress,

@@ -25,7 +25,7 @@ from hashbench.errors import HashbenchError
 @click.option("--dataset", metavar="NAME", help="Own data of RUNS, as they were named then: arrays:path/file.npz.")
 @click.option("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")
 @data_options
-@size_option("--data-size")
+@size_option
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def evaluate_run(
     runs: tuple[Path, ...],

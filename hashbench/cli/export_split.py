@@ -15,7 +15,7 @@ from hashbench.cli.options import data_options, size_option
 @click.argument("dataset")
 @click.argument("folder", type=click.Path(path_type=Path))
 @data_options
-@size_option("--data-size")
+@size_option
 def export_split(dataset: str, folder: Path, data_dir: Path | None, accept_unofficial: bool, size: int | None) -> None:
     """Write the split of DATASET to FOLDER for suites that read lists: `path 0 1 0 ...`, and the images as PNG."""
     from hashbench.datasets.catalogue import load

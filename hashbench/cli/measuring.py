@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from hashbench.cli.base import warn
+from hashbench.cli.options import measure_names
 from hashbench.errors import HashbenchError
 
 if TYPE_CHECKING:
@@ -17,8 +21,8 @@ if TYPE_CHECKING:
 
 def measure_options(function: Callable[..., None]) -> Callable[..., None]:
     """Add the options about what is measured: --measure, --ties and --per-query."""
-    measures = click.option("--measure", "measures", multiple=True, default=["mAP@all", "P@H<=2"], metavar="NAME",
-                            help="Measures.")  # fmt: skip
+    measures = click.option("--measure", "measures", multiple=True, default=["mAP@all", "P@H<=2"],
+                            metavar="NAME[,NAME]", callback=measure_names, help="Measures.")  # fmt: skip
     ties = click.option("--ties", type=click.Choice(["expected", "optimistic", "pessimistic"]), default="expected",
                         help="Rule for items at one distance.")  # fmt: skip
     each = click.option("--per-query", type=click.Path(path_type=Path), metavar="FILE",
@@ -26,11 +30,22 @@ def measure_options(function: Callable[..., None]) -> Callable[..., None]:
     return measures(ties(each(function)))
 
 
+def check_output(written: Path, given: Iterable[Path | str]) -> None:
+    """Make the folder of a file to be written; raises HashbenchError where it cannot be, or is one of those `given`."""
+    from hashbench.storage.files import check_replaceable, make_folder
+
+    check_replaceable(written)
+    make_folder(written.parent)
+    if any(os.path.realpath(path) == os.path.realpath(written) for path in given):
+        raise HashbenchError(f"{written} is one of the files that are read; name another to write.")
+
+
 def print_scores(scores: Scores, per_query: Path | None) -> None:
     """Print the values, and write those of each query to the file `per_query`, unless it is None."""
     from tabulate import tabulate
 
     print_notes(scores.notes)
+    warn(scores.warnings)
     rows = [[name, value, *scores.bounds.get(name, ("", ""))] for name, value in scores.items()]
     click.echo(tabulate(rows, headers=["measure", "value", "worst ties", "best ties"], floatfmt=".4f"))
     for name, curve in scores.curves.items():
@@ -40,9 +55,8 @@ def print_scores(scores: Scores, per_query: Path | None) -> None:
     if per_query is not None:
         import numpy as np
 
-        from hashbench.storage.files import make_folder, replacing
+        from hashbench.storage.files import replacing
 
-        make_folder(per_query.parent)
         with replacing(per_query) as file:
             np.savez_compressed(file, **scores.per_query)  # type: ignore[arg-type]  # its stub takes allow_pickle first
 
@@ -55,8 +69,12 @@ def print_notes(notes: tuple[str, ...]) -> None:
 
 @contextmanager
 def hashbench_errors() -> Iterator[None]:
-    """Turn the ValueErrors of hashbench.metrics into HashbenchErrors."""
+    """Turn the ValueErrors of hashbench.metrics into HashbenchErrors; its warnings are printed with the scores."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            yield
     except ValueError as error:
         raise HashbenchError(str(error)) from error
+    except MemoryError as error:
+        raise HashbenchError("Memory ran out; give fewer queries, or the database in .npy files.") from error

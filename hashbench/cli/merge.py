@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from hashbench.cli.base import command
-from hashbench.cli.measuring import hashbench_errors, measure_options, print_scores
+from hashbench.cli.measuring import check_output, hashbench_errors, measure_options, print_scores
 
 
 @command("hashbench merge part-1.npz part-2.npz --measure mAP@1000/R")
@@ -19,6 +19,8 @@ def merge(parts: tuple[Path, ...], per_query: Path | None, **choices: Any) -> No
     from hashbench.metrics.evaluation import evaluate_shards
     from hashbench.metrics.large.shard_counts import ShardCounts
 
+    if per_query is not None:
+        check_output(per_query, parts)
     with hashbench_errors():
         read = {str(path): ShardCounts.read(path) for path in parts}
         scores = evaluate_shards(read, bounds=True, per_query=per_query is not None, **choices)

@@ -23,6 +23,11 @@ def names(option: str, text: str) -> list[str]:
     return [*dict.fromkeys(found)]
 
 
+def measure_names(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names in all values of --measure, each of which may be a list like `mAP@all,P@100`."""
+    return tuple(dict.fromkeys(name for text in given for name in names("--measure", text)))
+
+
 def data_options(function: Callable[..., None]) -> Callable[..., None]:
     """Add the options about official files, --data-dir and --accept-unofficial, to a command."""
     accept = click.option(
@@ -34,10 +39,14 @@ def data_options(function: Callable[..., None]) -> Callable[..., None]:
     return folder(accept(function))
 
 
-def size_option(flag: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Add the option about the size of prepared images, as `size`, to a command."""
-    text = "Side of the prepared images of a set of image files; default: the size in its protocols."
-    return click.option(flag, "size", type=click.IntRange(min=1), metavar="PIXELS", help=text)
+def size_option(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the option about the size of prepared images, as `size`, to a command; --data-size is its former name."""
+    text = (
+        "Side of the prepared images of a set of image files; default: the size in its protocols, of own images their "
+        "own, at most 256."
+    )
+    add = click.option("--size", "--data-size", "size", type=click.IntRange(1, 65535), metavar="PIXELS", help=text)
+    return add(function)
 
 
 def filter_options(function: Callable[..., None]) -> Callable[..., None]:

@@ -22,9 +22,24 @@ if TYPE_CHECKING:
 )
 @click.argument("dataset", metavar="NAME[@PROTOCOL]")
 @data_options
-@size_option("--size")
+@size_option
+@click.option("--image-root", type=click.Path(path_type=Path), metavar="DIR",
+              help="Of lists: the folder that their paths start from; default: the lists' own.")  # fmt: skip
+@click.option("--follow-links", is_flag=True, help="Of own data: follow links that lead out of the folder.")
+@click.option(
+    "--skip-broken", is_flag=True, help="Of own data: leave out images that cannot be decoded, and list them."
+)
 @click.option("--quiet", is_flag=True, help="No progress bars.")
-def prepare(dataset: str, data_dir: Path | None, accept_unofficial: bool, size: int | None, quiet: bool) -> None:
+def prepare(
+    dataset: str,
+    data_dir: Path | None,
+    accept_unofficial: bool,
+    size: int | None,
+    image_root: Path | None,
+    follow_links: bool,
+    skip_broken: bool,
+    quiet: bool,
+) -> None:
     """Prepare a data set: find or download its files, check them, decode its images once, and audit its splits.
 
     A prepared set is not prepared again; an interrupted preparation resumes.
@@ -37,8 +52,12 @@ def prepare(dataset: str, data_dir: Path | None, accept_unofficial: bool, size: 
         data_dir=data_dir,
         size=size,
         accept_unofficial=accept_unofficial,
+        image_root=image_root,
+        follow_links=follow_links,
+        skip_broken=skip_broken,
         progress=not quiet and sys.stderr.isatty(),
         on_wait=lambda: click.echo(f"Another process prepares {dataset}; waiting for it.", err=True),
+        on_begin=lambda sentence: click.echo(sentence, err=True),
     )
     click.echo(_summary(made))
     if made.audits:
@@ -66,7 +85,8 @@ def _summary(made: Preparation) -> str:
     left_out = isinstance(store, PreparedStore) and store.record["unlabelled"]
     unlabelled = f"{left_out:,} images of the release have no label and were left out.\n" if left_out else ""
     shape = "x".join(map(str, store.inputs.shape[1:]))
+    notes = "".join(f"{note}\n" for note in made.notes)
     return (
         f"{store.name}: {store.inputs.shape[0]:,} inputs of {shape}, {len(store.classes)} classes, "
-        f"{official[store.official]}, integrity {store.integrity[:16]}.\n{unlabelled}{place}"
+        f"{official[store.official]}, integrity {store.integrity[:16]}.\n{notes}{unlabelled}{place}"
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hashbench.cli.base import command, warn
-from hashbench.cli.options import data_options, filter_options, filters
+from hashbench.cli.options import data_options, filter_options, filters, measure_names
 
 if TYPE_CHECKING:
     from hashbench.results.tables.blocks import Block
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("report.html"), metavar="FILE",
               help="The page to write.")  # fmt: skip
-@click.option("--measure", "measures", multiple=True, metavar="NAME", help="Measures; default: the data set's own.")
+@click.option("--measure", "measures", multiple=True, metavar="NAME[,NAME]", callback=measure_names,
+              help="Measures; default: the data set's own.")  # fmt: skip
 @click.option("--baseline", metavar="ROW", help="Method or row to which the others' differences are shown and tested.")
 @click.option("--published", is_flag=True, help="Papers' numbers beside ours, marked as such.")
 @click.option("--title", default="hashbench report", metavar="TEXT", help="The page's title.")
@@ -62,7 +63,13 @@ def report(
     def galleries(block: Block) -> Gallery | None:
         if not queries or block.condition:  # the images that were asked under a condition are not kept
             return None
-        dataset = load(block.name, data_dir=data_dir, evaluate_on=block.part, accept_unofficial=accept_unofficial)
+        dataset = load(
+            block.name,
+            data_dir=data_dir,
+            evaluate_on=block.part,
+            accept_unofficial=accept_unofficial,
+            integrity=block.integrity,
+        )
         return gallery(block, dataset, queries=queries, seed=seed)
 
     results, problems = finished_runs(*runs)

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 @click.option("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")
 @click.option("--runs-dir", type=click.Path(path_type=Path), default=Path("runs"), help="Folder of the results.")
 @data_options
-@size_option("--data-size")
+@size_option
 @click.option("--rerun", type=click.Choice(["missing", "failed", "stale", "all"]), default="missing",
               help="What to run: runs without a result; only those that failed; also those whose method's source has "
               "changed since; all again.")  # fmt: skip

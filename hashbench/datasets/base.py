@@ -78,6 +78,10 @@ class Store:
                 f"The inputs of {self.name} are a sparse {type(self.inputs).__name__}; give its rows: inputs.tocsr()."
             )
         count = self.inputs.shape[0]
+        if 0 in self.inputs.shape:
+            raise HashbenchError(
+                f"The inputs of {self.name} are empty, shape {self.inputs.shape}; there is nothing to use."
+            )
         wanted = (count, len(self.classes))
         if self.labels.shape != wanted or self.labels.dtype.name != "uint8" or self.labels.max(initial=0) > 1:
             raise HashbenchError(
@@ -229,4 +233,12 @@ def one_hot(numbers: np.ndarray, classes: tuple[str, ...], *, name: str) -> np.n
             f"{name} has labels from {numbers.min()} to {numbers.max()}, but its {len(classes)} classes are numbered "
             f"from 0; are its files damaged?"
         )
-    return np.eye(len(classes), dtype=np.uint8)[numbers]
+    try:
+        labels = np.zeros((len(numbers), len(classes)), np.uint8)  # N x C: an identity matrix would be C x C
+    except MemoryError as error:
+        raise HashbenchError(
+            f"{name} has {len(numbers):,} inputs of {len(classes):,} classes, whose labels do not fit into memory; "
+            "use fewer of them."
+        ) from error
+    labels[np.arange(len(numbers)), numbers] = 1
+    return labels

@@ -15,6 +15,7 @@ from hashbench.errors import HashbenchError, unknown
 from hashbench.registry import DATASETS
 
 if TYPE_CHECKING:
+    from hashbench.datasets.families.user_data import Reading
     from hashbench.datasets.files.imagefiles import ImageFiles
 
 ACCEPT_UNOFFICIAL = "HASHBENCH_ACCEPT_UNOFFICIAL"
@@ -46,13 +47,15 @@ def find_protocol(name: str, *, data_dir: str | Path | None = None) -> Protocol:
     return find(name, data_dir)[1]
 
 
-def find(name: str, data_dir: str | Path | None = None) -> tuple[DataSource, Protocol]:
-    """Return the data set and the protocol that a name means, as `find_protocol` does."""
+def find(
+    name: str, data_dir: str | Path | None = None, *, reading: Reading | None = None
+) -> tuple[DataSource, Protocol]:
+    """Return the data set and the protocol that a name means, as `find_protocol` does; own data read as `reading`."""
     if name.startswith(OWN_KINDS):
         from hashbench.datasets.families.user_data import own_source  # needs numpy
 
         set_name, wanted = own_name(name)
-        source = own_source(set_name, data_dir)
+        source = own_source(set_name, data_dir, reading=reading)
     else:
         set_name, _, wanted = name.partition("@")
         if set_name not in DATASETS:
@@ -87,15 +90,16 @@ def load(
     evaluate_on: str = "test",
     accept_unofficial: bool = False,
     size: int | None = None,
+    integrity: str | None = None,
 ) -> Dataset:
     """Return the data set that `name` means, split by its protocol's rule, with the audit of the split.
 
-    A set of image files is opened as it was prepared at `size` pixels (None: the size its protocols state); a set of
-    arrays is read, or opened where it was prepared. On `validation`, a fifth of the training images become the
-    queries, the others are both training images and database; the protocol's own query and database images are not
-    used. Raises HashbenchError for unknown names, for missing, damaged or unprepared files, for files that are not the
-    official ones (unless accepted, here or by HASHBENCH_ACCEPT_UNOFFICIAL=1), and for a split that contradicts its
-    protocol.
+    A set of image files is opened as it was prepared at `size` pixels (None: the size of the images whose `integrity`
+    is given, else the one its protocols state, else the only one there is); a set of arrays is read, or opened where it
+    was prepared. On `validation`, a fifth of the training images become the queries, the others are both training
+    images and database; the protocol's own query and database images are not used. Raises HashbenchError for unknown
+    names, for missing, damaged or unprepared files, for files that are not the official ones (unless accepted, here or
+    by HASHBENCH_ACCEPT_UNOFFICIAL=1), and for a split that contradicts its protocol.
     """
     # Imported here because they need numpy, which listing protocols must not wait for.
     from hashbench.datasets.audit import audited_split
@@ -104,7 +108,7 @@ def load(
     if evaluate_on not in EVALUATE_ON:
         raise unknown("part to evaluate on", evaluate_on, EVALUATE_ON)
     source, protocol = find(name, data_dir)
-    store = open_or_read(source, data_dir, size=size)
+    store = open_or_read(source, data_dir, size=size, integrity=integrity)
     require_official(store, accept_unofficial=accept_unofficial)
     kept = store.kept_split(protocol, evaluate_on) if isinstance(store, PreparedStore) else None
     parts, found = kept or audited_split(store, protocol, evaluate_on)

@@ -214,16 +214,17 @@ class Evaluator:
     def _dataset_of(self, experiment: Experiment) -> Dataset:
         """Return the data set of a run; raises HashbenchError where it is not here, or is another than the run's."""
         data = experiment.data
-        key = (data.name, data.evaluated)
+        key = (data.name, data.evaluated, data.integrity)
         if self._dataset is None or self._dataset[0] != key:
             self._dataset = None  # its memory goes before the next one comes
-            loaded = catalogue.load(self._name or data.name, evaluate_on=data.evaluated, **self._data)  # type: ignore[arg-type]
+            given: dict[str, Any] = {**self._data, "evaluate_on": data.evaluated, "integrity": data.integrity}
+            loaded = catalogue.load(self._name or data.name, **given)
             self._dataset = (key, loaded)
         dataset = self._dataset[1]
         if (dataset.split.sha256, dataset.store.integrity) != (data.split_sha256, data.integrity):
             raise HashbenchError(
                 f"{dataset.name} is here, but with other images or another split than the run's; name its files with "
-                f"--data-dir or --dataset, and the size of prepared images with --data-size."
+                f"--data-dir or --dataset, and the size of prepared images with --size."
             )
         return dataset
 

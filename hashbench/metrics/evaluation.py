@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,16 +10,29 @@ from typing import Any
 import numpy as np
 
 from hashbench.metrics import compatibility
-from hashbench.metrics.arrays import Codes, Encoding, LabelKind, Labels, one_class_each, read_codes, read_labels
+from hashbench.metrics.arrays import (
+    Codes,
+    Encoding,
+    LabelKind,
+    Labels,
+    one_class_each,
+    plain_array,
+    read_codes,
+    read_labels,
+)
 from hashbench.metrics.compatibility import MODES, Mode
 from hashbench.metrics.hamming import NO_PAIRS, Backend, histograms
-from hashbench.metrics.histograms import Histograms
-from hashbench.metrics.large.rows import ConvertedRows
+from hashbench.metrics.histograms import Histograms, cores
+from hashbench.metrics.large.rows import ConvertedRows, SparseRows
 from hashbench.metrics.large.shard_counts import ShardCounts, fingerprint, merged
 from hashbench.metrics.large.shards import Shard, histograms_by_workers
 from hashbench.metrics.measures import Measure, evaluate_histograms, parse
 from hashbench.metrics.pairs import Pairs, read_pairs
 from hashbench.metrics.ranking import Ties
+
+MOST_EACH = 16  # workers or threads for each core
+NOTHING_RELEVANT = "No query has a relevant item; check that both sides name or number the classes alike."
+SAMPLED = 64  # rows of a whole database by which its shards are told from another's
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +41,7 @@ class Scores(Mapping[str, float]):
 
     per_query (Q,) float64 by name; bounds: smallest and largest mean that any order of tied items gives; curves: x
     (recall), y (precision) and `at` (radius or rank); counts of queries and items; notes on how the arrays were
-    interpreted.
+    interpreted, and warnings of what makes the values doubtful.
     """
 
     means: dict[str, float]
@@ -38,6 +52,7 @@ class Scores(Mapping[str, float]):
     curves: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> float:
         return self.means[name if name in self.means else str(parse(name))]
@@ -58,7 +73,7 @@ def evaluate(
     relevance: Any = None,
     exclude: Any = None,
     never_itself: bool = False,
-    measures: Iterable[Measure | str] = ("mAP@all",),
+    measures: Iterable[Measure | str] | str = ("mAP@all",),
     ties: Ties = "expected",
     mode: Mode | None = None,
     per_query: bool = False,
@@ -75,21 +90,27 @@ def evaluate(
     """Return the measures of a database's codes against queries' codes, a mapping from name to mean over the queries.
 
     Codes (n, bits) are bool, {0, 1}, {-1, +1} or real (value >= 0 is a one), or packed bytes (n, ceil(bits / 8)) uint8;
-    labels are integers (n,), multi-hot (n, C), or packed multi-hot; arrays or tensors, a memory-mapped database is read
-    a tile at a time. Instead of labels, `relevance` says what is relevant: a sparse matrix (Q, N) of scipy, a nonzero
-    value being the gain of the pair, 1 or more. `exclude`, such a matrix too, leaves its nonzero pairs out of the
+    labels are integers or names (n,), multi-hot (n, C), also sparse of scipy, or packed multi-hot; arrays or tensors, a
+    memory-mapped database is read a tile at a time. `measures` may be one string with commas. Instead of labels,
+    `relevance` says what is relevant: a sparse matrix (Q, N) of scipy, a nonzero value being the gain of the pair, 1 or
+    more. `exclude`, such a matrix too, leaves its nonzero pairs out of the
     rankings altogether, relevant or not, and `never_itself` the pairs (i, i) where the queries are the database.
     `encoding`, `bits` and `labels` settle what cannot be recognised. `mode` computes every mAP as one published code
     base does (docs/metrics.md). `per_query` and `bounds` add values per query and tie bounds. `workers` processes of
     `threads` each share the database (None: all cores), `progress` is called with items counted.
-    Raises ValueError for what is ambiguous or does not fit together.
+    Raises ValueError for what is ambiguous or does not fit together; warns of codes that are all one word, and of
+    labels that make nothing relevant.
     """
-    chosen = [_in_mode(each, mode) for each in measures]
+    chosen = _chosen(measures, mode)
     pairs = NO_PAIRS
     if relevance is not None or exclude is not None or never_itself:
         _refuse_modes(chosen)
         pairs = read_pairs(
-            relevance, exclude, never_itself=never_itself, queries=len(query_codes), items=len(database_codes)
+            relevance,
+            exclude,
+            never_itself=never_itself,
+            queries=len(plain_array(query_codes, "Query codes")),
+            items=len(plain_array(database_codes, "Database codes")),
         )
     given = _Given.recognise(
         query_codes, database_codes, query_labels, database_labels, encoding=encoding, bits=bits, labels=labels,
@@ -98,7 +119,12 @@ def evaluate(
     counting = _Counting(_needs_gains(chosen), backend, device, workers, threads, progress)
     hist = counting.count(given)
     published = {str(measure): _as_published(given, hist, measure) for measure in chosen if measure.mode is not None}
-    return _scores(hist, chosen, published, ties=ties, per_query=per_query, bounds=bounds, notes=given.notes)
+    scores = _scores(
+        hist, chosen, published, ties=ties, per_query=per_query, bounds=bounds, notes=given.notes, warned=given.warnings
+    )
+    for sentence in scores.warnings:
+        warnings.warn(sentence, stacklevel=2)
+    return scores
 
 
 def count_shard(
@@ -112,7 +138,7 @@ def count_shard(
     relevance: Any = None,
     exclude: Any = None,
     never_itself: bool = False,
-    measures: Iterable[Measure | str] = ("mAP@all",),
+    measures: Iterable[Measure | str] | str = ("mAP@all",),
     encoding: Encoding | None = None,
     bits: int | None = None,
     labels: LabelKind | None = None,
@@ -128,11 +154,11 @@ def count_shard(
     `exclude`. `measures` only say whether gains must be counted (nDCG). All else is as for `evaluate`.
     """
     chosen = _countable_in_shards(measures)
-    items = len(database_codes)
-    if database_labels is not None and len(database_labels) != items:
-        raise ValueError(
-            f"Database labels and codes differ in number: {len(database_labels)} labels for {items} codes."
-        )
+    codes = plain_array(database_codes, "Database codes")
+    items = len(codes)
+    labels_given = None if database_labels is None else plain_array(database_labels, "Database labels")
+    if labels_given is not None and len(labels_given) != items:
+        raise ValueError(f"Database labels and codes differ in number: {len(labels_given)} labels for {items} codes.")
     if own_files and never_itself:
         raise ValueError(
             "A shard's own files do not say which of its items each query is; give these pairs to exclude."
@@ -141,23 +167,34 @@ def count_shard(
     if rows is not None and rows[0] == rows[1]:
         raise ValueError(f"Shard {shard} of {items:,} items is empty; cut the database into fewer shards.")
     within = slice(*rows) if rows is not None else slice(None)
-    pairs = read_pairs(relevance, exclude, never_itself=never_itself, queries=len(query_codes), items=items)
+    queries = len(plain_array(query_codes, "Query codes"))
+    pairs = read_pairs(relevance, exclude, never_itself=never_itself, queries=queries, items=items)
     given = _Given.recognise(
-        query_codes, database_codes[within], query_labels, None if database_labels is None else database_labels[within],
+        query_codes, _cut(database_codes, within), query_labels, _cut(database_labels, within),
         encoding=encoding, bits=bits, labels=labels, pairs=pairs.between(*rows) if rows and pairs else pairs,
     )  # fmt: skip
     hist = _Counting(_needs_gains(chosen), backend, device, workers, threads, progress).count(given)
     # The pairs of files of its own are those of this shard alone, so that only their kinds can be compared.
     told = pairs.fingerprint if pairs and rows else pairs.kinds
     of_query = None if given.of_query is None else np.asarray(given.of_query.values)
-    queries = fingerprint(np.asarray(given.query.packed), of_query, told)
-    return ShardCounts(hist, shard, rows, None if own_files else items, given.database.encoding, queries), given.notes
+    told += "\0".join((given.of_query and given.of_query.names) or ())
+    told_apart = fingerprint(np.asarray(given.query.packed), of_query, told)
+    counted = ShardCounts(
+        hist,
+        shard,
+        rows,
+        None if own_files else items,
+        given.database.encoding,
+        told_apart,
+        "" if own_files else _sampled(given.database, codes, labels_given),
+    )
+    return counted, (*given.notes, *(f"Warning: {sentence}" for sentence in given.warnings))
 
 
 def evaluate_shards(
     shards: Mapping[str, ShardCounts],
     *,
-    measures: Iterable[Measure | str] = ("mAP@all",),
+    measures: Iterable[Measure | str] | str = ("mAP@all",),
     ties: Ties = "expected",
     per_query: bool = False,
     bounds: bool = False,
@@ -223,6 +260,15 @@ class _Given:
         said = (self.query, self.database, self.of_query, self.of_database, self.pairs)
         return tuple(each.note for each in said if each is not None and each.note)
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        a, b = self.query.encoding, self.database.encoding
+        apart = "" if a == b or {a, b} == {"bits", "signs"} else (
+            f"Query codes were taken as {a} and database codes as {b}; a one must be the same in both"
+            f"{', and the first bit the highest of a byte (numpy.packbits)' if 'packed' in (a, b) else ''}."
+        )  # fmt: skip
+        return tuple(filter(None, (self.query.warning, self.database.warning, apart)))
+
 
 def _check_one_relevance(query_labels: Any, database_labels: Any, pairs: Pairs, labels: LabelKind | None) -> None:
     """Raise ValueError where nothing, half of it or two things say which items are relevant."""
@@ -252,6 +298,11 @@ class _Counting:
         for name, value in (("workers", self.workers), ("threads", self.threads)):
             if value is not None and value < 1:
                 raise ValueError(f"{value} {name} count nothing; give at least 1 (`--{name}`).")
+            if value is not None and value > MOST_EACH * cores():
+                raise ValueError(
+                    f"{value} {name} are more than {cores()} cores can use; give at most {MOST_EACH * cores()} "
+                    f"(`--{name}`)."
+                )
         if self.workers > 1 and self.device != "cpu":
             raise ValueError(f"Workers share the CPU, not '{self.device}'; leave out workers or the device.")
 
@@ -279,6 +330,7 @@ def _scores(
     per_query: bool,
     bounds: bool,
     notes: tuple[str, ...],
+    warned: tuple[str, ...] = (),
 ) -> Scores:
     """Return the values of the measures: from histograms, or `published` (Q,) ones that depend on the order."""
     exact = [measure for measure in chosen if measure.mode is None]
@@ -297,11 +349,34 @@ def _scores(
         curves=found.curves,
         counts=found.counts,
         notes=notes,
+        warnings=warned if hist.r.any() else (*warned, NOTHING_RELEVANT),
     )
 
 
-def _countable_in_shards(measures: Iterable[Measure | str]) -> list[Measure]:
-    chosen = [_in_mode(each, None) for each in measures]
+def _cut(array: Any, rows: slice) -> Any:
+    """Return some rows of an array of any library, of its own kind; None of none."""
+    return array if array is None else (array.tocsr() if hasattr(array, "tocsr") else array)[rows]
+
+
+def _sampled(database: Codes, codes: np.ndarray | SparseRows, labels: np.ndarray | SparseRows | None) -> str:
+    """Return the sha256 of some rows of a whole database: shards of two databases are told apart by it."""
+    places = np.unique(np.linspace(0, len(codes) - 1, SAMPLED).astype(np.int64))
+    rows = np.concatenate([np.asarray(codes[place : place + 1]) for place in places])
+    said = [] if labels is None else [np.asarray(labels[place : place + 1]).tolist() for place in places]
+    return fingerprint(database.packed.convert(rows), None, repr(said))
+
+
+def _chosen(measures: Iterable[Measure | str] | str, mode: Mode | None) -> list[Measure]:
+    """Return the measures of these names, of which one string may hold several with commas between them."""
+    each = [measures] if isinstance(measures, str) else measures
+    names = [part for name in each for part in (name.split(",") if isinstance(name, str) else [name])]
+    if not names:
+        raise ValueError("There is no measure to compute; name one, such as mAP@all.")
+    return [_in_mode(name, mode) for name in names]
+
+
+def _countable_in_shards(measures: Iterable[Measure | str] | str) -> list[Measure]:
+    chosen = _chosen(measures, None)
     for measure in chosen:
         if measure.mode is not None:
             raise ValueError(f"{measure} depends on the order of the whole database; it cannot be counted in shards.")

@@ -118,12 +118,28 @@ def _counter(
                 raise ValueError(f"The numba backend cannot be imported ({error}); use backend torch.") from error
     from hashbench.metrics.kernels_torch import TorchCounter
 
+    _check_device(device)
     return TorchCounter(query, labels, bits=bits, levels=levels, device=device, threads=threads)
+
+
+def _check_device(name: str) -> None:
+    """Raise ValueError where torch has no such device, or one that holds no values."""
+    import torch
+
+    try:
+        torch.zeros(1, device=name).cpu()
+    except Exception as error:  # what torch raises depends on the device and on what torch was built for
+        raise ValueError(
+            f"The device '{name}' is not there (CUDA devices: {torch.cuda.device_count()}); choose `--device cpu`."
+        ) from error
 
 
 def _check_packed(packed: np.ndarray | ConvertedRows, name: str, bits: int) -> None:
     if not 1 <= bits <= MAX_BITS:
-        raise ValueError(f"Codes of {bits} bits cannot be measured; bits must lie between 1 and {MAX_BITS}.")
+        raise ValueError(
+            f"Codes of {bits} bits cannot be measured; bits must lie between 1 and {MAX_BITS}, and codes have a "
+            "row for each item."
+        )
     if packed.dtype != np.uint8 or packed.ndim != 2 or packed.shape[1] != -(-bits // 8):
         raise ValueError(
             f"{name} are {packed.dtype} {packed.shape}; codes of {bits} bits must be packed into "
@@ -134,7 +150,10 @@ def _check_packed(packed: np.ndarray | ConvertedRows, name: str, bits: int) -> N
 def _check_padding(packed: np.ndarray, name: str, bits: int) -> None:
     padding = -bits % 8
     if padding and (packed[:, -1] & ((1 << padding) - 1)).any():
-        raise ValueError(f"{name} have ones beyond bit {bits}; they were packed from longer codes: check bits.")
+        raise ValueError(
+            f"{name} have ones beyond bit {bits}; they were packed from longer codes, or with the first bit lowest: "
+            "check bits, or give numpy.unpackbits(codes, axis=1, bitorder='little')."
+        )
 
 
 def _check_labels(
@@ -148,7 +167,8 @@ def _check_labels(
                 f"{name} labels are {labels.dtype} {labels.shape}; they must be integers (n,) or multi-hot (n, C)."
             )
         if len(labels) != count:
-            raise ValueError(f"{name} labels and codes differ in number: {len(labels)} labels for {count} codes.")
+            title = "; is one of them a title?" if len(labels) == count + 1 else "."
+            raise ValueError(f"{name} labels and codes differ in number: {len(labels)} labels for {count} codes{title}")
     if query.ndim != database.ndim or query.shape[1:] != database.shape[1:]:
         raise ValueError(
             f"Query labels {query.shape} and database labels {database.shape} do not fit: both must be integers (n,) "

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from hashbench.metrics.large.files import reading
+from hashbench.metrics.large.files import read_sparse, reading
+from hashbench.metrics.text_files import TEXT, read_lines
 
-TEXT = (".txt", ".csv", ".tsv")
 NAMES = (["query", "item"], ["query", "item", "gain"])  # a first line that says so is no pair
 
 
@@ -22,9 +22,11 @@ def read_pair_file(path: Path | str, *, queries: int, items: int) -> tuple[Any, 
     is missing, damaged, beyond the queries or items, there twice, or no pair.
     """
     path = Path(path)
-    if path.suffix == ".npz":
-        return _read_matrix(path)
-    if path.suffix not in TEXT:
+    if path.suffix.lower() == ".npz":
+        matrix = read_sparse(path)
+        rows, columns = matrix.shape
+        return matrix, f"{path}: a sparse matrix of {rows:,} queries and {columns:,} items, {matrix.nnz:,} values."
+    if path.suffix.lower() not in TEXT:
         raise ValueError(
             f"{path} is not one of the kinds of file that hold pairs: .npz from scipy.sparse.save_npz, or text in "
             f"{', '.join(TEXT)}."
@@ -32,28 +34,19 @@ def read_pair_file(path: Path | str, *, queries: int, items: int) -> tuple[Any, 
     return _read_lines(path, queries, items)
 
 
-def _read_matrix(path: Path) -> tuple[Any, str]:
-    from scipy import sparse  # here and below: nothing else of the metrics needs it
-
-    with reading(path):
-        matrix = sparse.load_npz(path)
-    rows, columns = matrix.shape
-    return matrix, f"{path}: a sparse matrix of {rows:,} queries and {columns:,} items, {matrix.nnz:,} values."
-
-
 def _read_lines(path: Path, queries: int, items: int) -> tuple[Any, str]:
     from scipy import sparse  # here and below: nothing else of the metrics needs it
 
     with reading(path):
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_lines(path)
     found: dict[tuple[int, int], int] = {}
     width = 0
-    for number, line in enumerate(lines, start=1):
+    for number, line in lines:
         words = re.split(r"\s*,\s*|\s+", line.strip())
-        if words == [""] or (not found and [word.casefold() for word in words] in NAMES):
+        if not found and [word.casefold() for word in words] in NAMES:
             continue
         where = f"{path}, line {number}:"
-        if len(words) not in (2, 3) or not all(word.isascii() and word.isdigit() for word in words):
+        if len(words) not in (2, 3) or not all(re.fullmatch(r"[0-9]{1,18}", word) for word in words):
             raise ValueError(f"{where} '{line.strip():.60}' is no pair; write `query item` or `query item gain`.")
         width = width or len(words)
         if len(words) != width:

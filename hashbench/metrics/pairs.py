@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from hashbench.metrics.large.files import check_sparse
+
 AT_A_TIME = 1 << 16  # pairs whose codes are compared at a time
 LARGEST_GAIN = 255  # each gain is a histogram for each query
 POPCOUNT = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1, dtype=np.int64)
@@ -179,7 +181,11 @@ def _columns(matrix: Any, name: str, queries: int, items: int) -> Columns:
             f"{name} has the shape {tuple(matrix.shape)}, but there are {queries:,} queries and {items:,} items; it "
             "needs a row for each query and a column for each item of the database."
         )
-    pairs = sparse.coo_array(matrix)
+    try:
+        check_sparse(matrix)
+        pairs = sparse.coo_array(matrix)
+    except Exception as error:
+        raise ValueError(f"{name} is damaged: {error}") from error
     keys = pairs.col.astype(np.int64) * queries + pairs.row
     order = np.argsort(keys)
     keys = keys[order]

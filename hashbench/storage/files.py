@@ -26,6 +26,7 @@ def replacing(path: Path, *, allowed: Callable[[], None] = lambda: None) -> Iter
 
     `allowed` is called at the last moment, and raises where `path` must not be touched any more.
     """
+    check_replaceable(path)
     temporary = path.with_name(_TEMPORARY.format(name=path.name, pid=os.getpid(), token=secrets.token_hex(4)))
     try:
         with reported(path), _raise_disk_errors(_File(temporary, "w")) as file:
@@ -40,6 +41,14 @@ def replacing(path: Path, *, allowed: Callable[[], None] = lambda: None) -> Iter
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+def check_replaceable(path: Path) -> None:
+    """Raise HashbenchError where `path` names no file, or something stands there that is none: a folder, a device."""
+    with reported(path):
+        if not path.name or (path.exists() and not path.is_file()):
+            kind = "a folder" if path.is_dir() else "no regular file"
+            raise HashbenchError(f"Cannot write {path}: it is {kind}; name a file.")
 
 
 class _File(io.FileIO):

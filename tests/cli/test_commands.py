@@ -145,6 +145,38 @@ def test_evaluate_refuses_what_is_ambiguous_or_broken(hashbench, arrays, case):
     assert len(refused.stderr.strip().splitlines()) == 1
 
 
+def test_evaluate_takes_measures_with_commas_between_them(hashbench, arrays):
+    apart = hashbench("evaluate", *arrays, "--measure", "mAP@all", "--measure", "P@5")
+    assert hashbench("evaluate", *arrays, "--measure", "mAP@all,P@5").stdout == apart.stdout
+    assert "has an empty name" in hashbench("evaluate", *arrays, "--measure", "mAP@all,,P@5", code=2).stderr
+
+
+def test_doubtful_codes_are_a_warning_beside_the_scores(hashbench, arrays):
+    np.save("tst_binary.npy", np.ones((20, 24), bool))
+    ran = hashbench("evaluate", *arrays)
+    assert "\nWarning: All 20 query codes are one and the same word" in ran.stderr
+    ran = hashbench("evaluate", *arrays, "--shard", "1/1", "--output", "part.npz")
+    assert "\nWarning: All 20 query codes are one and the same word" in ran.stderr
+
+
+@pytest.mark.parametrize("place", [".", "..", "folder", "tst_label.npy", "./tst_label.npy", "pipe", "tst_label.npy/a"])
+def test_what_is_no_new_file_is_not_written(hashbench, arrays, place, tmp_path):
+    (tmp_path / "folder").mkdir()
+    os.mkfifo("pipe")  # as a device would be: no file to take the place of
+    before = sorted(tmp_path.iterdir()), Path("tst_label.npy").read_bytes()
+    for option in (["--per-query", place], ["--shard", "1/2", "--output", place]):
+        refused = hashbench("evaluate", *arrays, *option, code=2)
+        assert re.match("Error: .*(name a file|name another|folder is needed)", refused.stderr)
+        assert len(refused.stderr.splitlines()) == 1
+    assert (sorted(tmp_path.iterdir()), Path("tst_label.npy").read_bytes()) == before
+
+
+def test_a_device_that_is_not_there_is_one_sentence(hashbench, arrays):
+    for more in (["--device", "nope"], ["--device", "cuda:99", "--backend", "torch"]):
+        refused = hashbench("evaluate", *arrays, *more, code=2).stderr
+        assert re.fullmatch(r"Error: The device '\S+' is not there .*choose `--device cpu`\.\n", refused)
+
+
 @pytest.mark.parametrize("kind", ["methods", "datasets", "backbones", "recipes"])
 def test_list_shows_what_there_is(hashbench, kind):
     known = {"methods": "arXiv:2511.12162", "datasets": "cifar10@54k", "backbones": "resnet34", "recipes": "frozen"}

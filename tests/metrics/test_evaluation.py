@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from metrics_cases import Codes, make_codes
+from scipy import sparse
 
 from hashbench.metrics import evaluate, oracle, pack, read_array
 from hashbench.metrics.arrays import read_codes, read_labels
@@ -126,6 +127,8 @@ def test_codes_that_mean_nothing_or_two_things_are_refused(codes, settings: dict
         ([[3], [1]], None, [3, 1]),
         ([[0], [1]], "integers", [0, 1]),
         ([[0], [1]], "multi-hot", [[0], [1]]),
+        ([0, -1], "integers", [0, -1]),
+        ([True, False], "integers", [1, 0]),
         (torch.tensor([[0.0, 1.0]]), None, [[0, 1]]),
     ],
 )
@@ -137,19 +140,171 @@ def test_labels_are_recognised(labels, kind, values) -> None:
     ("labels", "kind", "reason"),
     [
         ([[0], [1]], None, "one column of 0 and 1.*--labels"),
-        ([[0, 2]], None, "other values than 0 and 1"),
+        ([[0, 2], [1, 0]], None, "other values than 0 and 1"),
         ([0.5], None, "fractions"),
         ([np.nan], None, "NaN"),
         ([[[1]]], None, "labels are integers"),
         ([1, 2], "multi-hot", "not that of multi-hot labels"),
-        ([[1, 0]], "integers", "not that of integers labels"),
+        ([[1, 0], [0, 1]], "integers", "not that of integers labels"),
         ([1], "one-hot", "known are integers, multi-hot"),
         ([], None, "empty"),
+        ([0, -1, 3], None, "class number -1, either a class or no label.*--labels integers"),
+        ([np.inf, 1], None, "infinite"),
+        ([1e300, 1], None, r"class number 1e\+300 as float64, which is not exact"),
+        ([10.0**18 + 1], None, "not exact"),
+        (np.array([2**24], np.float32), None, "as float32, which is not exact"),
+        (torch.tensor([300.0]).bfloat16(), None, "not exact"),
+        (np.array([2**63], np.uint64), None, "not exact"),
+        ([2**70], None, "beyond 64 bits"),
+        ([True, False], None, "two classes or membership in one class.*--labels"),
+        ([[-1, 1], [1, -1]], None, "for -1 and [+]1 give labels > 0"),
+        (["a", ""], None, "the name '', which stands for no label"),
+        (np.array([None, "a"], object), None, "objects .NoneType, str."),
+        (np.array([1j]), None, "type complex128"),
+        ([["a", "b"], ["c", "d"]], None, "names are one a row"),
+        (["a"], "multi-hot", "no multi-hot labels"),
     ],
 )
 def test_labels_that_fit_nothing_are_refused(labels, kind, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         read_labels(labels, "Labels", kind=kind)
+
+
+REAL = np.random.default_rng(0).normal(size=(20, 16))
+
+
+@pytest.mark.parametrize(
+    ("codes", "conversion", "settings"),
+    [
+        (1 / (1 + np.exp(-REAL)), r"lie between 0.* give codes > 0\.5", {"encoding": "real"}),
+        (np.maximum(REAL, 0), "so that all their signs are one", {"encoding": "real"}),
+        (
+            np.where(REAL > 0, 255, 0).astype(np.uint8),
+            r"bytes of 0, 255 alone.*give codes > 0 ",
+            {"encoding": "packed"},
+        ),
+        (np.where(REAL > 0, 255, 1).astype(np.uint8), r"1, 255 alone.*codes\.view\(numpy\.int8\)", {"bits": 128}),
+        (np.where(REAL > 0, 2, 1).astype(np.uint8), "bytes of 1, 2 alone.*give codes > 1 ", {"encoding": "packed"}),
+        (pack(REAL > 0).view(np.int8), r"codes\.view\(numpy\.uint8\) ", {"encoding": "real"}),
+        (pack(np.tile(REAL > 0, 4)).view(np.uint64), r"uint8\), 64 bits a word", {"encoding": "real"}),
+        (np.where(REAL > 0, 2, 1), "give bits, codes > 1 ", {"encoding": "real"}),
+        (pack(np.tile(REAL > 0, 4)).view(np.uint64)[:, 0], r"of words, codes\[:, None\]", None),
+        (np.where(REAL > 0, np.inf, -1), "infinite values", None),
+        (sparse.csr_array(REAL), r"codes\.toarray\(\)", None),
+        (torch.tensor(REAL).to_sparse(), r"sparse_coo float64 cpu.*to_dense", None),
+        (torch.empty(20, 16, device="meta"), "strided float32 meta", None),
+        (torch.tensor(REAL + 0j).conj(), "type complex128", None),
+        (torch.zeros(1).expand(10**9, 64), "a tensor whose values cannot be read", None),
+        (np.ma.masked_less(REAL, 0), "masked values", None),
+        (5, "a single int", None),
+    ],
+)
+def test_codes_in_another_form_are_refused_with_the_conversion(codes, conversion, settings) -> None:
+    with pytest.raises(ValueError, match=conversion):
+        read_codes(codes, "Codes")
+    if settings is not None:
+        read_codes(codes, "Codes", **settings)
+
+
+def test_codes_of_two_bytes_that_are_packed(single: Codes) -> None:
+    assert read_codes(np.array([[0, 7]], np.uint8), "Codes").bits == 16
+    with pytest.raises(ValueError, match=r"first bit lowest.*bitorder='little'"):
+        evaluate(*[np.packbits(c, axis=1, bitorder="little") for c in (single.query, single.database)],
+                 single.query_labels, single.database_labels, bits=BITS)  # fmt: skip
+
+
+def test_doubtful_codes_and_labels_are_a_warning(single: Codes) -> None:
+    labels = single.query_labels, single.database_labels
+    one_word = np.zeros_like(single.query)
+    constant = [np.pad(codes, ((0, 0), (0, 1))) for codes in (single.query, single.database)]
+    for given, sentence in (
+        ((one_word, single.database, *labels), "All 20 query codes are one and the same word"),
+        ((single.query, pack(single.database), *labels), "taken as bits and database codes as packed.*highest"),
+        ((single.query[:, :12], np.where(single.database, 0.5, -1), *labels), "as bits and database codes as real"),
+        ((single.query, single.database, labels[0] + 1000, labels[1]), "No query has a relevant item"),
+        ((*constant, *labels), None),
+        ((single.query, np.where(single.database, 1, -1), *labels), None),
+    ):
+        bits = {"bits": BITS} if given[1].dtype == np.uint8 else {}
+        if sentence is None:
+            assert evaluate(*given).warnings == ()
+            continue
+        with pytest.warns(UserWarning, match=sentence):
+            scores = evaluate(*given, **bits)
+        assert len(scores.warnings) == 1
+
+
+ONE_OF_THREE = np.arange(30) % 3
+SAME_CLASSES = {
+    "identifiers": ONE_OF_THREE + 10**18,
+    "negative identifiers": ONE_OF_THREE * 7 - 10,
+    "floats": ONE_OF_THREE * 1.0 + 2**24,
+    "float64 tensor": torch.tensor(ONE_OF_THREE + 2.0**24),  # float32 would make two of them one
+    "big-endian": ONE_OF_THREE.astype(">i8"),
+    "unsigned": ONE_OF_THREE.astype(np.uint64) + 2**62,
+    "column": ONE_OF_THREE[:, None],
+    "row": ONE_OF_THREE[None],
+    "objects": ONE_OF_THREE.astype(object),
+    "names": np.array([*"abc"])[ONE_OF_THREE],
+    "names in a list": np.array([*"abc"])[ONE_OF_THREE].tolist(),
+    "names in a column": np.array([*"abc"])[ONE_OF_THREE][:, None],
+    "names in bytes": np.array([*"abc"], "S")[ONE_OF_THREE],
+    "names with blanks": np.array(["a ", " b", "c"], object)[ONE_OF_THREE],
+    "long names": np.array(["x" * 5000, "y", "z"])[ONE_OF_THREE],
+    "sparse": sparse.csr_array(np.eye(3)[ONE_OF_THREE]),
+    "sparse columns": sparse.csc_matrix(np.eye(3, dtype=int)[ONE_OF_THREE]),
+}
+
+
+@pytest.mark.parametrize("form", SAME_CLASSES)
+def test_classes_in_every_form_give_the_same(form: str) -> None:
+    codes = np.random.default_rng(0).integers(0, 2, (30, 12))
+    given = SAME_CLASSES[form]
+    assert evaluate(codes, codes, given, given)["mAP@all"] == evaluate(codes, codes, *[ONE_OF_THREE] * 2)["mAP@all"]
+
+
+def test_sparse_labels_of_several_classes(codes: Codes) -> None:
+    hot = [
+        labels if labels.ndim == 2 else labels[:, None] == np.unique(codes.database_labels)
+        for labels in (codes.query_labels, codes.database_labels)
+    ]
+    plain = evaluate(codes.query, codes.database, *hot, measures="nDCG@9,mAP@all", workers=1)
+    thin = evaluate(codes.query, codes.database, *map(sparse.csr_array, hot), measures=["nDCG@9", "mAP@all"])
+    assert dict(thin) == dict(plain)
+
+
+def test_names_of_either_side_are_compared_as_words() -> None:
+    codes = np.eye(4, 8, dtype=bool)
+    scores = evaluate(codes[:2], codes, ["ox", "cat"], np.array(["ant", "cat", "ox", "dog"], "S"), per_query=True)
+    assert scores.per_query["mAP@all"].tolist() == [pytest.approx(np.mean([1 / 2, 1 / 3, 1 / 4])), 1.0]
+    with pytest.raises(ValueError, match="labels are names and the other's are not"):
+        evaluate(codes, codes, [*"abcd"], [0, 1, 2, 3])
+
+
+def test_labels_over_other_numbers_of_classes_are_refused() -> None:
+    codes = np.eye(4, 8, dtype=bool)
+    with pytest.raises(ValueError, match="query labels have 4 columns and the database labels 5"):
+        evaluate(codes, codes, np.eye(4), np.eye(4, 5))
+
+
+def test_measures_are_a_list_or_one_string(single: Codes) -> None:
+    given = single.query, single.database, single.query_labels, single.database_labels
+    assert list(evaluate(*given, measures="mAP@all")) == ["mAP@all"]
+    assert list(evaluate(*given, measures="mAP@30/R, P@5")) == ["mAP@30/R", "P@5"]
+    with pytest.raises(ValueError, match="no measure"):
+        evaluate(*given, measures=[])
+
+
+@pytest.mark.parametrize("settings", [{"device": "nope"}, {"device": "cuda:99"}, {"device": "meta"}, {"device": ""}])
+def test_a_device_that_is_not_there_is_one_sentence(single: Codes, settings: dict) -> None:
+    with pytest.raises(ValueError, match=r"The device '.*' is not there \(CUDA devices: \d+\)"):
+        evaluate(single.query, single.database, single.query_labels, single.database_labels, **settings)
+
+
+@pytest.mark.parametrize("name", ["workers", "threads"])
+def test_more_processes_than_cores_can_use_are_refused(single: Codes, name: str) -> None:
+    with pytest.raises(ValueError, match=f"1000000000 {name} are more than"):
+        evaluate(single.query, single.database, single.query_labels, single.database_labels, **{name: 10**9})
 
 
 def test_items_without_a_label_are_mentioned() -> None:
@@ -243,7 +398,7 @@ def test_files_that_cannot_be_read_are_one_sentence(tmp_path) -> None:
     np.save(tmp_path / "objects.npy", np.array([{}], object), allow_pickle=True)
     torch.save(Codes(*[np.ones(1)] * 4), tmp_path / "object.pt")
     (tmp_path / "empty.npy").touch()
-    (tmp_path / "text.csv").write_text("1,2")
+    (tmp_path / "text.docx").write_text("1,2")
     (tmp_path / "folder.npy").mkdir()
     for suffix in ("npy", "npz", "pt"):
         (tmp_path / f"damaged.{suffix}").write_bytes(b"not what it says")
@@ -253,7 +408,7 @@ def test_files_that_cannot_be_read_are_one_sentence(tmp_path) -> None:
     for path, key, reason in [
         ("missing.npy", None, "does not exist"),
         ("empty.npy", None, r"is empty \(0 bytes\)"),
-        ("text.csv", None, "kinds of file that are read"),
+        ("text.docx", None, "kinds of file that are read"),
         ("folder.npy", None, "cannot be read"),
         ("objects.npy", None, "cannot be read"),
         ("object.pt", None, "holds more than plain arrays"),

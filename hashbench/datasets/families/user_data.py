@@ -9,48 +9,84 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Set
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hashbench.datasets.base import DataSource, Store, one_hot
 from hashbench.datasets.files.annotations import source as file_source
-from hashbench.datasets.files.annotations import unreadable
-from hashbench.datasets.files.imagefiles import IMAGE_ENDINGS, ImageFiles
+from hashbench.datasets.files.folders import read_folder
+from hashbench.datasets.files.imagefiles import ImageFiles
 from hashbench.datasets.files.lists import read_lists
+from hashbench.datasets.files.parts import PART_OF
 from hashbench.datasets.files.releases import SourceFile, data_root
+from hashbench.datasets.prepared import opening
 from hashbench.datasets.protocol import Protocol, StatedSizes
-from hashbench.errors import HashbenchError
+from hashbench.errors import HashbenchError, few
 
 if TYPE_CHECKING:
     import numpy as np
 
-PARTS = {"train": "train", "test": "test", "val": "test", "query": "test", "database": "database"}
-SPLITS = ({"train", "test"}, {"train", "val"}, {"train", "query", "database"})  # folders that state a split
+    from hashbench.datasets.prepared.opening import PreparedStore
+    from hashbench.metrics.arrays import Labels
+
 ARRAYS = ("images", "features")
 PAIRS = ("relevance", "exclude")
 UNSEEN_CLASSES = 5  # from here on two or more are unseen; with a single one, every order would be perfect
 
 
-def own_source(spelling: str, data_dir: str | Path | None = None) -> DataSource:
+@dataclass(frozen=True)
+class Reading:
+    """How own data are read, beside their spelling; a prepared store keeps it, and later runs read them so."""
+
+    follow_links: bool = False
+    image_root: str | None = None  # the folder of the images that lists name; None: the lists' own
+    skipped: tuple[str, ...] = ()  # images that were left out because they cannot be decoded
+
+
+def own_source(spelling: str, data_dir: str | Path | None = None, *, reading: Reading | None = None) -> DataSource:
     """Return the data set that `folder:PATH`, `lists:PATH` or `arrays:PATH` means, already read but for the pixels.
 
-    PATH is looked for from here, then in the data folder. Raises HashbenchError for what is missing or not in order.
+    PATH is looked for from here, then in the data folder. Without a `reading`, data are read as they were when they
+    were prepared, and what was deleted since is taken from the prepared store. Raises HashbenchError for what is
+    missing or not in order.
     """
     kind, _, text = spelling.partition(":")
-    path = _place(text, spelling, data_dir)
-    name = kind + ":" + re.sub(r"[@,:\s]", "_", path.stem if kind == "arrays" else path.name)
+    tried = _places(text, data_dir)
+    path = next((path for path in tried if text and os.path.exists(path)), None)
+    kept = None
+    if reading is None:
+        kept = next((k for p in ([path] if path else tried) if (k := opening.newest_of_root(f"{kind}:{p}"))), None)
+    if path is None:
+        if kept is None:
+            raise HashbenchError(
+                f"There is no {' and no '.join(map(str, tried)) if text else 'path'} for '{spelling}'."
+            )
+        return _from_store(opening.open_store(kept))
+    if reading is None:
+        stated: dict[str, Any] = dict(opening.read_record(kept).get("reading", {})) if kept else {}
+        reading = Reading(
+            follow_links=stated.get("follow_links", False),
+            image_root=stated.get("image_root"),
+            skipped=tuple(stated.get("skipped", ())),
+        )
+    name = kind + ":" + re.sub(r"[@,:\s]", "_", path.stem if kind == "arrays" and path.is_file() else path.name)
     data: Store | ImageFiles
     if kind == "arrays":
         data = read_arrays(path, name=name)
         searched = data.part is not None and "database" not in data.part
-    elif kind == "lists":
-        files, searched = read_lists(path, name=name)
-        data = _fingerprinted(files)
     else:
-        data = _fingerprinted(read_folder(path, name=name))
-        searched = data.part is not None and "database" not in data.part
+        if kind == "lists":
+            root = None if reading.image_root is None else Path(reading.image_root)
+            files, searched = read_lists(path, name=name, image_root=root, follow_links=reading.follow_links)
+        else:
+            files = read_folder(path, name=name, follow_links=reading.follow_links)
+            searched = files.part is not None and "database" not in files.part
+        files = _without(files, {*reading.skipped})
+        kept_reading = {key: value for key, value in dataclasses.asdict(reading).items() if value}
+        data = dataclasses.replace(_fingerprinted(files), reading={**kept_reading, "searched": searched})
 
     def read(data_dir: Path | None) -> Store | ImageFiles:
         return data
@@ -58,88 +94,99 @@ def own_source(spelling: str, data_dir: str | Path | None = None) -> DataSource:
     return DataSource(name, read, _protocols(data, train_in_database=searched), f"{kind}:{path}")
 
 
-def read_folder(root: Path, *, name: str) -> ImageFiles:
-    """Return the images below the class folders of `root`, or of its part folders (`SPLITS`), ordered by path.
+def _from_store(store: PreparedStore) -> DataSource:
+    """Return the data set of a prepared store whose files are gone."""
+    record = store.record
+    searched = record.get("reading", {}).get("searched", store.part is not None and "database" not in store.part)
+    data: Store | ImageFiles = store
+    if record["size"] is not None:  # the files as they were, so that their stores of all sizes are found
+        data = ImageFiles(
+            store.name,
+            Path(record["root"].partition(":")[2]),
+            store.names or (),
+            store.labels,
+            store.classes,
+            part=store.part,
+            sources=store.sources,
+        )
 
-    Raises HashbenchError where there are no class folders with images, and for links to folders.
-    """
+    def read(data_dir: Path | None) -> Store | ImageFiles:
+        return data
+
+    return DataSource(store.name, read, _protocols(data, train_in_database=searched), record["root"])
+
+
+def _without(files: ImageFiles, skipped: Set[str]) -> ImageFiles:
+    """Return `files` without the images at the paths `skipped`, and without classes that only these had."""
     import numpy as np
 
-    tops = _folders(root)
-    split = set(tops) in SPLITS
-    class_folders = [f"{top}/{name}" for top in tops for name in _folders(root / top)] if split else tops
-    found = [(path, folder) for folder in class_folders for path in _images(root, folder)]
-    if not found:
-        raise HashbenchError(
-            f"{root} holds no class folders with images ({', '.join(IMAGE_ENDINGS)}); put each image into a folder "
-            f"named as its class, below {root} or below train/ and test/, or train/, query/ and database/."
-        )
-    shown = [folder.rpartition("/")[2] for _, folder in found]
-    classes = tuple(sorted({folder.rpartition("/")[2] for folder in class_folders}))
-    column = {label: number for number, label in enumerate(classes)}
-    return ImageFiles(
-        name,
-        root,
-        tuple(path for path, _ in found),
-        one_hot(np.array([column[label] for label in shown]), classes, name=name),
-        classes,
-        part=np.array([PARTS[path.partition("/")[0]] for path, _ in found]) if split else None,
+    kept = np.array([path not in skipped for path in files.paths])
+    if not skipped or kept.all():
+        return files
+    labels = files.labels[kept]
+    columns = labels.any(axis=0) | ~files.labels.any(axis=0)
+    return dataclasses.replace(
+        files,
+        paths=tuple(path for path in files.paths if path not in skipped),
+        labels=labels[:, columns],
+        classes=tuple(label for label, stays in zip(files.classes, columns, strict=True) if stays),
+        part=None if files.part is None else files.part[kept],
+        notes=(*files.notes, f"Left out, since they cannot be decoded: {few(sorted(skipped))}."),
     )
 
 
 def read_arrays(path: Path, *, name: str) -> Store:
-    """Return the arrays of an .npz file: `images` or `features`, `labels`, and `part` and `classes` where it has them.
+    """Return the arrays of a file or folder: `images` or `features`, `labels`, and `part` and `classes` where given.
 
     Images are uint8 (N, channels, height, width), (N, height, width, channels) or (N, height, width); features are
-    floats (N, width); labels are class numbers (N,) or zeros and ones (N, C); part says train, test (or query) or
-    database of each. `relevance` (pairs, 2) or (pairs, 3) gives the rows of query and relevant item, and the gain,
-    and `exclude` (pairs, 2) what is left out. Raises HashbenchError for anything else.
+    numbers (N, width); labels are class numbers or names (N,), or zeros and ones (N, C); part says train, test (or
+    query) or database of each. `relevance` (pairs, 2) or (pairs, 3) gives the rows of query and relevant item, and the
+    gain, and `exclude` (pairs, 2) what is left out. Raises HashbenchError for anything else.
     """
-    import numpy as np
+    from hashbench.metrics.arrays import plain_array, read_labels
+    from hashbench.metrics.large import files
 
+    names = (*ARRAYS, "labels", "part", "classes", *PAIRS)
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {key: stored[key] for key in stored.files}
-    except Exception as error:  # numpy and zipfile raise whatever a damaged file brings about
-        raise unreadable(path, error) from error
-    given = [key for key in ARRAYS if key in arrays]
-    if len(given) != 1 or "labels" not in arrays:
-        raise HashbenchError(
-            f"{path} holds {', '.join(arrays) or 'nothing'}; give 'labels' and either 'images' or 'features'."
-        )
-    inputs = _image_array(arrays["images"]) if given == ["images"] else arrays["features"]
-    if given == ["features"] and np.issubdtype(inputs.dtype, np.floating):
-        inputs = inputs.astype(np.float32)
-        if not np.isfinite(inputs).all():
-            raise HashbenchError(f"The features in {path} hold infinite values or NaN; leave those rows out.")
-    labels = arrays["labels"]
-    if labels.shape[:1] != inputs.shape[:1]:
-        raise HashbenchError(f"{path} holds {len(inputs)} {given[0]}, but labels of shape {labels.shape}.")
-    if labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer):
-        classes = _class_names(arrays, int(labels.max(initial=-1)) + 1)
-        labels = one_hot(labels, classes, name=name)
-    elif labels.ndim == 2 and np.isin(labels, (0, 1)).all():
-        classes = _class_names(arrays, labels.shape[1])
-        labels = labels.astype(np.uint8)
-    else:
-        raise HashbenchError(
-            f"The labels in {path} are {labels.dtype} of shape {labels.shape}; give class numbers from 0, (N,), or "
-            f"zeros and ones, (N, C)."
-        )
-    part = _parts(arrays["part"], path) if "part" in arrays else None
-    pairs = {key: _pairs(arrays[key], len(inputs), f"{key} in {path}") for key in PAIRS if key in arrays}
+        given, held = files.read_arrays(path, names)
+        inputs = [key for key in ARRAYS if key in given]
+        if len(inputs) != 1 or "labels" not in given:
+            raise HashbenchError(
+                f"{path} holds {', '.join(held)[:500] or 'nothing'}; give 'labels' and either 'images' or 'features'."
+            )
+        arrays: dict[str, Any] = {
+            key: plain_array(array, f"The {key} in {path}", empty=key in PAIRS) for key, array in given.items()
+        }
+        labels = read_labels(given["labels"], f"The labels in {path}", ways=("", ""))
+        part = read_labels(given["part"], f"The part in {path}", ways=("", "")) if "part" in given else None
+    except HashbenchError:
+        raise
+    except ValueError as error:
+        raise HashbenchError(str(error)) from error
+    images = _image_array(arrays["images"]) if inputs == ["images"] else _features(arrays["features"], path)
+    count = images.shape[0]
+    if len(labels.values) != count:
+        raise HashbenchError(f"{path} holds {count} {inputs[0]}, but labels of shape {arrays['labels'].shape}.")
+    columns, classes = _label_columns(labels, arrays.get("classes"), name)
+    pairs = {key: _pairs(arrays[key], count, f"{key} in {path}") for key in PAIRS if key in arrays}
     if pairs and part is None:
         raise HashbenchError(f"{path} holds {' and '.join(pairs)}, but no 'part'; say which rows are queries.")
-    return Store(name, inputs, labels, classes, part=part, sources=(file_source(path),), **pairs)
+    read = [file for file in sorted(path.iterdir()) if file.stem in given] if path.is_dir() else [path]
+    return Store(
+        name,
+        images,
+        columns,
+        classes,
+        part=None if part is None else _parts(part, path),
+        sources=tuple(file_source(file) for file in read if file.is_file()),
+        **pairs,
+    )
 
 
-def _place(text: str, spelling: str, data_dir: str | Path | None) -> Path:
+def _places(text: str, data_dir: str | Path | None) -> list[Path]:
     given = Path(text).expanduser()
     tried = [given] if given.is_absolute() else [Path.cwd() / given, data_root(data_dir) / given]
-    for path in tried:
-        if text and os.path.exists(path):
-            return Path(os.path.abspath(path))
-    raise HashbenchError(f"There is no {' and no '.join(map(str, tried)) if text else 'path'} for '{spelling}'.")
+    return [Path(os.path.abspath(path)) for path in tried]
 
 
 def _protocols(data: Store | ImageFiles, *, train_in_database: bool) -> tuple[Protocol, ...]:
@@ -196,31 +243,6 @@ def _fingerprinted(files: ImageFiles) -> ImageFiles:
     return dataclasses.replace(files, sources=(*files.sources, state))
 
 
-def _folders(root: Path) -> list[str]:
-    try:
-        with os.scandir(root) as entries:
-            found = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-    except OSError as error:
-        raise unreadable(root, error) from error
-    for name in found:
-        _refuse_link(root / name)
-    return found
-
-
-def _images(root: Path, folder: str) -> list[str]:
-    found = []
-    for here, folders, names in os.walk(root / folder):
-        for name in folders:
-            _refuse_link(Path(here, name))
-        found += [os.path.join(here, name) for name in names if name.lower().endswith(IMAGE_ENDINGS) and name[0] != "."]
-    return sorted(Path(path).relative_to(root).as_posix() for path in found)
-
-
-def _refuse_link(path: Path) -> None:
-    if path.is_symlink():
-        raise HashbenchError(f"{path} is a link to a folder, which is not followed; put the images themselves there.")
-
-
 def _image_array(images: np.ndarray) -> np.ndarray:
     """Return images as (N, channels, height, width), from channels last or from grey pictures without channels."""
     if images.ndim == 3:
@@ -230,9 +252,46 @@ def _image_array(images: np.ndarray) -> np.ndarray:
     return images
 
 
-def _class_names(arrays: Mapping[str, np.ndarray], count: int) -> tuple[str, ...]:
-    """Return the names in `classes`, else the numbers of `count` classes."""
-    return tuple(map(str, arrays["classes"].tolist() if "classes" in arrays else range(count)))
+def _features(given: Any, path: Path) -> Any:
+    """Return features as float32, an array or the rows of a sparse matrix; raises HashbenchError for infinite ones."""
+    import numpy as np
+
+    given = getattr(given, "matrix", given)
+    if given.dtype.kind not in "biuf":
+        return given  # refused with the form that inputs have
+    with np.errstate(over="ignore"):
+        features = given.astype(np.float32)
+    if not np.isfinite(getattr(features, "data", features)).all():
+        raise HashbenchError(f"The features in {path} hold infinite values or NaN; leave those rows out.")
+    return features
+
+
+def _label_columns(labels: Labels, given: np.ndarray | None, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return labels (N, C) uint8 and the names of the classes: the `given` ones, else those that occur, in order."""
+    import numpy as np
+
+    values = np.asarray(labels.values)
+    classes = None if given is None else tuple(_word(each) for each in given.ravel().tolist())
+    if classes is not None and len({*classes}) < len(classes):
+        raise HashbenchError(f"Of the {len(classes)} classes of {name} several have one name; give each its own.")
+    if values.ndim == 2:
+        return values.astype(np.uint8), classes or tuple(map(str, range(values.shape[1])))
+    if labels.names is not None:
+        known = classes or labels.names
+        place = {word: number for number, word in enumerate(known)}
+        unknown = next((word for word in labels.names if word not in place), None)
+        if unknown is not None:
+            raise HashbenchError(f"A label of {name} is '{unknown}', which is not among its {len(known)} classes.")
+        return one_hot(np.array([place[word] for word in labels.names])[values], known, name=name), known
+    if classes is not None:
+        return one_hot(values, classes, name=name), classes
+    found, places = np.unique(values, return_inverse=True)
+    classes = tuple(map(str, found.tolist()))
+    return one_hot(places, classes, name=name), classes
+
+
+def _word(given: Any) -> str:
+    return given.decode(errors="backslashreplace").strip() if isinstance(given, bytes) else str(given).strip()
 
 
 def _pairs(given: np.ndarray, items: int, name: str) -> Any:
@@ -251,11 +310,19 @@ def _pairs(given: np.ndarray, items: int, name: str) -> Any:
     return sparse.coo_array((gains, (given[:, 0], given[:, 1])), shape=(items, items))
 
 
-def _parts(given: np.ndarray, path: Path) -> np.ndarray:
+def _parts(given: Labels, path: Path) -> np.ndarray:
     import numpy as np
 
-    words = [str(word) for word in given.tolist()]
-    odd = next((word for word in words if word not in PARTS), None)
+    words = given.names or ()
+    if given.names is None:
+        raise HashbenchError(f"The part in {path} is numbers; give words: {', '.join(PART_OF)}.")
+    odd = next((word for word in words if word.lower() not in PART_OF), None)
     if odd is not None:
-        raise HashbenchError(f"The part in {path} says '{odd}'; known: {', '.join(PARTS)}.")
-    return np.array([PARTS[word] for word in words])
+        raise HashbenchError(f"The part in {path} says '{odd}'; known: {', '.join(PART_OF)}.")
+    parts = [PART_OF[word.lower()] for word in words]
+    if {"validation", "test"} <= {*parts}:
+        raise HashbenchError(
+            f"The part in {path} names validation rows beside the queries; leave them out, or call them train: "
+            f"--evaluate-on validation takes queries from the training rows."
+        )
+    return np.array(["test" if part == "validation" else part for part in parts])[np.asarray(given.values)]

@@ -5,6 +5,7 @@ An archive is unpacked into a hidden folder and takes its place in one step when
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import http.client
@@ -13,7 +14,6 @@ import shutil
 import stat
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -24,13 +24,15 @@ from hashbench.datasets.files.releases import data_root
 from hashbench.errors import HashbenchError
 from hashbench.storage.files import exclusive, make_folder, reported
 
+LONGEST_NAME = 255  # bytes of a name in a file system
 TAR_END = 1024  # a whole .tar ends with two blocks of 512 zeros
 # drops owners and special modes; Python before 3.11.4 has none, and what it refuses is refused here as well
 TAR_FILTER: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
-# what reading a damaged archive, or no archive, raises; RuntimeError: a zip with a password
-DAMAGE = (
-    EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError, zipfile.BadZipFile, NotImplementedError, RuntimeError,
-)  # fmt: skip
+#: What writing a member raises when its name is to blame, as one that is a file and a folder at once.
+NAME_ERRORS = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)
+MAX_RATIO = 100  # bytes that an archive may give for each of its own; images and texts give fewer
+MAX_UNPACKED = "HASHBENCH_MAX_UNPACKED"  # the bytes that any archive may give, in place of this ratio
+SMALL_ARCHIVE = 1 << 26  # bytes that every archive may give
 
 
 @dataclass(frozen=True)
@@ -142,17 +144,24 @@ def _extract(archive: Path, folder: Path) -> None:
         members = _zip_members(archive, folder) if archive.suffix == ".zip" else _tar_members(archive, folder)
         for _ in tqdm(members, desc=f"unpacking {archive.name}", unit="file", leave=False, disable=None):
             pass
-    except DAMAGE as error:
+    except HashbenchError:
+        raise
+    except Exception as error:  # zipfile, tarfile and the decompressors raise whatever a damaged archive brings about
+        if isinstance(error, OSError) and error.errno is not None and error.errno not in NAME_ERRORS:
+            raise  # of the disk
         raise HashbenchError(
-            f"{archive} is damaged, truncated or no archive ({error}); delete it and fetch it again."
+            f"{archive} is damaged, truncated or no archive ({error or type(error).__name__}); delete it and fetch it "
+            f"again."
         ) from error
 
 
 def _zip_members(archive: Path, folder: Path) -> Iterator[str]:
     """Extract member by member; each one's checksum is verified on the way."""
+    left = _Left(archive)
     with zipfile.ZipFile(archive) as file:
         for member in file.infolist():
-            _require_safe(member.filename, archive)
+            _require_safe(member.filename, archive, is_folder=member.is_dir())
+            left.take(member.file_size)
             if stat.S_ISLNK(member.external_attr >> 16):
                 raise _unsafe(member.filename, archive, "is a link")
             file.extract(member, folder)
@@ -165,10 +174,12 @@ def _tar_members(archive: Path, folder: Path) -> Iterator[str]:
         ended = not any(raw.read())
     if archive.suffix == ".tar" and not ended:  # tarfile accepts one that was cut between two members
         raise EOFError("it has no end")
+    left = _Left(archive)
     with open(archive, "rb") if archive.suffix == ".tar" else gzip.open(archive) as stream:
         with tarfile.open(fileobj=stream, mode="r|") as file:
             for member in file:
-                _require_safe(member.name, archive)
+                _require_safe(member.name, archive, is_folder=member.isdir())
+                left.take(member.size)
                 if not (member.isfile() or member.isdir()):
                     raise _unsafe(member.name, archive, "is a link or a device")
                 file.extract(member, folder, **TAR_FILTER)
@@ -177,8 +188,36 @@ def _tar_members(archive: Path, folder: Path) -> Iterator[str]:
             pass  # to the end, where the checksum stands
 
 
-def _require_safe(member: str, archive: Path) -> None:
+class _Left:
+    """The bytes that an archive may still give, so that a small one does not fill the disk."""
+
+    def __init__(self, archive: Path) -> None:
+        """Begin with what `MAX_UNPACKED` says, else with MAX_RATIO times the size of the archive."""
+        setting = os.environ.get(MAX_UNPACKED, "")
+        if setting and not setting.isdecimal():
+            raise HashbenchError(f"{MAX_UNPACKED} is '{setting}'; give a number of bytes.")
+        self._archive = archive
+        self._most = int(setting) if setting else max(MAX_RATIO * os.path.getsize(archive), SMALL_ARCHIVE)
+        self._taken = 0
+
+    def take(self, count: int) -> None:
+        """Count the bytes of a member; raises HashbenchError where they are too many."""
+        self._taken += count
+        if count < 0 or self._taken > self._most:
+            raise HashbenchError(
+                f"{self._archive} unpacks to more than {self._most:,} bytes, {MAX_RATIO} times its size; if it is the "
+                f"right archive, raise {MAX_UNPACKED} (bytes)."
+            )
+
+
+def _require_safe(member: str, archive: Path, *, is_folder: bool) -> None:
     posix = member.replace("\\", "/")
+    names = [name for name in posix.split("/") if name not in ("", ".")]
+    if not names and is_folder:
+        return  # the archive's own top, as `tar -c .` writes it
+    if not names or max(len(os.fsencode(name)) for name in names) > LONGEST_NAME:
+        shown = member if len(member) <= 50 else f"{member[:50]}..."
+        raise _unsafe(f"A member called '{shown}'", archive, "has no name that a file can have")
     if PurePosixPath(posix).is_absolute() or ".." in posix.split("/") or posix[1:2] == ":":
         raise _unsafe(member, archive, "would leave the folder it is unpacked into")
 

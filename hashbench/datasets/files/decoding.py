@@ -9,18 +9,84 @@ from __future__ import annotations
 
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
 from hashbench.datasets.files.imagefiles import ImageFiles
 from hashbench.errors import HashbenchError
 
+USUAL_PIXELS = Image.MAX_IMAGE_PIXELS or 89_478_485
 FILTER = "bilinear, antialiased"
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")  # no format that starts another program
 MODES = frozenset(("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"))  # 8 bits a channel
+MAX_PIXELS = "HASHBENCH_MAX_PIXELS"  # the most pixels of an image that is decoded
 UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # what Pillow raises on damaged files
+
+
+def largest_image() -> int:
+    """Return the most pixels of an image that is decoded: HASHBENCH_MAX_PIXELS, else twice Pillow's limit.
+
+    Raises HashbenchError for a setting that is no number.
+    """
+    text = os.environ.get(MAX_PIXELS)
+    if not text:
+        return 2 * USUAL_PIXELS
+    if not text.isdecimal():
+        raise HashbenchError(f"{MAX_PIXELS} is '{text}'; give a number of pixels.")
+    Image.MAX_IMAGE_PIXELS = max(int(text), USUAL_PIXELS)  # Pillow refuses at twice of it
+    return int(text)
+
+
+def longest_side(files: ImageFiles, most: int) -> int:
+    """Return the longest side of any image in pixels, or `most` as soon as one reaches it; headers alone are read.
+
+    What cannot be read is passed over.
+    """
+    longest = 0
+    for path in files.paths:
+        try:
+            with Image.open(files.root / path, formats=FORMATS) as opened:
+                longest = max(longest, *opened.size)
+        except UNREADABLE:
+            continue
+        if longest >= most:
+            return most
+    return longest or most
+
+
+def broken_images(
+    files: ImageFiles, *, start: int = 0, most: int | None = None, progress: bool = False
+) -> dict[str, str]:
+    """Return which images from row `start` on cannot be read, each with the reason; it ends when `most` are found."""
+    found: dict[str, str] = {}
+    paths = files.paths[start:]
+    with ThreadPoolExecutor() as pool:
+        bar = tqdm(total=len(paths), unit="img", desc=f"{files.name}: checking", disable=not progress, leave=False)
+        with bar:
+            for first in range(0, len(paths), 256):
+                some = paths[first : first + 256]
+                reasons = pool.map(lambda path: _defect(files.root / path), some)
+                found |= {path: reason for path, reason in zip(some, reasons, strict=True) if reason}
+                bar.update(len(some))
+                if most is not None and len(found) >= most:
+                    break
+    return found
+
+
+def _defect(path: Path) -> str:
+    try:
+        if not os.path.isfile(path):
+            return "is missing"
+        if not os.path.getsize(path):
+            return "is empty"
+        read_picture(path, "RGB")
+    except HashbenchError as error:
+        return str(error).partition("(")[2].rpartition(")")[0] or str(error)
+    return ""
 
 
 def decode(path: Path, size: int) -> np.ndarray:
@@ -36,6 +102,12 @@ def read_picture(path: Path, mode: str) -> Image.Image:
     """
     try:
         with Image.open(path, formats=FORMATS) as opened:
+            pixels = opened.width * opened.height
+            if pixels > largest_image():
+                raise ValueError(
+                    f"its {opened.width:,} x {opened.height:,} pixels are more than {largest_image():,}, which "
+                    f"{MAX_PIXELS} raises"
+                )
             if opened.mode not in MODES:
                 raise ValueError(f"its pixels are '{opened.mode}' instead of 8 bits a channel")
             return opened.convert(mode)
@@ -52,7 +124,7 @@ def inspect(files: ImageFiles) -> np.ndarray:
     Raises HashbenchError for names and links that leave the folder, and for what is missing, empty or no file.
     """
     root = os.path.realpath(files.root)
-    inside = os.path.join(root, "")
+    inside = os.path.join(root, "") if not files.follow_links else ""
     real_folders: dict[str, str] = {}
     found = np.empty((len(files.paths), 2), np.int64)
     missing: list[str] = []
@@ -75,7 +147,7 @@ def inspect(files: ImageFiles) -> np.ndarray:
         if not path.startswith(inside):
             raise HashbenchError(
                 f"{os.path.join(root, name)} is a link to {path}, which is outside of {root}; put the files themselves "
-                f"there."
+                f"there, or allow links with --follow-links when it is prepared."
             )
         if not (stat.S_ISREG(status.st_mode) and status.st_size):
             raise HashbenchError(f"{path} is {'empty' if stat.S_ISREG(status.st_mode) else 'no file'}; fetch it again.")

@@ -18,7 +18,9 @@ FILES = {"train": "train.txt", "test": "test.txt", "database": "database.txt"}
 CLASSES = "classes.txt"  # a name a line, where there is one; published lists come without
 
 
-def read_lists(root: Path, *, name: str) -> tuple[ImageFiles, bool]:
+def read_lists(
+    root: Path, *, name: str, image_root: Path | None = None, follow_links: bool = False
+) -> tuple[ImageFiles, bool]:
     """Return the images that train.txt, test.txt (the queries) and database.txt in `root` list, in this order.
 
     Also returned is whether the train images are searched: all of them are in the database, which without database.txt

@@ -6,6 +6,7 @@ grow row by row, the hashes last, so the number of hashes says how many rows are
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -16,25 +17,30 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
 
 from hashbench.datasets.audit import Audit, audited_split
 from hashbench.datasets.base import DataSource, Store
-from hashbench.datasets.catalogue import EVALUATE_ON, find, require_official
-from hashbench.datasets.files.decoding import decode, inspect
+from hashbench.datasets.catalogue import EVALUATE_ON, OWN_KINDS, find, require_official
+from hashbench.datasets.files.decoding import broken_images, decode, inspect, longest_side
 from hashbench.datasets.files.imagefiles import ImageFiles
 from hashbench.datasets.prepared import opening
 from hashbench.datasets.prepared.appendable_npy import AppendableNpy
 from hashbench.datasets.prepared.finishing import complete
 from hashbench.datasets.prepared.opening import FILES, HASHES, INPUTS, PreparedStore
 from hashbench.datasets.protocol import Protocol
-from hashbench.errors import HashbenchError
+from hashbench.errors import HashbenchError, few
 from hashbench.storage.cache import CACHE_DIR
 from hashbench.storage.files import RESUMED_WITHIN, Busy, exclusive, lock_of, make_folder, reported, write_text
 
+if TYPE_CHECKING:
+    from hashbench.datasets.families.user_data import Reading
+
 ROOT = "root.json"  # in an unfinished store: the data folder that it is made from
+BROKEN_SHOWN = 20  # images that an error names; the others are not looked for
 CHUNK_BYTES = 1 << 24  # of inputs: what is written, and what a killed preparation loses, at a time
 
 
@@ -46,6 +52,7 @@ class Preparation:
     folder: Path | None  # None: nothing is kept, as of data that ship with hashbench and of sparse rows
     audits: Mapping[str, Audit]  # by protocol, of its test split
     problems: Mapping[str, HashbenchError]  # by protocol: why it cannot be used
+    notes: tuple[str, ...] = ()  # how own data were read
 
 
 def prepare(
@@ -54,16 +61,37 @@ def prepare(
     data_dir: str | Path | None = None,
     size: int | None = None,
     accept_unofficial: bool = False,
+    follow_links: bool = False,
+    image_root: str | Path | None = None,
+    skip_broken: bool = False,
     progress: bool = True,
     on_wait: Callable[[], None] = lambda: None,
+    on_begin: Callable[[str], None] = lambda sentence: None,
 ) -> Preparation:
-    """Prepare the data set that `name` means, its image files at `size` pixels (None: as its protocols state).
+    """Prepare the data set that `name` means, its image files at `size` pixels.
 
-    A finished store is not built again; an interrupted build resumes. `on_wait` is called while another process
-    builds it. Raises HashbenchError for what is unknown, missing, damaged or unofficial, and where the store cannot be
-    written.
+    Without a `size` it is what its protocols state, of own data the longest side of any image, and at most 256. Of own
+    data, links out of the folder may be followed, lists may name images below `image_root`, and images that cannot be
+    decoded may be left out; later runs read them the same way. A finished store is not built again; an interrupted
+    build resumes. `on_wait` is called while another process builds it, `on_begin` with a sentence on the size of the
+    store before it is built. Raises HashbenchError for what is unknown, missing, damaged or unofficial, and where the
+    store cannot be written.
     """
-    source, protocol = find(name, data_dir)
+    own = name.startswith(OWN_KINDS)
+    given = {"--follow-links": follow_links, "--image-root": image_root is not None, "--skip-broken": skip_broken}
+    fitting = {"--image-root": name.startswith("lists:")}
+    for option in (option for option, asked in given.items() if asked and not fitting.get(option, own)):
+        kinds = "lists:" if option == "--image-root" else "folder: and lists:"
+        raise HashbenchError(f"{option} is for {kinds} data, which {name} is not; leave it out.")
+    reading: Reading | None = None
+    if own:
+        from hashbench.datasets.families.user_data import Reading
+
+        reading = Reading(follow_links, None if image_root is None else os.path.abspath(image_root))
+    source, protocol = find(name, data_dir, reading=reading)
+    if reading is not None and skip_broken and isinstance(files := source.read(None), ImageFiles):
+        reading = dataclasses.replace(reading, skipped=tuple(broken_images(files, progress=progress)))
+        source, protocol = find(name, data_dir, reading=reading)
     one_protocol = name.endswith(f"@{protocol.name}") or name in protocol.aliases
     protocols = (protocol,) if one_protocol else source.protocols
     if size is not None and size < 1:
@@ -71,8 +99,9 @@ def prepare(
     data = source.read(Path(data_dir).expanduser() if data_dir is not None else None)
     require_official(data, accept_unofficial=accept_unofficial)
     if isinstance(data, ImageFiles):
-        side = size or protocol.image_size or opening.IMAGE_SIZE
-        build = _Build(source, data, data_dir, side, opening.files_key(data, side), progress)
+        side = size or protocol.image_size or longest_side(data, opening.IMAGE_SIZE)
+        by_default = size is None and protocol.image_size is None
+        build = _Build(source, data, data_dir, side, opening.files_key(data, side), progress, on_begin, by_default)
     elif size is not None:
         raise opening.no_size(data)
     elif data.has_pairs:
@@ -83,9 +112,23 @@ def prepare(
     elif data.kind == "text" or not data.sources or None in [opening.status_of(file.path) for file in data.sources]:
         return _audited(data, None, protocols)
     else:
-        build = _Build(source, data, data_dir, None, _arrays_key(data, opening.root_of(source, data_dir)), progress)
+        key = _arrays_key(data, opening.root_of(source, data_dir))
+        build = _Build(source, data, data_dir, None, key, progress, on_begin)
     store = build.run(protocols, on_wait)
-    return _audited(store, store.folder, protocols)
+    made = _audited(store, store.folder, protocols)
+    return dataclasses.replace(made, notes=_notes(data))
+
+
+def _notes(data: Store | ImageFiles) -> tuple[str, ...]:
+    """Return how own data were read: their classes, and what their reader says; () for other image files."""
+    if not isinstance(data, ImageFiles) or not data.reading:
+        return ()
+    sizes = data.labels.sum(axis=0, dtype=np.int64)
+    smallest, largest = (
+        f"{data.classes[place]} ({sizes[place]:,})" for place in (int(sizes.argmin()), int(sizes.argmax()))
+    )
+    spread = f", the smallest {smallest}, the largest {largest}" if len(data.classes) > 1 else ""
+    return (f"Classes: {few(data.classes)}{spread}.", *data.notes)
 
 
 def _audited(store: Store, folder: Path | None, protocols: Iterable[Protocol]) -> Preparation:
@@ -110,6 +153,8 @@ class _Build:
     size: int | None  # side in pixels; None: arrays as they come
     key: str
     progress: bool
+    on_begin: Callable[[str], None] = lambda sentence: None
+    by_default: bool = False  # whether nobody named the size
 
     @property
     def folder(self) -> Path:
@@ -152,6 +197,7 @@ class _Build:
                 size=self.size,
                 key=self.key,
                 progress=self.progress,
+                default_size=self.by_default,
             )
             opening.open_store(self.build_folder)  # what will be read was read back once
             self._publish()
@@ -219,6 +265,9 @@ class _Build:
             for array in (hashes, files, inputs):
                 array.cut(done)
             self._require_space((shape[0] - done) * (row_bytes + 48))
+            at = "" if self.size is None else f" at {self.size} pixels"
+            whole = f"{shape[0] * (row_bytes + 48) / 1e6:,.1f} MB"
+            self.on_begin(f"{self.source.name}: {shape[0]:,} inputs{at} take {whole} in {self.folder.parent}.")
             title = self.source.name if self.size is None else f"{self.source.name} at {self.size} pixels"
             bar = tqdm(total=shape[0], initial=done, unit="img", desc=title, disable=not self.progress, leave=False)
             with bar, closing(self._rows(done, max(1, CHUNK_BYTES // row_bytes))) as chunks:
@@ -250,9 +299,27 @@ class _Build:
             submitted = submit(done)
             for start in starts:
                 current, submitted = submitted, submit(start + step)
-                yield start, np.stack([image.result() for image in current])
+                try:
+                    rows = np.stack([image.result() for image in current])
+                except HashbenchError as error:
+                    raise self._undecodable(error, start) from error
+                yield start, rows
         finally:
             pool.shutdown(cancel_futures=True)
+
+    def _undecodable(self, error: HashbenchError, start: int) -> HashbenchError:
+        """Return the error about all images from row `start` on that cannot be decoded, of many the first."""
+        assert isinstance(self.data, ImageFiles)
+        found = broken_images(self.data, start=start, most=BROKEN_SHOWN, progress=self.progress)
+        way_out = ", or leave them out with --skip-broken" if self.source.spelling else ""
+        if len(found) < 2:
+            return HashbenchError(f"{error}"[:-1] + f"{way_out.replace('them', 'it')}.")
+        shown = "; ".join(f"{path} ({reason})" for path, reason in found.items())
+        more = " or more" if len(found) >= BROKEN_SHOWN else ""
+        return HashbenchError(
+            f"{len(found)}{more} images of {self.source.name} cannot be decoded: {shown}; put the right files "
+            f"there{way_out}."
+        )
 
     def _require_space(self, needed: int) -> None:
         free = shutil.disk_usage(self.build_folder).free

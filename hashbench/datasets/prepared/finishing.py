@@ -39,11 +39,13 @@ def complete(
     size: int | None,
     key: str,
     progress: bool,
+    default_size: bool = False,
 ) -> None:
     """Write everything but the rows, which are there, into `folder`, store.json last.
 
     `root` is the data folder of the request, `size` the side of the images (None: arrays as they came), `key` what
-    tells this store from others; `progress` shows a bar. Raises HashbenchError where a file cannot be written.
+    tells this store from others; `progress` shows a bar; `default_size` says that nobody named the size. Raises
+    HashbenchError where a file cannot be written.
     """
     for path in folder.iterdir():
         if path.name not in (INPUTS, HASHES, FILES):  # of an earlier preparation, or half-written when it was killed
@@ -80,6 +82,8 @@ def complete(
         "dtype": store.inputs.dtype.name,
         "classes": list(store.classes),
         "unlabelled": data.unlabelled if isinstance(data, ImageFiles) else 0,
+        **({"reading": dict(data.reading)} if isinstance(data, ImageFiles) and data.reading else {}),
+        **({"default_size": True} if default_size else {}),
         "integrity": store.integrity,
         "splits": splits,
         "refused": refused,

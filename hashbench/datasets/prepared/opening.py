@@ -89,12 +89,17 @@ class PreparedStore(HashedStore):
         return Split(train, query, database, kept["sha256"]), Audit(**found)
 
 
-def open_or_read(source: DataSource, data_dir: str | Path | None, *, size: int | None = None) -> Store:
+def open_or_read(
+    source: DataSource, data_dir: str | Path | None, *, size: int | None = None, integrity: str | None = None
+) -> Store:
     """Return the data of `source`: prepared where that is up to date, else read, where the files hold arrays.
 
+    Without a `size`, a store of this `integrity` gives it; own images that are prepared at a single size need none.
     Raises HashbenchError for image files that are not prepared at `size` pixels, for a `size` given to arrays, and for
     what is missing or damaged.
     """
+    if size is None and integrity is not None:
+        size = next((record["size"] for record in _records(source.name) if record["integrity"] == integrity), None)
     side = size or source.protocols[0].image_size
     kept = [*folders(source.name, _sizes(source, size))]
     for folder in kept:
@@ -107,11 +112,42 @@ def open_or_read(source: DataSource, data_dir: str | Path | None, *, size: int |
         if size is not None:
             raise no_size(data)
         return data
-    side = side or IMAGE_SIZE
-    folder = prepared_root() / folder_name(source.name, side, files_key(data, side))
-    if not folder.is_dir():
+    sizes = {side} if side else {record["size"] for record in _records(source.name)} - {None}
+    found = {side: folder for side in sizes if (folder := _folder_of(data, side)).is_dir()}
+    if not found:
         raise _unprepared(source, data_dir, size, side)
-    return open_store(folder)
+    if len(found) > 1:
+        defaults = [side for side, folder in found.items() if read_record(folder).get("default_size")] or [IMAGE_SIZE]
+        found = {side: folder for side, folder in found.items() if side in defaults}
+        if len(found) != 1:
+            raise HashbenchError(
+                f"{source.name} is prepared at {', '.join(map(str, sorted(sizes)))} pixels; choose with --size."
+            )
+    return open_store(next(iter(found.values())))
+
+
+def newest_of_root(root: str) -> Path | None:
+    """Return the folder of the store that was prepared last of the data at `root`, as records state it."""
+    found = [folder for folder in prepared_root().glob(f"[!.]*/{RECORD}")]
+    for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
+        try:
+            if read_record(path.parent)["root"] == root:
+                return path.parent
+        except HashbenchError:
+            continue  # opening it says what is wrong
+    return None
+
+
+def _folder_of(files: Any, side: int) -> Path:
+    return prepared_root() / folder_name(files.name, side, files_key(files, side))
+
+
+def _records(name: str) -> Iterator[dict[str, Any]]:
+    """Yield the records of a data set's prepared stores of all sizes."""
+    for path in sorted(prepared_root().glob(f"{_slug(name)}-*/{RECORD}")):
+        with suppress(HashbenchError):  # opening it says what is wrong
+            if (record := read_record(path.parent))["name"] == name:
+                yield record
 
 
 def state(source: DataSource, data_dir: str | Path | None) -> str:
@@ -358,13 +394,14 @@ def checked(folder: Path, name: str, record: Mapping[str, Any]) -> Path:
     return path
 
 
-def _unprepared(source: DataSource, data_dir: str | Path | None, size: int | None, side: int) -> HashbenchError:
+def _unprepared(source: DataSource, data_dir: str | Path | None, size: int | None, side: int | None) -> HashbenchError:
     command = ["hashbench", "prepare", source.spelling or source.name]
     if data_dir is not None:
         command += ["--data-dir", str(data_dir)]
     if size is not None:
         command += ["--size", str(size)]
-    return HashbenchError(f"{source.name} is not prepared at {side} pixels; run `{shlex.join(command)}`.")
+    at = f" at {side} pixels" if side else ""
+    return HashbenchError(f"{source.name} is not prepared{at}; run `{shlex.join(command)}`.")
 
 
 def _damaged(folder: Path, reason: str) -> HashbenchError:

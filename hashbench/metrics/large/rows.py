@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 AT_A_TIME = 65_536  # rows read together
+BYTES_AT_A_TIME = 1 << 26  # and no more than these, however wide a row is
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,39 @@ class FileRows:
 
 
 @dataclass(frozen=True, eq=False)
+class SparseRows:
+    """The rows of a sparse matrix of scipy (CSR), dense when they are read."""
+
+    matrix: Any
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the matrix."""
+        return tuple(self.matrix.shape)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type of its values."""
+        return np.dtype(self.matrix.dtype)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        return np.asarray(self.matrix[rows].toarray())
+
+
+Rows = np.ndarray | FileRows | SparseRows
+
+
+@dataclass(frozen=True, eq=False)
 class ConvertedRows:
     """The rows of `source` from `start` to `stop`, converted slice by slice; used where an array is only sliced.
 
     `row` is the shape of one converted row, and `dtype` its type.
     """
 
-    source: np.ndarray | FileRows
+    source: Rows
     convert: Callable[[np.ndarray], np.ndarray]
     row: tuple[int, ...]
     dtype: np.dtype
@@ -56,7 +84,7 @@ class ConvertedRows:
     stop: int
 
     @classmethod
-    def of(cls, source: np.ndarray | FileRows, convert: Callable[[np.ndarray], np.ndarray]) -> ConvertedRows:
+    def of(cls, source: Rows, convert: Callable[[np.ndarray], np.ndarray]) -> ConvertedRows:
         """Return all rows of `source`; shape and type are found by converting the first one."""
         first = convert(np.asarray(source[:1]))
         return cls(source, convert, first.shape[1:], first.dtype, 0, len(source))
@@ -64,7 +92,7 @@ class ConvertedRows:
     def between(self, start: int, stop: int) -> ConvertedRows:
         """Return the rows from `start` to `stop` of these, holding no more of an array in memory than they need."""
         first, last = self.start + start, self.start + stop
-        if isinstance(self.source, FileRows):
+        if not isinstance(self.source, np.ndarray):
             return ConvertedRows(self.source, self.convert, self.row, self.dtype, first, last)
         return ConvertedRows(self.source[first:last], self.convert, self.row, self.dtype, 0, stop - start)
 
@@ -90,14 +118,23 @@ class ConvertedRows:
         return whole if dtype is None else whole.astype(dtype)
 
 
-def slices(values: np.ndarray | FileRows | ConvertedRows) -> Iterator[np.ndarray]:
+def slices(values: Rows | ConvertedRows) -> Iterator[np.ndarray]:
     """Yield all rows, some at a time."""
-    for start in range(0, len(values), AT_A_TIME):
-        yield np.asarray(values[start : start + AT_A_TIME])
+    stored = values.source if isinstance(values, ConvertedRows) else values
+    widest = max(_bytes_of_row(values), _bytes_of_row(stored), 1)
+    rows = min(AT_A_TIME, max(1, BYTES_AT_A_TIME // widest))
+    for start in range(0, len(values), rows):
+        yield np.asarray(values[start : start + rows])
 
 
-def from_file(array: np.ndarray) -> np.ndarray | FileRows:
+def _bytes_of_row(values: Rows | ConvertedRows) -> int:
+    return math.prod(values.shape[1:]) * values.dtype.itemsize
+
+
+def from_file(array: np.ndarray | SparseRows) -> Rows:
     """Return the rows in the file behind a memory map, or behind some rows of one; any other array as it is."""
+    if isinstance(array, SparseRows):
+        return array
     root: Any = array  # Any: numpy's stub of a memory map lacks where it lies
     while isinstance(root.base, np.memmap):
         root = root.base

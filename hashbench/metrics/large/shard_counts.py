@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,7 +16,8 @@ from hashbench.metrics.histograms import Histograms
 from hashbench.metrics.large.files import reading
 from hashbench.metrics.large.shards import Shard
 
-FORMAT = 1
+FORMATS = (1, 2)  # the first has no sample of the database and no sum of its counts
+MOST = 1 << 48  # items at one distance: sums of these do not overflow
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +26,7 @@ class ShardCounts:
 
     `rows` are where the shard starts and stops among the `items` of the database, None where its files hold it alone;
     `encoding` is that of the database's codes, `queries` the sha256 of the queries' codes and labels, and
-    of the pairs that say which items are relevant or left out.
+    of the pairs that say which items are relevant or left out; `database` that of some rows of the whole database.
     """
 
     hist: Histograms
@@ -33,30 +35,48 @@ class ShardCounts:
     items: int | None
     encoding: str
     queries: str
+    database: str = ""
 
     def write(self, file: IO[bytes]) -> None:
         """Write the counts as an .npz file."""
-        about = {**asdict(self), "format": FORMAT}
+        about = {**asdict(self), "format": FORMATS[-1], "counts": _sum(self.hist.arrays())}
         del about["hist"]
         np.savez_compressed(file, about=np.array(json.dumps(about)), **self.hist.arrays())  # type: ignore[arg-type]
 
     @classmethod
     def read(cls, path: Path) -> ShardCounts:
-        """Return the counts in a file; raises ValueError where there are none."""
-        if path.suffix != ".npz":
-            raise ValueError(f"{path} is not a part: parts are .npz files from `hashbench evaluate --shard`.")
-        with reading(path), np.load(path, allow_pickle=False) as file:
-            arrays: Mapping[str, np.ndarray] = {name: file[name] for name in file}
+        """Return the counts in a file; raises ValueError where there are none, and where they are damaged."""
+        with reading(path):
+            loaded = np.load(path, allow_pickle=False)
+            arrays: Mapping[str, np.ndarray] = (
+                {name: loaded[name] for name in loaded} if isinstance(loaded, Mapping) else {}
+            )
         if "about" not in arrays:
             raise ValueError(f"{path} is not a part: `hashbench evaluate --shard` did not write it.")
         try:
             about: dict[str, Any] = json.loads(str(arrays["about"]))
-            if about.pop("format") != FORMAT:
-                raise ValueError(f"{path} was written by another version of hashbench; count that shard again.")
-            shard, rows = Shard(**about.pop("shard")), about.pop("rows")
-            return cls(Histograms.from_arrays(arrays), shard, rows and tuple(rows), **about)
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            version = about.pop("format")
+            if version in FORMATS:
+                return cls._of(arrays, about)
+        except Exception as error:  # JSON, numpy and the types raise whatever damaged counts bring about
             raise ValueError(f"{path} is damaged; count that shard again.") from error
+        raise ValueError(f"{path} was written by another version of hashbench; count that shard again.")
+
+    @classmethod
+    def _of(cls, arrays: Mapping[str, np.ndarray], about: dict[str, Any]) -> ShardCounts:
+        """Return the counts that a file holds; raises any error where they cannot be those of a shard."""
+        hist = Histograms.from_arrays(arrays)
+        _check_counts(hist)
+        if about.pop("counts", None) not in (None, _sum(hist.arrays())):
+            raise ValueError("the counts are others than were written")
+        shard, rows = Shard(**about.pop("shard")), about.pop("rows")
+        counted = cls(hist, Shard.parse(str(shard)), rows and (int(rows[0]), int(rows[1])), **about)
+        if not all(isinstance(word, str) for word in (counted.encoding, counted.queries, counted.database)):
+            raise TypeError("these are no words")
+        cut = None if counted.items is None else shard.rows(int(counted.items))
+        if counted.rows != cut or (cut is not None and hist.database != cut[1] - cut[0]):
+            raise ValueError("the rows are not those that were counted")
+        return counted
 
 
 def fingerprint(codes: np.ndarray, labels: np.ndarray | None, pairs: str = "") -> str:
@@ -68,6 +88,29 @@ def fingerprint(codes: np.ndarray, labels: np.ndarray | None, pairs: str = "") -
         both.update(np.ascontiguousarray(array).tobytes())
     both.update(pairs.encode())
     return both.hexdigest()
+
+
+def _sum(arrays: Mapping[str, np.ndarray]) -> str:
+    """Return the sha256 of counts."""
+    found = hashlib.sha256()
+    for name in sorted(arrays):
+        found.update(f"{name}{arrays[name].shape}".encode() + np.ascontiguousarray(arrays[name], "<i8").tobytes())
+    return found.hexdigest()
+
+
+def _check_counts(hist: Histograms) -> None:
+    """Raise ValueError for what no counting gives: every query meets every item, at one distance, relevant or not."""
+    arrays = [*hist.arrays().values()]
+    sound = (
+        all(array.dtype.kind in "iu" and array.size and 0 <= array.min() <= array.max() <= MOST for array in arrays)
+        and hist.bits >= 1
+        and (hist.r <= hist.n).all()
+        and (hist.gains is None or np.array_equal(hist.gains.sum(axis=1), hist.r))
+        and len(np.unique(hist.ranked + (0 if hist.excluded is None else hist.excluded))) == 1
+        and hist.database > 0
+    )
+    if not sound:
+        raise ValueError("these are no counts")
 
 
 def merged(shards: Mapping[str, ShardCounts]) -> Histograms:
@@ -101,6 +144,8 @@ def _difference(a: ShardCounts, b: ShardCounts) -> str | None:
         return "one was cut from a whole database, the other has files of its own"
     if a.items != b.items:
         return f"one was cut from a database of {a.items:,} items, the other of {b.items:,}"
+    if a.database and b.database and a.database != b.database:
+        return "they were cut from databases that differ in codes or labels"
     if a.encoding != b.encoding:
         return (
             f"the codes of one were taken as '{a.encoding}', of the other as '{b.encoding}'; say which with --encoding"
@@ -117,9 +162,11 @@ def _check_complete(shards: Mapping[str, ShardCounts]) -> None:
             raise ValueError(f"{files[counted.shard.number]} and {name} are both shard {counted.shard}; leave one out.")
         files[counted.shard.number] = name
     of = next(iter(shards.values())).shard.of
-    missing = [str(Shard(number, of)) for number in range(1, of + 1) if number not in files]
+    missing = of - len(files)
     if missing:
-        raise ValueError(f"The parts of {len(missing)} shards are missing: {_some(missing)}; count them first.")
+        some = islice((str(Shard(number, of)) for number in range(1, of + 1) if number not in files), 5)
+        more = f" and {missing - 5} more" if missing > 5 else ""
+        raise ValueError(f"The parts of {missing} shards are missing: {', '.join(some)}{more}; count them first.")
 
 
 def _check_distinct(shards: Mapping[str, ShardCounts]) -> None:
@@ -134,8 +181,3 @@ def _check_distinct(shards: Mapping[str, ShardCounts]) -> None:
                 f"{seen[content]} and {name} count exactly the same, so they come from one file; count the right one."
             )
         seen[content] = name
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:5])
-    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"

@@ -34,7 +34,7 @@ class Shard:
     @classmethod
     def parse(cls, text: str) -> Shard:
         """Return the shard that `text`, for example 2/4, stands for; raises ValueError for anything else."""
-        match = re.fullmatch(r"(\d+)/(\d+)", text)
+        match = re.fullmatch(r"([0-9]{1,18})/([0-9]{1,18})", text)
         if match is None or not 1 <= int(match[1]) <= int(match[2]):
             raise ValueError(f"'{text}' is not a shard; write 1/4, 2/4, 3/4 and 4/4 for the four shards of a database.")
         return cls(int(match[1]), int(match[2]))

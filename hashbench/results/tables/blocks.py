@@ -43,6 +43,11 @@ class Block:
         return self.results[0].part
 
     @property
+    def integrity(self) -> str:
+        """The sha256 of images and labels, as the results state it."""
+        return str(self.results[0].provenance.get("data_integrity"))
+
+    @property
     def condition(self) -> str:
         """The condition under which the runs were measured again; "" of the runs themselves."""
         return self.results[0].condition

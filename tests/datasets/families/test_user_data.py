@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
 from replicas import picture
 
 import hashbench
+from hashbench.datasets import one_hot
 from hashbench.datasets.catalogue import find, find_protocol, load, own_name
 from hashbench.datasets.families.user_data import own_source
 from hashbench.datasets.prepared.building import prepare
@@ -218,6 +220,78 @@ def test_features_with_several_labels_and_a_split_of_their_own(tmp_path):
         load(f"{spelling}@unseen")  # of several labels no class is unseen
 
 
+FEATURES = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
+FOUR = np.arange(40) % 4
+WORDS = np.array(["cat", "dog", "ox", "zebra"])
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (FOUR * 10**17, ("0", "100000000000000000", "200000000000000000", "300000000000000000")),
+        (FOUR * 2 * 10**9, ("0", "2000000000", "4000000000", "6000000000")),
+        (FOUR * 1.0 + 1, ("1", "2", "3", "4")),
+        (FOUR[:, None] + 3, ("3", "4", "5", "6")),
+        (WORDS[FOUR], tuple(WORDS)),
+        (WORDS[FOUR].astype("S"), tuple(WORDS)),
+        (np.eye(4)[FOUR], ("0", "1", "2", "3")),
+    ],
+)
+def test_classes_are_those_that_occur(tmp_path, labels, classes):
+    store = own_source(arrays(tmp_path / "mine.npz", features=FEATURES, labels=labels)).read(None)
+    assert store.classes == classes
+    assert store.labels.tolist() == np.eye(4)[FOUR].tolist()
+
+
+def test_named_labels_take_the_columns_of_the_given_classes(tmp_path):
+    spelling = arrays(tmp_path / "mine.npz", features=FEATURES, labels=WORDS[FOUR], classes=WORDS[::-1])
+    store = own_source(spelling).read(None)
+    assert store.classes == tuple(WORDS[::-1])
+    assert store.labels.argmax(axis=1).tolist() == (3 - FOUR).tolist()
+
+
+def test_the_memory_of_labels_follows_the_classes_that_occur():
+    numbers = np.arange(20_000) % 3
+    tracemalloc.start()
+    labels = one_hot(numbers, tuple(map(str, range(30_000)))[:3000], name="many")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert labels.sum(axis=1).tolist() == [1] * 20_000
+    assert labels[:, :3].argmax(axis=1).tolist() == numbers.tolist()
+    assert peak < 20_000 * 3000 + 2**21  # N x C, and nothing of C x C
+    with pytest.raises(HashbenchError, match=r"huge has 3,000 inputs of .* classes, whose labels do not fit"):
+        one_hot(np.zeros(3000, int), range(10**14), name="huge")
+
+
+def test_arrays_in_other_files_are_the_same_data(tmp_path):
+    import torch
+    from scipy import io, sparse
+
+    expected = own_source(arrays(tmp_path / "mine.npz", features=FEATURES, labels=WORDS[FOUR])).read(None)
+    io.savemat(tmp_path / "mine.mat", {"features": FEATURES, "labels": WORDS[FOUR].astype(object)})
+    torch.save({"features": torch.tensor(FEATURES), "labels": WORDS[FOUR].tolist()}, tmp_path / "mine.pt")
+    (tmp_path / "folder").mkdir()
+    np.savetxt(tmp_path / "folder" / "features.csv", FEATURES, delimiter=",")
+    (tmp_path / "folder" / "labels.txt").write_text("label\n" + "\n".join(WORDS[FOUR]))
+    for name in ("mine.mat", "mine.pt", "folder"):
+        source = own_source(f"arrays:{tmp_path / name}")
+        assert source.name == f"arrays:{name.partition('.')[0]}"
+        assert source.read(None).content_hashes == expected.content_hashes
+        assert source.read(None).classes == expected.classes
+    assert [file.path for file in source.read(None).sources] == [
+        str(tmp_path / "folder" / name) for name in ("features.csv", "labels.txt")
+    ]
+    io.savemat(tmp_path / "sparse.mat", {"features": sparse.csc_array(np.maximum(FEATURES, 0)), "labels": FOUR + 1})
+    store = own_source(f"arrays:{tmp_path / 'sparse.mat'}").read(None)
+    assert store.kind == "text"
+    assert store.inputs.toarray().tolist() == np.maximum(FEATURES, 0).tolist()
+
+
+def test_arrays_beside_those_that_are_used_are_not_looked_at(tmp_path):
+    spelling = arrays(tmp_path / "mine.npz", features=FEATURES, labels=FOUR, extra=np.array([{}], object))
+    assert own_source(spelling).read(None).classes == ("0", "1", "2", "3")
+
+
 IMAGES = np.zeros((4, 1, 8, 8), np.uint8)
 
 
@@ -227,15 +301,28 @@ IMAGES = np.zeros((4, 1, 8, 8), np.uint8)
         ({"images": IMAGES}, "holds images; give 'labels' and either"),
         ({"images": IMAGES, "features": IMAGES, "labels": [0, 1, 0, 1]}, "either 'images' or 'features'"),
         ({"images": IMAGES, "labels": [0, 1, 0]}, "holds 4 images, but labels of shape"),
-        ({"images": IMAGES, "labels": [0, 1, 0, -1]}, "has labels from -1 to 1"),
-        ({"images": IMAGES, "labels": [0.5, 1, 0, 1]}, "give class numbers from 0"),
-        ({"images": IMAGES, "labels": [*"abab"]}, "give class numbers from 0"),
+        (
+            {"images": IMAGES, "labels": [0, 1, 0, -1]},
+            r"The labels in .*mine\.npz hold the class number -1, either a class or no label",
+        ),
+        ({"images": IMAGES, "labels": [0.5, 1, 0, 1]}, "hold fractions"),
+        ({"images": IMAGES, "labels": [*"abab"], "classes": [*"ac"]}, "is 'b', which is not among its 2 classes"),
+        ({"images": IMAGES, "labels": [[0], [1], [0], [1]]}, "one column of 0 and 1.*a column for each class[.]$"),
         ({"images": IMAGES, "labels": [0, 1, 0, 1], "classes": ["a"]}, "has labels from 0 to 1, but its 1 classes"),
-        ({"images": IMAGES, "labels": [[2, 1]] * 4}, "zeros and ones"),
+        ({"images": IMAGES, "labels": [[2, 1]] * 4}, "other values than 0 and 1"),
         ({"images": IMAGES.astype(float), "labels": [0, 1, 0, 1]}, "give images as uint8"),
         ({"features": np.full((4, 2), np.nan), "labels": [0, 1, 0, 1]}, "NaN"),
         ({"images": IMAGES, "labels": [0, 1, 0, 1], "part": [*"abcd"]}, "says 'a'; known: train"),
         ({"images": IMAGES, "labels": np.array([{}, 1, 2, 3], object)}, "cannot be read"),
+        ({"images": IMAGES[:0], "labels": np.zeros(0, int)}, "images in .* are empty, shape [(]0, 1, 8, 8[)]"),
+        ({"images": IMAGES[:, :, :0], "labels": [0, 1, 0, 1]}, "images in .* are empty"),
+        ({"features": np.zeros((4, 0)), "labels": [0, 1, 0, 1]}, "features in .* are empty"),
+        ({"features": np.zeros((4, 2), complex), "labels": [0, 1, 0, 1]}, "features in .* type complex128"),
+        ({"features": np.full((4, 2), "a"), "labels": [0, 1, 0, 1]}, "give images as uint8"),
+        ({"images": IMAGES, "labels": [True, False] * 2}, "one truth value each.*astype[(]int[)][.]$"),
+        ({"images": IMAGES, "labels": 5}, "labels in .* a single"),
+        ({"images": IMAGES, "labels": [0, 1, 0, 1], "classes": ["a", "a"]}, "Of the 2 classes of .* one name"),
+        ({"images": IMAGES, "labels": [0, 1, 0, 1], "part": [0, 1, 0, 1]}, "part in .* is numbers; give words"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(tmp_path, given, reason):

@@ -11,6 +11,7 @@ import sys
 import tarfile
 import time
 import zipfile
+from contextlib import suppress
 
 import pytest
 
@@ -235,3 +236,56 @@ def test_what_is_downloaded_is_checked_and_unpacked(tmp_path, monkeypatch):
         release(tmp_path / "x.zip", url=f"{NOWHERE}x.zip", md5="0").locate(tmp_path)
     release(tmp_path / "x.zip", url=f"{NOWHERE}x.zip", md5=md5).locate(tmp_path)
     assert (tmp_path / "set" / "pics" / "a.jpg").is_file()
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damaged_members_of_every_compression_are_one_sentence(tmp_path, compression):
+    content = os.urandom(3000)
+    with zipfile.ZipFile(tmp_path / "whole.zip", "w", compression) as file:
+        file.writestr("pics/a.jpg", content)
+    whole = (tmp_path / "whole.zip").read_bytes()
+    refused = 0
+    for place in range(0, len(whole), len(whole) // 40):
+        damaged = bytearray(whole)
+        damaged[place] ^= 255
+        (tmp_path / "x.zip").write_bytes(damaged)
+        target = tmp_path / str(place) / "pics"
+        with suppress(HashbenchError):
+            unpack(tmp_path / "x.zip", target, marker="a.jpg")
+        assert not target.exists() or (target / "a.jpg").read_bytes() == content
+        refused += not target.exists()
+    assert refused > 30
+
+
+@pytest.mark.parametrize("name", ["", ".", "x" * 300, "pics/a.jpg/b"])
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_names_that_no_file_can_have_blame_the_archive(tmp_path, name, kind):
+    if kind == "tar":
+        path = tarred(tmp_path / "x.tar", {**FILES, name: b"x"})
+    else:
+        path = zipped(tmp_path / "x.zip")
+        with zipfile.ZipFile(path, "a") as file:
+            file.writestr(zipfile.ZipInfo(name), b"x")
+    with pytest.raises(HashbenchError, match=r"x\.(zip|tar) (has no name that a file can have|is damaged)"):
+        unpack(path, tmp_path / "out" / "pics", marker="a.jpg")
+
+
+def test_the_top_of_a_tar_is_no_name_to_refuse(tmp_path):
+    top = tarfile.TarInfo(".")
+    top.type = tarfile.DIRTYPE
+    unpack(tarred(tmp_path / "x.tgz", FILES, top), tmp_path / "out" / "pics", marker="a.jpg")
+    assert (tmp_path / "out/pics/a.jpg").is_file()
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.tgz"])
+def test_an_archive_gives_so_many_bytes_and_no_more(tmp_path, name, monkeypatch):
+    monkeypatch.setattr(archives, "SMALL_ARCHIVE", 1000)
+    path = (zipped if name.endswith("zip") else tarred)(tmp_path / name, {"pics/a.jpg": bytes(2_000_000)})
+    with pytest.raises(
+        HashbenchError, match=r"unpacks to more than .* bytes, 100 times its size; .*HASHBENCH_MAX_UNPACKED"
+    ):
+        unpack(path, tmp_path / "out" / "pics", marker="a.jpg")
+    assert contents(tmp_path / "out") == []
+    monkeypatch.setenv("HASHBENCH_MAX_UNPACKED", "2000000")
+    unpack(path, tmp_path / "out" / "pics", marker="a.jpg")
+    assert (tmp_path / "out/pics/a.jpg").stat().st_size == 2_000_000

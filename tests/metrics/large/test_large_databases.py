@@ -112,6 +112,8 @@ class TestPartsThatDoNotBelongTogether:
     def test_missing_and_double(self, files: list[str]) -> None:
         parts = count_shards(files, 3)
         assert "missing: 2/3" in refusal("merge", parts[0], parts[2])
+        hashbench("evaluate", *files, "--shard", f"7/{10**17}", "--own-files", "--output", "far.npz")
+        assert "parts of 99999999999999999 shards are missing: 1/" in refusal("merge", "far.npz")
         Path("again.npz").write_bytes(Path(parts[1]).read_bytes())
         assert "part-2.npz and again.npz are both shard 2/3" in refusal("merge", *parts, "again.npz")
 
@@ -164,6 +166,72 @@ class TestPartsThatDoNotBelongTogether:
         for about, reason in (({"format": 99}, "another version"), ({"format": 1}, "is damaged")):
             np.savez("strange.npz", **arrays | {"about": np.array(json.dumps(about))})
             assert reason in refusal("merge", "strange.npz")
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda arrays, about: arrays.update(n=-np.abs(arrays["n"])),
+            lambda arrays, about: arrays.update(n=arrays["n"] * 1.5),
+            lambda arrays, about: arrays.update(n=arrays["n"] * 1.0),
+            lambda arrays, about: arrays.update(r=arrays["n"] + 99),
+            lambda arrays, about: arrays.update(n=arrays["n"][:0], r=arrays["r"][:0]),
+            lambda arrays, about: arrays.update(n=arrays["n"] * 0, r=arrays["r"] * 0),
+            lambda arrays, about: arrays.update(n=arrays["n"] << 55),
+            lambda arrays, about: arrays.update(n=arrays["n"] + np.eye(9, 17, dtype=int)),  # queries met other items
+            lambda arrays, about: arrays.update(n=arrays["n"][:, :5], r=arrays["r"][:, :5]),
+            lambda arrays, about: arrays.update(gains=arrays["r"][:, None] + 1),
+            lambda arrays, about: about.update(shard={"number": 3, "of": 2}),
+            lambda arrays, about: about.update(shard={"number": "1", "of": None}),
+            lambda arrays, about: about.update(rows=[0, 7]),
+            lambda arrays, about: about.update(rows=None),
+            lambda arrays, about: about.update(items="many"),
+            lambda arrays, about: about.update(encoding=5),
+            lambda arrays, about: about.update(more=5),
+            lambda arrays, about: arrays.update(about=np.array("5")),
+            lambda arrays, about: arrays.update(about=np.array("[" * 100_000)),
+            lambda arrays, about: arrays.pop("r"),
+        ],
+    )
+    def test_damaged_counts(self, files: list[str], change) -> None:
+        """As the first format stored them, without a sum of the counts."""
+        (part,) = count_shards(files, 1)
+        with np.load(part) as file:
+            arrays = dict(file)
+        about = json.loads(str(arrays.pop("about"))) | {"format": 1}
+        assert about.pop("counts")
+        np.savez(part, **arrays, about=np.array(json.dumps(about)))
+        hashbench("merge", part)
+        change(arrays, about)
+        np.savez(part, **{"about": np.array(json.dumps(about))} | arrays)
+        assert "part-1.npz is damaged; count that shard again" in refusal("merge", part)
+
+    def test_sound_counts_that_are_others_than_were_written(self, files: list[str]) -> None:
+        (part,) = count_shards(files, 1)
+        with np.load(part) as file:
+            arrays = dict(file)
+        row = arrays["n"][0]
+        place = row.argmax()
+        row[place], row[place - 1] = row[place] - 1, row[place - 1] + 1
+        np.savez(part, **arrays)
+        assert "is damaged" in refusal("merge", part)
+
+    def test_shards_of_two_databases_of_one_size(self, files: list[str]) -> None:
+        more = ["--encoding", "packed"]
+        for name, array in (("d", np.load("d.npy")[::-1]), ("dl", np.load("dl.npy")[::-1])):
+            hashbench("evaluate", *files, "--shard", "1/2", "--output", "a.npz", *more)
+            kept = np.load(f"{name}.npy")
+            np.save(f"{name}.npy", array)
+            hashbench("evaluate", *files, "--shard", "2/2", "--output", "b.npz", *more)
+            assert "databases that differ in codes or labels" in refusal("merge", "a.npz", "b.npz")
+            np.save(f"{name}.npy", kept)
+
+    def test_queries_of_other_names(self, files: list[str]) -> None:
+        for number, names in ((1, "abcdefghij"), (2, "zyxwvutsrq")):
+            for labels in ("ql", "dl"):
+                np.save("n" + labels, np.array([*names])[np.load(f"{labels}.npy") % 10])
+            names_of = ["q.npy", "d.npy", "nql.npy", "ndl.npy"]
+            hashbench("evaluate", *names_of, "--shard", f"{number}/2", "--output", f"{number}.npz")
+        assert "queries differ" in refusal("merge", "1.npz", "2.npz")
 
     def test_what_shards_cannot_measure(self, files: list[str]) -> None:
         shard = ["evaluate", *files, "--shard", "1/1", "--output", "a.npz"]
@@ -237,8 +305,8 @@ def test_packed_labels_are_multi_hot_labels() -> None:
 
 def test_no_more_is_looked_at_than_needed(tmp_path: Path, monkeypatch) -> None:
     """Packed codes and integer labels are recognised without a pass over them."""
-    np.save(tmp_path / "codes.npy", np.full((300_000, 2), 7, np.uint8))
-    np.save(tmp_path / "labels.npy", np.ones(300_000, np.int16))
+    np.save(tmp_path / "codes.npy", np.arange(600_000, dtype=np.uint8).reshape(-1, 2))
+    np.save(tmp_path / "labels.npy", np.ones(300_000, np.uint16))
     read: list[int] = []
     plain = FileRows.__getitem__
     monkeypatch.setattr(
@@ -272,7 +340,7 @@ def test_a_database_beyond_the_memory_cap(tmp_path: Path, codes_are: str, labels
     for count in (1, items):
         for name, rows in (("q", 2), ("d", count)):
             array = np.lib.format.open_memmap(tmp_path / f"{name}.npy", "w+", np.uint8, (rows, columns))
-            array[:1] = 7 if codes_are == "packed" else 1
+            array[:1] = np.arange(columns) if codes_are == "packed" else 1  # more than two values
             kind = np.int64 if labels_are == "integers" else np.uint8
             np.lib.format.open_memmap(tmp_path / f"{name}l.npy", "w+", kind, (rows, *classes))[:1] = 1
         ran = subprocess.run(

@@ -1,0 +1,31 @@
+"""A file takes the place of a file or of nothing: never of a folder, a pipe or a device."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from hashbench.errors import HashbenchError
+from hashbench.storage.files import replacing
+
+
+@pytest.mark.parametrize("place", [".", "..", "folder", "pipe", "link"])
+def test_what_is_no_file_stays(tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    os.mkdir("folder")
+    os.mkfifo("pipe")
+    os.symlink("pipe", "link")
+    before = sorted(os.listdir())
+    said = r"^Cannot write .*: it is (a folder|no regular file); name a file\.$"
+    with pytest.raises(HashbenchError, match=said), replacing(Path(place)) as file:
+        file.write(b"content")
+    assert sorted(os.listdir()) == before
+    assert stat.S_ISFIFO(os.stat("link").st_mode)
+
+
+def test_a_file_is_replaced(tmp_path):
+    (tmp_path / "a").write_bytes(b"old")
+    with replacing(tmp_path / "a") as file:
+        file.write(b"new")
+    assert (tmp_path / "a").read_bytes() == b"new"
