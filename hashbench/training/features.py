@@ -113,7 +113,7 @@ class _Cached:
     def done(self, path: Path, shape: tuple[int, int] | None = None) -> list[list[Any]]:
         """Return the leading chunks [end, sha256] of `path`, part or finished file, that are as they were written.
 
-        They have another `shape` than that of the note where it is given and differs: then none is.
+        None is where the note states something else, or another `shape` than the one given.
         """
         note = read_note(self.note)
         if note is None or note["of"] != self.of or (shape is not None and note["shape"] != [*shape]):
