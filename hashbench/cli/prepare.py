@@ -57,7 +57,7 @@ def prepare(
         skip_broken=skip_broken,
         progress=not quiet and sys.stderr.isatty(),
         on_wait=lambda: click.echo(f"Another process prepares {dataset}; waiting for it.", err=True),
-        on_begin=lambda sentence: click.echo(sentence, err=True),
+        on_begin=lambda sentence: None if quiet else click.echo(sentence, err=True),
     )
     click.echo(_summary(made))
     if made.audits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import os
 import posixpath
@@ -14,11 +15,15 @@ from hashbench.errors import HashbenchError
 def read_lines(path: Path) -> list[str]:
     """Return the lines of a text file without their ends, of whatever system, and without empty last lines.
 
-    Raises HashbenchError where the file is missing or is no UTF-8 text.
+    Raises HashbenchError where the file is missing, or is no text in UTF-8, nor in UTF-16 that begins with its mark.
     """
     try:
-        lines = [line.rstrip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
+        if path.exists() and not path.is_file():  # reading a pipe would wait
+            raise ValueError("it is no file")
+        content = path.read_bytes()
+        encoding = "utf-16" if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+        lines = [line.rstrip() for line in content.decode(encoding).splitlines()]
+    except (OSError, ValueError) as error:
         raise unreadable(path, error) from error
     while lines and not lines[-1]:
         lines.pop()

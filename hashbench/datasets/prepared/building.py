@@ -266,7 +266,7 @@ class _Build:
                 array.cut(done)
             self._require_space((shape[0] - done) * (row_bytes + 48))
             at = "" if self.size is None else f" at {self.size} pixels"
-            whole = f"{shape[0] * (row_bytes + 48) / 1e6:,.1f} MB"
+            whole = f"{max(shape[0] * (row_bytes + 48) / 1e6, 0.1):,.1f} MB"
             self.on_begin(f"{self.source.name}: {shape[0]:,} inputs{at} take {whole} in {self.folder.parent}.")
             title = self.source.name if self.size is None else f"{self.source.name} at {self.size} pixels"
             bar = tqdm(total=shape[0], initial=done, unit="img", desc=title, disable=not self.progress, leave=False)

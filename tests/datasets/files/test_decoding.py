@@ -39,7 +39,7 @@ def test_it_is_torchvisions_antialiased_resize_within_one_level(tmp_path, height
     expected = resize(pixels.float(), [size, size], antialias=True).numpy()
     found = decode(path, size)
     assert (found.shape, found.dtype) == ((3, size, size), np.uint8)
-    assert np.abs(found - expected).max() <= 1
+    assert np.abs(found - expected).max() <= 1 + 1e-4  # of rounding
 
 
 def test_grey_palette_and_cmyk_pictures_become_rgb(tmp_path):
