@@ -26,6 +26,7 @@ from hashbench.registry import BACKBONES, CONDITIONS, METHODS, Registry
 from hashbench.results.result import Result
 from hashbench.results.runs import RunDirectory
 from hashbench.results.sweeps.run_status import SOURCES
+from hashbench.storage.files import sha256
 from hashbench.storage.strict_json import digest
 
 TOLERANCE = 1e-9  # the same sums in another order differ by less
@@ -66,6 +67,7 @@ def verify(result: Result, relevance: Relevance, sources: Sources | None = None)
     directory, stale = RunDirectory(result.path), list[str]()
     checks: dict[str, Callable[[], Iterator[str]]] = {
         "identity": lambda: (_identity_under if result.condition else _identity)(result, directory),
+        "files": lambda: _files(result, directory),
         "measures from histograms": lambda: _measures(result, directory),
         **({"codes from the training's": lambda: _prefix(result, directory)} if _is_prefix(result) else {}),
         "histograms from codes": lambda: _distances(result, directory),
@@ -247,6 +249,16 @@ def _identity_under(result: Result, directory: RunDirectory) -> Iterator[str]:
         yield f"the folder is called {directory.path.name} instead of {name}"
 
 
+def _files(result: Result, directory: RunDirectory) -> Iterator[str]:
+    """Compare the sha256 of the files that are there with those that the result states."""
+    stated = directory.stated_files()
+    if not stated and (directory.model.exists() or directory.centers.exists()):  # what nothing else tells of
+        raise HashbenchError("the result is from before it stated the sha256 of the run's files")
+    for path in directory.kept:
+        if path.is_file() and stated.get(path.name) not in (None, sha256(path)):
+            yield f"{path.name} is not the file that the result was stored with"
+
+
 def _measures(result: Result, directory: RunDirectory) -> Iterator[str]:
     stored = Histograms.from_arrays(_arrays(directory, "histograms"))
     if stored.bits != result.coords["bits"]:
@@ -333,7 +345,7 @@ def _codes(directory: RunDirectory) -> dict[str, np.ndarray]:
 
 
 def _arrays(directory: RunDirectory, name: str) -> dict[str, np.ndarray]:
-    return _read(directory.path / f"{name}.npz", lambda: directory.read_arrays(name))
+    return _read(directory.path / f"{name}.npz", lambda: directory.read_arrays(name, as_stated=False))
 
 
 def _read(path: Path, reading: Callable[[], Content]) -> Content:

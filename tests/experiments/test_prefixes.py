@@ -169,7 +169,7 @@ def test_a_prefix_run_without_its_trainings_weights(nested, settings):
 def test_another_training_in_the_place_of_its_own_is_refused(nested, settings):
     short, other, whole = swept(settings)
     shutil.copy(other.path / "result.json", whole.path / "result.json")
-    with pytest.raises(HashbenchError, match="which is not there"):
+    with pytest.raises(HashbenchError, match=r"is of another run \(nested on toy@small, 16 bits"):
         hashbench.load(short.path)
 
 
