@@ -125,7 +125,7 @@ def audited_split(store: Store, protocol: Protocol, evaluate_on: str) -> tuple[S
             f"Under {protocol.full_name} nothing in the database is relevant to any query, so that every measure would "
             "be 0; are the classes called the same in all parts?"
         )
-    if store.relevance is None and found.database_per_class == (len(parts.database),):
+    if not store.has_pairs and found.database_per_class == (len(parts.database),):
         raise HashbenchError(
             f"Under {protocol.full_name} all of the database is of one class, so that every order would be perfect; "
             "give images of other classes."
