@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
+_LONGEST = 200  # characters of a name that a message repeats
+
 
 class HashbenchError(ValueError):
     """A mistake of the user: its message names the thing, the reason and the way out."""
@@ -10,10 +12,14 @@ class HashbenchError(ValueError):
 
 def unknown(kind: str, name: object, known: Iterable[str], *, hint: str = "") -> HashbenchError:
     """Return the error for a `name` that is not among the `known` ones, with the nearest of them as a suggestion."""
-    known = sorted(known)
-    near = get_close_matches(str(name), known, n=1, cutoff=0.5)
-    guess = f" Did you mean '{near[0]}'?" if near else f" Known: {', '.join(known)}." if known else ""
-    return HashbenchError(f"Unknown {kind} '{name}'.{guess}{' ' + hint if hint else ''}")
+    known, text = sorted(known), str(name)
+    folded = {each.casefold(): each for each in known}  # capitals are no reason to know nothing like it
+    near = get_close_matches(text.casefold(), folded, n=3, cutoff=0.5)
+    typed = sorted(text.casefold())
+    near.sort(key=lambda each: sorted(each) != typed)  # letters in another order are the likeliest slip
+    guess = f" Did you mean '{folded[near[0]]}'?" if near else f" Known: {', '.join(known)}." if known else ""
+    shown = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    return HashbenchError(f"Unknown {kind} '{shown}'.{guess}{' ' + hint if hint else ''}")
 
 
 def few(names: Sequence[str], most: int = 5) -> str:

@@ -12,7 +12,7 @@ import importlib
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, entry_points, version
+from importlib.metadata import EntryPoint, distributions, entry_points, version
 from typing import Any, Generic, TypeVar
 
 from hashbench import __version__
@@ -122,13 +122,19 @@ class Registry(Generic[T]):
             entry = entries[name]
             try:
                 thing = entry.load()
-            except (Exception, SystemExit) as error:  # a plug-in may do anything while it is imported, even exit
+                reason = self.accepts(name, thing) if self.accepts else None
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # a plug-in may do anything while it is imported, even exit
                 raise HashbenchError(
-                    f"The {self.kind} '{name}' from {entry.origin} does not load: {type(error).__name__}: {error}"
+                    f"The {self.kind} '{name}' from {entry.origin} does not load: {type(error).__name__}: "
+                    f"{' '.join(str(error).split())}"
                 ) from error
-            reason = self.accepts(name, thing) if self.accepts else None
             if reason:
                 raise HashbenchError(f"The {self.kind} '{name}' from {entry.origin} cannot be used: {reason}")
+            for other in entry.shadows:
+                warnings.warn(f"The {self.kind} '{name}' is the one from {entry.origin}, not that of the same name "
+                              f"from {other}.", stacklevel=2)  # fmt: skip
             self._loaded[name] = thing
         return self._loaded[name]
 
@@ -145,7 +151,7 @@ class Registry(Generic[T]):
         own = Origin(OWN_DISTRIBUTION, __version__)
         for name, target in self._builtin.items():
             found[name] = Entry(name, own, target.partition(":")[0], _loader(target), builtin=True)
-        for point in sorted(entry_points(group=self.group), key=_own_first):
+        for point in sorted(_points(self.group), key=_own_first):
             origin = _origin(point)
             entry: Entry[T] = Entry(
                 point.name,
@@ -190,13 +196,33 @@ def _not_a_backbone(name: str, thing: Any) -> str | None:
     return None if callable(thing) else f"{thing!r} is no function (shape, pretrained) -> module."
 
 
+def _points(group: str) -> Collection[EntryPoint]:
+    """Return the entry points of a group; warns of distributions whose metadata are damaged, and leaves them out."""
+    try:
+        return entry_points(group=group)
+    except Exception:  # one damaged distribution hides all others
+        found: dict[tuple[str, str, str], EntryPoint] = {}
+        for distribution in distributions():
+            try:
+                name = distribution.name
+                found |= {
+                    (name, point.name, point.value): point for point in distribution.entry_points.select(group=group)
+                }
+            except Exception as error:
+                place = getattr(distribution, "_path", "an installed distribution")
+                warnings.warn(f"Plug-ins of {place} are left out, for its metadata are damaged: {error}", stacklevel=2)
+        return found.values()
+
+
 def _own_first(point: EntryPoint) -> tuple[bool, str, str]:
     origin = _origin(point)
     return origin.distribution != OWN_DISTRIBUTION, origin.distribution, point.value
 
 
 def _origin(point: EntryPoint) -> Origin:
-    return Origin(point.dist.name, point.dist.version) if point.dist else Origin("an unnamed distribution", "")
+    if point.dist is None or point.dist.name is None:
+        return Origin("an unnamed distribution", "")
+    return Origin(point.dist.name, point.dist.version or "")
 
 
 METHODS: Registry[Any] = Registry("method", builtin={"crh": "hashbench.methods.crh:CRH"}, accepts=_not_a_method)

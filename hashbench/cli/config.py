@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import codecs
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from hashbench.errors import HashbenchError, unknown
+from hashbench.storage.files import read_note
 
 _SETTINGS = "hashbench.settings"  # where the context keeps the file's [set] table
 _EXECUTOR = "hashbench.executor"  # and that of its [executor] table
@@ -37,12 +38,7 @@ def executor_settings_of(context: click.Context) -> tuple[str, ...]:
 def _read(context: click.Context, parameter: click.Parameter, path: Path | None) -> None:
     if path is None:
         return
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise HashbenchError(f"{path} cannot be read ({os.strerror(error.errno or 0)}); is the path right?") from error
-    except ValueError as error:  # which TOML's and Unicode's errors are
-        raise HashbenchError(f"{path} is not TOML: {error}.") from error
+    table = _undotted(path, _loaded(path))
     flags = {
         name.removeprefix("--"): option
         for option in context.command.params
@@ -50,6 +46,9 @@ def _read(context: click.Context, parameter: click.Parameter, path: Path | None)
         if isinstance(option, click.Option) and name.startswith("--") and option is not parameter
     }
     given = {key.replace("_", "-"): value for key, value in table.items()}
+    if len(given) < len(table):
+        twice = next(key for key in table if "_" in key and key.replace("_", "-") in table)
+        raise HashbenchError(f"{path} gives {twice} twice, once as {twice.replace('_', '-')}; give it once.")
     if isinstance(given.get("executor"), Mapping):  # executor = "local" is a flag as any other
         options = dict(given.pop("executor"))
         given |= {
@@ -60,7 +59,49 @@ def _read(context: click.Context, parameter: click.Parameter, path: Path | None)
         if key not in flags:
             raise unknown(f"key in {path}", key, flags)
     context.meta[_SETTINGS] = _settings(path, given.pop("set", {}))
-    context.default_map = {flags[key].name: _text(path, key, value) for key, value in given.items()}
+    context.default_map = {flags[key].name: _default(path, flags[key], key, value) for key, value in given.items()}
+
+
+def _loaded(path: Path) -> dict[str, Any]:
+    """Return the table that a TOML file holds, as any editor saves it."""
+    try:
+        content = read_note(path)
+        encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+        return tomllib.loads(content.decode(encoding).replace("\r\n", "\n"))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise HashbenchError(f"{path} cannot be read ({reason}); is the path right?") from error
+    except RecursionError:
+        raise HashbenchError(f"{path} is not TOML that can be read: its tables nest too deeply.") from None
+    except ValueError as error:  # which TOML's and Unicode's errors are
+        raise HashbenchError(f"{path} is not TOML: {error}.") from error
+
+
+def _undotted(path: Path, table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a table whose quoted keys mean what they would mean without quotes: "recipe.epochs" = 5."""
+    found: dict[str, Any] = {}
+    for key, value in table.items():
+        *outer, last = key.split(".")
+        inner = found
+        for part in outer:
+            inner = inner.setdefault(part, {})
+            if not isinstance(inner, dict):
+                raise HashbenchError(f"{path} gives {part} a value and, in '{key}', fields; give it one of the two.")
+        new = _undotted(path, value) if isinstance(value, Mapping) else value
+        if last in inner and not (isinstance(new, dict) and isinstance(inner[last], dict)):
+            raise HashbenchError(f"{path} gives {key} twice; give it once.")
+        inner[last] = {**inner[last], **new} if last in inner else new
+    return found
+
+
+def _default(path: Path, option: click.Option, key: str, value: Any) -> Any:
+    """Return what the option is given where the command line does not name it; only a flag may be true or false."""
+    if isinstance(value, bool) != option.is_flag:
+        wanted = "true or false" if option.is_flag else "a text, a number or a list"
+        raise HashbenchError(f"{path}: {key} = {_shown(value)} is no value of this flag; give {wanted}.")
+    if option.multiple and isinstance(value, list):
+        return [_text(path, key, item) for item in value]
+    return [_text(path, key, value)] if option.multiple else value if option.is_flag else _text(path, key, value)
 
 
 def _settings(path: Path, table: Any) -> list[str]:
@@ -82,10 +123,16 @@ def _flat(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield field, value
 
 
-def _text(path: Path, key: str, value: Any) -> Any:
-    """Return a value as it would be typed; flags that take none stay true or false."""
+def _text(path: Path, key: str, value: Any) -> str:
+    """Return a value as it would be typed; a name with a comma in a list has quotes around it."""
     if isinstance(value, list):
-        return ",".join(str(_text(path, key, item)) for item in value)
-    if isinstance(value, bool | int | float | str):
-        return value
-    raise HashbenchError(f"{path}: {key} = {value} is no flag's value; give a text, a number, true, false or a list.")
+        items = [_text(path, key, item) for item in value]
+        return ",".join(f'"{item}"' if "," in item and '"' not in item else item for item in items)
+    if isinstance(value, bool | int | float | str) and "\0" not in str(value):
+        return str(value)
+    raise HashbenchError(f"{path}: {key} = {_shown(value)} is no flag's value; give a text, a number, true, false or "
+                         "a list.")  # fmt: skip
+
+
+def _shown(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else f"{value!s:.60}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from hashbench.cli.base import command, warn
+from hashbench.cli.base import command, print_kept, warn
 from hashbench.cli.options import data_options, names, size_option
 from hashbench.errors import HashbenchError
 
@@ -84,8 +84,8 @@ def evaluate_run(
         found.sort(key=lambda each: each[0])  # a table for each condition, in the order in which they were asked for
         comparison = Comparison.of([*chosen, *(result for _, result in found)])
         warn(comparison.problems)
-        click.echo(comparison.render("text"))
-        click.echo(f"Results are in the folder `under` of each run; `hashbench compare {runs[0]}` shows them again.")
+        kept = f"Results are in the folder `under` of each run; `hashbench compare {runs[0]}` shows them again."
+        print_kept(f"{comparison.render('text')}\n{kept}", otherwise=kept)
     if len(failed) > 1:
         click.echo(f"{len(failed)} of {len(wanted)} failed:", err=True)
         for line in failed:

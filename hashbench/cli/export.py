@@ -26,14 +26,14 @@ def export(runs: Path, file: Path, part: str) -> None:
     binary FAISS index of one part.
     """
     from hashbench.results import export as exporting
-    from hashbench.results.runs import RunDirectory, find_runs
+    from hashbench.results.runs import RunDirectory, finished_runs
+    from hashbench.results.sweeps.estimates import plural
 
     if file.suffix == ".csv":
-        results, problems = find_runs([runs])
+        results, problems = finished_runs(runs)
         warn(problems)
-        if not results:
-            raise HashbenchError(f"There is no finished run below {runs} to export.")
-        click.echo(f"{file}: {exporting.write_csv(results, file):,} lines from {len(results):,} runs.")
+        lines = exporting.write_csv(results, file)
+        click.echo(f"{file}: {lines:,} {plural('line', lines)} from {len(results):,} {plural('run', len(results))}.")
     elif file.suffix in exporting.CODE_ENDINGS:
         chosen: exporting.Part = "query" if part == "query" else "database"
         click.echo(exporting.write_codes(RunDirectory(runs), file, chosen))

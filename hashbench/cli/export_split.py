@@ -20,7 +20,8 @@ def export_split(dataset: str, folder: Path, data_dir: Path | None, accept_unoff
     """Write the split of DATASET to FOLDER for suites that read lists: `path 0 1 0 ...`, and the images as PNG."""
     from hashbench.datasets.catalogue import load
     from hashbench.datasets.files import export
+    from hashbench.results.sweeps.estimates import plural
 
     loaded = load(dataset, data_dir=data_dir, accept_unofficial=accept_unofficial, size=size)
     count = export.export_split(loaded, folder, progress=sys.stderr.isatty())
-    click.echo(f"{folder}: {', '.join(export.LISTS.values())} and {count:,} images.")
+    click.echo(f"{folder}: {', '.join(export.LISTS.values())} and {count:,} {plural('image', count)}.")

@@ -18,6 +18,7 @@ from hashbench.cli.base import command
 from hashbench.datasets.catalogue import OWN_KINDS, data_source
 from hashbench.errors import HashbenchError
 from hashbench.registry import BACKBONES, CONDITIONS, DATASETS, EXECUTORS, METHODS, Entry, Registry
+from hashbench.results.tables.escaping import plain
 
 
 @command(
@@ -65,14 +66,14 @@ def datasets(data_dir: Path | None = None) -> str:
     for entry in DATASETS.entries().values():
         try:
             source = data_source(entry.name)
-        except HashbenchError as error:
-            rows.append([entry.name, str(entry.origin), *[""] * 5, _wrapped(f"unavailable: {error}")])
+            files = state(source, data_dir)
+        except Exception as error:  # whatever a plug-in does, the others are shown
+            rows.append([entry.name, _origin(entry), *[""] * 5, _unavailable(error)])
             continue
-        files = state(source, data_dir)
         for protocol in source.protocols:
             sizes = ("by rule" if size is None else f"{size:,}" for size in protocol.sizes)
             rows.append(
-                [protocol.full_name, str(entry.origin), files, *sizes, protocol.measures[0], _wrapped(protocol.summary)]
+                [protocol.full_name, _origin(entry), files, *sizes, protocol.measures[0], _wrapped(protocol.summary)]
             )
     headers = ["data set@protocol", "from", "files", "train", "query", "database", "measure", "what it is"]
     table = tabulate(rows, headers=headers, colalign=(*["left"] * 3, *["right"] * 3, "left", "left"))
@@ -167,10 +168,15 @@ def _table(registry: Registry[Any], headers: list[str], columns: Callable[[Any],
     for entry in registry.entries().values():
         try:
             found = [_wrapped(str(value)) for value in columns(registry.get(entry.name))]
-        except HashbenchError as error:
-            found = [*[""] * (len(headers) - 1), _wrapped(f"unavailable: {error}")]
-        rows.append([entry.name, _origin(entry), *found])
+        except Exception as error:  # whatever a plug-in does, the others are shown
+            found = [*[""] * (len(headers) - 1), _unavailable(error)]
+        rows.append([plain(entry.name), _origin(entry), *found])
     return tabulate(rows, headers=[registry.kind, "from", *headers])
+
+
+def _unavailable(error: Exception) -> str:
+    reason = str(error) if isinstance(error, HashbenchError) else f"{type(error).__name__}: {error}"
+    return _wrapped(f"unavailable: {reason}")
 
 
 def _origin(entry: Entry[Any]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hashbench.cli.base import warn
+from hashbench.cli.base import print_kept, warn
 from hashbench.cli.options import measure_names
 from hashbench.errors import HashbenchError
 
@@ -47,18 +47,21 @@ def print_scores(scores: Scores, per_query: Path | None) -> None:
     print_notes(scores.notes)
     warn(scores.warnings)
     rows = [[name, value, *scores.bounds.get(name, ("", ""))] for name, value in scores.items()]
-    click.echo(tabulate(rows, headers=["measure", "value", "worst ties", "best ties"], floatfmt=".4f"))
+    tables = [tabulate(rows, headers=["measure", "value", "worst ties", "best ties"], floatfmt=".4f")]
     for name, curve in scores.curves.items():
         points = zip(curve["at"], curve["x"], curve["y"], strict=True)
-        click.echo()
-        click.echo(tabulate(points, headers=[f"{name} at", "recall", "precision"], floatfmt=("g", ".4f", ".4f")))
-    if per_query is not None:
-        import numpy as np
+        tables.append(tabulate(points, headers=[f"{name} at", "recall", "precision"], floatfmt=("g", ".4f", ".4f")))
+    text = "\n\n".join(tables)
+    try:
+        print_kept(text, otherwise=text)  # they are kept nowhere else
+    finally:
+        if per_query is not None:
+            import numpy as np
 
-        from hashbench.storage.files import replacing
+            from hashbench.storage.files import replacing
 
-        with replacing(per_query) as file:
-            np.savez_compressed(file, **scores.per_query)  # type: ignore[arg-type]  # its stub takes allow_pickle first
+            with replacing(per_query) as file:
+                np.savez_compressed(file, **scores.per_query)  # type: ignore[arg-type]  # its stub: allow_pickle first
 
 
 def print_notes(notes: tuple[str, ...]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,15 +13,47 @@ import click
 from hashbench.errors import HashbenchError
 
 
-def names(option: str, text: str) -> list[str]:
+def names(option: str, text: str, *, is_there: Callable[[str], bool] = lambda name: False) -> list[str]:
     """Return the names in a list like `crh,csq`, each once; raises HashbenchError for an empty name.
 
-    A comma between parentheses belongs to a name: `crh,crh (heads=1, reassign=false)`.
+    A comma between parentheses or quotes belongs to a name, `crh,crh (heads=1, reassign=false)`, and one in a path that
+    `is_there`: a name with it is then no list of two, unless both of these are there as well, which raises, too.
     """
-    found = [name.strip() for name in re.split(r",(?![^(]*\))", text)]
-    if not all(found):
+    quoted = re.sub(r'(^|,)\s*"([^"]*)"\s*(?=,|$)', lambda item: item[1] + item[2].replace(",", "\0"), text)
+    pieces = [piece.strip().replace("\0", ",") for piece in re.split(r",(?![^(]*\))", quoted)]
+    if not all(pieces):
         raise HashbenchError(f"{option} '{text}' has an empty name; write names with one comma between them.")
+    found = []
+    while pieces:
+        count = next((n for n in range(len(pieces), 1, -1) if is_there(",".join(pieces[:n]))), 1)
+        if count > 1 and all(map(is_there, pieces[:count])):
+            whole = ",".join(pieces[:count])
+            raise HashbenchError(f"{option} '{whole}' is a path, and a list of {count}; put what is one into quotes: "
+                                 f"'\"{whole}\"'.")  # fmt: skip
+        found.append(",".join(pieces[:count]))
+        pieces = pieces[count:]
     return [*dict.fromkeys(found)]
+
+
+def method_is_there(name: str) -> bool:
+    """Return whether `name` is a registered method, or a class of a file that is there."""
+    from hashbench.registry import METHODS
+
+    file = name.partition(" (")[0].rpartition(":")[0].rpartition("=")[2]
+    is_class = file.endswith(".py") and name.partition(" (")[0].rpartition(":")[2].isidentifier()
+    return name in METHODS.entries() or (is_class and os.path.exists(file))
+
+
+def dataset_is_there(name: str, data_dir: Path | None) -> bool:
+    """Return whether `name` is a registered data set, or own data whose file or folder is there."""
+    from hashbench.datasets.catalogue import OWN_KINDS, own_name
+    from hashbench.datasets.files.releases import data_root
+    from hashbench.registry import DATASETS
+
+    if not name.startswith(OWN_KINDS):
+        return name.partition("@")[0] in DATASETS
+    path = Path(own_name(name)[0].partition(":")[2]).expanduser()
+    return any(os.path.exists(place / path) for place in (Path(), data_root(data_dir)))
 
 
 def measure_names(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:

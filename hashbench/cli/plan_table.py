@@ -20,7 +20,7 @@ def plan_table(plan: Plan, *, probe: bool) -> str:
     """
     from tabulate import tabulate
 
-    from hashbench.results.sweeps.estimates import Estimates, duration
+    from hashbench.results.sweeps.estimates import Estimates, duration, plural
 
     computed = [run for run in plan.runs if run.to_compute(plan.settings.rerun)]
     known = Estimates.of(plan.settings.runs_dir)
@@ -32,7 +32,7 @@ def plan_table(plan: Plan, *, probe: bool) -> str:
     rows = [_row(runs, [expected[str(run)] for run in runs if str(run) in expected]) for runs in lines.values()]
     table = tabulate(rows, headers=["data set", "method", "bits", "seeds", "state", "takes about", "where, or why"])
     seconds = [estimate.seconds for estimate in expected.values() if estimate is not None]
-    parts = [f"{len(expected)} of {len(plan.runs)} runs to compute"]
+    parts = [f"{len(expected)} of {len(plan.runs)} {plural('run', len(plan.runs))} to compute"]
     parts += [f"about {duration(sum(seconds))} one after another"] if seconds else []
     parts += [f"{len(expected) - len(seconds)} of unknown length"] if len(seconds) < len(expected) else []
     return "\n".join([table, "", *notes, f"{', '.join(parts)}."])
@@ -57,6 +57,7 @@ def _probe(plan: Plan, runs: Sequence[PlannedRun], known: Estimates) -> list[str
     """Time some steps of each kind of run whose length is unknown; returns what was done, in sentences."""
     from hashbench.experiments.execution import reason_of
     from hashbench.experiments.probing import STEPS, probe
+    from hashbench.results.sweeps.estimates import plural
 
     kinds: dict[str, PlannedRun] = {}
     for run in runs:
@@ -70,5 +71,5 @@ def _probe(plan: Plan, runs: Sequence[PlannedRun], known: Estimates) -> list[str
             probed += 1
         except Exception as error:  # a method that fails fails the probe of its kind alone
             notes.append(f"Not probed: {run}: {reason_of(error)}")
-    done = f"Probed by {STEPS} training steps and a batch of codes, of which nothing is kept: {probed} "
-    return [f"{done}{'kind' if probed == 1 else 'kinds'} of runs.", *notes] if kinds else notes
+    done = f"Probed by {STEPS} training steps and a batch of codes, of which nothing is kept: "
+    return [f"{done}{probed} {plural('kind', probed)} of runs.", *notes] if kinds else notes

@@ -54,6 +54,7 @@ def report(
     from hashbench.results.gallery import Gallery, gallery
     from hashbench.results.report import report as page
     from hashbench.results.runs import finished_runs
+    from hashbench.results.sweeps.estimates import plural
     from hashbench.results.sweeps.planned import planned_runs
     from hashbench.results.tables.baseline import Baseline
     from hashbench.results.tables.comparison import Comparison
@@ -88,4 +89,5 @@ def report(
     text = page(each_once(results), comparison=comparison, title=title, galleries=galleries)
     make_folder(output.parent)
     write_text(output, text)
-    click.echo(f"{output}: {len(results)} runs, {len(text.encode()) / 1e6:.1f} MB; open it in a browser.")
+    what = f"{len(results):,} {plural('run', len(results))}, {len(text.encode()) / 1e6:.1f} MB"
+    click.echo(f"{output}: {what}; open it in a browser.")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from hashbench.cli.base import command, warn
+from hashbench.cli.base import command, print_kept, warn
 from hashbench.cli.config import config_option, executor_settings_of, settings_of
-from hashbench.cli.options import data_options, executor_options, names, size_option
+from hashbench.cli.options import data_options, dataset_is_there, executor_options, method_is_there, names, size_option
 from hashbench.cli.plan_table import plan_table
 from hashbench.errors import HashbenchError
 
@@ -100,9 +101,11 @@ def run(
     overrides = parse_settings(chosen)
     if probe and not dry_run:
         raise HashbenchError("--probe belongs to --dry-run, which shows what it finds; give both, or neither.")
-    method_names, dataset_names = names("--method", methods), names("--dataset", datasets)
+    method_names = names("--method", methods, is_there=method_is_there)
+    dataset_names = names("--dataset", datasets, is_there=lambda name: dataset_is_there(name, data_dir))
 
     from hashbench.cli.execution import ProgressLines, executor_of
+    from hashbench.datasets.files.downloading import offline
     from hashbench.experiments import planning, runner
     from hashbench.results.tables.comparison import Comparison
     from hashbench.system.distributed import world
@@ -129,7 +132,8 @@ def run(
         eval_every=eval_every,
         rerun=rerun,
     )
-    plan = planning.plan(method_names, dataset_names, lengths, seeds=seeds, settings=shared)
+    with offline() if dry_run else nullcontext():
+        plan = planning.plan(method_names, dataset_names, lengths, seeds=seeds, settings=shared)
     if not world().is_main:  # only rank 0 of torchrun prints
         if not dry_run:
             runner.execute(plan)
@@ -137,7 +141,8 @@ def run(
     if len(plan.runs) == 1 and plan.runs[0].skipped is not None:
         raise HashbenchError(f"{plan.runs[0]}: {plan.runs[0].skipped}")
     if dry_run:
-        click.echo(plan_table(plan, probe=probe))
+        with offline():
+            click.echo(plan_table(plan, probe=probe))
         return
     for run in plan.runs:
         if run.skipped is not None:
@@ -147,8 +152,8 @@ def run(
     if outcome.results:
         comparison = Comparison.of(outcome.results)
         warn(comparison.problems)
-        click.echo(comparison.render("text"))
-        click.echo(f"Results are in {runs_dir}; `hashbench compare {runs_dir}` shows them again.")
+        kept = f"Results are in {runs_dir}; `hashbench compare {runs_dir}` shows them again."
+        print_kept(f"{comparison.render('text')}\n{kept}", otherwise=kept)
     if len(outcome.failures) > 1:
         click.echo(f"{len(outcome.failures)} runs failed:", err=True)
         for run, error in outcome.failures:

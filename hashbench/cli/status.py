@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from hashbench.cli.base import command
+from hashbench.cli.base import command, warn
 
 
 @command("hashbench status", "hashbench status runs --watch")
@@ -19,14 +19,18 @@ from hashbench.cli.base import command
 def status(runs: Path, watch: bool, every: float) -> None:
     """Show how far the sweeps in RUNS are: finished, running and how fast, failed and why, to do."""
     from hashbench.results.sweeps import progress
+    from hashbench.storage.locks import LockWatch
 
+    locks = LockWatch()
     while True:
-        found = progress.find_all(runs)
+        problems = list[str]()
+        found = progress.find_all(runs, problems, watch=locks)
+        if watch and found:
+            click.clear()
+        warn(problems)
         if not found:
             click.echo(f"There is no run below {runs} yet, started or planned; start one with `hashbench run`.")
             return
-        if watch:
-            click.clear()
         click.echo(progress.table(found))
         if left := progress.time_left(runs, found):
             click.echo(f"\n{left}")

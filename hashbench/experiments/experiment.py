@@ -41,6 +41,10 @@ class Data:
         return f"{self.dataset}@{self.protocol}"
 
 
+MAX_RUNS = 50_000  # of a sweep: planning them takes half a minute
+MAX_SEED = 1 << 63
+
+
 @dataclass(frozen=True)
 class Experiment:
     """One run, fully resolved: the same identity gives the same numbers."""
@@ -102,22 +106,30 @@ class Experiment:
 
     @classmethod
     def from_identity(cls, identity: Mapping[str, Any]) -> Experiment:
-        """Return the experiment that a run's spec.json describes; its recipe has values but no name."""
-        recipe = {**identity["recipe"], "betas": tuple(identity["recipe"]["betas"])}
-        return cls(
-            method=identity["method"]["name"],
-            method_version=identity["method"]["version"],
-            fields=identity["method"]["fields"],
-            data=Data(**{**identity["data"], "shape": tuple(identity["data"]["shape"])}),
-            recipe=Recipe(name="", summary="", **recipe),
-            weights=identity["weights"],
-            inputs=identity["inputs"],
-            bits=identity["bits"],
-            seed=identity["seed"],
-            lengths=tuple(identity.get("lengths", ())),
-            backbone=identity.get("backbone", {}),
-            world=identity.get("world", 1),
-        )
+        """Return the experiment that a run's spec.json describes; its recipe has values but no name.
+
+        Raises HashbenchError where the identity is none of an experiment.
+        """
+        try:
+            recipe = {**identity["recipe"], "betas": tuple(identity["recipe"]["betas"])}
+            return cls(
+                method=identity["method"]["name"],
+                method_version=identity["method"]["version"],
+                fields=identity["method"]["fields"],
+                data=Data(**{**identity["data"], "shape": tuple(identity["data"]["shape"])}),
+                recipe=Recipe(name="", summary="", **recipe),
+                weights=identity["weights"],
+                inputs=identity["inputs"],
+                bits=identity["bits"],
+                seed=identity["seed"],
+                lengths=tuple(identity.get("lengths", ())),
+                backbone=identity.get("backbone", {}),
+                world=identity.get("world", 1),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise HashbenchError(
+                f"spec.json describes no experiment ({type(error).__name__}: {error}); copy it anew, or run again."
+            ) from error
 
 
 def resolve_recipe(
@@ -202,15 +214,25 @@ def recipe_label(recipe: Recipe, *, paper: Mapping[str, Any], multi_label: bool)
 
 
 def grid(
-    methods: Sequence[str], datasets: Sequence[str], bits: Sequence[int], seeds: int
+    methods: Sequence[str], datasets: Sequence[str], bits: Sequence[int], seeds: int, *, first_seed: int = 0
 ) -> list[tuple[str, str, int, int]]:
     """Return the runs (dataset, method, bits, seed) of a sweep in their order.
 
-    Raises HashbenchError for impossible code lengths, before anything is trained, and for no seeds.
+    Raises HashbenchError for impossible code lengths, before anything is trained, for no seeds, and for more runs than
+    are planned at a time.
     """
     if seeds < 1:
         raise HashbenchError(f"--seeds {seeds} is not possible; give 1 or more.")
     for length in bits:
         if not 1 <= length <= MAX_BITS:
             raise HashbenchError(f"{length} bits are not possible; a code has 1 to {MAX_BITS:,} bits.")
-    return [(d, m, b, s) for d in datasets for m in methods for b in bits for s in range(seeds)]
+    runs = len(datasets) * len(methods) * len(bits) * seeds
+    if runs > MAX_RUNS:
+        raise HashbenchError(
+            f"This sweep has {runs:,} runs, and {MAX_RUNS:,} are planned at a time; give fewer seeds, code lengths, "
+            f"methods or data sets in one command."
+        )
+    if first_seed + seeds > MAX_SEED:
+        raise HashbenchError(f"The seed {first_seed + seeds - 1} is not possible; give 0 to {MAX_SEED - 1}.")
+    chosen = range(first_seed, first_seed + seeds)
+    return [(d, m, b, s) for d in datasets for m in methods for b in bits for s in chosen]

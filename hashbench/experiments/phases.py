@@ -129,7 +129,8 @@ def compute_prefix(
     Raises HashbenchError where the training's codes are missing.
     """
     started, clock, bits = datetime.now(UTC), _Clock(), experiment.bits
-    trained, codes = training.read_result(), training.read_arrays("codes")
+    trained = training.read_result()
+    codes = training.read_codes(trained.coords["bits"])
     with clock("evaluate"):
         query, database = (first_bits(codes[part], bits) for part in ("query", "database"))
         counted = count(query, database, dataset, SINGLE, bits=bits)

@@ -80,8 +80,9 @@ class Request:
     methods: tuple[str, ...]
     datasets: tuple[str, ...]
     bits: tuple[int, ...]
-    seeds: int
+    seeds: int  # how many
     settings: Settings
+    first_seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,13 @@ class Plan:
 
 
 def plan(
-    methods: Sequence[str], dataset_names: Sequence[str], bits: Sequence[int], *, seeds: int = 1, settings: Settings
+    methods: Sequence[str],
+    dataset_names: Sequence[str],
+    bits: Sequence[int],
+    *,
+    seeds: int = 1,
+    first_seed: int = 0,
+    settings: Settings,
 ) -> Plan:
     """Resolve the grid of a sweep: reads the data sets, trains nothing, writes nothing.
 
@@ -169,7 +176,7 @@ def plan(
     if settings.rerun not in get_args(Rerun):
         raise unknown("--rerun", settings.rerun, get_args(Rerun))
     variants = {variant.label: variant for variant in map(_variant, methods)}
-    coordinates = grid([*variants], dataset_names, bits, seeds)
+    coordinates = grid([*variants], dataset_names, bits, seeds, first_seed=first_seed)
     owners = {*(variant.cls.info.name for variant in variants.values()), "recipe"}
     for owner in settings.overrides:
         if owner not in owners:
@@ -192,13 +199,20 @@ def plan(
     _refuse_equal_names(loaded)
     lengths = tuple(sorted({*bits}))
     resolved = [_resolve(loaded[d], variants[m], b, s, lengths, named, device) for d, m, b, s in coordinates]
-    request = Request(tuple(methods), tuple(dataset_names), tuple(bits), seeds, settings)
+    request = Request(tuple(methods), tuple(dataset_names), tuple(bits), seeds, settings, first_seed)
     return Plan(request, resolved, {dataset.name: dataset for dataset in loaded.values()}, device)
 
 
 def plan_of(request: Request) -> Plan:
     """Return the plan of a request; raises HashbenchError as `plan` does."""
-    return plan(request.methods, request.datasets, request.bits, seeds=request.seeds, settings=request.settings)
+    return plan(
+        request.methods,
+        request.datasets,
+        request.bits,
+        seeds=request.seeds,
+        first_seed=request.first_seed,
+        settings=request.settings,
+    )
 
 
 def _with_backbones_named(settings: Settings) -> Settings:

@@ -164,7 +164,7 @@ class Evaluator:
     ) -> None:
         started, clock = datetime.now(UTC), time.perf_counter()
         then, measures = snapshot(run).result, _measures_of(wanted.run)
-        codes, model = run.read_codes(), self.model_of(run, then)
+        codes, model = run.read_codes(experiment.bits), self.model_of(run, then)
         now = run_provenance(experiment, dataset, self._device, started)
         sources = {name: now[name] for name in ("source_sha256", "backbone_sha256")}
         status = run_status(run, sources)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 import time
 from collections.abc import Generator, Sequence
@@ -143,11 +142,11 @@ def run(method: str, dataset: str, *, bits: int, seed: int = 0, **settings: Any)
     """Run one experiment and return its result; raises HashbenchError with the reason where it is not possible."""
     if seed < 0:
         raise HashbenchError(f"The seed {seed} is not possible; give 0 or more.")
-    made = plan([method], [dataset], [bits], seeds=seed + 1, settings=Settings(**settings))
-    planned = made.runs[-1]
+    made = plan([method], [dataset], [bits], first_seed=seed, settings=Settings(**settings))
+    (planned,) = made.runs
     if planned.skipped is not None:
         raise HashbenchError(f"{planned}: {planned.skipped}")
-    outcome = execute(dataclasses.replace(made, runs=[planned]))
+    outcome = execute(made)
     outcome.raise_first_failure()
     return outcome.results[0]
 

@@ -94,7 +94,9 @@ def _learns_from_pairs(thing: type) -> TypeGuard[type[PairMethod]]:
 def _import(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
-    except (Exception, SystemExit) as error:
+    except (HashbenchError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
         raise _does_not_load(name, error) from error
 
 

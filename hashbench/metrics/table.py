@@ -218,11 +218,17 @@ def add(new: Entry) -> None:
 def load_plug_ins() -> list[str]:
     """Import the measures that installed distributions name; returns a sentence for each that does not load."""
     problems = []
-    for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
+    try:
+        points = sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value))
+    except Exception as error:  # of another distribution, whose metadata are damaged
+        return [f"Measures of plug-ins are not found: the metadata of a distribution are damaged ({error})."]
+    for point in points:
         origin = f"{point.dist.name} {point.dist.version}" if point.dist else "an unnamed distribution"
         try:
             function = point.load()
-        except (Exception, SystemExit) as error:  # a plug-in may do anything while it is imported, even leave
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a plug-in may do anything while it is imported, even leave
             problems.append(f"The measure '{point.name}' from {origin} does not load: {type(error).__name__}: {error}.")
             continue
         if not any(entry.function is function for entry in entries()):

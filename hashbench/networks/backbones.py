@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from hashbench.datasets.base import KINDS, Kind
+from hashbench.datasets.files.downloading import require_network
 from hashbench.errors import HashbenchError
 from hashbench.registry import BACKBONES
 from hashbench.storage import files
@@ -240,6 +241,7 @@ class TorchvisionFactory:
         path, tag = self.weights_file, self.weights_file.stem.rpartition("-")[2]
         if not path.is_file():
             try:
+                require_network()
                 path.parent.mkdir(parents=True, exist_ok=True)
                 torch.hub.download_url_to_file(self.url, str(path), hash_prefix=tag, progress=True)
             except Exception as error:

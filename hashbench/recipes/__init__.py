@@ -19,6 +19,14 @@ from hashbench.errors import HashbenchError, unknown
 PAPER = "paper"
 PAPER_BASE = {"size": 224, "augment": "resized-crop-flip"}  # the field's usual ones; papers rarely state them
 
+_LIMITS = {  # beyond which a typing mistake would train for ever, or ask for memory that no machine has
+    "epochs": (1, 1_000_000),
+    "batch_size": (1, 10_000_000),
+    "views": (1, 1_000),
+    "size": (0, 10_000),
+    "hidden": (0, 1_000_000),
+}
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -53,15 +61,21 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Refuse settings that no training can have; raises HashbenchError."""
-        positive = {"epochs": self.epochs, "batch_size": self.batch_size, "views": self.views}
-        for name, value in positive.items():
-            if value < 1:
-                raise HashbenchError(f"Recipe '{self.name}': {name}={value} is not possible; give 1 or more.")
+        for name, (least, most) in _LIMITS.items():
+            value = getattr(self, name)
+            if not least <= value <= most:
+                raise HashbenchError(
+                    f"Recipe '{self.name}': {name}={value:.6g} is not possible; give {least} to {most:,}."
+                )
         rates = ("learning_rate", "final_learning_rate", "backbone_learning_rate_scale", "weight_decay")
-        for name in (*rates, "hidden", "size", "gradient_clip", "warmup_epochs"):
+        for name in (*rates, "gradient_clip", "warmup_epochs", "step_factor"):
             value = getattr(self, name)
             if not 0 <= value < float("inf"):
                 raise HashbenchError(f"Recipe '{self.name}': {name}={value} is not possible; give 0 or more.")
+        for name, values in (("betas", self.betas), ("momentum", (self.momentum,))):
+            if not all(0 <= value < 1 for value in values):
+                shown = ",".join(map(str, values))
+                raise HashbenchError(f"Recipe '{self.name}': {name}={shown} is not possible; give 0 to below 1.")
         if self.schedule == "step" and self.step_epochs < 1:
             raise HashbenchError(f"Recipe '{self.name}': schedule=step needs step_epochs, the epochs between steps.")
 

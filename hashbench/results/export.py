@@ -14,6 +14,7 @@ from hashbench.errors import HashbenchError
 from hashbench.metrics.hamming import unpack
 from hashbench.results.result import Result
 from hashbench.results.runs import RunDirectory
+from hashbench.results.sweeps.estimates import plural
 from hashbench.results.tables import escaping
 from hashbench.results.tables.comparison import Comparison
 from hashbench.storage import files
@@ -28,14 +29,12 @@ def write_csv(results: Iterable[Result], path: Path) -> int:
     """Write one line for each run and stored measure to `path`; returns how many."""
     found = list(results)
     measures = list(dict.fromkeys(measure for result in found for measure in result.metrics))
-    records = [record for record in Comparison.of(found, measures=measures).records if record["value"] is not None]
+    compared = Comparison.of(found, measures=measures).records
+    records = [escaping.csv_line(record) for record in compared if record["value"] is not None]
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, fieldnames=dict.fromkeys(key for record in records for key in record) or ["value"])
     writer.writeheader()
-    for record in records:
-        writer.writerow(
-            {key: escaping.csv(value) if isinstance(value, str) else value for key, value in record.items()}
-        )
+    writer.writerows(records)
     files.make_folder(path.parent)
     files.write_text(path, text.getvalue())
     return len(records)
@@ -48,7 +47,8 @@ def write_codes(directory: RunDirectory, path: Path, part: Part) -> str:
     Which input each row is goes into a second file, `path` with the ending .names.json added: a list of a part's names,
     or both lists by part. A run that does not keep them has none.
     """
-    bits, packed = directory.read_result().coords["bits"], directory.read_codes()
+    bits = directory.read_result().coords["bits"]
+    packed = directory.read_codes(bits)
     if not {"query", "database"} <= packed.keys():
         raise HashbenchError(f"{directory.codes} does not hold the codes of a run; copy it anew, or run again.")
     names, beside = directory.read_names(), path.with_name(path.name + NAMES_ENDING)
@@ -74,7 +74,7 @@ def _write_codes(packed: Mapping[str, np.ndarray], bits: int, path: Path, part: 
             counts = " and ".join(f"{len(array):,} {name}" for name, array in both.items())
             return f"{path}: {counts} codes, bool (n, {bits})."
         np.save(file, unpack(codes, bits), allow_pickle=False)
-    return f"{path}: {len(codes):,} {part} codes, bool (n, {bits})."
+    return f"{path}: {len(codes):,} {plural(f'{part} code', len(codes))}, bool (n, {bits})."
 
 
 def _write_faiss(codes: np.ndarray, bits: int, path: Path, part: Part) -> str:
@@ -89,6 +89,6 @@ def _write_faiss(codes: np.ndarray, bits: int, path: Path, part: Part) -> str:
     padding = index.d - bits
     padded = f", of which the last {padding} are zeros that fill the last byte" if padding else ""
     return (
-        f"{path}: {len(codes):,} {part} codes in an IndexBinaryFlat of {index.d} bits{padded}. "
+        f"{path}: {len(codes):,} {plural(f'{part} code', len(codes))} in an IndexBinaryFlat of {index.d} bits{padded}. "
         f"Query it with numpy.packbits(codes, axis=1); positions are those of the run's {part}."
     )

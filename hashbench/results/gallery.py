@@ -149,7 +149,8 @@ def _codes(result: Result, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     arrays = RunDirectory(result.path).read_arrays("codes")
     width = -(-result.coords["bits"] // 8)
     wanted = {"query": (len(dataset.split.query), width), "database": (len(dataset.split.database), width)}
-    if any(name not in arrays or arrays[name].shape != shape for name, shape in wanted.items()):
+    found = {name: array.shape for name, array in arrays.items() if array.dtype == np.uint8}
+    if any(found.get(name) != shape for name, shape in wanted.items()):
         raise HashbenchError(f"{RunDirectory(result.path).codes} does not hold the codes of {dataset.name}.")
     return arrays["query"], arrays["database"]
 

@@ -8,14 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from hashbench.errors import HashbenchError
-from hashbench.storage.strict_json import loads
+from hashbench.metrics.ranking import Ties
+from hashbench.storage.strict_json import as_text, loads, texts
 
 SCHEMA = 1
+LARGEST = 1e20  # the size of numbers above which sums and means leave the range of floats; seeds have 64 bits
 
 _NUMBER = (int, float, type(None))
+_TEXT = (str, type(None))
 _TYPES: dict[str, Any] = {
     "id": str,
     "status": str,
@@ -39,7 +42,7 @@ _COORDS: dict[str, Any] = {
     "fields": dict,
     "dataset": str,
     "protocol": str,
-    "backbone": (str, type(None)),
+    "backbone": _TEXT,
     "recipe": str,
     "bits": int,
     "seed": int,
@@ -49,6 +52,17 @@ _COORDS: dict[str, Any] = {
     "cell": str,
 }
 _EPOCH: dict[str, Any] = {"kept": (str, int, type(None)), "of": (int, type(None))}
+_OPTIONAL: dict[str, dict[str, Any]] = {  # what is read of those that a result may have
+    "coords": {"lengths": list},
+    "provenance": {
+        **dict.fromkeys(("source_sha256", "backbone_sha256", "condition_sha256"), _TEXT),
+        **dict.fromkeys(("split_sha256", "data_integrity", "weights_sha256", "started", "fidelity"), _TEXT),
+        **dict.fromkeys(("device", "device_name"), _TEXT),
+        "threads": _NUMBER,
+        "argv": (list, type(None)),
+        "prefix_of": dict,
+    },
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +91,9 @@ class Result:
         """Return the result in `source`, the run directory `path`'s; raises HashbenchError saying what is wrong."""
         try:
             data = source if isinstance(source, dict) else loads(source)
+            half = next((text for text in texts(data) if not text.isascii() and as_text(text) != text), None)
+            if half is not None:
+                raise ValueError(f"{as_text(half)!r:.60} holds half a character")
             wrong = _problem(data)
         except ValueError as error:
             wrong = f"it is torn or no JSON ({error})"
@@ -125,8 +142,9 @@ def _problem(data: Any) -> str | None:
         _mistyped(data, _TYPES, "")
         or _mistyped(data["coords"], _COORDS, "coords.")
         or _mistyped(data["epoch"], _EPOCH, "epoch.")
-        or _mistyped(data["metrics"], dict.fromkeys(data["metrics"], _NUMBER), "metrics.")
-        or _mistyped(data["time"], dict.fromkeys(data["time"], _NUMBER), "time.")
+        or _mistyped_numbers(data)
+        or _mistyped_options(data)
+        or _impossible(data)
         or _bad_bounds(data["bounds"])
         or _bad_curves(data["curves"])
     )
@@ -136,22 +154,61 @@ def _mistyped(data: dict[str, Any], types: dict[str, Any], prefix: str) -> str |
     for key, wanted in types.items():
         if key not in data:
             return f"the key '{prefix}{key}' is missing"
-        if not isinstance(data[key], wanted) or isinstance(data[key], bool):  # bool is an int to Python, not here
-            return f"the key '{prefix}{key}' holds {data[key]!r:.60}"
+        value = data[key]
+        if not isinstance(value, wanted) or isinstance(value, bool):  # bool is an int to Python, not here
+            return f"the key '{prefix}{key}' holds {value!r:.60}"
+        if isinstance(value, int | float) and not _possible(value):
+            return f"the key '{prefix}{key}' holds {value:.6g}, which is no number of a run"
+    return None
+
+
+def _mistyped_numbers(data: dict[str, Any]) -> str | None:
+    for section in ("metrics", "counts", "code_stats", "time"):
+        if wrong := _mistyped(data[section], dict.fromkeys(data[section], _NUMBER), f"{section}."):
+            return wrong
+    return None
+
+
+def _mistyped_options(data: dict[str, Any]) -> str | None:
+    for section, types in _OPTIONAL.items():
+        there = {key: wanted for key, wanted in types.items() if key in data[section]}
+        if wrong := _mistyped(data[section], there, f"{section}."):
+            return wrong
+    training = data["provenance"].get("prefix_of")
+    return None if training is None else _mistyped(training, {"id": str, "path": str}, "provenance.prefix_of.")
+
+
+def _impossible(data: dict[str, Any]) -> str | None:
+    if data["ties"] not in get_args(Ties):
+        return f"the key 'ties' holds {data['ties']!r:.60} instead of one of {', '.join(get_args(Ties))}"
+    for key, least in (("bits", 1), ("seed", 0)):
+        if data["coords"][key] < least:
+            return f"the key 'coords.{key}' holds {data['coords'][key]}, which is less than {least}"
     return None
 
 
 def _bad_bounds(bounds: dict[str, Any]) -> str | None:
     for name, pair in bounds.items():
-        if not (isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(end, _NUMBER) for end in pair)):
+        if not (_numbers(pair) and len(pair) == 2):
             return f"the key 'bounds.{name}' holds {pair!r:.60} instead of [lower, upper]"
     return None
 
 
 def _bad_curves(curves: dict[str, Any]) -> str | None:
     for name, curve in curves.items():
-        axes = [curve.get(axis) for axis in "xy"] if isinstance(curve, dict) else []
-        lengths = [len(axis) for axis in axes if isinstance(axis, list | tuple)]
-        if len(lengths) != 2 or lengths[0] != lengths[1]:
+        axes = [*curve.values()] if isinstance(curve, dict) and {"x", "y"} <= {*curve} else []
+        if not axes or not all(map(_numbers, axes)) or len({len(axis) for axis in axes}) > 1:
             return f"the key 'curves.{name}' is not a pair of lists of one length"
     return None
+
+
+def _numbers(values: Any) -> bool:
+    """Return whether `values` is a list of numbers, some of which may be undefined."""
+    return isinstance(values, list | tuple) and all(
+        value is None or (isinstance(value, int | float) and not isinstance(value, bool) and _possible(value))
+        for value in values
+    )
+
+
+def _possible(value: float) -> bool:
+    return abs(value) <= LARGEST  # False for nan, too

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import hashlib
 import io
@@ -22,13 +23,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hashbench.errors import HashbenchError
+from hashbench.metrics.histograms import Histograms
 from hashbench.results.result import Result
 from hashbench.storage import files
-from hashbench.storage.locks import FolderLock, LockWatch, hold_lock
+from hashbench.storage.locks import FolderLock, LockWatch, hold_lock, remove_leftover
 from hashbench.storage.strict_json import digest, document, dumps, loads
 
 RESULT = "result.json"
 SPEC = "spec.json"
+MAX_NAMES = 1 << 30  # bytes of the names of all images of a data set
 UNDER = "under"  # in a run directory: the run measured again, a folder for each condition
 _NO_FILE = (FileNotFoundError, NotADirectoryError)  # the second where a file is named instead of a run
 
@@ -138,8 +141,8 @@ class RunDirectory:
 
     @property
     def finished(self) -> bool:
-        """Whether the run has its result."""
-        return self.result.is_file()
+        """Whether the run has its result, be it one that cannot be read."""
+        return os.path.lexists(self.result)
 
     @contextlib.contextmanager
     def lock(self, watch: LockWatch | None = None) -> Iterator[RunDirectory]:
@@ -184,8 +187,12 @@ class RunDirectory:
         files.write_text(self.spec, document(spec), allowed=self.check)
 
     def read_spec(self) -> dict[str, Any]:
-        """Return the resolved experiment; raises HashbenchError where it is missing or torn."""
-        return _read_json(self.spec)
+        """Return the resolved experiment; raises HashbenchError where it is missing or torn, or is none."""
+        spec = {"how": {}, **_read_json(self.spec)}
+        for key in ("identity", "how"):
+            if not isinstance(spec.get(key), dict):
+                raise _unreadable(self.spec, ValueError(f"the key '{key}' is missing or holds no object"))
+        return spec
 
     def write_result(self, result: Result) -> None:
         """Store the result, by which the run is finished, and remove what only an unfinished run needs.
@@ -203,10 +210,12 @@ class RunDirectory:
             self.checkpoint.unlink(missing_ok=True)
 
     def remove_leftovers(self) -> None:
-        """Remove checkpoint and failure of a finished run, left by a process that was killed after the result."""
-        with contextlib.suppress(OSError):  # in a read-only folder they do no harm
+        """Remove checkpoint, failure and lock of a finished run, left by a process that was killed after the result."""
+        with contextlib.suppress(OSError, HashbenchError):  # in a read-only folder they do no harm
             self.failure.unlink(missing_ok=True)
             self.checkpoint.unlink(missing_ok=True)
+            if not self.again.path.exists():
+                remove_leftover(self.path)
 
     def read_result(self) -> Result:
         """Return the result.
@@ -227,7 +236,7 @@ class RunDirectory:
     def stated_files(self) -> dict[str, str]:
         """Return the sha256 of the run's files by name as its result states them; {} where it does not."""
         try:
-            return dict(loads(self.result.read_bytes())["provenance"]["files"])
+            return dict(loads(files.read_note(self.result))["provenance"]["files"])
         except (OSError, ValueError, KeyError, TypeError):
             return {}
 
@@ -259,7 +268,8 @@ class RunDirectory:
         """
         path = self.path / f"{name}.npz"
         try:
-            content = path.read_bytes()
+            with files.regular(path) as opened:
+                content = opened.read()
             if as_stated:
                 self._require_stated(path, hashlib.sha256(content).hexdigest())
             file = io.BytesIO(content)
@@ -286,13 +296,36 @@ class RunDirectory:
                     return
         self.write_arrays(name, **arrays)
 
-    def read_codes(self) -> dict[str, NDArray[Any]]:
-        """Return the packed codes by part; under a condition, those of the database lie in the run alone.
+    def read_codes(self, bits: int | None = None) -> dict[str, NDArray[Any]]:
+        """Return the packed codes by part, (n, ceil(bits / 8)) uint8; under a condition, the database's lie in the run.
 
-        Raises HashbenchError as `read_arrays` does.
+        Raises HashbenchError as `read_arrays` does, and for arrays of another kind, or of another width than `bits`.
         """
         own = self.read_arrays("codes")
-        return own if self.run is self else self.run.read_arrays("codes") | own
+        codes = own if self.run is self else self.run.read_arrays("codes") | own
+        for part in {"query", "database"} & codes.keys():
+            packed = codes[part]
+            width = packed.shape[-1:] if bits is None else (-(-bits // 8),)
+            if packed.dtype != np.uint8 or packed.ndim != 2 or packed.shape[1:] != width:
+                what = f"the codes of the {part} are {packed.dtype} {packed.shape} instead of packed bits"
+                raise _unreadable(self.codes, ValueError(what))
+        return codes
+
+    def read_histograms(self, bits: int) -> Histograms:
+        """Return the distance histograms of codes of `bits` bits.
+
+        Raises HashbenchError as `read_arrays` does, and for arrays that are no counts.
+        """
+        arrays = self.read_arrays("histograms")
+        try:
+            if any(array.dtype.kind not in "iu" or array.min(initial=0) < 0 for array in arrays.values()):
+                raise ValueError("its arrays hold something else than counts")
+            found = Histograms.from_arrays(arrays)
+            if found.bits != bits or (found.r > found.n).any():
+                raise ValueError(f"its counts are not those of codes of {bits} bits")
+        except (KeyError, ValueError) as error:
+            raise _unreadable(self.histograms, error) from error
+        return found
 
     def write_names(self, names: dict[str, Any]) -> None:
         """Store which input each row of the codes is, `Dataset.names`, as a second name of another run's file of them.
@@ -314,10 +347,14 @@ class RunDirectory:
         Raises HashbenchError where the file is corrupt, or is not about the rows of the run's codes.
         """
         path = self.run.names
-        if not path.exists():
+        if not os.path.lexists(path):
             return None
         try:
-            names = _object(path, gzip.decompress(_read(path)))
+            with gzip.open(io.BytesIO(_read(path))) as file:
+                content = file.read(MAX_NAMES + 1)
+            if len(content) > MAX_NAMES:
+                raise OSError(f"it has more than {MAX_NAMES:,} bytes")
+            names = _object(path, content)
         except (EOFError, OSError, zlib.error) as error:
             raise _unreadable(path, error) from error
         rows = {part: len(codes) for part, codes in self.read_codes().items()}
@@ -343,12 +380,14 @@ class RunDirectory:
 
     def read_log(self) -> list[dict[str, Any]]:
         """Return the log's entries, [] without a log; of an epoch that was done again after a kill, only the last."""
-        if not self.log.exists():
+        if not os.path.lexists(self.log):
             return []
         *lines, _torn = _read(self.log).split(b"\n")
         entries: dict[Any, dict[str, Any]] = {}
         for number, line in enumerate(lines):
             entry = _object(self.log, line)
+            if not isinstance(entry.get("epoch", 0), int):
+                raise _unreadable(self.log, ValueError(f"an epoch is called {entry['epoch']!r:.60}"))
             entries[("epoch", entry["epoch"]) if "epoch" in entry else number] = entry
         return list(entries.values())
 
@@ -369,11 +408,11 @@ class RunDirectory:
 def find_runs(roots: Iterable[Path | str]) -> tuple[list[Result], list[str]]:
     """Return the finished runs below `roots`, in the order of their paths, and a sentence for each that is corrupt.
 
-    What a run gave under conditions follows it. A root may be a runs directory, any folder inside one, or one run;
-    raises HashbenchError where it does not exist.
+    What a run gave under conditions follows it. A folder that cannot be read has a sentence, too. A root may be a runs
+    directory, any folder inside one, or one run; raises HashbenchError where it does not exist.
     """
-    results, problems = [], []
-    for folder in dict.fromkeys(folder for root in roots for folder in _run_folders(Path(root))):
+    results, problems = [], list[str]()
+    for folder in dict.fromkeys(folder for root in roots for folder in _finished_folders(Path(root), problems)):
         try:
             results.append(RunDirectory(folder).read_result())
         except HashbenchError as error:
@@ -394,17 +433,39 @@ def finished_runs(*roots: Path | str) -> tuple[list[Result], list[str]]:
     return results, problems
 
 
-def _run_folders(root: Path) -> Iterator[Path]:
-    if not root.is_dir():
+def run_folders(root: Path, problems: list[str]) -> Iterator[tuple[Path, list[str]]]:
+    """Yield the run directories below `root`, with the names in each; sentences about what cannot be read join
+    `problems`. Raises HashbenchError where `root` is no folder.
+    """
+    if not os.path.isdir(root):
         raise HashbenchError(f"There is no folder {root}; name a runs directory, or start a run with `hashbench run`.")
-    for folder, subfolders, names in os.walk(root):
+    for folder, subfolders, names in os.walk(root, onerror=lambda error: problems.append(_not_listed(error))):
         subfolders.sort(key=_natural)
-        if RESULT in names:
+        found = [*subfolders, *names]
+        if RESULT in found:
             subfolders.clear()  # runs do not nest
-            yield Path(folder)
-            yield from sorted(path.parent for path in Path(folder, UNDER).glob(f"*/{RESULT}"))
-        elif SPEC in names and UNDER in subfolders:
+        elif SPEC in found and UNDER in subfolders:
             subfolders.remove(UNDER)  # a run that lost its result has none under conditions
+        if RESULT in found or SPEC in found:
+            yield Path(folder), found
+
+
+def _finished_folders(root: Path, problems: list[str]) -> Iterator[Path]:
+    """Yield the finished runs below `root`, each before what it gave under conditions."""
+    for folder, names in run_folders(root, problems):
+        if RESULT in names:
+            yield folder
+            if UNDER in names:
+                try:
+                    inner = sorted(os.listdir(folder / UNDER))
+                except OSError as error:
+                    problems.append(_not_listed(error))
+                    continue
+                yield from (folder / UNDER / name for name in inner if os.path.lexists(folder / UNDER / name / RESULT))
+
+
+def _not_listed(error: OSError) -> str:
+    return f"The folder {error.filename} cannot be read: {_reason(error)}; what is in it is left out."
 
 
 def _natural(name: str) -> list[tuple[str, int]]:
@@ -429,10 +490,12 @@ def _drop_torn_line(file: BinaryIO) -> None:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return files.read_note(path)
     except _NO_FILE:
+        if path.is_symlink():
+            raise _unreadable(path, ValueError("it is a link to a place where nothing is")) from None
         raise _missing(path) from None
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise _unreadable(path, error) from error
 
 
@@ -470,8 +533,12 @@ def _missing(path: Path) -> HashbenchError:
 
 def _unreadable(path: Path, error: Exception) -> HashbenchError:
     """Return the error about a file that is damaged, or that the operating system does not let us read."""
-    if isinstance(error, OSError) and error.errno:  # what is in it may well be whole
-        return HashbenchError(
-            f"{path} cannot be read: {os.strerror(error.errno)}; check who may read it, and the disk."
-        )
-    return HashbenchError(f"{path} cannot be read: {error}; delete its folder and run again to have it anew.")
+    if isinstance(error, OSError) and error.errno not in (None, errno.EISDIR):  # what is in it may well be whole
+        return HashbenchError(f"{path} cannot be read: {_reason(error)}; check who may read it, and the disk.")
+    return HashbenchError(f"{path} cannot be read: {_reason(error)}; delete its folder and run again to have it anew.")
+
+
+def _reason(error: Exception) -> str:
+    if not isinstance(error, OSError) or error.errno is None:
+        return str(error)
+    return "it is a folder" if error.errno == errno.EISDIR else os.strerror(error.errno)

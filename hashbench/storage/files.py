@@ -9,6 +9,7 @@ import hashlib
 import io
 import os
 import secrets
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -18,6 +19,35 @@ from hashbench.errors import HashbenchError
 # Hidden, so that a reader's glob for *.json never meets half a file; machines that share a folder may share a pid too.
 _TEMPORARY = ".{name}.{pid}-{token}.part"
 RESUMED_WITHIN = 30 * 86400.0  # seconds after which what a killed process left in a cache, to be resumed, is removed
+
+
+MAX_NOTE = 1 << 26  # bytes of a file of JSON; the largest of ours hold some kilobytes
+
+
+@contextlib.contextmanager
+def regular(path: Path) -> Iterator[BinaryIO]:
+    """Open a file to read it; raises OSError where that is impossible or it is no regular file, and never waits."""
+    with open(path, "rb", opener=_opened_at_once) as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if not stat.S_ISREG(mode):
+            raise OSError(f"it is a {_KINDS.get(stat.S_IFMT(mode), 'special file')} instead of a file")
+        yield file
+
+
+def read_note(path: Path, limit: int = MAX_NOTE) -> bytes:
+    """Return what a regular file of at most `limit` bytes holds; raises OSError for any other, and never waits."""
+    with regular(path) as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise OSError(f"it has more than {limit:,} bytes")
+    return content
+
+
+_KINDS = {stat.S_IFDIR: "folder", stat.S_IFIFO: "pipe", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
+
+
+def _opened_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)  # else a pipe is waited for
 
 
 @contextlib.contextmanager
@@ -79,7 +109,7 @@ def _raise_disk_errors(raw: _File) -> Iterator[BinaryIO]:
 def write_text(path: Path, text: str, *, allowed: Callable[[], None] = lambda: None) -> None:
     """Put `text` at `path` in one step, as `replacing` does; raises HashbenchError where it cannot be written."""
     with replacing(path, allowed=allowed) as file:
-        file.write(text.encode())
+        file.write(text.encode(errors="backslashreplace"))  # the name of a file may be no text
 
 
 def share(source: Path, path: Path, *, allowed: Callable[[], None] = lambda: None) -> bool:

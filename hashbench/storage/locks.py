@@ -13,6 +13,7 @@ import fcntl
 import os
 import platform
 import secrets
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -27,6 +28,9 @@ from hashbench.storage.strict_json import dumps, loads
 
 HEARTBEAT = 5.0  # seconds between two touches of a lock
 EXPIRY = 60.0  # seconds without a touch after which the lock of an owner on another machine is expired
+_SILENT = (
+    10 * EXPIRY
+)  # seconds by this machine's clock after which `owner_of` takes an owner for ended: only to show it
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
@@ -50,8 +54,14 @@ class Owner:
         """Whether the owner runs on this machine."""
         return (self.host, self.boot) == (platform.node(), _boot())
 
+    @property
+    def is_of_former_start(self) -> bool:
+        """Whether the owner ran on this machine before it was last started."""
+        return self.host == platform.node() and "" not in (self.boot, _boot()) and self.boot != _boot()
+
     def __str__(self) -> str:
-        return f"process {self.pid}" if self.is_local else f"process {self.pid} on {self.host}"
+        process = f"process {self.pid}" if self.pid else "an unknown process"
+        return process if self.is_local else f"{process} on {self.host}"
 
 
 class RunLocked(HashbenchError):
@@ -133,17 +143,76 @@ def hold_lock(folder: Path, watch: LockWatch | None = None, *, beat: float = HEA
         lock_held.release()
 
 
-def owner_of(folder: Path) -> Owner | None:
-    """Return the owner of the lock of a run, None without one, or where it ended on this machine."""
-    try:
-        handle = os.open(folder / "lock", os.O_RDONLY)
-    except OSError:
-        return None
-    try:
+def owner_of(folder: Path, watch: LockWatch | None = None) -> Owner | None:
+    """Return the owner of the lock of a run, None without one, or where it seems to have ended.
+
+    That is known of this machine; the lock of another one is old by the clock, or did not change while `watch` saw it.
+    Raises HashbenchError where something else than a lock lies in its place.
+    """
+    lock = folder / "lock"
+    with _opened(lock, os.O_RDONLY) as handle:
+        if handle is None:
+            return None
         owner = _owner(handle)
-        return None if owner.is_local and _flock(handle) else owner
+        ended = _flock(handle) if owner.is_local else owner.is_of_former_start
+        silent = time.time() - os.fstat(handle).st_mtime > _SILENT or (
+            watch is not None and watch.expired(lock, handle)
+        )
+        return None if ended or (silent and not owner.is_local) else owner
+
+
+def remove_leftover(folder: Path) -> None:
+    """Remove the lock of a finished run whose owner has ended: nothing is left for it to write.
+
+    That is known of this machine; the lock of another one is older than the expiry time, by the clock of the file
+    system that dates both it and a file of now. Raises OSError in a read-only folder.
+    """
+    lock = folder / "lock"
+    with _opened(lock, os.O_RDWR) as handle:
+        if handle is None:
+            return
+        owner = _owner(handle)
+        if owner.is_local:
+            ended = bool(_flock(handle))
+        else:
+            ended = owner.is_of_former_start or _now(folder) - os.fstat(handle).st_mtime > EXPIRY
+        if ended:
+            _remove_expired(lock, handle)
+
+
+def _now(folder: Path) -> float:
+    """Return the time by the clock of a folder's file system, as the modification time of a new file."""
+    temporary = folder / f".lock.{os.getpid()}-{secrets.token_hex(4)}.part"
+    handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        return os.fstat(handle).st_mtime
     finally:
         os.close(handle)
+        temporary.unlink()
+
+
+@contextlib.contextmanager
+def _opened(lock: Path, flags: int) -> Iterator[int | None]:
+    """Open a lock without waiting, None where there is none; raises HashbenchError where it is something else."""
+    try:
+        handle = os.open(lock, flags | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        yield None
+        return
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise
+        raise _no_lock(lock) from None
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise _no_lock(lock)
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _no_lock(lock: Path) -> HashbenchError:
+    return HashbenchError(f"{lock} is no lock but a link, folder, pipe or device; remove it and run again.")
 
 
 def _acquire(lock: Path, watch: LockWatch) -> int:
@@ -152,19 +221,15 @@ def _acquire(lock: Path, watch: LockWatch) -> int:
         handle = _created(lock)
         if handle is not None:
             return handle
-        try:
-            found = os.open(lock, os.O_RDWR)  # a lock over NFS takes the right to write
-        except FileNotFoundError:
-            continue
-        try:
+        with _opened(lock, os.O_RDWR) as found:  # a lock over NFS takes the right to write
+            if found is None:
+                continue
             owner = _owner(found)
             alone = owner.is_local and _flock(found)  # None where this file system has no flock
             expired = watch.expired(lock, found) if alone is None or not owner.is_local else alone
             if not expired:
                 raise RunLocked(lock.parent, owner)
             _remove_expired(lock, found)
-        finally:
-            os.close(found)
 
 
 def _created(lock: Path) -> int | None:
@@ -219,20 +284,19 @@ def _remove_expired(lock: Path, handle: int) -> None:
 def _holder(lock: Path) -> Owner:
     """Return the owner that a lock names, running or not."""
     try:
-        handle = os.open(lock, os.O_RDONLY)
-    except OSError:
+        with _opened(lock, os.O_RDONLY) as handle:
+            return Owner() if handle is None else _owner(handle)
+    except (OSError, HashbenchError):
         return Owner()
-    try:
-        return _owner(handle)
-    finally:
-        os.close(handle)
 
 
 def _owner(handle: int) -> Owner:
     try:
-        return Owner(**loads(os.pread(handle, 4096, 0)))
+        owner = Owner(**loads(os.pread(handle, 4096, 0)))
     except (ValueError, TypeError):
         return Owner()  # written by something else, or not yet
+    texts = (owner.host, owner.boot, owner.started)
+    return owner if all(isinstance(text, str) for text in texts) and isinstance(owner.pid, int) else Owner()
 
 
 def _flock(handle: int) -> bool | None:
@@ -249,7 +313,7 @@ def _flock(handle: int) -> bool | None:
 def _lies_at(path: Path, handle: int) -> bool:
     """Return whether `path` is the open file; opens it, because over NFS only that queries the server."""
     try:
-        other = os.open(path, os.O_RDONLY)
+        other = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE):
             return False

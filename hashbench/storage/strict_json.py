@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+
+MAX_DEPTH = 64  # of lists and objects within each other; no file of ours has ten, and walking deep ones ends Python
 
 
 def dumps(value: Any) -> str:
@@ -31,13 +34,62 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
+def as_text(argument: str) -> str:
+    """Return a part of a command line as text that `loads` takes: bytes of a path that are none are escaped."""
+    return argument.encode(errors="backslashreplace").decode()
+
+
 def loads(text: str | bytes) -> Any:
-    """Return what strict JSON `text` stands for; raises ValueError where it is torn, not JSON, or holds NaN."""
-    return json.loads(text, parse_constant=_refuse)
+    """Return what strict JSON `text` stands for: plain data, all of whose numbers are finite.
+
+    Raises ValueError where it is torn or not JSON, holds NaN, a number beyond floats, a key twice, or more than
+    MAX_DEPTH lists within each other. Text may hold lone surrogates, as names of files do that are no text.
+    """
+    try:
+        value = json.loads(
+            text, parse_constant=_refuse, parse_int=_integer, parse_float=_float, object_pairs_hook=_object
+        )
+    except RecursionError:
+        raise ValueError("its lists nest too deeply") from None
+    for _ in texts(value):
+        pass
+    return value
+
+
+def texts(value: Any, depth: int = MAX_DEPTH) -> Iterator[str]:
+    """Yield the texts in plain data, keys among them; raises ValueError for more than `depth` lists in each other."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        if not depth:
+            raise ValueError(f"its lists nest more than {MAX_DEPTH} deep")
+        for inner in (*value, *value.values()) if isinstance(value, dict) else value:
+            yield from texts(inner, depth - 1)
 
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON; undefined is written null")
+
+
+def _float(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(f"{digits:.20} is beyond the largest number")
+    return number
+
+
+def _integer(digits: str) -> int:
+    _float(digits)
+    return int(digits)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key!r:.60} stands there twice")
+        found[key] = value
+    return found
 
 
 def _plain(value: Any, path: str, *, undefined: bool = True) -> Any:

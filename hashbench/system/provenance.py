@@ -18,6 +18,7 @@ import torch
 
 from hashbench import __version__
 from hashbench.registry import METHODS
+from hashbench.storage.strict_json import as_text
 
 LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "numba", "pillow")
 
@@ -46,7 +47,7 @@ def provenance(method: str, *, device: torch.device, started: datetime, base: st
         "threads": torch.get_num_threads(),
         "floats": _floats(),
         "deterministic": device.type == "cpu" or torch.are_deterministic_algorithms_enabled(),
-        "argv": [os.path.basename(sys.argv[0]), *sys.argv[1:]],
+        "argv": [as_text(part) for part in (os.path.basename(sys.argv[0]), *sys.argv[1:])],
         "started": started.astimezone(UTC).isoformat(timespec="seconds"),
     }
 

@@ -53,7 +53,7 @@ def test_rows_data_sets_and_bits_are_chosen_as_in_compare(runs, tmp_path):
     assert "Unknown code length '16'" in call("plot", "bits", runs, "--bits", "16", code=2).stderr
     chosen = ("--method", "lsh", "--dataset", "toy@searched", "--queries", "0")
     said = call("report", runs, *chosen, "-o", tmp_path / "report.html").stdout
-    assert "1 runs" in said
+    assert "1 run," in said
     text = (tmp_path / "report.html").read_text()
     assert "toy@searched" in text
     assert "toy@small" not in text

@@ -66,6 +66,7 @@ def test_status_of_a_folder_without_runs(cli):
 
 def test_status_watches_until_nothing_runs(cli, run, monkeypatch):
     shown = []
+    run.again.path.mkdir()  # the run is run again
     lock = run.lock()
     lock.__enter__()
 

@@ -154,7 +154,10 @@ DRIFTS = {
     "a damaged result": (lambda run: run.result.write_text('{"schema": 1'), "result.json cannot be read: "),
     "a file of other arrays": (lambda run: run.write_arrays("histograms", x=np.ones(2)), "does not fit together (KeyE"),
     "the spec": (_in("spec.json", "identity", "bits", value=13), "than the folder, whose id is"),
-    "a spec of another kind": (_in("spec.json", "identity", value=[]), "than the folder, whose id is"),
+    "a spec of another kind": (
+        _in("spec.json", "identity", value=[]),
+        "the key 'identity' is missing or holds no object",
+    ),
     "a prefix": (_in("result.json", "provenance", "prefix_of", value={"id": "0", "path": ".."}), "do not agree on wh"),
 }
 

@@ -132,8 +132,12 @@ def test_a_finished_sweep_in_a_folder_that_is_only_read(settings, monkeypatch):
     def refused(*arguments, **more):
         raise PermissionError(13, "Permission denied")
 
+    def opened(path, flags, *arguments, opener=os.open, **more):
+        return refused() if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) else opener(path, flags, *arguments, **more)
+
     with monkeypatch.context() as patch:  # root may write into read-only folders, so the refusal is ours
-        for name in ("mkdir", "open", "rename", "replace", "link"):
+        patch.setattr("os.open", opened)
+        for name in ("mkdir", "rename", "replace", "link"):
             patch.setattr(f"os.{name}", refused)
         assert hashbench.run("crh", "toy", bits=16, **settings) == first
 

@@ -78,7 +78,11 @@ def own_source(spelling: str, data_dir: str | Path | None = None, *, reading: Re
             image_root=stated.get("image_root"),
             skipped=tuple(stated.get("skipped", ())),
         )
-    name = kind + ":" + re.sub(r"[@,:\s]", "_", path.stem if kind == "arrays" and path.is_file() else path.name)
+    name = (
+        kind
+        + ":"
+        + re.sub(r"[@,:\s\ud800-\udfff]", "_", path.stem if kind == "arrays" and path.is_file() else path.name)
+    )
     data: Store | ImageFiles
     if kind == "arrays":
         data = read_arrays(path, name=name)

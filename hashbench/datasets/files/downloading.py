@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from http import HTTPStatus
 from pathlib import Path
 from typing import BinaryIO
@@ -17,6 +18,23 @@ from hashbench.storage.files import reported
 
 TIMEOUT_S = 30
 CHUNK_BYTES = 1 << 20
+_offline: ContextVar[bool] = ContextVar("offline", default=False)
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """Refuse downloads inside the block, before the network is asked for anything."""
+    token = _offline.set(True)
+    try:
+        yield
+    finally:
+        _offline.reset(token)
+
+
+def require_network() -> None:
+    """Raise OSError in an `offline` block."""
+    if _offline.get():
+        raise OSError("a dry run downloads nothing; `hashbench prepare` and the run itself do")
 
 
 def download(url: str, target: Path, *, check: Callable[[Path], None]) -> None:
@@ -26,6 +44,7 @@ def download(url: str, target: Path, *, check: Callable[[Path], None]) -> None:
     Raises OSError or http.client.HTTPException when the transfer fails, HashbenchError when the disk does, and what
     `check` raises.
     """
+    require_network()
     partial = target.with_name(f".{target.name}.part")
     is_new = not target.parent.exists()
     target.parent.mkdir(parents=True, exist_ok=True)

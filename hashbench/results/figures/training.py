@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from hashbench.errors import HashbenchError
 from hashbench.results.figures.style import finish, log_ticks, sheet, styles, the_block
-from hashbench.results.result import Result
+from hashbench.results.result import LARGEST, Result
 from hashbench.results.runs import RunDirectory
 
 _COLUMNS = 4
@@ -42,7 +42,7 @@ def training_curves(results: Iterable[Result]) -> Figure:
         for row in rows.values()
         for result in row
         for line in logs[result.id]
-        for name in line.get("measures", {})
+        for name in line["measures"]
     }
     row_styles = styles(rows, points=True)
     with sheet(len(rows), len(measured), labels=rows if measured else (), columns=_COLUMNS, share_y=False) as (
@@ -85,13 +85,24 @@ def _mean_by_epoch(runs: Sequence[list[dict[str, Any]]], part: str, name: str) -
     values: dict[int, list[float]] = {}
     for lines in runs:
         for line in lines:
-            value = line.get(part, {}).get(name)
-            if value is not None:
-                values.setdefault(line["epoch"] + 1, []).append(value)
+            if name in line[part]:
+                values.setdefault(line["epoch"] + 1, []).append(line[part][name])
     return sorted(values), [float(np.mean(values[epoch])) for epoch in sorted(values)]
 
 
 def _epochs(result: Result) -> list[dict[str, Any]]:
-    """Return the lines of a run's log about an epoch, [] without a run directory or log."""
+    """Return epoch, loss and measures of a run's log by epoch, [] without a run directory or log.
+
+    What is no number was written by something else, and is left out.
+    """
     lines = [] if result.path is None else RunDirectory(result.path).read_log()
-    return [line for line in lines if isinstance(line.get("epoch"), int) and isinstance(line.get("loss"), dict)]
+    return [
+        {"epoch": line["epoch"], "loss": _numbers(line["loss"]), "measures": _numbers(line.get("measures"))}
+        for line in lines
+        if isinstance(line.get("epoch"), int) and isinstance(line.get("loss"), dict)
+    ]
+
+
+def _numbers(found: Any) -> dict[str, float]:
+    named = found.items() if isinstance(found, dict) else ()
+    return {name: value for name, value in named if isinstance(value, int | float) and abs(value) <= LARGEST}

@@ -28,6 +28,14 @@ class Work:
     database: int
     prefix: bool = False  # of codes that another run trains and encodes
 
+    def __post_init__(self) -> None:
+        """Refuse with a TypeError what notes and specs may hold in place of names and counts."""
+        counts = (self.epochs, self.num_train, self.queries, self.database)
+        if not (isinstance(self.kind, str) and isinstance(self.alike, str) and isinstance(self.prefix, bool)):
+            raise TypeError("kind and alike are texts, prefix is true or false")
+        if not all(isinstance(count, int) and 0 <= count < 1 << 53 for count in counts):
+            raise TypeError(f"{counts} are no numbers of epochs and images")
+
     @classmethod
     def of(cls, identity: Mapping[str, Any], *, queries: int, database: int) -> Work:
         """Return the work of the run with this identity; raises KeyError where that lacks something."""
@@ -70,8 +78,8 @@ class Estimates:
                 identity = RunDirectory(result.path).read_spec()["identity"]
                 counts = result.counts
                 work = Work.of(identity, queries=counts["queries"], database=counts["database"])
-            except (HashbenchError, KeyError, TypeError):
-                continue  # a run without its spec is of no known kind
+            except (HashbenchError, KeyError, TypeError, ValueError, IndexError):
+                continue  # a run without its spec, or with one that is none, is of no known kind
             known.add(work, result)
         return known
 
@@ -158,11 +166,11 @@ def _scaled(result: Result, done: Work, asked: Work) -> float:
     Training and preparation go with epochs and training images, encoding with the images encoded, evaluation with the
     pairs compared; what else was done takes as long again.
     """
-    trained = asked.num_train / done.num_train
+    trained = asked.num_train / max(done.num_train, 1)
     if result.epoch["of"]:  # else it was fitted in one call, whatever the recipe says
-        trained *= asked.epochs / done.epochs
-    encoded = (asked.queries + asked.database) / (done.queries + done.database)
-    compared = asked.queries * asked.database / (done.queries * done.database)
+        trained *= asked.epochs / max(done.epochs, 1)
+    encoded = (asked.queries + asked.database) / max(done.queries + done.database, 1)
+    compared = asked.queries * asked.database / max(done.queries * done.database, 1)
     prepared = 0.0 if result.provenance.get("prepared_from_cache") else _phase(result, "prepare")
     training, encoding = _phase(result, "train") + prepared, _phase(result, "encode")
     evaluating = _phase(result, "evaluate")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hashbench.results.runs import RESULT
+from hashbench.storage import files
 from hashbench.storage.strict_json import loads
 
 SWEEPS = ".sweeps"  # in a runs directory: a file for each sweep that was started
@@ -61,7 +62,7 @@ def _runs_dirs(root: Path) -> Iterator[Path]:
 
 def _read(note: Path, runs_dir: Path) -> Iterator[Planned]:
     try:
-        stored = loads(note.read_bytes())
+        stored = loads(files.read_note(note))
         for place in stored["runs"]:
             parts = place.split("/")
             if len(parts) == _DEPTH and ".." not in parts and parts[2].removesuffix("b").isdecimal():

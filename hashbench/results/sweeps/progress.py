@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from hashbench.errors import HashbenchError
-from hashbench.results.runs import RESULT, RunDirectory
+from hashbench.results.runs import RunDirectory, run_folders
 from hashbench.results.sweeps.estimates import Estimates, TimeLeft, Work, duration, plural, seconds_left
 from hashbench.results.sweeps.planned import SWEEPS
 from hashbench.results.sweeps.run_status import RunStatus, State, run_status
-from hashbench.results.tables import render
+from hashbench.results.tables import escaping, render
 from hashbench.storage import files
-from hashbench.storage.strict_json import digest, document, loads
+from hashbench.storage.locks import LockWatch
+from hashbench.storage.strict_json import as_text, digest, document, loads
 
-_COLUMNS: tuple[State, ...] = ("finished", "running", "failed", "interrupted", "to do")
+_COLUMNS: tuple[State, ...] = ("finished", "damaged", "running", "failed", "interrupted", "to do")
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def record_sweep(runs_dir: Path, works: Mapping[Path, Work], cells: Mapping[Path
     by_place = {path.relative_to(runs_dir).as_posix(): work for path, work in works.items()}
     places = sorted(by_place)
     note = {
-        "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],
+        "command": [as_text(part) for part in (os.path.basename(sys.argv[0]), *sys.argv[1:])],
         "asked": datetime.now(UTC).isoformat(timespec="seconds"),
         "runs": {place: asdict(by_place[place]) for place in places},
         "cells": {path.relative_to(runs_dir).as_posix(): {**cell} for path, cell in cells.items()},
@@ -54,19 +55,15 @@ def record_sweep(runs_dir: Path, works: Mapping[Path, Work], cells: Mapping[Path
         return  # a read-only folder, in which all of the sweep is finished
 
 
-def find_all(runs_dir: Path) -> list[RunProgress]:
-    """Return the runs below `runs_dir`, started or only planned, by place; raises HashbenchError without a folder."""
-    if not runs_dir.is_dir():
-        raise HashbenchError(
-            f"There is no folder {runs_dir}; name a runs directory, or start a run with `hashbench run`."
-        )
-    works = {Path(*place.split("/")): work for place, work in _planned_places(runs_dir).items()}
-    places = {*works}
-    for folder, subfolders, names in os.walk(runs_dir):
-        if RESULT in names or "spec.json" in names:
-            subfolders.clear()
-            places.add(Path(folder).relative_to(runs_dir))
-    return [_read_run(runs_dir, place, works.get(place)) for place in sorted(places, key=_order)]
+def find_all(runs_dir: Path, problems: list[str], *, watch: LockWatch | None = None) -> list[RunProgress]:
+    """Return the runs below `runs_dir`, started or only planned, by place; raises HashbenchError without a folder.
+
+    Sentences about folders and notes of sweeps that cannot be read join `problems`.
+    """
+    started = [folder for folder, _ in run_folders(runs_dir, problems) if folder.name != "again"]
+    works = {Path(*place.split("/")): work for place, work in _planned_places(runs_dir, problems).items()}
+    places = {*works, *(folder.relative_to(runs_dir) for folder in started)}
+    return [_read_run(runs_dir, place, works.get(place), watch) for place in sorted(places, key=_order)]
 
 
 def time_left(runs_dir: Path, runs: Sequence[RunProgress]) -> str:
@@ -93,9 +90,9 @@ def table(runs: Sequence[RunProgress]) -> str:
     total = Counter(run.status.state for run in runs)
     rows.append(["all", *(total[state] for state in shown)])
     sections = [render.plain_table(rows, header=["runs", *shown])]
-    for state in ("running", "failed"):
+    for state in ("running", "failed", "damaged"):
         lines = [
-            f"  {'/'.join(run.place)}: {', '.join(filter(None, (run.pace, run.status.note)))}"
+            escaping.plain(f"  {'/'.join(run.place)}: {', '.join(filter(None, (run.pace, run.status.note)))}")
             for run in runs
             if run.status.state == state
         ]
@@ -110,17 +107,40 @@ def _seconds_left(run: RunProgress, known: Estimates) -> float | None:
     return seconds_left(run.status, known.estimate(run.work) if run.work else None)
 
 
-def _planned_places(runs_dir: Path) -> dict[str, Work | None]:
+def _planned_places(runs_dir: Path, problems: list[str]) -> dict[str, Work | None]:
+    """Return the places that the notes of sweeps name; what is no place of a run below `runs_dir` is a problem."""
     found: dict[str, Work | None] = {}
-    for file in sorted((runs_dir / SWEEPS).glob("*.json")):
+    try:
+        names = sorted(name for name in os.listdir(runs_dir / SWEEPS) if name.endswith(".json"))
+    except FileNotFoundError:
+        return found
+    except OSError as error:
+        problems.append(f"The folder {runs_dir / SWEEPS} cannot be read: {error.strerror}; planned runs are not shown.")
+        return found
+    for file in (runs_dir / SWEEPS / name for name in names):
         try:
-            found |= {place: _work(note) for place, note in loads(file.read_bytes())["runs"].items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            continue  # damaged: the runs that have a folder are shown all the same
-    return {place: work for place, work in found.items() if ".." not in place.split("/")}
+            runs = loads(files.read_note(file))["runs"]
+            wrong = [place for place in runs if not _is_place(place)]
+            if wrong:
+                raise ValueError(f"{wrong[0]!r:.60} is no place of a run")
+            found |= {place: _work(note) for place, note in runs.items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            problems.append(f"{file} cannot be read: {_reason(error)}; what it planned is not shown, so delete it.")
+    return found
 
 
-def _work(note: Mapping[str, Any]) -> Work | None:
+def _is_place(place: str) -> bool:
+    parts = place.split("/")
+    return place.isprintable() and all(part not in ("", ".", "..") and len(part.encode()) < 256 for part in parts)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ValueError | OSError):
+        return (isinstance(error, OSError) and error.strerror) or str(error)
+    return "it is no note of a sweep"
+
+
+def _work(note: Any) -> Work | None:
     """Return the recorded work of a run; None in records of older versions."""
     try:
         return Work(**note)
@@ -128,23 +148,26 @@ def _work(note: Mapping[str, Any]) -> Work | None:
         return None
 
 
-def _read_run(runs_dir: Path, place: Path, work: Work | None) -> RunProgress:
+def _read_run(runs_dir: Path, place: Path, work: Work | None, watch: LockWatch | None) -> RunProgress:
     directory = RunDirectory(runs_dir / place)
-    found = run_status(directory)
+    found = run_status(directory, watch=watch)
     pace, seconds = _pace(directory) if found.state == "running" else ("", None)
     return RunProgress(place.parts, found, pace, seconds, work)
 
 
 def _pace(directory: RunDirectory) -> tuple[str, float | None]:
     """Return how far a running training is, by its log, and the seconds that it still takes; None where unknown."""
-    if directory.again.path.is_dir():
+    if os.path.isdir(directory.again.path):
         directory = directory.again
     try:
         identity = directory.read_spec()["identity"]
         epochs = [line for line in directory.read_log() if "epoch" in line]
         of, images = identity["recipe"]["epochs"], identity["data"]["num_train"]
-        done, seconds = (epochs[-1]["epoch"] + 1, epochs[-1]["seconds"]) if epochs else (0, 0.0)
-    except (HashbenchError, KeyError, TypeError):
+        done, seconds = (epochs[-1]["epoch"] + 1, float(epochs[-1]["seconds"])) if epochs else (0, 0.0)
+        of, images = int(of), int(images)
+        if not all(0 <= number < 1 << 53 for number in (of, images, done, seconds)):
+            raise ValueError("no numbers of a training")
+    except (HashbenchError, KeyError, TypeError, ValueError):
         return "", None
     if not done:
         return f"epoch 1 of {of}", None
@@ -156,4 +179,4 @@ def _pace(directory: RunDirectory) -> tuple[str, float | None]:
 
 def _order(place: Path) -> list[tuple[int, str]]:
     """Return the key that sorts 8b before 16b."""
-    return [(int(part[:-1]) if part[:-1].isdigit() and part.endswith("b") else 0, part) for part in place.parts]
+    return [(int(part[:-1]) if part[:-1].isdecimal() and part.endswith("b") else 0, part) for part in place.parts]

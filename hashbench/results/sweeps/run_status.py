@@ -1,7 +1,8 @@
-"""The status of a run, read from its directory: finished, stale, failed, running, interrupted, or to do."""
+"""The status of a run, read from its directory: finished, stale, damaged, failed, running, interrupted, or to do."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,9 @@ from typing import Literal
 
 from hashbench.errors import HashbenchError
 from hashbench.results.runs import RunDirectory
-from hashbench.storage.locks import owner_of
+from hashbench.storage.locks import LockWatch, owner_of
 
-State = Literal["skipped", "finished", "stale", "failed", "running", "interrupted", "to do"]
+State = Literal["skipped", "finished", "stale", "damaged", "failed", "running", "interrupted", "to do"]
 STALE = "the {owner}'s source has changed since, but not its version; --rerun stale runs it again"
 SOURCES = {  # of the provenance: whose source each is
     "source_sha256": "method",
@@ -45,16 +46,30 @@ def snapshot(directory: RunDirectory) -> RunSnapshot:
     return RunSnapshot(_version(directory.result), _version(directory.failure))
 
 
-def run_status(directory: RunDirectory, sources: Mapping[str, str | None] | None = None) -> RunStatus:
-    """Return the status of a run; it is stale when one of its `sources` (keys of SOURCES to sha256) was another."""
-    owner = owner_of(directory.path)
+def run_status(
+    directory: RunDirectory, sources: Mapping[str, str | None] | None = None, *, watch: LockWatch | None = None
+) -> RunStatus:
+    """Return the status of a run; it is stale when one of its `sources` (keys of SOURCES to sha256) was another.
+
+    A finished run is running only where it is run again, whatever lock was left in it. `watch` sees the locks of other
+    machines from one call to the next.
+    """
+    if directory.finished and not os.path.isdir(directory.again.path):
+        return _finished(directory, sources or {})
+    try:
+        owner = owner_of(directory.path, watch)
+    except OSError as error:
+        return RunStatus("failed", f"its lock cannot be read: {error.strerror}")
+    except HashbenchError as error:
+        return RunStatus("failed", str(error))
     if owner is not None:
-        return RunStatus("running", f"by {owner} since {owner.started}", owner.started)
+        since = f" since {owner.started}" if owner.started else ""
+        return RunStatus("running", f"by {owner}{since}", owner.started)
     if directory.finished:
         return _finished(directory, sources or {})
-    if directory.failure.is_file():
+    if os.path.lexists(directory.failure):
         return RunStatus("failed", _reason(directory))
-    return RunStatus("interrupted" if directory.spec.is_file() else "to do")
+    return RunStatus("interrupted" if os.path.lexists(directory.spec) else "to do")
 
 
 def is_stale(directory: RunDirectory, sources: Mapping[str, str | None]) -> bool:
@@ -63,16 +78,13 @@ def is_stale(directory: RunDirectory, sources: Mapping[str, str | None]) -> bool
 
 
 def _finished(directory: RunDirectory, sources: Mapping[str, str | None]) -> RunStatus:
-    """Return whether a finished run is stale; one whose result cannot be read is not, with the reason as its note."""
-    known = {key: sha256 for key, sha256 in sources.items() if sha256 is not None}
-    if not known:
-        return RunStatus("finished")
+    """Return whether a finished run is stale, or damaged, which is that its result cannot be read."""
     try:
         then = directory.read_result().provenance
     except HashbenchError as error:
-        return RunStatus("finished", str(error))
-    for key, sha256 in known.items():
-        if then.get(key) not in (None, sha256):
+        return RunStatus("damaged", str(error))
+    for key, sha256 in sources.items():
+        if sha256 is not None and then.get(key) not in (None, sha256):
             return RunStatus("stale", STALE.format(owner=SOURCES[key]))
     return RunStatus("finished")
 
@@ -87,7 +99,7 @@ def _reason(directory: RunDirectory) -> str:
 def _version(path: Path) -> tuple[int, int] | None:
     """Return what distinguishes a file from the one that replaces it: every writing makes a new file."""
     try:
-        status = path.stat()
-    except OSError:
+        status = path.lstat()
+    except (OSError, ValueError):
         return None
     return status.st_ino, status.st_mtime_ns

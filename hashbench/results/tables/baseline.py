@@ -10,6 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from hashbench.errors import HashbenchError, unknown
+from hashbench.results.sweeps.estimates import plural
 from hashbench.results.tables.scores import Score
 from hashbench.results.tables.significance import FEWEST, holm, permutations_for, sign_flip, welch
 from hashbench.results.tables.table import ALPHA, Cell, Row
@@ -150,7 +151,7 @@ def _per_query(scores: Sequence[Score]) -> np.ndarray | None:
 
 
 def _family(tests: int) -> str:
-    return f"Holm-corrected over the {tests} tests of this table, alpha {ALPHA}."
+    return f"Holm-corrected over the {tests:,} {plural('test', tests)} of this table, alpha {ALPHA}."
 
 
 def _range(numbers: set[int]) -> str:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import html as standard_html
 import re
 import unicodedata
+from collections.abc import Mapping
+from typing import Any
 
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _LATEX = {
     **{character: "\\" + character for character in "&%$#_{}"},
     "\\": r"\textbackslash{}",
@@ -52,8 +55,19 @@ def html(text: str) -> str:
 
 
 def csv(text: str) -> str:
-    """Return `text` so that no spreadsheet reads it as a formula (the quotes are the csv module's)."""
-    return "'" + text if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    """Return `text` so that no spreadsheet reads it as a formula (the quotes are the csv module's).
+
+    Some trim what is invisible before they look, and take the wide and small forms of a sign for the sign itself. A
+    number stays one.
+    """
+    seen = text.lstrip("".join({character for character in text if unicodedata.category(character)[0] in "CMZ"}))
+    formula = unicodedata.normalize("NFKC", seen[:1]) in ("=", "+", "-", "@") and not _NUMBER.fullmatch(text)
+    return "'" + text if formula or text.startswith(("\t", "\r", "\n")) else text
+
+
+def csv_line(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the names and values of a line of csv, its texts as `csv` gives them."""
+    return {csv(name): csv(value) if isinstance(value, str) else value for name, value in record.items()}
 
 
 def _known_to_latex(character: str) -> bool:

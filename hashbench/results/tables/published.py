@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from hashbench.errors import HashbenchError
 from hashbench.metrics.measures import parse
 from hashbench.results.tables.table import Cell, Row, footnote_mark
+from hashbench.storage.files import read_note
 
 PUBLISHED = Path(__file__).with_name("published.csv")
 
@@ -38,22 +40,19 @@ def read_published(path: Path = PUBLISHED) -> list[PublishedNumber]:
     """Return the numbers of a csv file in its order; raises HashbenchError naming the first line that is wrong."""
     columns = [field.name for field in fields(PublishedNumber)]
     try:
-        with open(path, encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            if reader.fieldnames != columns:
-                raise HashbenchError(f"{path} must begin with the line {','.join(columns)}.")
-            numbers: dict[tuple[object, ...], PublishedNumber] = {}
-            for line in reader:
-                try:
-                    number = _number(line)
-                except ValueError as error:
-                    raise HashbenchError(f"{path}, line {reader.line_num}: {error}") from None
-                key = (*number.row, number.dataset, number.bits, number.measure)
-                if key in numbers:
-                    raise HashbenchError(
-                        f"{path}, line {reader.line_num}: this number stands there already; remove one."
-                    )
-                numbers[key] = number
+        reader = csv.DictReader(io.StringIO(read_note(path).decode("utf-8-sig"), newline=""), strict=True)
+        if reader.fieldnames != columns:
+            raise HashbenchError(f"{path} must begin with the line {','.join(columns)}.")
+        numbers: dict[tuple[object, ...], PublishedNumber] = {}
+        for line in reader:
+            try:
+                number = _number(line)
+            except ValueError as error:
+                raise HashbenchError(f"{path}, line {reader.line_num}: {error}") from None
+            key = (*number.row, number.dataset, number.bits, number.measure)
+            if key in numbers:
+                raise HashbenchError(f"{path}, line {reader.line_num}: this number stands there already; remove one.")
+            numbers[key] = number
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise HashbenchError(f"{path} cannot be read: {error}; name a csv file in UTF-8.") from None
     return list(numbers.values())

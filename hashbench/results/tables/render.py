@@ -173,11 +173,11 @@ def _csv(comparison: Comparison, columns: _Columns) -> str:
     lines = [_line(table, row, i) for table in comparison.tables for row in table.rows for i in range(len(table.bits))]
     if not any(line["fidelity"] for line in lines):  # results from before it was stated
         lines = [{key: value for key, value in line.items() if key != "fidelity"} for line in lines]
+    lines = [escaping.csv_line(line) for line in lines]
     text = io.StringIO()
     writer = csv.DictWriter(text, dict.fromkeys(key for line in lines for key in line), lineterminator="\n")
     writer.writeheader()
-    for line in lines:
-        writer.writerow({key: escaping.csv(value) if isinstance(value, str) else value for key, value in line.items()})
+    writer.writerows(lines)
     return text.getvalue().rstrip("\n")
 
 

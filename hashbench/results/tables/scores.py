@@ -16,6 +16,7 @@ from hashbench.metrics.measures import parse
 from hashbench.metrics.ranking import Ties
 from hashbench.results.result import Result
 from hashbench.results.runs import RunDirectory
+from hashbench.results.sweeps.estimates import plural
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ def all_scores(
                 missing.setdefault(what, []).append(str(error))
             scores[result.id][measure] = score
     for what, reasons in missing.items():
-        problems.append(f"{what} is unknown for {len(reasons)} of {len(results)} runs; the first: {reasons[0]}")
+        share = f"{len(reasons):,} of {len(results):,} {plural('run', len(results))}"
+        problems.append(f"{what} is unknown for {share}; the first: {reasons[0]}")
     return scores
 
 
@@ -110,7 +112,7 @@ def _stored(result: Result, measure: str) -> Score | None:
 def _histograms(result: Result) -> Histograms:
     if result.path is None:
         raise HashbenchError(f"The result {result.id[:8]} has no run directory with histograms to compute it from.")
-    return Histograms.from_arrays(RunDirectory(result.path).read_arrays("histograms"))
+    return RunDirectory(result.path).read_histograms(result.coords["bits"])
 
 
 def _recomputed(histograms: Histograms, name: str, ties: str) -> Score:

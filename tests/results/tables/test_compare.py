@@ -270,7 +270,7 @@ def test_a_measure_that_cannot_be_had_is_missing_and_told_once(make, stored, his
 def test_a_null_measure_without_histograms_is_missing(make):
     comparison = Comparison.of([make(metrics={"mAP@all": None})])
     assert comparison.tables[0].rows[0].cells[0].values == ()
-    assert "mAP@all is unknown for 1 of 1 runs" in comparison.problems[0]
+    assert "mAP@all is unknown for 1 of 1 run" in comparison.problems[0]
 
 
 @pytest.mark.parametrize(("name", "message"), [("mAP@1000/hit", "'mAP@1000/hit'"), ("PR", "is a curve")])
