@@ -14,7 +14,9 @@ def unknown(kind: str, name: object, known: Iterable[str], *, hint: str = "") ->
     """Return the error for a `name` that is not among the `known` ones, with the nearest of them as a suggestion."""
     known, text = sorted(known), str(name)
     folded = {each.casefold(): each for each in known}  # capitals are no reason to know nothing like it
-    near = get_close_matches(text.casefold(), folded, n=1, cutoff=0.5)
+    near = get_close_matches(text.casefold(), folded, n=3, cutoff=0.5)
+    typed = sorted(text.casefold())
+    near.sort(key=lambda each: sorted(each) != typed)  # letters in another order are the likeliest slip
     guess = f" Did you mean '{folded[near[0]]}'?" if near else f" Known: {', '.join(known)}." if known else ""
     shown = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
     return HashbenchError(f"Unknown {kind} '{shown}'.{guess}{' ' + hint if hint else ''}")

@@ -15,7 +15,8 @@ import hashbench
 
 GOLDEN = Path(__file__).with_name("golden.json")
 METHODS = (
-    "classifier", "crh", "csq", "dch", "dhn", "dpn", "dpsh", "dsh", "hashnet", "itq", "lsh", "shc",
+    "classifier", "crh", "csq", "dbdh", "dch", "dhn", "dpn", "dpsh", "dsh", "dshsd", "dtsh", "hashnet", "idhn", "itq",
+    "lsh", "shc",
 )  # fmt: skip
 
 

@@ -48,8 +48,8 @@ def test_the_table_of_centers_is_what_its_command_prints():
 
 def test_what_is_committed_is_as_stored():
     ran = CliRunner().invoke(main, ["verify", "results/test"])
-    assert ran.exit_code == 0, ran.output
-    assert "0 with differences" in ran.output
+    assert ran.exit_code == 3, ran.output  # codes, and histograms of most, are not committed
+    assert ", 0 with differences, " in ran.output
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "studies").rglob("*.toml")), ids=lambda path: path.name)

@@ -55,10 +55,11 @@ def report(
     from hashbench.results.report import report as page
     from hashbench.results.runs import finished_runs
     from hashbench.results.sweeps.estimates import plural
+    from hashbench.results.sweeps.planned import planned_runs
     from hashbench.results.tables.baseline import Baseline
     from hashbench.results.tables.comparison import Comparison
     from hashbench.results.tables.published import read_published
-    from hashbench.results.tables.selection import each_once, select
+    from hashbench.results.tables.selection import each_once, select, select_planned
     from hashbench.storage.files import make_folder, write_text
 
     def galleries(block: Block) -> Gallery | None:
@@ -74,13 +75,15 @@ def report(
         return gallery(block, dataset, queries=queries, seed=seed)
 
     results, problems = finished_runs(*runs)
-    results = select(results, baseline=baseline, **filters(methods, datasets, bits))
+    chosen = filters(methods, datasets, bits)
+    results = select(results, baseline=baseline, **chosen)
     comparison = Comparison.of(
         results,
         measures=measures or None,
         against=Baseline(baseline) if baseline is not None else None,
         published=read_published() if published else None,
         problems=problems,
+        planned=select_planned(planned_runs(runs or ("runs",)), methods=chosen["methods"], bits=chosen["bits"]),
     )
     warn(comparison.problems)
     text = page(each_once(results), comparison=comparison, title=title, galleries=galleries)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,79 +14,231 @@ import click
 from hashbench.cli.base import command
 from hashbench.cli.options import data_options
 from hashbench.errors import HashbenchError
+from hashbench.registry import DATASETS
 
 if TYPE_CHECKING:
-    from hashbench.evaluation.verification import Labels
+    from hashbench.datasets.base import Dataset
+    from hashbench.evaluation.verification import Labels, VerifiedRun
+    from hashbench.experiments.reevaluation import Evaluator
     from hashbench.metrics.pairs import Pairs
     from hashbench.results.result import Result
+    from hashbench.results.sweeps.planned import Planned
+
+QUERIES = 100  # that --model encodes again
+SHOWN = 3  # runs that a line about several names
 
 
-@command("hashbench verify", "hashbench verify runs/cifar10@54k --data-dir data")
+@command(
+    "hashbench verify",
+    "hashbench verify runs/cifar10@54k --data-dir data",
+    "hashbench verify runs --strict --model 500 --rerun 2",
+)
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--strict", is_flag=True, help="Exit code 1 also for stale runs, unofficial data and incomplete sweeps.")
+@click.option("--model", "queries", is_flag=False, flag_value=str(QUERIES), metavar="[N]",
+              help=f"Encode N queries ({QUERIES}) of each run again by its model, and compare codes.")  # fmt: skip
+@click.option("--rerun", type=click.IntRange(min=1), metavar="N",
+              help="Compute N runs anew, sampled by a hash of their ids, and compare the measures.")  # fmt: skip
+@click.option("--dataset", "datasets", multiple=True, metavar="NAME",
+              help="Own data of RUNS, as they were named then: arrays:path/file.npz.")  # fmt: skip
+@click.option("--method", metavar="TARGET", help="The class behind RUNS, where it came from a module or file.")
+@click.option("--backbone", metavar="TARGET", help="The backbone of RUNS, where it came from a module or file.")
+@click.option("--device", default="auto", metavar="DEVICE", help="Of --model and --rerun: auto, cpu, cuda or cuda:N.")
 @data_options
-def verify(runs: tuple[Path, ...], data_dir: Path | None, accept_unofficial: bool) -> None:
+def verify(
+    runs: tuple[Path, ...],
+    strict: bool,
+    queries: str | None,
+    rerun: int | None,
+    datasets: tuple[str, ...],
+    method: str | None,
+    backbone: str | None,
+    device: str,
+    data_dir: Path | None,
+    accept_unofficial: bool,
+) -> None:
     """Compute the numbers of the finished runs in RUNS (default: runs) again from what is stored, and compare.
 
-    Measures from histograms; histograms from codes, and from the labels where the data set is there. Lists
-    differences and what could not be checked; exit code 1 where something differs.
+    Measures from histograms; histograms from codes, and from the labels where the data set is there; identities from
+    specs. Lists differences and what could not be checked. Exit code 0: all is as stored; 1: something differs; 3:
+    something could not be checked.
     """
     from tqdm import tqdm
 
     from hashbench.evaluation import verification
     from hashbench.results.runs import find_runs
+    from hashbench.results.sweeps.planned import planned_runs
 
-    results, problems = find_runs(runs or (Path("runs"),))
+    if queries is not None and not queries.isdecimal():  # `--model runs`: the number was left out
+        runs, queries = (Path(queries), *runs), str(QUERIES)
+    if queries is not None and not int(queries):
+        raise HashbenchError("--model 0 encodes no query; give 1 or more.")
+    roots = runs or (Path("runs"),)
+    results, problems = find_runs(roots)
     if not results and not problems:
-        raise HashbenchError(f"There is no finished run below {', '.join(map(str, runs or ('runs',)))} to verify.")
-    relevance = _RelevanceSource(data_dir, accept_unofficial)
+        raise HashbenchError(f"There is no finished run below {', '.join(map(str, roots))} to verify.")
+    data = _Data(datasets, data_dir, accept_unofficial)
+    _register(method, backbone)
+    sources = verification.Sources()
     bar = tqdm(results, unit="run", disable=not sys.stderr.isatty(), leave=False)
-    verdicts = [verification.verify(result, relevance) for result in bar]
-    unchecked: dict[tuple[str, str], int] = {}
-    for verdict in verdicts:
-        for difference in verdict.differences:
-            click.echo(f"{verdict.path}: {difference}")
-        for missing in verdict.unchecked:
-            unchecked[missing] = unchecked.get(missing, 0) + 1
-    for problem in problems:
-        click.echo(problem)
-    for (name, reason), count in unchecked.items():
-        click.echo(f"not checked in {count} of {len(results)} runs: {name}: {reason}")
-    differing = sum(bool(verdict.differences) for verdict in verdicts) + len(problems)
-    unknown = sum(not (verdict.differences or verdict.measured) for verdict in verdicts)
-    total = len(results) + len(problems)
-    parts = [f"{total - differing - unknown} as stored", f"{differing} with differences"]
-    parts += [f"{unknown} whose measures could not be checked"] if unknown else []
-    click.echo(f"{total} runs: {', '.join(parts)}. Not checked in any: that model.pt gives these codes.")
-    if differing:
+    verdicts = [verification.verify(result, data.relevance, sources) for result in bar]
+    repeated: set[str] = set()
+    if queries is not None or rerun is not None:
+        from hashbench.experiments import repetition
+
+        evaluators = _Evaluators(data, device)
+        repeated = {result.id for result in repetition.sampled(results, rerun or 0)}
+        for place, result in enumerate(tqdm(results, unit="run", disable=not sys.stderr.isatty(), leave=False)):
+            evaluator = evaluators.of(result)
+            if queries is not None:
+                encode = partial(repetition.check_model, result, evaluator, int(queries))
+                verdicts[place] = verdicts[place].after("codes from model.pt", encode)
+            if result.id in repeated:
+                verdicts[place] = verdicts[place].after("run again", partial(repetition.check_rerun, result, evaluator))
+    missing = [run for run in planned_runs(roots) if not run.finished]
+    for line in _lines(verdicts, problems, missing):
+        click.echo(line)
+    if repeated:
+        ids = ", ".join(sorted(id[:8] for id in repeated))
+        click.echo(f"Run again, as the sha256 of their ids says: {ids}.")
+    click.echo(_summary(verdicts, len(problems), model=queries is not None))
+    weak = bool(missing) or any(verdict.stale or verdict.unofficial for verdict in verdicts)
+    if problems or any(verdict.differences for verdict in verdicts) or (strict and weak):
         sys.exit(1)
+    if missing or not all(verdict.sound for verdict in verdicts):
+        sys.exit(3)
 
 
-class _RelevanceSource:
-    """What is relevant to the queries of runs, from the data sets that can be read here; each is read once."""
+def _lines(verdicts: Sequence[VerifiedRun], problems: Sequence[str], missing: Sequence[Planned]) -> Iterator[str]:
+    """Yield what differs, what could not be checked, and what --strict does not accept, a line each."""
+    from hashbench.results.sweeps.estimates import plural
 
-    def __init__(self, data_dir: Path | None, accept_unofficial: bool):
-        self._data_dir, self._accept = data_dir, accept_unofficial
-        self._found: dict[tuple[str, str], tuple[str, Labels, Pairs] | HashbenchError] = {}
+    unchecked: dict[tuple[str, str], list[Path]] = {}
+    unofficial = [verdict.path for verdict in verdicts if verdict.unofficial]
+    for verdict in verdicts:
+        yield from (f"{verdict.path}: {difference}" for difference in verdict.differences)
+        stale = [("source", f"the {owner}'s source has changed since the run") for owner in verdict.stale]
+        for found in (*verdict.unchecked, *stale):
+            unchecked.setdefault(found, []).append(verdict.path)
+    yield from problems
+    total = f"{len(verdicts)} {plural('run', len(verdicts))}"
+    for (name, reason), paths in unchecked.items():
+        where = f" ({_some(map(str, paths))})" if len(paths) < len(verdicts) else ""
+        yield f"not checked in {len(paths)} of {total}: {name}: {reason}{where}"
+    if missing:
+        planned = f"{len(missing)} planned {plural('run', len(missing))}"
+        places = _some(run.place for run in missing)
+        yield f"missing: {planned} without a result ({places}); run the sweep again, or delete its note in .sweeps"
+    if unofficial:
+        yield f"data that are not the official files: in {len(unofficial)} of {total}"
 
-    def __call__(self, result: Result) -> tuple[Labels, Pairs]:
+
+def _some(names: Iterable[str]) -> str:
+    found = [*names]
+    more = len(found) - SHOWN
+    return ", ".join(found[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _summary(verdicts: Sequence[VerifiedRun], damaged: int, *, model: bool) -> str:
+    from hashbench.results.sweeps.estimates import plural
+
+    total = len(verdicts) + damaged
+    sound = sum(verdict.sound for verdict in verdicts)
+    differing = sum(bool(verdict.differences) for verdict in verdicts) + damaged
+    parts = [f"{sound} as stored", f"{differing} with differences"]
+    if unknown := total - sound - differing:
+        parts.append(f"{unknown} not wholly checked")
+    left = "" if model else " Not checked in any: that model.pt gives these codes (--model)."
+    return f"{total} {plural('run', total)}: {', '.join(parts)}.{left}"
+
+
+def _register(method: str | None, backbone: str | None) -> None:
+    """Make a method and a backbone that came from a module or file known by their names; their code is run."""
+    if method is not None:
+        from hashbench.interop.targets import resolve_method
+
+        resolve_method(method)
+    if backbone is not None:
+        from hashbench.networks.chosen import resolve_backbone
+
+        resolve_backbone(backbone)
+
+
+class _Data:
+    """The data sets of runs, as they can be read here: each is read once."""
+
+    def __init__(self, spellings: Sequence[str], data_dir: Path | None, accept_unofficial: bool):
+        """Raise HashbenchError where one of the `spellings` names nothing."""
+        from hashbench.datasets.catalogue import find_protocol
+
+        for given in spellings:
+            find_protocol(given, data_dir=data_dir)
+        self.data_dir, self.accept_unofficial = data_dir, accept_unofficial
+        self._spellings = spellings
+        self._names: dict[str, str] = {}
+        self._found: dict[tuple[str, str, str], Dataset | HashbenchError] = {}
+
+    def name_of(self, result: Result) -> str:
+        """Return the name that --dataset gives for a run's data, else the run's own name for them."""
+        from hashbench.datasets.catalogue import OWN_KINDS, find_protocol, own_name
+
+        name, protocol = f"{result.coords['dataset']}@{result.coords['protocol']}", result.coords["protocol"]
+        if name not in self._names:
+            self._names[name] = name
+            for given in self._spellings:
+                spelled = given if own_name(given)[1] or not given.startswith(OWN_KINDS) else f"{given}@{protocol}"
+                with suppress(HashbenchError):  # other data may lack this protocol
+                    if find_protocol(spelled, data_dir=self.data_dir).full_name == name:
+                        self._names[name] = spelled
+        return self._names[name]
+
+    def relevance(self, result: Result) -> tuple[Labels, Pairs]:
         """Return labels (n, C) of the run's queries and database, and pairs; raises HashbenchError without the data."""
-        name = f"{result.coords['dataset']}@{result.coords['protocol']}"
-        key = (name, result.part)
+        key = (self.name_of(result), result.part, str(result.provenance.get("data_integrity")))
         if key not in self._found:
             self._found[key] = self._read(*key)
-        found = self._found[key]
-        if isinstance(found, HashbenchError):
-            raise found
-        split_sha256, labels, pairs = found
-        if split_sha256 != result.provenance.get("split_sha256"):
-            raise HashbenchError(f"{name} is here, but with other images or another split")
-        return labels, pairs
+        data = self._found[key]
+        if isinstance(data, HashbenchError):
+            raise data
+        then = [result.provenance.get(name) for name in ("split_sha256", "data_integrity")]
+        if then != [data.split.sha256, data.store.integrity]:
+            raise HashbenchError(f"{data.name} is here, but with other images or another split")
+        return data.labels, data.pairs
 
-    def _read(self, name: str, part: str) -> tuple[str, Labels, Pairs] | HashbenchError:
-        from hashbench.datasets.catalogue import load
+    def _read(self, name: str, part: str, integrity: str) -> Dataset | HashbenchError:
+        from hashbench.datasets.catalogue import OWN_KINDS, load
 
         try:
-            data = load(name, data_dir=self._data_dir, evaluate_on=part, accept_unofficial=self._accept)
+            return load(
+                name,
+                data_dir=self.data_dir,
+                evaluate_on=part,
+                accept_unofficial=self.accept_unofficial,
+                integrity=integrity,
+            )
         except HashbenchError as error:
-            return error
-        return data.split.sha256, data.labels, data.pairs
+            own = name.startswith(OWN_KINDS) or name.partition("@")[0] not in DATASETS
+            return HashbenchError(f"{error} Name own data with --dataset.") if own else error
+
+
+class _Evaluators:
+    """What encodes and trains again, one for each data set."""
+
+    def __init__(self, data: _Data, device: str):
+        self._data, self._device = data, device
+        self._known: dict[str, Evaluator] = {}
+
+    def of(self, result: Result) -> Evaluator:
+        """Return the evaluator that reads the data set of a run."""
+        from hashbench.experiments.reevaluation import Evaluator
+
+        name = self._data.name_of(result)
+        if name not in self._known:
+            self._known.clear()  # its memory goes before the next one comes
+            self._known[name] = Evaluator(
+                dataset=name,
+                data_dir=self._data.data_dir,
+                accept_unofficial=self._data.accept_unofficial,
+                device=self._device,
+            )
+        return self._known[name]

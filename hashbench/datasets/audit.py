@@ -115,11 +115,21 @@ def table(audits: Mapping[str, Audit]) -> str:
 def audited_split(store: Store, protocol: Protocol, evaluate_on: str) -> tuple[Split, Audit]:
     """Return the split of `store` under `protocol` for `evaluate_on` ("test" or "validation"), audited.
 
-    Raises HashbenchError for a split that contradicts its protocol.
+    Raises HashbenchError for a split that contradicts its protocol, and for one by which all measures are 0 or 1.
     """
     parts = split(store, protocol)
     found = audit(store, parts)
     require(found, store, protocol)
+    if found.queries_without_relevant == len(parts.query):
+        raise HashbenchError(
+            f"Under {protocol.full_name} nothing in the database is relevant to any query, so that every measure would "
+            "be 0; are the classes called the same in all parts?"
+        )
+    if not store.has_pairs and found.database_per_class == (len(parts.database),):
+        raise HashbenchError(
+            f"Under {protocol.full_name} all of the database is of one class, so that every order would be perfect; "
+            "give images of other classes."
+        )
     if evaluate_on == "test":
         return parts, found
     parts = hold_out(store, parts)

@@ -65,6 +65,9 @@ def find(
             hint = "`hashbench list datasets` shows all."
             if os.path.exists(name):
                 hint = f"Own data are {', '.join(f'{kind}{name}' for kind in OWN_KINDS)}, by what lies there."
+            kinds = [kind for kind in OWN_KINDS if name.lower().split(":")[0].strip().rstrip("s") == kind.rstrip("s:")]
+            if kinds and ":" in name:
+                raise HashbenchError(f"'{name}' is no data set; own data are {kinds[0]}{name.partition(':')[2]}.")
             raise unknown("data set", set_name or name, [*DATASETS, *aliases], hint=hint)
         source = data_source(set_name)
     found = {protocol.name: protocol for protocol in source.protocols}

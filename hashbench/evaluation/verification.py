@@ -1,10 +1,17 @@
-"""verify: the numbers of a finished run, computed again from its stored files and compared with the stored ones."""
+"""verify: the numbers of a finished run, computed again from its stored files and compared with the stored ones.
+
+Each check of a run ends in one of three ways: as stored, differs, or not checked with the reason. Torch is imported
+only where a source seems to have changed.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,11 +22,13 @@ from hashbench.evaluation.conditions.contract import as_text
 from hashbench.metrics import Histograms, code_statistics, evaluate_histograms, first_bits, histograms
 from hashbench.metrics.measures import parse
 from hashbench.metrics.pairs import Pairs
+from hashbench.registry import BACKBONES, CONDITIONS, METHODS, Registry
 from hashbench.results.result import Result
 from hashbench.results.runs import RunDirectory
+from hashbench.results.sweeps.run_status import SOURCES
+from hashbench.storage.files import sha256
 from hashbench.storage.strict_json import digest
 
-_MEASURES = "measures from histograms"
 TOLERANCE = 1e-9  # the same sums in another order differ by less
 Content = TypeVar("Content")
 Labels = tuple[np.ndarray | None, np.ndarray | None]  # of queries and database; None where pairs say what is relevant
@@ -34,28 +43,37 @@ class VerifiedRun:
     checked: tuple[str, ...]
     differences: tuple[str, ...]
     unchecked: tuple[tuple[str, str], ...]
+    stale: tuple[str, ...] = ()  # whose source has changed since: "method", "backbone", "condition"
+    unofficial: bool = False  # whether its data were not the official files
 
     @property
-    def measured(self) -> bool:
-        """Whether the measures were computed again, and not the identity compared alone."""
-        return _MEASURES in self.checked
+    def sound(self) -> bool:
+        """Whether all was checked, and nothing differs."""
+        return not (self.differences or self.unchecked or self.stale)
+
+    def after(self, name: str, check: Callable[[], Iterable[str]]) -> VerifiedRun:
+        """Return the verification with one more check, which runs code of plug-ins: what that raises is a reason."""
+        try:
+            found = tuple(f"{name}: {difference}" for difference in check())
+        except Exception as error:
+            reason = str(error) if isinstance(error, HashbenchError) else f"{type(error).__name__}: {error}"
+            return replace(self, unchecked=(*self.unchecked, (name, " ".join(reason.split()))))
+        return replace(self, checked=(*self.checked, name), differences=(*self.differences, *found))
 
 
-def verify(result: Result, relevance: Relevance) -> VerifiedRun:
-    """Return the verification of a finished run; `labels` gives those of its queries and database, where readable."""
+def verify(result: Result, relevance: Relevance, sources: Sources | None = None) -> VerifiedRun:
+    """Return the verification of a finished run; `relevance` gives what is relevant to its queries, where readable."""
     assert result.path is not None
-    directory = RunDirectory(result.path)
+    directory, stale = RunDirectory(result.path), list[str]()
     checks: dict[str, Callable[[], Iterator[str]]] = {
         "identity": lambda: (_identity_under if result.condition else _identity)(result, directory),
-        _MEASURES: lambda: _measures(result, directory),
-        **(
-            {"codes from the training's": lambda: _prefix(result, directory)}
-            if "prefix_of" in result.provenance
-            else {}
-        ),
+        "files": lambda: _files(result, directory),
+        "measures from histograms": lambda: _measures(result, directory),
+        **({"codes from the training's": lambda: _prefix(result, directory)} if _is_prefix(result) else {}),
         "histograms from codes": lambda: _distances(result, directory),
         "statistics from codes": lambda: _statistics(result, directory),
         "histograms from codes and labels": lambda: _relevance(result, directory, relevance),
+        **({"changes of codes": lambda: _changes(result, directory)} if result.condition else {}),
     }
     checked, differences, unchecked = [], [], []
     for name, check in checks.items():
@@ -66,9 +84,84 @@ def verify(result: Result, relevance: Relevance) -> VerifiedRun:
             unchecked.append((name, str(error)))
         except _Damaged as error:
             differences.append(str(error))
-        except (ValueError, KeyError, TypeError, IndexError) as error:
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError, ArithmeticError) as error:
             differences.append(f"{name}: what is stored does not fit together ({type(error).__name__}: {error})")
-    return VerifiedRun(result.path, tuple(checked), tuple(dict.fromkeys(differences)), tuple(unchecked))
+    try:
+        stale += _stale(result, directory, sources or Sources())
+        checked.append("source")
+    except (FileNotFoundError, HashbenchError) as error:
+        unchecked.append(("source", str(error)))
+    except (_Damaged, KeyError, TypeError, AttributeError):
+        pass  # the identity says so already
+    return VerifiedRun(
+        result.path,
+        tuple(checked),
+        tuple(dict.fromkeys(differences)),
+        tuple(unchecked),
+        tuple(stale),
+        result.provenance.get("data_official") is False,
+    )
+
+
+class Sources:
+    """The source files of methods, backbones and conditions as they are now; each is read once."""
+
+    def __init__(self) -> None:
+        self._read: dict[tuple[str, ...], str | None] = {}
+
+    def unchanged(self, registry: Registry[Any], names: tuple[str, ...], then: str) -> bool:
+        """Return whether the files that define `names` still have the sha256 `then`.
+
+        Raises HashbenchError for a name that is not here.
+        """
+        return any(then == self._found(registry, names, read) for read in (_of_modules, _of_classes))
+
+    def _found(self, registry: Registry[Any], names: tuple[str, ...], read: Callable[..., str | None]) -> str | None:
+        key = (read.__name__, registry.kind, *names)
+        if key not in self._read:
+            self._read[key] = read(registry, names)
+        return self._read[key]
+
+
+def _of_modules(registry: Registry[Any], names: tuple[str, ...]) -> str | None:
+    """Return the sha256 of the modules that the registry names, without importing them; None where one has no file."""
+    hashes = []
+    for name in names:
+        try:
+            found = importlib.util.find_spec(registry.entry(name).module)
+            hashes.append(hashlib.sha256(Path(str(found and found.origin)).read_bytes()).hexdigest())
+        except KeyError:
+            raise HashbenchError(f"the {registry.kind} '{name}' is not installed here") from None
+        except (ImportError, ValueError, OSError):
+            return None
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def _of_classes(registry: Registry[Any], names: tuple[str, ...]) -> str | None:
+    """Return the sha256 of the files that define the classes, which may be others than the registry's modules."""
+    from hashbench.system.provenance import source_sha256  # imports torch
+
+    return source_sha256(*map(registry.get, names))
+
+
+def _stale(result: Result, directory: RunDirectory, sources: Sources) -> Iterator[str]:
+    """Yield whose source has changed since the run; raises HashbenchError where either source is unknown."""
+    identity = _read(directory.spec, directory.read_spec)["identity"]
+    of_run = identity if directory.run is directory else _read(directory.run.spec, directory.run.read_spec)["identity"]
+    method, backbone = of_run["method"], str(of_run["recipe"]["backbone"])
+    base = method["fields"].get("base")
+    names = (method["name"], base["name"]) if isinstance(base, Mapping) else (method["name"],)
+    of: dict[str, tuple[Registry[Any], tuple[str, ...]]] = {"source_sha256": (METHODS, names)}
+    if result.provenance.get("backbone_sha256") is not None:  # None for hashbench's own and those of libraries
+        of["backbone_sha256"] = (BACKBONES, (backbone,))
+    if result.condition:
+        of["condition_sha256"] = (CONDITIONS, (identity["condition"]["name"],))
+    for key, (registry, named) in of.items():
+        then = result.provenance.get(key)
+        if then is None:
+            raise HashbenchError(f"the result does not state the source of its {SOURCES[key]}")
+        if not sources.unchanged(registry, named, then):
+            yield SOURCES[key]
 
 
 class _Damaged(Exception):
@@ -81,23 +174,59 @@ def _identity(result: Result, directory: RunDirectory) -> Iterator[str]:
         yield f"spec.json has the id {digest(identity)[:8]}, the result {result.id[:8]}"
     if digest({name: value for name, value in identity.items() if name != "seed"}) != coords["cell"]:
         yield "the result's cell is not that of spec.json"
+    data, recipe = identity["data"], identity["recipe"]
     named = {
         "method": identity["method"]["name"],
         "method_version": identity["method"]["version"],
-        "dataset": identity["data"]["dataset"],
-        "protocol": identity["data"]["protocol"],
-        "evaluated": identity["data"]["evaluated"],
-        **{name: identity[name] for name in ("bits", "seed", "inputs")},
+        "dataset": data["dataset"],
+        "protocol": data["protocol"],
+        "evaluated": data["evaluated"],
+        "backbone": recipe["backbone"],
+        "lengths": identity.get("lengths"),
+        **{name: identity[name] for name in ("bits", "seed", "inputs", "engine")},
     }
-    for name, value in named.items():
-        if coords[name] != value:
-            yield f"{name} is {coords[name]!r} in the result and {value!r} in spec.json"
+    yield from _apart(named, coords)
+    yield from _apart({name: _field(identity["method"], name) for name in coords["fields"]}, coords["fields"])
+    yield from _apart({"train": data["num_train"]}, result.counts)
+    yield from _apart({"of": recipe["epochs"]} if result.epoch["of"] else {}, result.epoch)
+    contents = {"split_sha256": data["split_sha256"], "data_integrity": data["integrity"]}
+    yield from _apart({**contents, "weights": identity["weights"]}, result.provenance)
+    for name in re.findall(r"(\w+)=", coords["recipe"]):
+        value = recipe.get(name)
+        if f"{name}={tuple(value) if isinstance(value, list) else value}" not in coords["recipe"]:
+            yield f"the recipe is {coords['recipe']} in the result, and {name} is {_short(value)} in spec.json"
+    lengths = identity.get("lengths", [identity["bits"]])
+    if (identity["bits"] != lengths[-1]) != _is_prefix(result):
+        yield "the result and spec.json do not agree on whether its codes are the first bits of another run's"
+    elif _is_prefix(result) and result.provenance["prefix_of"]["id"] != digest({**identity, "bits": lengths[-1]}):
+        yield f"the run of {lengths[-1]} bits that it names is not that of spec.json"
     expected = RunDirectory.at(
         "", dataset=f"{coords['dataset']}@{coords['protocol']}", method=coords["method"], bits=coords["bits"],
         seed=coords["seed"], id=result.id,
     ).path  # fmt: skip
     if directory.path.name != expected.name:
         yield f"the folder is called {directory.path.name} instead of {expected.name}"
+
+
+def _apart(specified: Mapping[str, Any], stated: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in specified.items():
+        if not _same(stated.get(name), value):
+            yield f"{name} is {_short(stated.get(name))} in the result and {_short(value)} in spec.json"
+
+
+def _field(method: Mapping[str, Any], name: str) -> Any:
+    """Return a method's field as the coordinates of a result name it, a base's as `base.margin`."""
+    base = method["fields"].get("base")
+    if isinstance(base, Mapping):
+        if name == "base":
+            return base["name"]
+        if name.startswith("base."):
+            return _field(base, name.removeprefix("base."))
+    return method["fields"].get(name)
+
+
+def _is_prefix(result: Result) -> bool:
+    return "prefix_of" in result.provenance
 
 
 def _identity_under(result: Result, directory: RunDirectory) -> Iterator[str]:
@@ -112,15 +241,30 @@ def _identity_under(result: Result, directory: RunDirectory) -> Iterator[str]:
     expected = {**run.coords, "evaluated": f"{run.part}, {as_text(identity['condition'])}", "cell": cell}
     yield from (f"{name} is {coords.get(name)!r} instead of {value!r}" for name, value in expected.items()
                 if coords.get(name) != value)  # fmt: skip
+    for name in ("split_sha256", "data_integrity", "weights"):
+        if result.provenance.get(name) != run.provenance.get(name):
+            yield f"{name} is another than the run's"
     name = directory.run.under(identity["condition"]["name"], result.id).path.name
     if directory.path.name != name:
         yield f"the folder is called {directory.path.name} instead of {name}"
+
+
+def _files(result: Result, directory: RunDirectory) -> Iterator[str]:
+    """Compare the sha256 of the files that are there with those that the result states."""
+    stated = directory.stated_files()
+    if not stated and (directory.model.exists() or directory.centers.exists()):  # what nothing else tells of
+        raise HashbenchError("the result is from before it stated the sha256 of the run's files")
+    for path in directory.kept:
+        if path.is_file() and stated.get(path.name) not in (None, sha256(path)):
+            yield f"{path.name} is not the file that the result was stored with"
 
 
 def _measures(result: Result, directory: RunDirectory) -> Iterator[str]:
     stored = Histograms.from_arrays(_arrays(directory, "histograms"))
     if stored.bits != result.coords["bits"]:
         yield f"the histograms are of {stored.bits} bits"
+    if result.coords["measure"] not in result.metrics:
+        yield f"the result lacks {result.coords['measure']}, the data set's own measure"
     try:
         measures = [parse(name) for name in (*result.metrics, *result.curves)]
     except ValueError as error:  # of a plug-in that is not installed here
@@ -129,7 +273,9 @@ def _measures(result: Result, directory: RunDirectory) -> Iterator[str]:
     for part in ("metrics", "bounds", "curves", "counts"):
         now: Mapping[str, Any] = getattr(again, part)
         then: Mapping[str, Any] = getattr(result, part)
-        yield from _differences(then, {name: now[name] for name in now if name in then})
+        yield from _differences(then, now)
+        if part != "counts":
+            yield from (f"{name} has {part} without a measure" for name in then if name not in now)
 
 
 def _prefix(result: Result, directory: RunDirectory) -> Iterator[str]:
@@ -163,6 +309,14 @@ def _statistics(result: Result, directory: RunDirectory) -> Iterator[str]:
     yield from _differences(result.code_stats, code_statistics(codes["database"], stored))
 
 
+def _changes(result: Result, directory: RunDirectory) -> Iterator[str]:
+    """Compare how many codes and bits a condition changed."""
+    codes, run = _arrays(directory, "codes"), _arrays(directory.run, "codes")
+    flipped = np.unpackbits(codes["query"] ^ run["query"], axis=1).sum(axis=1)
+    now = {"changed_codes": float((flipped > 0).mean()), "flipped_bits": float(flipped.mean())}
+    yield from _differences(result.diagnostics, now)
+
+
 def _relevance(result: Result, directory: RunDirectory, relevance: Relevance) -> Iterator[str]:
     stored, codes = Histograms.from_arrays(_arrays(directory, "histograms")), _codes(directory)
     labels, pairs = relevance(result)
@@ -191,7 +345,7 @@ def _codes(directory: RunDirectory) -> dict[str, np.ndarray]:
 
 
 def _arrays(directory: RunDirectory, name: str) -> dict[str, np.ndarray]:
-    return _read(directory.path / f"{name}.npz", lambda: directory.read_arrays(name))
+    return _read(directory.path / f"{name}.npz", lambda: directory.read_arrays(name, as_stated=False))
 
 
 def _read(path: Path, reading: Callable[[], Content]) -> Content:

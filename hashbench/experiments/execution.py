@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -17,7 +16,6 @@ from hashbench.networks.model import true_float32
 from hashbench.registry import METHODS
 from hashbench.results.result import Result
 from hashbench.results.runs import RunDirectory
-from hashbench.results.sweeps.run_status import SOURCES
 from hashbench.storage.files import make_folder
 from hashbench.storage.locks import LockWatch, RunLocked
 from hashbench.system.distributed import World, join
@@ -83,10 +81,10 @@ def _compute_into(directory: RunDirectory, run: PlannedRun, plan: Plan) -> None:
     """Compute a run and store all of it in `directory`, which is locked; write FAILED.json where that fails."""
     assert run.experiment is not None
     make_folder(directory.path)
-    _remove_other_source(directory, run.sources)
     started = datetime.now(UTC).isoformat(timespec="seconds")
     how = {"device": str(plan.device), "started": started, **run.sources}
     directory.write_spec({"identity": run.experiment.identity, "how": how})
+    directory.remove_kept()
     dataset, progress = plan.datasets[run.dataset], plan.settings.progress
     result: Result | None
     try:
@@ -114,19 +112,6 @@ def _compute_into(directory: RunDirectory, run: PlannedRun, plan: Plan) -> None:
         if explained is not None:
             raise explained from error
         raise
-
-
-def _remove_other_source(directory: RunDirectory, sources: Mapping[str, str | None]) -> None:
-    """Remove a checkpoint that other code of method or backbone has made: one training has one source."""
-    if not (directory.checkpoint.is_file() and directory.spec.is_file()):
-        return
-    then = directory.read_spec()["how"]
-    changed = [owner for key, owner in SOURCES.items() if then.get(key) not in (None, sources.get(key))]
-    if changed:
-        directory.checkpoint.unlink()
-        directory.append_log(
-            {"warning": f"started over: the {changed[0]}'s source changed since the checkpoint was made"}
-        )
 
 
 def _out_of_memory(experiment: Experiment, device: torch.device, error: BaseException) -> HashbenchError:

@@ -58,13 +58,13 @@ def new_model(experiment: Experiment, device: torch.device, *, width: int, prepa
     )
 
 
-def load_model(experiment: Experiment, path: Path, device: torch.device) -> Model:
+def load_model(experiment: Experiment, path: Path, device: torch.device, *, of: str | None = None) -> Model:
     """Return the trained model of an experiment from its training's model.pt, giving codes of the experiment's length.
 
-    Raises HashbenchError when the file does not fit.
+    Raises HashbenchError when the file is damaged, does not fit, or is that of another training than `of`, an id.
     """
     task = task_of(experiment, device)
-    model = Model.load(path, make_method(experiment), task, experiment.recipe, experiment.data.shape)
+    model = Model.load(path, make_method(experiment), task, experiment.recipe, experiment.data.shape, of=of)
     model.bits = experiment.bits
     return model
 

@@ -22,16 +22,17 @@ from hashbench.experiments.experiment import ENGINE, Experiment, recipe_label
 from hashbench.experiments.models import augments_of, make_method, new_model, task_of
 from hashbench.interop.loss_as_method import remarks
 from hashbench.methods.contract import DeepMethod, Method, wraps
-from hashbench.methods.wrapping import changed_fields
+from hashbench.methods.wrapping import changed_fields, classes_of
 from hashbench.metrics import code_statistics, evaluate_histograms, first_bits, parse
 from hashbench.networks.backbones import file_sha256
 from hashbench.networks.chosen import label_of, provenance_of, source_of
 from hashbench.networks.model import Model
 from hashbench.registry import BACKBONES, METHODS
 from hashbench.results.runs import Result, RunDirectory
+from hashbench.storage.strict_json import digest
 from hashbench.system.distributed import SINGLE, World, join
 from hashbench.system.memory import peak_memory_mb, require_memory, reset_peak_memory
-from hashbench.system.provenance import provenance
+from hashbench.system.provenance import provenance, source_sha256
 from hashbench.training.features import features
 from hashbench.training.loop import Reports, TrainingProgress, train
 from hashbench.training.monitoring import Monitor, monitor_every
@@ -80,7 +81,7 @@ def compute(
         monitor = monitor_every(eval_every, model, dataset, partial(encode_rows, model, inputs, world=SINGLE))
         if world.is_main:
             _warn(directory, [f"{experiment.method}: {text}" for text in remarks(type(model.method), task)])
-        trained = _fit(model, data, directory, title, monitor)
+        trained = _fit(model, data, directory, title, monitor, of=_code_and_run(experiment))
     with clock("encode"):
         query, database = (encode_rows(model, inputs, part, world) for part in (split.query, split.database))
     with clock("evaluate"):
@@ -96,7 +97,7 @@ def compute(
         if centers := class_centers(model.method, task, inputs=inputs, labels=dataset.store.labels, index=split.train):
             directory.write_arrays("centers", **centers)
         directory.check()
-        model.save(directory.model)
+        model.save(directory.model, of=experiment.id)
     return Result(
         id=experiment.id,
         coords=_coords(experiment, dataset),
@@ -186,8 +187,15 @@ def _warn(directory: RunDirectory, sentences: Sequence[str]) -> None:
             directory.append_log({"warning": sentence})
 
 
+def _code_and_run(experiment: Experiment) -> str:
+    """Return the hash of what a checkpoint belongs to: the run, and the code of method and backbone."""
+    code = source_sha256(*classes_of(METHODS.get(experiment.method), experiment.fields))
+    backbone = None if experiment.inputs == "pixels" else source_of(experiment.recipe.backbone)
+    return digest({"id": experiment.id, "source": code, "backbone": backbone})
+
+
 def _fit(
-    model: Model, data: TrainSet, directory: RunDirectory, title: str | None, monitor: Monitor
+    model: Model, data: TrainSet, directory: RunDirectory, title: str | None, monitor: Monitor, *, of: str
 ) -> TrainingProgress:
     if model.network is None:
         started = time.perf_counter()
@@ -197,7 +205,7 @@ def _fit(
             model.load_state(data.world.broadcast(model.state()))
         return TrainingProgress(seconds=time.perf_counter() - started)
     assert isinstance(model.method, DeepMethod)
-    written = Reports(log=directory.append_log, checkpoint=directory.checkpoint, bar=title, monitor=monitor)
+    written = Reports(log=directory.append_log, checkpoint=directory.checkpoint, of=of, bar=title, monitor=monitor)
     reports = written if data.world.is_main else Reports()
     return train(
         model.method, model.network, task=model.task, recipe=model.recipe, data=data, reports=reports, world=data.world

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from hashbench.datasets import catalogue
 from hashbench.datasets.base import Dataset
@@ -22,7 +23,7 @@ from hashbench.evaluation.encoding import count, encode_under, refuse_other_inpu
 from hashbench.experiments.experiment import Experiment
 from hashbench.experiments.phases import run_provenance
 from hashbench.experiments.planning import resolve_device
-from hashbench.experiments.runner import load
+from hashbench.experiments.runner import load, require_code
 from hashbench.experiments.settings import parse_row, parse_value
 from hashbench.metrics import code_statistics, evaluate_histograms
 from hashbench.metrics.measures import Measure, parse
@@ -151,7 +152,7 @@ class Evaluator:
             return directory.read_result()
         run = RunDirectory(_path(wanted.run))
         experiment = Experiment.from_identity(run.read_spec()["identity"])
-        dataset = self._dataset_of(experiment)
+        dataset = self.dataset_of(experiment)
         refuse_other_inputs(wanted.condition, dataset)
         with directory.lock(self._watch) as own:
             if not own.finished:
@@ -163,7 +164,7 @@ class Evaluator:
     ) -> None:
         started, clock = datetime.now(UTC), time.perf_counter()
         then, measures = snapshot(run).result, _measures_of(wanted.run)
-        codes, model = run.read_codes(experiment.bits), self._model_of(run, then)
+        codes, model = run.read_codes(experiment.bits), self.model_of(run, then)
         now = run_provenance(experiment, dataset, self._device, started)
         sources = {name: now[name] for name in ("source_sha256", "backbone_sha256")}
         status = run_status(run, sources)
@@ -211,7 +212,16 @@ class Evaluator:
         own.share_arrays("codes", others, {"query": query})
         own.write_result(result)
 
-    def _dataset_of(self, experiment: Experiment) -> Dataset:
+    @property
+    def device(self) -> torch.device:
+        """On which it computes."""
+        return self._device
+
+    def require_code(self, run: Path, experiment: Experiment) -> None:
+        """Raise HashbenchError where method or backbone of a run are not here, or are others than the run's."""
+        require_code(run, experiment, method=self._method, backbone=self._backbone)
+
+    def dataset_of(self, experiment: Experiment) -> Dataset:
         """Return the data set of a run; raises HashbenchError where it is not here, or is another than the run's."""
         data = experiment.data
         key = (data.name, data.evaluated, data.integrity)
@@ -228,7 +238,8 @@ class Evaluator:
             )
         return dataset
 
-    def _model_of(self, run: RunDirectory, version: Any) -> Model:
+    def model_of(self, run: RunDirectory, version: Any) -> Model:
+        """Return the stored model of a run; `version` tells one from that of the run computed again."""
         key = (run.path, version)
         if self._model is None or self._model[0] != key:
             self._model = None

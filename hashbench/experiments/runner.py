@@ -18,7 +18,8 @@ from hashbench.experiments.models import load_model
 from hashbench.experiments.planning import Plan, PlannedRun, Settings, plan, resolve_device
 from hashbench.interop.targets import resolve_method
 from hashbench.methods.contract import wraps
-from hashbench.networks.chosen import resolve_backbone, source_of
+from hashbench.networks.backbones import file_sha256
+from hashbench.networks.chosen import resolve_backbone, source_of, weights_name
 from hashbench.networks.model import Model
 from hashbench.registry import BACKBONES, EXECUTORS, METHODS
 from hashbench.results.result import Result
@@ -88,8 +89,14 @@ def execute(
         return Outcome([], [])
     left = {at: run for at, run in enumerate(plan.runs) if run.to_compute(plan.settings.rerun)}
     finished = {at: run for at, run in enumerate(plan.runs) if at not in left and run.finished}
-    works = {run.directory.path: plan.work(run) for run in plan.runs if run.directory is not None}
-    record_sweep(plan.settings.runs_dir, works)
+    stored = {run.directory.path: run for run in plan.runs if run.directory is not None}
+    works = {path: plan.work(run) for path, run in stored.items()}
+    cells = {
+        path: {"cell": run.experiment.cell, "row": run.method, "dataset": run.dataset}
+        for path, run in stored.items()
+        if run.experiment is not None
+    }
+    record_sweep(plan.settings.runs_dir, works, cells)
     reporter.begin(len(left) + len(finished))
     for run in finished.values():
         reporter.finished(run)
@@ -154,6 +161,22 @@ def load(run: str | Path, *, method: str | None = None, backbone: str | None = N
     result = directory.read_result()  # an unfinished run has no model
     spec = directory.read_spec()
     experiment = Experiment.from_identity(spec["identity"])
+    require_code(run, experiment, method=method, backbone=backbone)
+    _require_weights(run, experiment, result)
+    training, of = directory, result.id
+    if "prefix_of" in result.provenance:
+        training, of = directory.training(result), result.provenance["prefix_of"]["id"]
+    if not training.model.is_file():
+        raise HashbenchError(f"There is no {training.model}; run again to have the weights, or copy them along.")
+    training.require_stated(training.model)
+    return load_model(experiment, training.model, resolve_device(device), of=of)
+
+
+def require_code(run: str | Path, experiment: Experiment, *, method: str | None, backbone: str | None) -> None:
+    """Raise HashbenchError where method or backbone of a run are not here, or are others than the run's.
+
+    `method` and `backbone` name again what came from a module or file.
+    """
     found = resolve_method(method).info.name if method is not None else experiment.method
     if found != experiment.method or found not in METHODS:
         which = "there" if method is None else method
@@ -168,12 +191,6 @@ def load(run: str | Path, *, method: str | None = None, backbone: str | None = N
             f"module that defines it."
         )
     _require_backbone(run, experiment, backbone)
-    model = directory.model
-    if "prefix_of" in result.provenance:
-        model = directory.training(result).model
-    if not model.is_file():
-        raise HashbenchError(f"There is no {model}; run again to have the weights, or copy them along.")
-    return load_model(experiment, model, resolve_device(device))
 
 
 def _require_backbone(run: str | Path, experiment: Experiment, given: str | None) -> None:
@@ -191,6 +208,20 @@ def _require_backbone(run: str | Path, experiment: Experiment, given: str | None
     then = experiment.backbone.get("source_sha256")
     if then not in (None, source_of(name)):
         raise HashbenchError(f"{run} has the backbone '{name}' from another file than this one; give it as it was.")
+
+
+def _require_weights(run: str | Path, experiment: Experiment, result: Result) -> None:
+    """Raise HashbenchError where features come from a pretrained backbone whose weights here are not the run's."""
+    if experiment.inputs != "features":
+        return  # its model.pt has all weights
+    name, then = experiment.recipe.backbone, result.provenance.get("weights_sha256")
+    file = getattr(BACKBONES.get(name), "weights_file", None)
+    now = file_sha256(file) if file is not None and file.is_file() else None
+    if weights_name(name) != experiment.weights or (then and now and then != now):
+        raise HashbenchError(
+            f"{run} learned from features of '{name}' with the weights {experiment.weights}, and here '{name}' has "
+            f"others; put those of the run in their place."
+        )
 
 
 def _events(

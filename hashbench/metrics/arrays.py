@@ -7,12 +7,14 @@ slice of rows at a time, and converted when a slice is read.
 from __future__ import annotations
 
 import math
+import unicodedata
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, get_args
 
 import numpy as np
 
+from hashbench.metrics.class_names import NO_NAMES, are_several, twins
 from hashbench.metrics.large.files import check_sparse
 from hashbench.metrics.large.rows import ConvertedRows, FileRows, Rows, SparseRows, from_file, slices
 
@@ -146,6 +148,11 @@ def one_class_each(query: Labels, database: Labels) -> tuple[ConvertedRows, Conv
     Raises ValueError for names beside class numbers, and for multi-hot labels of different numbers of classes.
     """
     if query.names is not None and database.names is not None:
+        if alike := twins({"query": query.names, "database": database.names}):
+            raise ValueError(
+                f"The query and database labels name classes that look alike, {alike[0]!a} and {alike[1]!a}; call a "
+                "class the same in both."
+            )
         names = sorted({*query.names, *database.names})
         return _renumbered(query, names), _renumbered(database, names)
     if query.names is not None or database.names is not None:
@@ -435,10 +442,13 @@ def _named(values: Rows, name: str, kind: LabelKind | None) -> Labels:
     if kind is not None or sorted(values.shape)[:-1] not in ([], [1]):
         raise ValueError(f"{name} are names of shape {values.shape}; names are one a row, (n,), and no {kind} labels.")
     given = [word.decode(errors="backslashreplace") if isinstance(word, bytes) else word for word in words.tolist()]
-    stripped = [word.strip() for word in given]
-    missing = next((word for word in stripped if word in ("", "nan")), None)
+    stripped = [unicodedata.normalize("NFC", word.strip()) for word in given]
+    missing = next((word for word in stripped if word in NO_NAMES), None)
     if missing is not None:
         raise ValueError(f"{name} hold the name '{missing}', which stands for no label; leave these rows out.")
+    several = next(filter(are_several, stripped), None)
+    if several is not None:
+        raise ValueError(f"{name} hold '{several:.60}', which looks like several classes; give them multi-hot.")
     names = sorted({*stripped})
     place = {word: number for number, word in enumerate(names)}
     places = np.array([place[word] for word in stripped], np.int64)[numbers.reshape(-1)]

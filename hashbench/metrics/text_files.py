@@ -110,8 +110,8 @@ def _column(rows: _Rows, names: list[str], key: str | None) -> np.ndarray:
             return np.array([[cell.casefold() == "true" for cell in row[counted:]] for row in table[first:]])
         word = next(cell for row in table[1:] or table for cell in row if not _is_number(cell))
         raise ValueError(
-            f"{rows.path} holds {len(names)} columns, '{word:.40}' among them; name the column as FILE:NAME "
-            f"({', '.join(names)[:200]}){BLANKS if rows.in_blanks else ''}."
+            f"{rows.path} holds {len(names)} columns, '{word:.40}' among them; keep one column, or name it "
+            f"as FILE:NAME ({', '.join(names)[:200]}){BLANKS if rows.in_blanks else ''}."
         )
     place += counted if key is None else 0
     column = [row[place] for row in table]

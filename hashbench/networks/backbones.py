@@ -7,7 +7,6 @@ width) of an image, or (width,) of a vector or of a text's term vector.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +20,7 @@ from hashbench.datasets.base import KINDS, Kind
 from hashbench.datasets.files.downloading import require_network
 from hashbench.errors import HashbenchError
 from hashbench.registry import BACKBONES
+from hashbench.storage import files
 
 BackboneFactory = Callable[[tuple[int, ...], bool], nn.Module]
 F = TypeVar("F", bound=BackboneFactory)
@@ -265,11 +265,14 @@ mobilenet_v2 = TorchvisionFactory("mobilenet_v2", "MobileNet_V2_Weights.IMAGENET
 vit_b_16 = TorchvisionFactory("vit_b_16", "ViT_B_16_Weights.IMAGENET1K_V1", "heads.head", fixed_size=224)
 
 
-@cache
 def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file, hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Return the sha256 of a file, hex; in a process, a file that has not changed is read once."""
+    return _file_sha256(path, files.version_of(path))
+
+
+@cache
+def _file_sha256(path: Path, version: tuple[int, ...] | None) -> str:
+    return files.sha256(path)
 
 
 def _vector_width(name: str, shape: tuple[int, ...]) -> int:

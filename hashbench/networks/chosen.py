@@ -12,7 +12,7 @@ import torch
 from hashbench.datasets.base import Kind
 from hashbench.errors import HashbenchError
 from hashbench.interop.targets import given_name, thing_in_file
-from hashbench.networks.backbones import BackboneFactory, BackboneInfo, info_of
+from hashbench.networks.backbones import BackboneFactory, BackboneInfo, file_sha256, info_of
 from hashbench.registry import BACKBONES, Entry, Origin
 from hashbench.system.provenance import source_sha256
 
@@ -94,12 +94,17 @@ def provenance_of(name: str) -> dict[str, Any]:
 
 
 def code_of(name: str) -> dict[str, Any]:
-    """Return what tells a backbone's code from that of another time, for caches; {} for hashbench's own."""
+    """Return what tells a backbone's code from that of another time, for caches; {} for hashbench's own.
+
+    Of a plug-in the weights' file, whose name need not carry its sha256, is part of it.
+    """
     factory, entry = BACKBONES.get(name), BACKBONES.entry(name)
     version = info_of(factory).version
     if entry.builtin:
         return {} if version == 1 else {"version": version}
-    return {"version": version, "source": source_of(name) or str(entry.origin)}
+    found = {"version": version, "source": source_of(name) or str(entry.origin)}
+    weights = None if hasattr(factory, "full_name") else getattr(factory, "weights_file", None)
+    return {**found, "weights": file_sha256(weights)} if weights is not None and weights.is_file() else found
 
 
 def label_of(identity: Mapping[str, Any]) -> str:

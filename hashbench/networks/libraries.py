@@ -5,6 +5,7 @@ Both are built without their last layer, on the meta device too, so that their w
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -124,8 +125,16 @@ class TimmFactory:
 
     @property
     def weights_name(self) -> str:
-        """The model with its tag and the start of the sha256 of its weights' file, which has no name of its own."""
-        return f"{self.name}-{file_sha256(self.weights_file)[:8]}{self.weights_file.suffix}"
+        """The model with its tag and the start of the sha256 of its weights' file, which has no name of its own.
+
+        Raises HashbenchError where the file is damaged: a cache of the hub calls a file of weights after its sha256.
+        """
+        sha256, stated = file_sha256(self.weights_file), self.weights_file.resolve().name
+        if re.fullmatch("[0-9a-f]{64}", stated) and sha256 != stated:
+            raise HashbenchError(
+                f"The weights file {self.weights_file.resolve()} is damaged: its sha256 is not its name; delete it."
+            )
+        return f"{self.name}-{sha256[:8]}{self.weights_file.suffix}"
 
     def cached_weights(self) -> Path | None:
         """Return the file of the weights in timm's cache, or None."""

@@ -20,7 +20,7 @@ from hashbench.methods.contract import DeepMethod, Method, Task, TrainingData
 from hashbench.networks.network import HashNetwork, HiddenLayer, extractor, input_shape
 from hashbench.recipes import Recipe
 from hashbench.registry import BACKBONES
-from hashbench.storage.tensorfiles import save
+from hashbench.storage.tensorfiles import Unusable, load, save
 from hashbench.system import seeds
 
 if TYPE_CHECKING:
@@ -74,10 +74,15 @@ class Model:
         method.to(task.device)
 
     @classmethod
-    def load(cls, path: Path, method: Method, task: Task, recipe: Recipe, shape: tuple[int, ...]) -> Model:
-        """Return the trained model that `save` wrote; raises HashbenchError where the file does not fit the method."""
+    def load(
+        cls, path: Path, method: Method, task: Task, recipe: Recipe, shape: tuple[int, ...], *, of: str | None = None
+    ) -> Model:
+        """Return the trained model that `save` wrote.
+
+        Raises HashbenchError where the file is damaged, is of another run than `of`, or does not fit the method.
+        """
         try:
-            state = torch.load(path, map_location=task.device, weights_only=True)
+            state = load(path, task.device, of=of, unmarked=True)
             with seeds.globals_kept(task.device):  # loading a model is no draw of whoever loads it
                 model = cls(
                     method, task, recipe, shape, width=state["width"], prepared=state["prepared"], weights_follow=True
@@ -85,6 +90,8 @@ class Model:
             model.load_state(state)
         except HashbenchError:
             raise
+        except Unusable as error:
+            raise HashbenchError(f"{path} {error}; copy the run's own along, or run again.") from error
         except Exception as error:
             raise HashbenchError(f"{path} does not fit this version of {method.info.name}: {error}") from error
         return model
@@ -149,9 +156,9 @@ class Model:
         inputs = self._prepared(images)
         return self.network(inputs if self._extractor is None else self._extractor(inputs))
 
-    def save(self, path: Path) -> None:
-        """Write what a run keeps, weights and buffers only; raises HashbenchError when it cannot be written."""
-        save({"width": self.width, "prepared": self.prepared, **self.state()}, path)
+    def save(self, path: Path, *, of: str | None = None) -> None:
+        """Write what the run `of` keeps, weights and buffers only; raises HashbenchError when it cannot be written."""
+        save({"width": self.width, "prepared": self.prepared, **self.state()}, path, of=of)
 
     def state(self) -> dict[str, Any]:
         """Return the weights and buffers of method and network by name."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import gzip
+import hashlib
 import io
 import os
 import re
@@ -26,7 +27,7 @@ from hashbench.metrics.histograms import Histograms
 from hashbench.results.result import Result
 from hashbench.storage import files
 from hashbench.storage.locks import FolderLock, LockWatch, hold_lock, remove_leftover
-from hashbench.storage.strict_json import document, dumps, loads
+from hashbench.storage.strict_json import digest, document, dumps, loads
 
 RESULT = "result.json"
 SPEC = "spec.json"
@@ -41,12 +42,13 @@ class RunDirectory:
 
     path: Path
     own_lock: FolderLock | None = field(default=None, compare=False, repr=False)  # held by this process
+    id: str | None = field(default=None, compare=False, repr=False)  # the only run that may lie here; None: any one
 
     @classmethod
     def at(cls, runs_dir: Path | str, *, dataset: str, method: str, bits: int, seed: int, id: str) -> RunDirectory:
         """Return where the run with this `id` (hex) and `dataset` ("name@protocol") belongs; makes nothing on disk."""
         name = f"s{seed}-{id[:8]}"
-        return cls(Path(runs_dir) / _folder_name(dataset) / _folder_name(method) / f"{bits}b" / name)
+        return cls(Path(runs_dir) / _folder_name(dataset) / _folder_name(method) / f"{bits}b" / name, id=id)
 
     @property
     def spec(self) -> Path:
@@ -84,6 +86,11 @@ class RunDirectory:
         return self.path / "centers.npz"
 
     @property
+    def kept(self) -> tuple[Path, ...]:
+        """The files whose sha256 the result states."""
+        return self.histograms, self.codes, self.centers, self.model
+
+    @property
     def log(self) -> Path:
         """One line of JSON per epoch."""
         return self.path / "log.jsonl"
@@ -101,7 +108,7 @@ class RunDirectory:
     @property
     def again(self) -> RunDirectory:
         """Where a finished run is run again, until `replace_with` puts it in the place of the old one."""
-        return RunDirectory(self.path / "again", self.own_lock)
+        return RunDirectory(self.path / "again", self.own_lock, self.id)
 
     def beside(self, other: RunDirectory) -> str:
         """Return the way from the run directory `other`, or from its place while it is run again, to this one."""
@@ -124,7 +131,7 @@ class RunDirectory:
 
     def under(self, condition: str, id: str) -> RunDirectory:
         """Return where this run measured again under a `condition` (its name) belongs; `id` is of both, hex."""
-        return RunDirectory(self.path / UNDER / f"{_folder_name(condition)}-{id[:8]}")
+        return RunDirectory(self.path / UNDER / f"{_folder_name(condition)}-{id[:8]}", id=id)
 
     @property
     def run(self) -> RunDirectory:
@@ -147,6 +154,7 @@ class RunDirectory:
             files.remove_temporary_files(self.path)
             mine = replace(self, own_lock=own_lock)
             if mine.again.finished:  # a process that was killed while it put the new run in the place of the old
+                _refuse_other(mine.again.read_result(), mine.id or mine._stated_id(), mine.again.path)
                 mine.replace_with(mine.again)
             yield mine
 
@@ -167,6 +175,13 @@ class RunDirectory:
                 (newer.path / name).unlink(missing_ok=True)  # still there where both were names of one file
             newer.path.rmdir()
 
+    def remove_kept(self) -> None:
+        """Remove arrays and weights that lie here before a run is computed, whatever attempt or run they are from."""
+        self.check()
+        with files.reported(self.path):
+            for path in self.kept:
+                path.unlink(missing_ok=True)
+
     def write_spec(self, spec: dict[str, Any]) -> None:
         """Store the resolved experiment; raises TypeError where it is not plain data."""
         files.write_text(self.spec, document(spec), allowed=self.check)
@@ -180,7 +195,13 @@ class RunDirectory:
         return spec
 
     def write_result(self, result: Result) -> None:
-        """Store the result, by which the run is finished, and remove what only an unfinished run needs."""
+        """Store the result, by which the run is finished, and remove what only an unfinished run needs.
+
+        It states the sha256 of the arrays and weights that lie here.
+        """
+        kept = {path.name: files.sha256(path) for path in self.kept if path.is_file()}
+        if kept:
+            result = replace(result, provenance={**result.provenance, "files": kept})
         text = document(result.to_dict())
         Result.from_json(text, path=self.path)  # what could not be read back is not written
         files.write_text(self.result, text, allowed=self.check)
@@ -197,8 +218,38 @@ class RunDirectory:
                 remove_leftover(self.path)
 
     def read_result(self) -> Result:
-        """Return the result; raises HashbenchError where the run is unfinished or its result corrupt."""
-        return Result.from_json(_read(self.result), path=self.path)
+        """Return the result.
+
+        Raises HashbenchError where the run is unfinished, and where its result is corrupt or that of another run.
+        """
+        result = Result.from_json(_read(self.result), path=self.path)
+        _refuse_other(result, self.id or self._stated_id(), self.path)
+        return result
+
+    def _stated_id(self) -> str | None:
+        """Return the id of the experiment in the spec, None where that cannot be read."""
+        try:
+            return digest(self.read_spec()["identity"])
+        except (HashbenchError, KeyError, TypeError, ValueError):
+            return None
+
+    def stated_files(self) -> dict[str, str]:
+        """Return the sha256 of the run's files by name as its result states them; {} where it does not."""
+        try:
+            return dict(loads(files.read_note(self.result))["provenance"]["files"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+
+    def require_stated(self, path: Path) -> None:
+        """Raise HashbenchError where a file of this run is another than the result states."""
+        self._require_stated(path, files.sha256(path))
+
+    def _require_stated(self, path: Path, sha256: str) -> None:
+        if self.stated_files().get(path.name, sha256) != sha256:
+            raise HashbenchError(
+                f"{path} is not the file that this run's result was stored with, but damaged or another run's; put its "
+                f"own back, or delete its folder and run again."
+            )
 
     def write_arrays(self, name: str, **arrays: ArrayLike) -> None:
         """Store numeric `arrays` as `name`.npz, compressed; raises TypeError for anything that needs a pickle."""
@@ -209,18 +260,28 @@ class RunDirectory:
         with files.replacing(self.path / f"{name}.npz", allowed=self.check) as file:
             np.savez_compressed(file, **plain)  # type: ignore[arg-type]  # its stub takes allow_pickle first
 
-    def read_arrays(self, name: str) -> dict[str, NDArray[Any]]:
-        """Return the arrays of `name`.npz by name; raises HashbenchError where the file is missing or corrupt."""
+    def read_arrays(self, name: str, *, as_stated: bool = True) -> dict[str, NDArray[Any]]:
+        """Return the arrays of `name`.npz by name.
+
+        Raises HashbenchError where the file is missing or corrupt, and, unless `as_stated` is false, where it is
+        another than the result states.
+        """
         path = self.path / f"{name}.npz"
         try:
-            with files.regular(path) as file:
-                if not zipfile.is_zipfile(file):  # numpy would take it for a pickle, and say how to load that
-                    raise ValueError("it is torn or no .npz file")
-                file.seek(0)
-                with np.load(file, allow_pickle=False) as stored:
-                    return {key: stored[key] for key in stored.files}
+            with files.regular(path) as opened:
+                content = opened.read()
+            if as_stated:
+                self._require_stated(path, hashlib.sha256(content).hexdigest())
+            file = io.BytesIO(content)
+            if not zipfile.is_zipfile(file):  # numpy would take it for a pickle, and say how to load that
+                raise ValueError("it is torn or no .npz file")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as stored:
+                return {key: stored[key] for key in stored.files}
         except _NO_FILE:
             raise _missing(path) from None
+        except HashbenchError:
+            raise
         except Exception as error:  # a damaged zip file makes zipfile, zlib and numpy raise a dozen kinds
             raise _unreadable(path, error) from error
 
@@ -451,6 +512,17 @@ def _object(path: Path, text: bytes) -> dict[str, Any]:
     except ValueError as error:
         raise _unreadable(path, error) from error
     return data
+
+
+def _refuse_other(result: Result, id: str | None, folder: Path) -> None:
+    """Raise HashbenchError where the `result` in a folder is not that of the run `id`, if that is known."""
+    if id is not None and result.id != id:
+        of = result.coords
+        raise HashbenchError(
+            f"{folder / RESULT} is of another run ({of['method']} on {of['dataset']}@{of['protocol']}, {of['bits']} "
+            f"bits, seed {of['seed']}, id {result.id[:8]}) than the folder, whose id is {id[:8]}; put its own back, or "
+            f"move the folder away and run again."
+        )
 
 
 def _missing(path: Path) -> HashbenchError:

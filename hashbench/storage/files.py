@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
 import io
 import os
 import secrets
@@ -17,6 +18,7 @@ from hashbench.errors import HashbenchError
 
 # Hidden, so that a reader's glob for *.json never meets half a file; machines that share a folder may share a pid too.
 _TEMPORARY = ".{name}.{pid}-{token}.part"
+RESUMED_WITHIN = 30 * 86400.0  # seconds after which what a killed process left in a cache, to be resumed, is removed
 
 
 MAX_NOTE = 1 << 26  # bytes of a file of JSON; the largest of ours hold some kilobytes
@@ -142,12 +144,47 @@ def remove_temporary_files(folder: Path) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def remove_abandoned(folder: Path) -> None:
+    """Remove what killed processes left half-written in a cache folder, where a file is written under its lock alone.
+
+    The lock of `name.npy` is `name.lock`; what a process is writing that runs, here or on another machine, stays.
+    """
+    for temporary in folder.glob(_TEMPORARY.format(name="*", pid="*", token="*")):
+        name = temporary.name[1:].rsplit(".", 2)[0]
+        with contextlib.suppress(Busy, HashbenchError, OSError), exclusive(lock_of(folder / name), wait=False):
+            temporary.unlink()
+
+
+def lock_of(path: Path) -> Path:
+    """Return the lock of a file in a cache folder."""
+    return path.with_suffix(".lock")
+
+
+def version_of(path: Path) -> tuple[int, ...] | None:
+    """Return what changes whenever a file's content is changed or replaced, by whatever program; None without one."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def sha256(path: Path) -> str:
+    """Return the sha256 of a file, hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Busy(Exception):
+    """Another process holds the lock."""
+
+
 @contextlib.contextmanager
-def exclusive(lock: Path, *, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+def exclusive(lock: Path, *, on_wait: Callable[[], None] = lambda: None, wait: bool = True) -> Iterator[None]:
     """Hold `lock`, after waiting until no other process does; the kernel releases it when this process ends.
 
-    `on_wait` is called once where another process holds it. Raises HashbenchError where it cannot be written or
-    the file system has no locks.
+    `on_wait` is called once where another process holds it; without `wait`, Busy is raised then. Raises HashbenchError
+    where it cannot be written or the file system has no locks.
     """
     with reported(lock):
         file = lock.open("w")
@@ -156,6 +193,8 @@ def exclusive(lock: Path, *, on_wait: Callable[[], None] = lambda: None) -> Iter
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                if not wait:
+                    raise Busy from None
                 on_wait()
                 fcntl.flock(file, fcntl.LOCK_EX)
         yield

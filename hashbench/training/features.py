@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import logging
 import os
-from contextlib import nullcontext
+import time
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,14 +19,26 @@ from tqdm import tqdm
 
 from hashbench.datasets.base import Store
 from hashbench.datasets.loading.loader import inference_batches
+from hashbench.errors import HashbenchError
 from hashbench.networks.chosen import code_of
 from hashbench.networks.network import FixedBackbone
 from hashbench.recipes import Recipe
 from hashbench.storage.cache import cache_root
-from hashbench.storage.files import exclusive, make_folder, reported, write_text
+from hashbench.storage.files import (
+    RESUMED_WITHIN,
+    Busy,
+    exclusive,
+    lock_of,
+    make_folder,
+    remove_abandoned,
+    reported,
+    version_of,
+)
+from hashbench.storage.notes import read_note, write_note
 from hashbench.storage.strict_json import digest
 from hashbench.system.distributed import SINGLE, World
 
+_LOG = logging.getLogger(__name__)
 ROWS_AT_A_TIME = 2048  # what a killed computation loses at most
 
 
@@ -38,8 +55,9 @@ def features(
     """Return the features (N, width), float32, of all inputs of `store` through the recipe's fixed backbone.
 
     They are memory-mapped from the cache, where they lie under the hash of the data in their order, backbone, weights
-    and preprocessing. An interrupted computation resumes; of two processes, one computes and the other waits. The ranks
-    of a `world` compute them together, each its share, and write them to one file.
+    and preprocessing; what is damaged there, or of something else, is computed anew with a warning. An interrupted
+    computation resumes; of two processes, one computes and the other waits. The ranks of a `world` compute them
+    together, each its share, and write them to one file.
     """
     key = digest(
         {
@@ -52,18 +70,87 @@ def features(
         }
     )
     folder = cache_root() / "features"
-    path = folder / f"{store.name}-{recipe.backbone.replace(':', '_')}-{recipe.size or 'native'}-{key[:16]}.npy"
-    if not world.broadcast(path.is_file()):
+    name = f"{store.name}-{recipe.backbone.replace(':', '_')}-{recipe.size or 'native'}-{key[:16]}.npy"
+    kept = _Cached(folder / name, key, len(store.inputs))
+    if not world.broadcast(world.is_main and kept.problem() is None):
         make_folder(folder)
-        with exclusive(path.with_suffix(".lock")) if world.is_main else nullcontext():
-            if not world.broadcast(path.is_file()):
-                _compute(path, store, FixedBackbone(store.inputs.shape[1:], recipe).to(device), recipe.size, device,
+        if world.is_main:
+            _remove_abandoned(folder)
+        with exclusive(lock_of(kept.path)) if world.is_main else nullcontext():
+            problem = world.broadcast(kept.problem() if world.is_main else None)
+            if problem is not None:
+                if world.is_main and kept.path.exists():
+                    _LOG.warning("%s %s and is computed anew.", kept.path, problem)
+                _compute(kept, store, FixedBackbone(store.inputs.shape[1:], recipe).to(device), recipe.size, device,
                          batch_size, progress, world)  # fmt: skip
-    return np.load(path, mmap_mode="r")
+    return np.load(kept.path, mmap_mode="r")
+
+
+@dataclass(frozen=True)
+class _Cached:
+    """A file of features; beside it a note says whose they are, and the sha256 of each chunk of rows written so far.
+
+    While the features are computed they lie in `part`, with the same note. So a note that is older than its `part`, or
+    than the finished file, agrees with none of its rows.
+    """
+
+    path: Path
+    of: str  # the hash of all that the features follow from
+    rows: int
+
+    @property
+    def part(self) -> Path:
+        return self.path.with_suffix(".part")
+
+    @property
+    def note(self) -> Path:
+        return self.path.with_suffix(".rows")
+
+    def problem(self) -> str | None:
+        """Return why the file cannot be used, as the end of a sentence; None where every row is as it was written."""
+        return _problem(self, version_of(self.path), version_of(self.note))
+
+    def done(self, path: Path, shape: tuple[int, int] | None = None) -> list[list[Any]]:
+        """Return the leading chunks [end, sha256] of `path`, part or finished file, that are as they were written.
+
+        None is where the note states something else, or another `shape` than the one given.
+        """
+        note = read_note(self.note)
+        if note is None or note["of"] != self.of or (shape is not None and note["shape"] != [*shape]):
+            return []
+        try:
+            array = np.lib.format.open_memmap(path, mode="r")
+        except Exception:  # of a file that is no array, numpy raises half a dozen kinds
+            return []
+        form = ([*array.shape], array.dtype, array.flags.c_contiguous, path.stat().st_size)
+        if form != (note["shape"], np.float32, True, array.offset + array.nbytes):
+            return []
+        ends = [0, *(end for end, _ in note["chunks"])]
+        whole = [_sha256(array[start:end]) == expected
+                 for start, (end, expected) in zip(ends, note["chunks"], strict=False)]  # fmt: skip
+        return note["chunks"][: [*whole, False].index(False)]
+
+
+@cache
+def _problem(kept: _Cached, version: tuple[int, ...] | None, noted: tuple[int, ...] | None) -> str | None:
+    """Return the problem of a file in this version of it and its note, whose rows are read once in a process."""
+    if version is None:
+        return "is not there"
+    note = read_note(kept.note)
+    if note is None:
+        return "has no checksums"
+    if note["of"] != kept.of:
+        return "belongs to other inputs or another backbone"
+    done = kept.done(kept.path)
+    return None if done and done[-1][0] == kept.rows else "is damaged"
+
+
+def _sha256(rows: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(rows).data).hexdigest()
 
 
 def _compute(
-    path: Path,
+    kept: _Cached,
     store: Store,
     backbone: FixedBackbone,
     size: int,
@@ -72,20 +159,20 @@ def _compute(
     progress: bool,
     world: World,
 ) -> None:
-    """Fill a temporary file chunk by chunk, noting how many rows are done, and give it its name when it is complete.
+    """Fill a temporary file chunk by chunk, noting each that is done, and give it its name when it is complete.
 
-    Rank 0 makes the file and the note; every rank writes its rows of each chunk.
+    Rank 0 makes the file and the note; every rank writes its rows of each chunk, and states their sha256.
     """
-    temporary, note = path.with_suffix(".part"), path.with_suffix(".rows")
     shape = (len(store.inputs), backbone.width)
-    with reported(temporary):
-        done = 0
+    with reported(kept.part):
+        chunks: list[list[Any]] = []
         if world.is_main:
-            done = int(note.read_text()) if temporary.is_file() and note.is_file() else 0
-            if not done:
-                _make(temporary, shape)
-        done = world.broadcast(done)
-        array = np.lib.format.open_memmap(temporary, mode="r+")
+            chunks = kept.done(kept.part, shape)
+            if not chunks:
+                _make(kept.part, shape)
+        chunks = world.broadcast(chunks)
+        done = chunks[-1][0] if chunks else 0
+        array = np.lib.format.open_memmap(kept.part, mode="r+")
         title = f"features of {store.name}"
         with tqdm(total=shape[0], initial=done, unit="img", desc=title, disable=not progress, leave=False) as bar:
             for start in range(done, shape[0], ROWS_AT_A_TIME * world.size):
@@ -101,14 +188,27 @@ def _compute(
                     at += len(images)
                     bar.update(len(images) * world.size)
                 array.flush()
-                world.barrier()
-                if world.is_main:
-                    write_text(note, str(stop))  # whole or not at all: a kill must not leave an empty one
+                own = bytes.fromhex(_sha256(array[start + share.start : start + share.stop]))
+                written = world.all_gather(torch.tensor([[start + share.stop, *own]]))
+                chunks += [[end, bytes(sha256).hex()] for end, *sha256 in written.tolist()]
+                if world.is_main:  # whole or not at all: a kill must not leave an empty one
+                    write_note(kept.note, {"of": kept.of, "shape": shape, "chunks": chunks})
         del array
         if world.is_main:
-            temporary.replace(path)
-            note.unlink(missing_ok=True)
+            kept.part.replace(kept.path)
         world.barrier()
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what killed processes left in the cache: what cannot be resumed, and what nobody resumed for long."""
+    remove_abandoned(folder)
+    for left in [*folder.glob("[!.]*.part"), *folder.glob("[!.]*.rows")]:
+        part, note, finished = (left.with_suffix(suffix) for suffix in (".part", ".rows", ".npy"))
+        with suppress(Busy, HashbenchError, OSError), exclusive(lock_of(left), wait=False):
+            if not (part.exists() and note.exists() and time.time() - part.stat().st_mtime < RESUMED_WITHIN):
+                part.unlink(missing_ok=True)
+            if not (part.exists() or finished.exists()):
+                note.unlink(missing_ok=True)
 
 
 def _make(temporary: Path, shape: tuple[int, int]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain, count, islice
@@ -21,7 +20,7 @@ from hashbench.errors import HashbenchError
 from hashbench.methods.contract import DeepMethod, Task, TrainingData
 from hashbench.networks.network import HashNetwork
 from hashbench.recipes import Recipe
-from hashbench.storage.tensorfiles import save
+from hashbench.storage.tensorfiles import Unusable, load, save
 from hashbench.system import seeds
 from hashbench.system.distributed import SINGLE, World
 
@@ -51,6 +50,7 @@ class Reports:
 
     log: Callable[[dict[str, Any]], None] = lambda line: None
     checkpoint: Path | None = None
+    of: str | None = None  # what the checkpoint belongs to; one of something else is not resumed from
     bar: str | None = None  # the progress bar's title; None: no bar
     monitor: Monitor = lambda epoch: None  # for the log alone
 
@@ -118,7 +118,7 @@ def train(
                 continue
             reason = method.resumes()
             if reason is None:
-                _save(reports.checkpoint, progress, method, network, optimizer)
+                _save(reports.checkpoint, reports.of, progress, method, network, optimizer)
             elif not warned:
                 warned = True
                 _warn(f"{method.info.name} cannot resume, an interrupted run starts over: {reason}", reports)
@@ -299,14 +299,16 @@ def _state(module: nn.Module) -> list[Tensor]:
     return [*module.parameters(), *module.buffers()]
 
 
-def _save(path: Path, progress: TrainingProgress, method: nn.Module, network: nn.Module, optimizer: Any) -> None:
+def _save(
+    path: Path, of: str | None, progress: TrainingProgress, method: nn.Module, network: nn.Module, optimizer: Any
+) -> None:
     state = {
         "progress": vars(progress),
         "method": method.state_dict(),
         "network": network.state_dict(),
         "optimizer": optimizer.state_dict(),
     }
-    save(state, path)
+    save(state, path, of=of)
 
 
 def _resume(reports: Reports, method: nn.Module, network: nn.Module, optimizer: Any, world: World) -> TrainingProgress:
@@ -325,17 +327,12 @@ def _resume(reports: Reports, method: nn.Module, network: nn.Module, optimizer: 
 
 
 def _read_checkpoint(reports: Reports) -> Any:
-    """Return what a checkpoint holds; None without one, and, with a warning, where it is damaged."""
+    """Return what a checkpoint holds; None without one, and, with a warning, where it is damaged or another's."""
     path = reports.checkpoint
     if path is None or not path.is_file():
         return None
     try:
-        with zipfile.ZipFile(path) as parts:
-            damaged = parts.testzip()  # torch.load does not look at the checksums
-        if damaged is None:
-            return torch.load(path, map_location="cpu", weights_only=True)
-        reason = f"{damaged} is damaged"
-    except Exception as error:
-        reason = type(error).__name__
-    _warn(f"The checkpoint {path} cannot be read ({reason}); the training starts over.", reports)
-    return None
+        return load(path, of=reports.of)
+    except Unusable as error:
+        _warn(f"The checkpoint {path} {error}; the training starts over.", reports)
+        return None

@@ -7,6 +7,7 @@ import inspect
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,9 @@ from hashbench.networks.model import make_backbone, make_network
 from hashbench.networks.network import HashNetwork
 from hashbench.recipes import Recipe
 from hashbench.storage.cache import cache_root
-from hashbench.storage.files import exclusive, make_folder
+from hashbench.storage.files import exclusive, lock_of, make_folder, remove_abandoned
 from hashbench.storage.strict_json import digest
-from hashbench.storage.tensorfiles import save
+from hashbench.storage.tensorfiles import Unusable, load, save
 from hashbench.system import seeds
 from hashbench.training.loop import Reports, train
 from hashbench.training.trainset import TrainSet
@@ -113,41 +114,41 @@ def _prepare(method: Method, tools: RecipeTools, identity: Mapping[str, Any]) ->
     base = base_of(method)
     if base is not None and not defines(type(method), "prepare"):  # its base's, shared with runs of the base itself
         return _prepare(base, tools, {**identity, "method": identity["method"]["fields"]["base"]})
-    path = _cache_file([type(one) for one in (method, base) if one is not None], identity)
-    if path is None:
-        return _prepared(None, method, tools)
-    found = _cached(path, tools.task)
-    if found is None:
-        make_folder(path.parent)
-        with exclusive(path.with_suffix(".lock")):  # workers with other bit lengths wait here
-            found = _cached(path, tools.task)
-            if found is None:
-                if path.is_file():
-                    _LOG.warning("%s is damaged and is prepared anew.", path)
-                return _prepared(path, method, tools)
-    return found
+    of = _cache_key([type(one) for one in (method, base) if one is not None], identity)
+    if of is None:
+        return _prepared(None, "", method, tools)
+    path = cache_root() / "prepared" / f"{identity['method']['name']}-{of[:16]}.pt"
+    with suppress(FileNotFoundError, Unusable):
+        return _cached(path, of, tools.task)
+    make_folder(path.parent)
+    remove_abandoned(path.parent)
+    with exclusive(lock_of(path)):  # workers with other bit lengths wait here
+        try:
+            return _cached(path, of, tools.task)
+        except FileNotFoundError:
+            pass
+        except Unusable as error:
+            _LOG.warning("%s %s and is prepared anew.", path, error)
+        return _prepared(path, of, method, tools)
 
 
-def _cached(path: Path, task: Task) -> Prepared | None:
-    """Return what an earlier run has prepared; None where none has, or its file is damaged."""
-    try:
-        state = torch.load(path, map_location=task.device, weights_only=True)
-        return Prepared(state["tensors"], state["seconds"], cached=True)
-    except Exception:  # it is not there, or torch raises one of a dozen kinds
-        return None
+def _cached(path: Path, of: str, task: Task) -> Prepared:
+    """Return what an earlier run has prepared; raises FileNotFoundError where none has, else as `load` does."""
+    state = load(path, task.device, of=of)
+    return Prepared(state["tensors"], state["seconds"], cached=True)
 
 
-def _prepared(path: Path | None, method: DeepMethod, tools: RecipeTools) -> Prepared:
+def _prepared(path: Path | None, of: str, method: DeepMethod, tools: RecipeTools) -> Prepared:
     started = time.perf_counter()
     tensors = compute_prepared(method, tools)
     seconds = time.perf_counter() - started
     if path is not None:
-        save({"tensors": tensors, "seconds": seconds}, path)
+        save({"tensors": tensors, "seconds": seconds}, path, of=of)
     return Prepared(tensors, seconds, cached=False)
 
 
-def _cache_file(classes: Sequence[type[DeepMethod]], identity: Mapping[str, Any]) -> Path | None:
-    """Return where the preparation is kept: under method, source, data, recipe, seed and the fields it depends on.
+def _cache_key(classes: Sequence[type[DeepMethod]], identity: Mapping[str, Any]) -> str | None:
+    """Return the hash of what a preparation follows from: method, source, data, recipe, seed and fields.
 
     `classes` are the method's own and its base's; what a wrapper prepares depends on all fields of the base. None where
     the source cannot be read, as of a class in a notebook: the cache would keep what an earlier definition prepared.
@@ -157,7 +158,7 @@ def _cache_file(classes: Sequence[type[DeepMethod]], identity: Mapping[str, Any]
     except (OSError, TypeError):
         return None
     name, version, fields = (identity["method"][part] for part in ("name", "version", "fields"))
-    key = digest(
+    return digest(
         {
             **{part: identity[part] for part in ("engine", "data", "recipe", "weights", "inputs", "seed")},
             **({"backbone": code} if (code := code_of(identity["recipe"]["backbone"])) else {}),
@@ -166,4 +167,3 @@ def _cache_file(classes: Sequence[type[DeepMethod]], identity: Mapping[str, Any]
             "fields": {field: fields[field] for field in {*classes[0].prepared_by, *(["base"] if classes[1:] else [])}},
         }
     )
-    return cache_root() / "prepared" / f"{name}-{key[:16]}.pt"

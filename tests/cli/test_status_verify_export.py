@@ -141,91 +141,13 @@ def test_what_looks_at_results_imports_no_torch(cli, run, command):
 import sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 from hashbench.cli import main
-main({[command, *arguments]!r}, standalone_mode=False)
+try:
+    main({[command, *arguments]!r}, standalone_mode=False)
+except SystemExit as ended:  # verify knows no toy data in this process
+    assert ended.code == 3
 sys.exit(9 if "torch" in sys.modules else 0)
 """
     assert subprocess.run([sys.executable, "-c", code], check=False, stdout=subprocess.DEVNULL).returncode == 0
-
-
-# verify
-
-
-def test_verify_finds_an_untouched_run_as_stored(cli, run):
-    said = cli("verify").stdout
-    assert said == ("1 runs: 1 as stored, 0 with differences. Not checked in any: that model.pt gives these codes.\n")
-
-
-def _flip(run):
-    codes = run.read_arrays("codes")
-    codes["database"][3, 0] ^= 128
-    run.write_arrays("codes", **codes)
-
-
-def _swap_relevance(run):
-    counts = run.read_arrays("histograms")
-    counts["r"] = counts["r"][::-1].copy()
-    run.write_arrays("histograms", **counts)
-
-
-def _in_result(*keys, value):
-    def change(run):
-        def put(data):
-            for key in keys[:-1]:
-                data = data[key]
-            data[keys[-1]] = value
-
-        changed(run.result, put)
-
-    return change
-
-
-DRIFTS = {
-    "a measure": (_in_result("metrics", "mAP@all", value=0.5), r"measures from histograms: mAP@all is 0.5 in the res"),
-    "a bound": (_in_result("bounds", "mAP@all", value=[0.1, 0.2]), "measures from histograms: mAP@all is [0.1, 0.2]"),
-    "a curve": (_in_result("curves", "PR", "y", 2, value=0.123), "measures from histograms: PR is"),
-    "a count": (_in_result("counts", "queries", value=14), "queries is 14 in the result and 15"),
-    "a statistic": (_in_result("code_stats", "bit_balance", value=0.1), "statistics from codes: bit_balance is 0.1"),
-    "a code": (_flip, "histograms from codes: the distances of 15 of 15 queries differ"),
-    "the relevance": (_swap_relevance, "histograms from codes and labels: the relevant items of"),
-    "coordinates": (_in_result("coords", "seed", value=1), "identity: seed is 1 in the result and 0 in spec.json"),
-    "the id": (_in_result("id", value="0" * 64), "identity: spec.json has the id"),
-    "the folder": (lambda run: run.path.rename(run.path.with_name("s0-00000000")), "the folder is called s0-00000000"),
-    "a damaged file": (
-        lambda run: run.histograms.write_bytes(b"PK"),
-        "histograms.npz cannot be read: it is torn or no .npz file",
-    ),
-    "a damaged spec": (lambda run: run.spec.write_text("{"), "spec.json cannot be read: Expecting property"),
-    "a file of other arrays": (lambda run: run.write_arrays("histograms", x=np.ones(2)), "does not fit together (KeyE"),
-    "the spec": (lambda run: changed(run.spec, lambda spec: spec["identity"].update(bits=13)), "identity: "),
-}
-
-
-@pytest.mark.parametrize("what", DRIFTS)
-def test_verify_finds_what_has_drifted(cli, run, what):
-    change, sentence = DRIFTS[what]
-    change(run)
-    said = cli("verify", code=1).stdout
-    assert sentence in said
-    assert said.count("cannot be read") <= 1  # however many checks need the file
-    assert "0 as stored, 1 with differences" in said
-
-
-def test_verify_says_what_it_could_not_check(cli, run, monkeypatch):
-    run.codes.unlink()
-    run.spec.unlink()
-    said = cli("verify").stdout
-    assert "not checked in 1 of 1 runs: identity: there is no spec.json" in said
-    assert "not checked in 1 of 1 runs: histograms from codes: there is no codes.npz" in said
-    assert "1 as stored, 0 with differences" in said
-    (run.path / "histograms.npz").unlink()
-    assert "0 as stored, 0 with differences, 1 whose measures could not be checked. Not" in cli("verify").stdout
-
-
-def test_verify_needs_the_same_data_for_the_labels(cli, run):
-    changed(run.result, lambda data: data["provenance"].update(split_sha256="0" * 64))
-    assert "toy@small is here, but with other images or another split" in cli("verify").stdout
-    changed(run.result, lambda data: data["coords"].update(dataset="gone"))
-    assert "'gone'" in cli("verify", code=1).stdout
 
 
 # export
@@ -249,6 +171,7 @@ def test_the_long_csv_holds_no_formula_of_a_spreadsheet(cli, run):
 
 
 def test_codes_that_are_other_arrays(cli, run):
+    changed(run.result, lambda data: data["provenance"].pop("files"))  # which would tell it before
     run.write_arrays("codes", words=np.zeros(3))
     assert "codes.npz does not hold the codes of a run" in cli("export", run.path, "new/codes.npz", code=2).stderr
     assert not Path("new").exists()
@@ -275,7 +198,7 @@ def test_codes_of_a_run_from_before_it_kept_names(cli, run):
     assert "does not keep which input each row is" in cli("export", run.path, "codes.npy").stdout
     assert Path("codes.npy").exists()
     assert not Path("codes.npy.names.json").exists()  # of the export before
-    assert cli("verify").stdout.startswith("1 runs: 1 as stored")
+    assert cli("verify").stdout.startswith("1 run: 1 as stored")
 
 
 NOT_THE_NAMES = {

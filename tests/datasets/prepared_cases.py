@@ -14,7 +14,8 @@ def ready(data_dir, **options):
 
 
 def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    """Return the files by name, without the note of when the inputs were last read."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != opening.CHECKED}
 
 
 def stores():

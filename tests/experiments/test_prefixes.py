@@ -169,7 +169,7 @@ def test_a_prefix_run_without_its_trainings_weights(nested, settings):
 def test_another_training_in_the_place_of_its_own_is_refused(nested, settings):
     short, other, whole = swept(settings)
     shutil.copy(other.path / "result.json", whole.path / "result.json")
-    with pytest.raises(HashbenchError, match="which is not there"):
+    with pytest.raises(HashbenchError, match=r"is of another run \(nested on toy@small, 16 bits"):
         hashbench.load(short.path)
 
 
@@ -320,6 +320,7 @@ def test_the_command_line_shows_verifies_and_compares(nested, cli, tmp_path):
     assert "unknown" not in planned_again
     assert "3 runs: 3 as stored" in cli("verify").output
     assert "codes from the training's" not in cli("verify").output
+    assert "3 runs: 3 as stored" in cli("verify", "--model", "--rerun", 3).output
     status = cli("status").output
     for place in ("toy@small/nested/8b", "toy@small/nested/16b", "toy@small/nested/32b"):
         assert place in status
@@ -327,6 +328,20 @@ def test_the_command_line_shows_verifies_and_compares(nested, cli, tmp_path):
     assert "8 bits" in header
     assert "16 bits" in header
     (short,) = Path("runs/toy@small/nested/8b").iterdir()
+    text = (short / "result.json").read_text()
+    for key, other, sentence in (
+        ("id", "0" * 64, "the run of 32 bits that it names is not that of spec.json"),
+        ("path", "../gone", "codes from the training's: the training's run is not there"),
+    ):
+        result = json.loads(text)
+        result["provenance"]["prefix_of"][key] = other
+        (short / "result.json").write_text(json.dumps(result))
+        assert sentence in cli("verify", code=1 if key == "id" else 3).output
+    result = json.loads(text)
+    del result["provenance"]["prefix_of"]
+    (short / "result.json").write_text(json.dumps(result))
+    assert "do not agree on whether its codes are the first bits" in cli("verify", code=1).output
+    (short / "result.json").write_text(text)
     with np.load(short / "codes.npz") as kept:
         codes = dict(kept)
     np.savez_compressed(short / "codes.npz", **{**codes, "database": ~codes["database"]})
@@ -334,8 +349,9 @@ def test_the_command_line_shows_verifies_and_compares(nested, cli, tmp_path):
     (whole,) = Path("runs/toy@small/nested/32b").iterdir()
     shutil.rmtree(whole)
     np.savez_compressed(short / "codes.npz", **codes)
-    verified = cli("verify").output
-    assert "2 runs: 2 as stored" in verified
+    verified = cli("verify", code=3).output
+    assert "2 runs: 0 as stored, 0 with differences, 2 not wholly checked" in verified
+    assert "missing: 1 planned run without a result (toy@small/nested/32b/" in verified
     assert "not checked in 2 of 2 runs: codes from the training's: the training's run is not there" in verified
 
 

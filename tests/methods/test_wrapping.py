@@ -288,15 +288,15 @@ def test_hooks_that_a_wrapper_does_not_define_are_its_bases(tight):
 
 @pytest.fixture
 def prepared(monkeypatch):
-    """The names of the files that hold preparations, in the order in which they are asked for."""
-    files, cache_file = [], preparation._cache_file
+    """The keys of preparations, in the order in which they are asked for."""
+    keys, cache_key = [], preparation._cache_key
 
     def noted(*arguments):
-        files.append(cache_file(*arguments).name)
-        return cache_file(*arguments)
+        keys.append(cache_key(*arguments))
+        return keys[-1]
 
-    monkeypatch.setattr(preparation, "_cache_file", noted)
-    return files
+    monkeypatch.setattr(preparation, "_cache_key", noted)
+    return keys
 
 
 def test_what_a_base_prepares_is_shared_with_the_base_itself(tight, settings, prepared):

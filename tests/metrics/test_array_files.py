@@ -70,7 +70,9 @@ def test_a_column_by_its_name(tmp_path: Path) -> None:
     assert read_array(tmp_path / "a.csv", "name").tolist() == NAMES.tolist()
     table[["label"]].to_csv(tmp_path / "numbers.csv")
     assert read_array(tmp_path / "numbers.csv", "label").tolist() == NUMBERS.tolist()
-    with pytest.raises(ValueError, match=r"holds 3 columns, '0\.jpg' among them; name the column as FILE:NAME \(file"):
+    with pytest.raises(
+        ValueError, match=r"3 columns, '0\.jpg' among them; keep one column, or name it as FILE:NAME \(file"
+    ):
         read_array(tmp_path / "a.csv")
     with pytest.raises(ValueError, match="no column 'lable'; its first line names file, label, name"):
         read_array(tmp_path / "a.csv", "lable")
@@ -93,6 +95,14 @@ def test_text_that_is_no_array_is_refused_with_its_line(tmp_path: Path, suffix: 
     (tmp_path / f"a{suffix}").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ValueError, match=rf"a\{suffix}.*{reason}"):
         read_array(tmp_path / f"a{suffix}")
+
+
+def test_two_arrays_in_one_npy_file_are_refused(tmp_path: Path) -> None:
+    with (tmp_path / "a.npy").open("wb") as file:
+        np.save(file, np.eye(4))
+        np.save(file, np.eye(4))
+    with pytest.raises(ValueError, match="it holds 256 bytes after its array"):
+        read_array(tmp_path / "a.npy")
 
 
 def test_matlab_files(tmp_path: Path) -> None:

@@ -273,6 +273,13 @@ def test_sparse_labels_of_several_classes(codes: Codes) -> None:
     assert dict(thin) == dict(plain)
 
 
+def test_names_that_look_alike_are_one_or_refused() -> None:
+    codes = np.eye(2, 8, dtype=np.uint8)
+    assert evaluate(codes, codes, ["caf\u00e9", "b"], ["cafe\u0301", "b"], measures=["mAP@all"])["mAP@all"] == 1
+    with pytest.raises(ValueError, match="look alike, 'Cat' and 'cat'"):
+        evaluate(codes, codes, ["cat", "b"], ["Cat", "b"])
+
+
 def test_names_of_either_side_are_compared_as_words() -> None:
     codes = np.eye(4, 8, dtype=bool)
     scores = evaluate(codes[:2], codes, ["ox", "cat"], np.array(["ant", "cat", "ox", "dog"], "S"), per_query=True)

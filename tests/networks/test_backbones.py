@@ -1,3 +1,4 @@
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -5,7 +6,7 @@ import torch
 from torch import nn
 
 from hashbench.errors import HashbenchError
-from hashbench.networks.backbones import TorchvisionFactory
+from hashbench.networks.backbones import TorchvisionFactory, file_sha256
 from hashbench.registry import BACKBONES
 
 
@@ -67,6 +68,14 @@ def test_damaged_weights_are_refused(monkeypatch, tmp_path):
     factory.weights_file.write_bytes(b"half a file")
     with pytest.raises(HashbenchError, match="damaged"):
         factory.load_weights()
+
+
+def test_weights_that_are_damaged_after_they_were_read_are_noticed(tmp_path):
+    path = tmp_path / "weights"
+    path.write_bytes(b"one")
+    before = file_sha256(path)
+    path.write_bytes(b"two")
+    assert file_sha256(path) == hashlib.sha256(b"two").hexdigest() != before
 
 
 def test_what_does_not_fit_is_said():

@@ -1,5 +1,6 @@
 """Backbones of torchvision and timm by name: built without their last layer, weights named by their contents."""
 
+import hashlib
 import importlib.metadata
 import sys
 
@@ -146,6 +147,19 @@ class TestTimm:
         backbone = BACKBONES.get("timm:resnet10t")((1, 64, 64), True).eval()
         assert all(torch.equal(value, published[key]) for key, value in backbone.body.state_dict().items())
         assert backbone(torch.rand(2, 1, 64, 64)).shape == (2, 512)
+
+    def test_damaged_weights_in_the_cache_are_refused(self):
+        folder = self.hub / "models--timm--resnet10t.c3_in1k"
+        for name in ("blobs", "refs", "snapshots/abc"):
+            (folder / name).mkdir(parents=True)
+        (folder / "refs" / "main").write_text("abc")
+        blob = folder / "blobs" / hashlib.sha256(b"whole").hexdigest()  # as the hub's client calls it
+        (folder / "snapshots" / "abc" / "model.safetensors").symlink_to(blob)
+        blob.write_bytes(b"whole")
+        assert weights_name("timm:resnet10t") == f"resnet10t.c3_in1k-{blob.name[:8]}.safetensors"
+        blob.write_bytes(b"whale")
+        with pytest.raises(HashbenchError, match="is damaged: its sha256 is not its name; delete it"):
+            weights_name("timm:resnet10t")
 
     def test_networks_of_one_size_take_others_untrained_alone(self):
         assert identity_of("timm:vit_tiny_patch16_224", (3, 64, 64))["width"] == 192

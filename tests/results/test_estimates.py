@@ -9,6 +9,7 @@ import pytest
 from hashbench.results.runs import RunDirectory
 from hashbench.results.sweeps.estimates import Estimates, TimeLeft, Work, duration, seconds_left
 from hashbench.results.sweeps.run_status import RunStatus
+from hashbench.storage.strict_json import digest
 
 IDENTITY = {
     "engine": 1,
@@ -119,7 +120,7 @@ def test_finished_runs_are_found_by_their_spec(finished, tmp_path):
     for name in ("s0", "s1"):
         directory = RunDirectory(tmp_path / "toy@a/crh/16b" / name)
         directory.path.mkdir(parents=True)
-        directory.write_result(finished())
+        directory.write_result(dataclasses.replace(finished(), id=digest(IDENTITY)))
     directory.write_spec({"identity": IDENTITY, "how": {}})  # the other lacks its spec
     assert Estimates.of(tmp_path).estimate(work(seed=9)).seconds == 140.0
     assert Estimates.of(tmp_path / "nowhere").estimate(work()) is None

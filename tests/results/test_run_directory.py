@@ -24,7 +24,7 @@ not_for_root = pytest.mark.skipif(os.geteuid() == 0, reason="root may write into
 def run(tmp_path):
     run = RunDirectory.at(tmp_path / "runs", dataset="toy@a", method="crh", bits=32, seed=0, id="ab" * 32)
     run.path.mkdir(parents=True)
-    return run
+    return RunDirectory(run.path)
 
 
 def python(code, *arguments, **kwargs):

@@ -13,6 +13,7 @@ from hashbench.errors import HashbenchError
 from hashbench.methods.contract import DeepMethod, Task
 from hashbench.networks.backbones import Identity
 from hashbench.networks.network import HashNetwork
+from hashbench.storage.tensorfiles import save
 from hashbench.training.loop import Reports, train
 
 COUNT, WIDTH, CLASSES, BITS = 50, 6, 3, 8
@@ -168,13 +169,13 @@ def test_a_damaged_checkpoint_starts_the_training_over_and_says_so(tmp_path, dam
     log = []
     spy, network, arguments = made()
     train(spy, network, **arguments, reports=Reports(log=log.append, checkpoint=checkpoint))
-    assert "cannot be read" in log[0]["warning"]
+    assert log[0]["warning"].endswith("; the training starts over.")
     assert [line["epoch"] for line in log[1:]] == [0, 1, 2]
 
 
 def test_a_checkpoint_of_another_network_is_named(tmp_path):
     checkpoint = tmp_path / "checkpoint.pt"
-    torch.save({"network": {}}, checkpoint)
+    save({"network": {}}, checkpoint)
     spy, network, arguments = made()
     with pytest.raises(HashbenchError, match=r"does not fit .* delete it to start over"):
         train(spy, network, **arguments, reports=Reports(checkpoint=checkpoint))

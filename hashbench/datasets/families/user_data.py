@@ -53,7 +53,11 @@ def own_source(spelling: str, data_dir: str | Path | None = None, *, reading: Re
     were prepared, and what was deleted since is taken from the prepared store. Raises HashbenchError for what is
     missing or not in order.
     """
+    import numpy as np
+
     kind, _, text = spelling.partition(":")
+    if not text.isprintable():  # a name in another encoding than UTF-8 among them
+        raise HashbenchError(f"{spelling!a} holds characters that cannot be printed; rename it.")
     tried = _places(text, data_dir)
     path = next((path for path in tried if text and os.path.exists(path)), None)
     kept = None
@@ -61,8 +65,10 @@ def own_source(spelling: str, data_dir: str | Path | None = None, *, reading: Re
         kept = next((k for p in ([path] if path else tried) if (k := opening.newest_of_root(f"{kind}:{p}"))), None)
     if path is None:
         if kept is None:
+            prepared = any(opening.newest_of_root(f"{kind}:{p}") for p in tried)
+            hint = " It is prepared, and runs use that; `prepare` alone needs the files." if prepared else ""
             raise HashbenchError(
-                f"There is no {' and no '.join(map(str, tried)) if text else 'path'} for '{spelling}'."
+                f"There is no {' and no '.join(map(str, tried)) if text else 'path'} for '{spelling}'.{hint}"
             )
         return _from_store(opening.open_store(kept))
     if reading is None:
@@ -89,6 +95,10 @@ def own_source(spelling: str, data_dir: str | Path | None = None, *, reading: Re
             files = read_folder(path, name=name, follow_links=reading.follow_links)
             searched = files.part is not None and "database" not in files.part
         files = _without(files, {*reading.skipped})
+        if kept and not any(os.path.exists(files.root / image) for image in files.paths):
+            store = opening.open_store(kept)  # the images were deleted, the lists were not
+            if store.names == files.paths and np.array_equal(store.labels, files.labels):
+                return _from_store(store)
         kept_reading = {key: value for key, value in dataclasses.asdict(reading).items() if value}
         data = dataclasses.replace(_fingerprinted(files), reading={**kept_reading, "searched": searched})
 
@@ -125,6 +135,10 @@ def _without(files: ImageFiles, skipped: Set[str]) -> ImageFiles:
     import numpy as np
 
     kept = np.array([path not in skipped for path in files.paths])
+    if not kept.any():
+        raise HashbenchError(
+            f"None of the {len(kept):,} images of {files.name} can be decoded; put the right files into {files.root}."
+        )
     if not skipped or kept.all():
         return files
     labels = files.labels[kept]
@@ -167,7 +181,7 @@ def read_arrays(path: Path, *, name: str) -> Store:
         raise
     except ValueError as error:
         raise HashbenchError(str(error)) from error
-    images = _image_array(arrays["images"]) if inputs == ["images"] else _features(arrays["features"], path)
+    images = _image_array(arrays["images"], path) if inputs == ["images"] else _features(arrays["features"], path)
     count = images.shape[0]
     if len(labels.values) != count:
         raise HashbenchError(f"{path} holds {count} {inputs[0]}, but labels of shape {arrays['labels'].shape}.")
@@ -247,13 +261,25 @@ def _fingerprinted(files: ImageFiles) -> ImageFiles:
     return dataclasses.replace(files, sources=(*files.sources, state))
 
 
-def _image_array(images: np.ndarray) -> np.ndarray:
-    """Return images as (N, channels, height, width), from channels last or from grey pictures without channels."""
+def _image_array(images: np.ndarray, path: Path) -> np.ndarray:
+    """Return images as (N, channels, height, width), from channels last or from grey pictures without channels.
+
+    The channels are 1 or 3, first of all in their usual place, or fewer than rows and columns. Raises HashbenchError
+    where that does not tell.
+    """
     if images.ndim == 3:
         return images[:, None]
-    if images.ndim == 4 and images.shape[3] in (1, 3) and images.shape[1] not in (1, 3):
+    if images.ndim != 4 or images.shape[1] in (1, 3):
+        return images
+    first, middle, last = images.shape[1:]
+    if last in (1, 3) or last < min(first, middle):
         return images.transpose(0, 3, 1, 2)
-    return images
+    if first < min(middle, last):
+        return images
+    raise HashbenchError(
+        f"The images in {path} are of shape {images.shape}, where the channels cannot be told; give them as "
+        "(N, channels, height, width), with 1 or 3 channels."
+    )
 
 
 def _features(given: Any, path: Path) -> Any:

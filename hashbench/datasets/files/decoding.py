@@ -149,6 +149,7 @@ def inspect(files: ImageFiles) -> np.ndarray:
     real_folders: dict[str, str] = {}
     found = np.empty((len(files.paths), 2), np.int64)
     missing: list[str] = []
+    way_out = ", or leave it out with --skip-broken" if files.reading else ""
     for place, name in enumerate(files.paths):
         parts = PurePosixPath(name)
         if parts.is_absolute() or ".." in parts.parts or "\0" in name:
@@ -171,7 +172,8 @@ def inspect(files: ImageFiles) -> np.ndarray:
                 f"there, or allow links with --follow-links."
             )
         if not (stat.S_ISREG(status.st_mode) and status.st_size):
-            raise HashbenchError(f"{path} is {'empty' if stat.S_ISREG(status.st_mode) else 'no file'}; fetch it again.")
+            kind = "empty" if stat.S_ISREG(status.st_mode) else "no file"
+            raise HashbenchError(f"{path} is {kind}; fetch it again{way_out}.")
         found[place] = status.st_size, status.st_mtime_ns
     if missing:
         raise HashbenchError(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from hashbench.datasets.base import one_hot
 from hashbench.datasets.files.annotations import unreadable
 from hashbench.datasets.files.imagefiles import IMAGE_ENDINGS, ImageFiles
-from hashbench.datasets.files.parts import PART_OF
+from hashbench.datasets.files.parts import PART_OF, resembles_part
 from hashbench.errors import HashbenchError, few
 
 if TYPE_CHECKING:
@@ -21,23 +21,28 @@ if TYPE_CHECKING:
 
 #: Folders that systems leave among one's own, beside those whose names begin with a dot.
 SYSTEM_FOLDERS = frozenset(
-    ("__macosx", "@eadir", "__pycache__", "lost+found", "$recycle.bin", "system volume information")
+    ("__macosx", "@eadir", "#recycle", "__pycache__", "lost+found", "$recycle.bin", "system volume information")
 )
+DEEPEST = 100  # folders in folders; more would exceed what Python can walk
 
 
 @dataclass
 class Passed:
-    """What is passed over, by kind."""
+    """What is passed over, by kind, and where the walk was."""
 
     files: Counter[str] = field(default_factory=Counter)
     empty: list[str] = field(default_factory=list)  # folders without images
     left_out: list[str] = field(default_factory=list)  # sentences
+    reached: dict[str, str] = field(default_factory=dict)  # by real path: the folder, where links are followed
+    hidden: set[str] = field(default_factory=set)  # folders at the top, or below a part, that systems hide
 
     def notes(self) -> Iterator[str]:
         """Yield a sentence for each kind."""
         yield from self.left_out
         if self.empty:
             yield f"No classes, since they hold no images: {few(sorted(self.empty))}."
+        if self.hidden:
+            yield f"Hidden folders passed over: {few(sorted(self.hidden))}."
         if self.files:
             kinds = ", ".join(f"{number:,} {kind}" for kind, number in sorted(self.files.items()))
             yield f"Files passed over: {kinds}."
@@ -53,8 +58,10 @@ def read_folder(root: Path, *, name: str, follow_links: bool = False) -> ImageFi
     """
     import numpy as np
 
+    from hashbench.metrics.class_names import twins
+
     passed = Passed()
-    found = {top: [*image_paths(root, top, passed, follow_links)] for top in _folders(root, passed, follow_links)}
+    found = {top: image_paths(root, top, passed, follow_links) for top in _folders(root, passed, follow_links)}
     strays = sum(name.lower().endswith(IMAGE_ENDINGS) and name[0] != "." for name in _files(root))
     passed.files += Counter({"images beside the class folders": strays} if strays else {})
     passed.empty += [top for top, paths in found.items() if not paths]
@@ -83,7 +90,13 @@ def read_folder(root: Path, *, name: str, follow_links: bool = False) -> ImageFi
             f"{root} holds no class folders with images ({', '.join(IMAGE_ENDINGS)}){_strays(strays)}; put each image "
             f"into a folder named as its class, below {root}, or below train/ and test/ (and database/)."
         )
+    _require_text(paths, root)
     classes = tuple(sorted({*labels}))
+    if parts and (alike := twins({p: {row for row, q in zip(labels, part, strict=True) if q == p} for p in {*part}})):
+        raise HashbenchError(
+            f"The parts in {root} hold classes that look alike, {alike[0]!a} and {alike[1]!a}; call the folders of "
+            f"a class the same in all parts."
+        )
     column = {label: number for number, label in enumerate(classes)}
     numbers = np.array([column[label] for label in labels])
     given = np.array(part) if parts else None
@@ -106,6 +119,7 @@ def _parts(root: Path, found: dict[str, list[str]], passed: Passed) -> dict[str,
     """
     named = {top: PART_OF[top.lower()] for top in found if top.lower() in PART_OF}
     if not named:
+        _refuse_near_parts(root, found)
         return {}
     # A class folder holds its images itself; a part folder holds them in class folders.
     flat = [top for top in named if all(path.count("/") == 1 for path in found[top])]
@@ -154,6 +168,33 @@ def _parts(root: Path, found: dict[str, list[str]], passed: Passed) -> dict[str,
     return named
 
 
+def _refuse_near_parts(root: Path, found: dict[str, list[str]]) -> None:
+    """Raise HashbenchError where no folder holds images itself and they are called nearly as parts, or there is one.
+
+    Parts in the class folders, as in cat/train/, are refused as well.
+    """
+    inner = {path.split("/")[1] for paths in found.values() for path in paths if path.count("/") > 1}
+    if {"train", "test"} <= {PART_OF.get(name.lower()) for name in inner}:
+        raise HashbenchError(
+            f"{root} holds parts of a split in its class folders, {few(sorted(inner))}; put the class folders into the "
+            "part folders instead, as in train/cat/."
+        )
+    if any(path.count("/") == 1 for paths in found.values() for path in paths):
+        return
+    near = [f"{top}/" for top in found if resembles_part(top)]
+    if near:
+        raise HashbenchError(
+            f"{root} holds {few(near)}, called nearly as a part of a split is, with class folders; call parts train/, "
+            f"test/ and database/, or, if they are classes, put their images into the folders themselves."
+        )
+    if len(found) == 1:
+        (top,) = found
+        raise HashbenchError(
+            f"{root} holds one folder, {top}/, whose images lie in folders of their own; if those are the classes or "
+            f"the parts, give folder:{root / top}."
+        )
+
+
 def _part_notes(
     parts: dict[str, str], given: np.ndarray | None, numbers: np.ndarray, classes: tuple[str, ...]
 ) -> Iterator[str]:
@@ -175,10 +216,15 @@ def _part_notes(
 def _folders(root: Path, passed: Passed, follow_links: bool) -> list[str]:
     try:
         with os.scandir(root) as entries:
-            found = sorted(entry.name for entry in entries if entry.is_dir())
+            there = sorted((entry.name, entry.is_symlink()) for entry in entries)
+    except NotADirectoryError as error:
+        raise HashbenchError(f"{root} is a file; name the folder that holds a folder for each class.") from error
     except OSError as error:
         raise unreadable(root, error) from error
+    found = [name for name, _ in there if os.path.isdir(root / name)]
     kept = [name for name in found if not _is_hidden(name)]
+    passed.hidden |= {*found} - {*kept}
+    passed.left_out += [f"{name} is a broken link." for name, link in there if link and not os.path.exists(root / name)]
     for name in kept:
         if not follow_links:
             _refuse_link(root / name)
@@ -187,7 +233,7 @@ def _folders(root: Path, passed: Passed, follow_links: bool) -> list[str]:
 
 def _files(root: Path) -> list[str]:
     with os.scandir(root) as entries:
-        return [entry.name for entry in entries if entry.is_file()]
+        return [entry.name for entry in entries if os.path.isfile(entry.path)]  # a link to itself is none
 
 
 def _is_hidden(name: str) -> bool:
@@ -195,12 +241,20 @@ def _is_hidden(name: str) -> bool:
 
 
 def image_paths(root: Path, folder: str, passed: Passed, follow_links: bool) -> list[str]:
-    """Return the paths of all images below a folder, with "/", relative to `root`, in order."""
+    """Return the paths of all images below a folder, with "/", relative to `root`, in order.
+
+    Raises HashbenchError for a link to a folder that is not to be followed, or leads where `passed` was before.
+    """
     found = []
     above: dict[str, tuple[str, ...]] = {}  # by folder: the real paths of it and of those above, by which loops show
     for here, folders, names in os.walk(root / folder, followlinks=follow_links, onerror=_raise_unreadable):
         folders[:] = sorted(name for name in folders if not _is_hidden(name))
+        if len(Path(here).relative_to(root).parts) > DEEPEST:
+            raise HashbenchError(f"{root / folder} holds folders in folders, more than {DEEPEST} deep; move them up.")
         if follow_links:
+            first = passed.reached.setdefault(os.path.realpath(here), here)
+            if first != here:
+                raise HashbenchError(f"{here} and {first} are one folder, by links; remove one of them.")
             chain = (*above.get(here, ()), os.path.realpath(here))
             for name in folders:
                 if os.path.realpath(os.path.join(here, name)) in chain:
@@ -241,6 +295,14 @@ def _refuse_link(path: Path) -> None:
             f"{path} is a link to a folder, which is not followed; put the images themselves there, or allow "
             f"links with --follow-links."
         )
+
+
+def _require_text(paths: list[str], root: Path) -> None:
+    for path in paths:
+        try:
+            path.encode()
+        except UnicodeEncodeError as error:
+            raise HashbenchError(f"{root} holds {path!a}, which is no name in UTF-8; rename it.") from error
 
 
 def _strays(count: int) -> str:

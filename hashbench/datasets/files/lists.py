@@ -30,7 +30,7 @@ HEADINGS = frozenset((
     "path", "paths", "image", "images", "img", "file", "files", "filename", "file_name", "filepath", "impath",
     "file_path",     "image_path", "image_name", "image_id", "name", "id", "relpath",
 ))  # of the first column  # fmt: skip
-WHOLE = re.compile(r"[+-]?[0-9]+(\.0*)?")
+WHOLE = re.compile(r"[+-]?[0-9]{1,400}(\.0*)?")
 WORDS = {"true": 1, "false": 0}
 SHOWN = 60  # characters of a line that an error shows
 
@@ -207,6 +207,8 @@ def _read_written(path: Path, lines: list[str]) -> _Table:
     images = [image.replace("\\", "/") for image, _ in split]
     numbers = [number for number, _ in rows]
     if columns is not None and len(columns) != width:
+        if width > 1 and len(columns) > 1:
+            raise HashbenchError(f"{path} names {len(columns)} classes in its header, but has labels for {width}.")
         columns = None
     tokens = [labels for _, labels in split]
     table = _numbers(path, rows, tokens)
@@ -262,25 +264,31 @@ def _numbers(path: Path, rows: list[tuple[int, str]], tokens: list[list[str]]) -
     """Return labels (N, width) int64, None where each line has one name; raises HashbenchError for a mixture."""
     import numpy as np
 
+    from hashbench.metrics.class_names import NO_NAMES, are_several
+
     width = len(tokens[0])
     values = [[_number(token) for token in labels] for labels in tokens]
     if width == 1:
         plain = [bool(WHOLE.fullmatch(token)) for (token,) in tokens]
         if not any(plain):
             for (number, line), (token,) in zip(rows, tokens, strict=True):
-                if _is_decimal(token):
-                    _refuse(path, number, line, f"'{token}' is no class number and no name")
+                if _is_decimal(token) or token in NO_NAMES:
+                    _refuse(path, number, line, f"'{token[:SHOWN]}' is no class number and no name")
+                if are_several(token):
+                    _refuse(path, number, line, f"'{token[:SHOWN]}' looks like several classes; give zeros and ones")
             return None
         for (number, line), (token,), fits in zip(rows, tokens, plain, strict=True):
             if not fits:
-                _refuse(path, number, line, f"'{token}' is no class number, as other lines have")
+                _refuse(path, number, line, f"'{token[:SHOWN]}' is no class number, as other lines have")
             if not 0 <= int(token.partition(".")[0]) < 2**63:
-                _refuse(path, number, line, f"{token} is no class number; give whole numbers from 0, below 2^63")
+                _refuse(
+                    path, number, line, f"{token[:SHOWN]} is no class number; give whole numbers from 0, below 2^63"
+                )
         return np.array([[int(token.partition(".")[0])] for (token,) in tokens], np.int64)
     for (number, line), labels, row in zip(rows, tokens, values, strict=True):
         odd = next((token for token, value in zip(labels, row, strict=True) if value not in (-1, 0, 1)), None)
         if odd is not None:
-            _refuse(path, number, line, f"'{odd}' is no label; it needs a path and then {width} zeros and ones")
+            _refuse(path, number, line, f"'{odd[:SHOWN]}' is no label; it needs a path and then {width} zeros and ones")
     return np.array(values, np.int64)
 
 
@@ -296,11 +304,18 @@ def _labels(tables: Mapping[str, _Table], root: Path) -> tuple[dict[str, np.ndar
     """Return the labels (N, C) uint8 of all lists, the names of the classes, and how they were read, in words."""
     import numpy as np
 
+    from hashbench.metrics.class_names import twins
+
     stated = _stated_classes(root)
     some = next(iter(tables.values()))
     if some.labels is None:
         occurring = sorted({name for table in tables.values() for name in table.names})
         known = stated or tuple(occurring)
+        if alike := twins({part: table.names for part, table in tables.items()}):
+            raise HashbenchError(
+                f"The lists in {root} name classes that look alike, {alike[0]!a} and {alike[1]!a}; call a class the "
+                "same in all of them."
+            )
         place = {name: number for number, name in enumerate(known)}
         for table in tables.values():
             for number, name in zip(table.lines, table.names, strict=True):
@@ -358,9 +373,16 @@ def _multi_hot(
 
 
 def _stated_classes(root: Path) -> tuple[str, ...] | None:
-    if not (root / CLASSES).is_file():
+    file = next((name for name in sorted(os.listdir(root)) if name.lower() == CLASSES), None)
+    if file is None:
         return None
-    classes = tuple(line.strip() for line in read_lines(root / CLASSES))
+    classes = tuple(line.strip() for line in read_lines(root / file))
+    if "" in classes:
+        raise bad_line(root / file, classes.index("") + 1, "it is blank, where the name of a class should stand")
+    counted = [re.match(r"[0-9]{1,9}\b", name) or re.search(r"\b[0-9]{1,9}$", name) for name in classes]
+    numbers = [int(number[0]) for number in counted if number]
+    if len(numbers) == len(classes) == len({*numbers}) > max(numbers) - min(numbers) and numbers != sorted(numbers):
+        raise HashbenchError(f"{root / file} numbers its classes in another order than that of its lines; sort them.")
     if len({*classes}) < len(classes):
         raise HashbenchError(f"{root / CLASSES} names a class twice; give each its own name.")
     return classes

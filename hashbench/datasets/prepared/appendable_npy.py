@@ -53,6 +53,10 @@ class AppendableNpy:
         content = self._file.read(rows * self._row_bytes)
         return np.frombuffer(content, self._dtype).reshape(rows, *self._row_shape)
 
+    def mapped(self, rows: int) -> np.ndarray:
+        """Return the first `rows` rows, one at least, as a memory map."""
+        return np.memmap(self._path, self._dtype, "r", self._start, (rows, *self._row_shape))
+
     def cut(self, rows: int) -> None:
         """Keep the first `rows` rows; the next one is appended after them."""
         with reported(self._path):

@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -33,7 +34,7 @@ from hashbench.datasets.prepared.opening import FILES, HASHES, INPUTS, PreparedS
 from hashbench.datasets.protocol import Protocol
 from hashbench.errors import HashbenchError, few
 from hashbench.storage.cache import CACHE_DIR
-from hashbench.storage.files import exclusive, make_folder, reported, write_text
+from hashbench.storage.files import RESUMED_WITHIN, Busy, exclusive, lock_of, make_folder, reported, write_text
 
 if TYPE_CHECKING:
     from hashbench.datasets.families.user_data import Reading
@@ -119,15 +120,21 @@ def prepare(
 
 
 def _notes(data: Store | ImageFiles) -> tuple[str, ...]:
-    """Return how own data were read: their classes, and what their reader says; () for other image files."""
-    if not isinstance(data, ImageFiles) or not data.reading:
+    """Return how own data were read: their classes, and what their reader says; () for other data."""
+    if not data.name.startswith(OWN_KINDS):
         return ()
     sizes = data.labels.sum(axis=0, dtype=np.int64)
     smallest, largest = (
         f"{data.classes[place]} ({sizes[place]:,})" for place in (int(sizes.argmin()), int(sizes.argmax()))
     )
     spread = f", the smallest {smallest}, the largest {largest}" if len(data.classes) > 1 else ""
-    return (f"Classes: {few(data.classes)}{spread}.", *data.notes)
+    told = (f"Classes: {few(data.classes)}{spread}.",)
+    if isinstance(data, ImageFiles):
+        return (*told, *data.notes)
+    if data.part is None:
+        return told
+    sizes_of = zip(*np.unique(data.part, return_counts=True), strict=True)
+    return (*told, f"Parts: {', '.join(f'{part} ({size:,})' for part, size in sizes_of)}.")
 
 
 def _audited(store: Store, folder: Path | None, protocols: Iterable[Protocol]) -> Preparation:
@@ -198,6 +205,7 @@ class _Build:
                 progress=self.progress,
                 default_size=self.by_default,
             )
+            opening.open_store(self.build_folder)  # what will be read was read back once
             self._publish()
         self._remove_superseded()
         return opening.open_store(self.folder)
@@ -205,7 +213,10 @@ class _Build:
     def _found(self) -> PreparedStore | None:
         """Return the finished store, None where there is none or it is damaged."""
         try:
-            return opening.open_store(self.folder)
+            found = opening.open_store(self.folder)
+            if FILES in found.record["files"]:
+                opening.checked(self.folder, FILES, found.record)
+            return found
         except HashbenchError:
             return None
 
@@ -255,6 +266,8 @@ class _Build:
                 done = min(inputs.rows, files.rows, hashes.rows)
                 changed = np.flatnonzero((files.read(done) != states[:done]).any(axis=1))
                 done = int(changed[0]) if len(changed) else done
+                if done:
+                    done = opening.intact_rows(inputs.mapped(done), hashes.read(done), title="checking what is done")
             for array in (hashes, files, inputs):
                 array.cut(done)
             self._require_space((shape[0] - done) * (row_bytes + 48))
@@ -342,25 +355,21 @@ class _Build:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _remove_abandoned(self) -> None:
-        """Remove what interrupted preparations left of the same data folder before its files changed."""
-        pattern = opening.folder_pattern(self.source.name, self.size)
-        for build_folder in self.folder.parent.glob(f".{pattern}.building"):
+        """Remove what interrupted preparations left of the same data folder before its files changed.
+
+        What they left of other sets is removed where nobody went on with it for long.
+        """
+        own = opening.folder_pattern(self.source.name, self.size)
+        for build_folder in self.folder.parent.glob(".*.building"):
             if build_folder == self.build_folder:
                 continue
-            with (
-                suppress(_Busy, OSError, HashbenchError),
-                exclusive(build_folder.with_suffix(".lock"), on_wait=_raise_busy),
-            ):
-                if (build_folder / ROOT).read_text() == json.dumps(self.root):
+            with suppress(Busy, OSError, HashbenchError), exclusive(lock_of(build_folder), wait=False):
+                changed = max(path.stat().st_mtime for path in (build_folder, *build_folder.iterdir()))
+                of_this = build_folder.match(f".{own}.building")
+                if time.time() - changed > RESUMED_WITHIN or (
+                    of_this and (build_folder / ROOT).read_text() == json.dumps(self.root)
+                ):
                     shutil.rmtree(build_folder, ignore_errors=True)
-
-
-class _Busy(Exception):
-    """Another process holds the lock."""
-
-
-def _raise_busy() -> None:
-    raise _Busy
 
 
 def _check_splits(files: ImageFiles, protocols: Sequence[Protocol], progress: bool) -> None:

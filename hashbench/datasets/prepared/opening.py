@@ -1,7 +1,9 @@
 """Prepared stores: a data set as a folder of mapped arrays with its hashes, splits and audits, found and opened.
 
 A folder holds `store.json`, written last: what it was made from and how, the size of every file, and the sha256 of all
-but the inputs. So opening one reads labels and hashes, never the inputs, and detects what was cut off or altered.
+but the inputs. So opening one reads labels and hashes, and detects what was cut off or altered. Inputs are read and
+compared with their hashes when their file has changed since that was last done, by its size and times in the note
+`checked.json`; what a disk alters beneath the file system leaves no such trace.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +27,8 @@ from hashbench.datasets.files.releases import SourceFile, data_root
 from hashbench.datasets.protocol import Protocol, Sizes
 from hashbench.errors import HashbenchError
 from hashbench.storage.cache import cache_root
+from hashbench.storage.files import version_of
+from hashbench.storage.notes import read_note, write_note
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,9 +37,11 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 RECORD = "store.json"
+CHECKED = "checked.json"  # the note of the inputs' file as it was when its rows were last compared with their hashes
 INPUTS, LABELS, HASHES, PART, NAMES, FILES = (
     "inputs.npy", "labels.npy", "hashes.npy", "part.npy", "names.json", "files.npy",
 )  # fmt: skip
+CHUNK_BYTES = 1 << 24  # of inputs that are hashed at a time
 KEY_DIGITS = 12  # of a key, in the name of a folder
 IMAGE_SIZE = 256  # pixels, where the protocols of a set of image files state no other
 
@@ -73,7 +80,7 @@ class PreparedStore(HashedStore):
         kept = self.record["splits"].get(key)
         if kept is None:
             return None
-        parts = np.load(_checked(self.folder, split_file(key), self.record))
+        parts = np.load(checked(self.folder, split_file(key), self.record))
         found: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in kept["audit"].items()
         }
@@ -121,7 +128,7 @@ def open_or_read(
 
 def newest_of_root(root: str) -> Path | None:
     """Return the folder of the store that was prepared last of the data at `root`, as records state it."""
-    found = [folder for folder in prepared_root().glob(f"*/{RECORD}")]
+    found = [folder for folder in prepared_root().glob(f"[!.]*/{RECORD}")]
     for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
         try:
             if read_record(path.parent)["root"] == root:
@@ -180,15 +187,17 @@ def open_store(folder: Path) -> PreparedStore:
             raise _damaged(folder, f"{name} {what}")
     there = record["files"]
     try:
+        inputs, hashes = _mapped(folder), np.load(checked(folder, HASHES, record))
+        _require_unaltered(folder, inputs, hashes, record)
         return PreparedStore(
             record["name"],
-            np.load(folder / INPUTS, mmap_mode="r"),
-            np.load(_checked(folder, LABELS, record)),
+            inputs,
+            np.load(checked(folder, LABELS, record)),
             tuple(record["classes"]),
-            part=np.load(_checked(folder, PART, record)) if PART in there else None,
+            part=np.load(checked(folder, PART, record)) if PART in there else None,
             sources=tuple(SourceFile(file["path"], file["digest"], file["expected"]) for file in record["sources"]),
-            names=tuple(json.loads(_checked(folder, NAMES, record).read_bytes())) if NAMES in there else None,
-            hashes=np.load(_checked(folder, HASHES, record)),
+            names=tuple(json.loads(checked(folder, NAMES, record).read_bytes())) if NAMES in there else None,
+            hashes=hashes,
             folder=folder,
             record=record,
         )
@@ -196,6 +205,52 @@ def open_store(folder: Path) -> PreparedStore:
         if isinstance(error, HashbenchError):
             raise
         raise _damaged(folder, str(error)) from error
+
+
+def _mapped(folder: Path) -> np.ndarray:
+    import numpy as np
+
+    try:
+        return np.lib.format.open_memmap(folder / INPUTS, mode="r")
+    except OSError:
+        raise
+    except Exception as error:  # of a file that is no array, numpy raises half a dozen kinds
+        raise _damaged(folder, f"{INPUTS} was altered") from error
+
+
+def _require_unaltered(folder: Path, inputs: np.ndarray, hashes: np.ndarray, record: Mapping[str, Any]) -> None:
+    """Raise HashbenchError where the inputs are not as they were prepared; reads them where the note is no answer."""
+    if ([*inputs.shape], inputs.dtype.name) != (record["shape"], record["dtype"]) or not inputs.flags.c_contiguous:
+        raise _damaged(folder, f"{INPUTS} was altered")
+    note = {"record": record_digest(record), "version": [*(version_of(folder / INPUTS) or ())]}
+    if read_note(folder / CHECKED) == note:
+        return
+    intact = intact_rows(inputs, hashes, title=f"checking {record['name']}")
+    if intact < len(inputs):
+        raise _damaged(folder, f"{INPUTS} was altered, first in row {intact:,}")
+    with suppress(HashbenchError):  # a store that is only read is checked by every process
+        write_note(folder / CHECKED, note)
+
+
+def intact_rows(rows: np.ndarray, hashes: np.ndarray, *, title: str) -> int:
+    """Return how many leading `rows` (n, ...) have the sha256 that `hashes` (n, 32) states; a long check has a bar."""
+    from tqdm import tqdm
+
+    step = max(1, CHUNK_BYTES // max(1, rows[:1].nbytes))
+
+    def altered(start: int) -> int | None:
+        return next(
+            (at for at in range(start, min(start + step, len(rows)))
+             if sha256(rows[at]).digest() != hashes[at].tobytes()), None
+        )  # fmt: skip
+
+    starts = range(0, len(rows), step)
+    pool = ThreadPoolExecutor()  # hashing lets other threads go on
+    try:
+        found = tqdm(pool.map(altered, starts), title, len(starts), leave=False, delay=3, disable=None)
+        return next((at for at in found if at is not None), len(rows))
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -330,7 +385,7 @@ def _sizes(source: DataSource, size: int | None) -> list[int | None]:
     return [stated] if stated is not None else [None, IMAGE_SIZE]
 
 
-def _checked(folder: Path, name: str, record: Mapping[str, Any]) -> Path:
+def checked(folder: Path, name: str, record: Mapping[str, Any]) -> Path:
     """Return the path of a file whose content is as the record says."""
     path = folder / name
     with path.open("rb") as file:

@@ -81,6 +81,8 @@ def _opened(path: Path, key: str | None = None) -> Any:
             loaded = np.load(path, mmap_mode="r" if suffix == ".npy" else None, allow_pickle=False)
             if isinstance(loaded, Mapping) and {"format", "shape", "data"} <= {*loaded}:
                 return read_sparse(path)
+            if isinstance(loaded, np.memmap) and (more := path.stat().st_size - loaded.offset - loaded.nbytes):
+                raise ValueError(f"it holds {more:,} bytes after its array; give each array a file, or all one .npz")
             return loaded
         import torch
 
@@ -128,7 +130,7 @@ def reading(path: Path) -> Iterator[None]:
     except Exception as error:  # numpy, scipy, torch and zipfile raise whatever a damaged file brings about
         said = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
         reason = said.splitlines()[0] if said.strip() else type(error).__name__
-        if "pickle" in reason:  # numpy advises to run what the file says
+        if "pickle" in reason or "Python objects" in reason:  # numpy advises to run what the file says
             reason = "it is damaged, or holds more than plain arrays, which is not unpickled"
         if reason.startswith(whole):
             raise ValueError(reason.replace(whole, shown, 1)) from error

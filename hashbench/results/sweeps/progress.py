@@ -14,13 +14,13 @@ from typing import Any
 from hashbench.errors import HashbenchError
 from hashbench.results.runs import RunDirectory, run_folders
 from hashbench.results.sweeps.estimates import Estimates, TimeLeft, Work, duration, plural, seconds_left
+from hashbench.results.sweeps.planned import SWEEPS
 from hashbench.results.sweeps.run_status import RunStatus, State, run_status
 from hashbench.results.tables import escaping, render
 from hashbench.storage import files
 from hashbench.storage.locks import LockWatch
 from hashbench.storage.strict_json import as_text, digest, document, loads
 
-SWEEPS = ".sweeps"  # in a runs directory: a file for each sweep that was started, which `status` alone reads
 _COLUMNS: tuple[State, ...] = ("finished", "damaged", "running", "failed", "interrupted", "to do")
 
 
@@ -35,14 +35,18 @@ class RunProgress:
     work: Work | None = None  # as the sweep recorded it
 
 
-def record_sweep(runs_dir: Path, works: Mapping[Path, Work]) -> None:
-    """Store which runs a sweep consists of, so that `status` shows what is to do; skips a read-only folder."""
+def record_sweep(runs_dir: Path, works: Mapping[Path, Work], cells: Mapping[Path, Mapping[str, str]]) -> None:
+    """Store which runs a sweep consists of, so that what is missing is known; skips a read-only folder.
+
+    `cells` says which cell of a table each run belongs to: its sha256, its row and its data set.
+    """
     by_place = {path.relative_to(runs_dir).as_posix(): work for path, work in works.items()}
     places = sorted(by_place)
     note = {
         "command": [as_text(part) for part in (os.path.basename(sys.argv[0]), *sys.argv[1:])],
         "asked": datetime.now(UTC).isoformat(timespec="seconds"),
         "runs": {place: asdict(by_place[place]) for place in places},
+        "cells": {path.relative_to(runs_dir).as_posix(): {**cell} for path, cell in cells.items()},
     }
     try:
         files.make_folder(runs_dir / SWEEPS)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hashbench.errors import HashbenchError, unknown
 from hashbench.results.result import Result
 from hashbench.results.runs import finished_runs
+from hashbench.results.sweeps.planned import Planned, planned_runs
 from hashbench.results.tables import published as papers
 from hashbench.results.tables import render
 from hashbench.results.tables.baseline import Baseline, Test
@@ -18,7 +19,7 @@ from hashbench.results.tables.escaping import html
 from hashbench.results.tables.published import PublishedNumber
 from hashbench.results.tables.rows import table_of
 from hashbench.results.tables.scores import Score, ScoresByRun, all_scores, measure_name
-from hashbench.results.tables.selection import select
+from hashbench.results.tables.selection import select, select_planned
 from hashbench.results.tables.table import Table
 from hashbench.storage.strict_json import canonical
 
@@ -43,10 +44,11 @@ class Comparison:
         against: Baseline | None = None,
         published: Sequence[PublishedNumber] | None = None,
         problems: Iterable[str] = (),
+        planned: Sequence[Planned] = (),
     ) -> Comparison:
         """Compare `results` by `measures` (default: the data set's), `against` a baseline, beside `published` numbers.
 
-        Raises HashbenchError for unknown names.
+        Of what sweeps `planned`, the runs that are missing are named. Raises HashbenchError for unknown names.
         """
         sentences = list(problems)
         distinct = _distinct(results, sentences)
@@ -54,7 +56,8 @@ class Comparison:
         found = blocks(distinct)
         if against is not None:
             _check_baseline(against, found)
-        scores = all_scores(distinct, chosen, sentences, per_query=against is not None and against.test == "queries")
+        by_query = against is not None and against.test == "queries"
+        scores = all_scores(distinct, chosen, sentences, per_query=by_query, compared=True)
         tables = [
             table_of(
                 replace(block, results=members),
@@ -64,6 +67,7 @@ class Comparison:
                 apart=apart,
                 against=against,
                 published=published,
+                planned=planned,
             )
             for block, apart in zip(found, differences(found), strict=True)
             for measure, members in _by_measure(block, scores).items()
@@ -133,7 +137,10 @@ def compare(
     if numbers is not None and methods is not None:
         numbers = papers.of_methods(numbers, [*methods, *([baseline] if baseline is not None else [])])
     against = None if baseline is None else Baseline(baseline, test)
-    return Comparison.of(kept, measures=measures, against=against, published=numbers, problems=problems)
+    planned = select_planned(planned_runs(roots or ("runs",)), methods=methods, bits=bits)
+    return Comparison.of(
+        kept, measures=measures, against=against, published=numbers, problems=problems, planned=planned
+    )
 
 
 def _distinct(results: Iterable[Result], problems: list[str]) -> list[Result]:

@@ -292,7 +292,7 @@ def _line(table: Table, row: Row, place: int) -> dict[str, Any]:
         "p_holm": cell.p,
         "source": row.source,
         "fidelity": row.fidelity,
-        "note": next((sentence for mark, sentence in table.notes if mark and mark == row.mark), ""),
+        "note": " ".join(sentence for mark, sentence in table.notes if mark and mark in row.mark.split()),
         "train_s": row.cost.train_s,
         "prepare_s": row.cost.prepare_s,
         "images_per_s": row.cost.images_per_s,

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from hashbench.results.result import Result
+from hashbench.results.sweeps.estimates import plural
+from hashbench.results.sweeps.planned import Planned
 from hashbench.results.sweeps.run_status import SOURCES
 from hashbench.results.tables.baseline import Baseline, with_differences
 from hashbench.results.tables.blocks import Block
 from hashbench.results.tables.published import PublishedNumber, known_for, published_rows
 from hashbench.results.tables.scores import Score, ScoresByRun
-from hashbench.results.tables.table import Cell, Cost, Row, Table, footnote_mark, rounded
+from hashbench.results.tables.table import DIGITS, Cell, Cost, Row, Table, footnote_mark, rounded
 
 _INPUTS = {"images": "images", "features": "fixed features", "pixels": "raw pixels", "vectors": "vectors",
            "text": "term vectors"}  # fmt: skip
@@ -28,18 +30,26 @@ def table_of(
     apart: str = "",
     against: Baseline | None = None,
     published: Sequence[PublishedNumber] | None = None,
+    planned: Sequence[Planned] = (),
 ) -> Table:
     """Return the table of `block`; warnings about it join `problems`.
 
     `apart` is what distinguishes the block from those of its description; `against` the baseline, to which the other
-    rows' differences are shown and tested; `published` what papers printed, None where it is not wanted.
+    rows' differences are shown and tested; `published` what papers printed, None where it is not wanted; `planned` the
+    runs of sweeps, of which the missing ones are named.
     """
     evidence: dict[str, list[list[Score]]] = {}
     rows = []
     marks: dict[str, str] = {}  # inputs -> the mark of rows that learn from them, unlike the block
+    contradicting: dict[str, list[str]] = {}  # label -> what of it contradicts its histograms
+    cells_of: dict[str, str] = {}  # cell -> label
     for label, results in block.rows().items():
         chosen = [_chosen(results, bits, f"{label} on {block.name}", problems) for bits in block.bits]
         evidence[label] = [[scores[run.id][measure] for run in runs] for runs in chosen]
+        cells_of |= {run.coords["cell"]: label for runs in chosen for run in runs}
+        if found := [_contradiction(run, scores[run.id][measure]) for runs in chosen for run in runs
+                     if scores[run.id][measure].counted is not None]:  # fmt: skip
+            contradicting[label] = found
         inputs = results[0].coords["inputs"]
         mark = "" if inputs == block.inputs else marks.setdefault(inputs, footnote_mark(len(marks)))
         cells = tuple(map(_cell, evidence[label]))
@@ -52,6 +62,16 @@ def table_of(
         (mark, f"learned from {_INPUTS.get(inputs, inputs)}, the others from {usual}.")
         for inputs, mark in marks.items()
     ]
+    later = [
+        *([(contradicting, _contradictions(contradicting))] if contradicting else []),
+        *_missing(block, cells_of, planned),
+    ]
+    used = len(marks)
+    for labels, sentence in later:
+        mark = footnote_mark(used) if labels else ""
+        used += bool(labels)
+        rows = [replace(row, mark=f"{row.mark} {mark}".strip()) if row.label in labels else row for row in rows]
+        notes.append((mark, sentence))
     notes += _fidelity_notes(rows)
     baseline, test = None, ""
     if against is not None:
@@ -60,7 +80,7 @@ def table_of(
     learned = "" if block.inputs == "images" else f"learned from {usual}"
     parts = [block.describe(), learned, apart, _seed_words(rows)]
     if published is not None:
-        printed, new_notes = _printed(block, measure, published, problems, first_mark=len(marks))
+        printed, new_notes = _printed(block, measure, published, problems, first_mark=used)
         rows, notes = [*rows, *printed], [*notes, *new_notes]
     return Table(
         dataset=block.name,
@@ -74,6 +94,43 @@ def table_of(
         baseline=baseline,
         test=test,
     )
+
+
+def _contradiction(run: Result, score: Score) -> str:
+    assert score.value is not None
+    assert score.counted is not None
+    return (
+        f"{run.coords['bits']} bits, seed {run.coords['seed']} ({score.value:.{DIGITS}f} stored, "
+        f"{score.counted:.{DIGITS}f} by its histograms)"
+    )
+
+
+def _contradictions(found: Mapping[str, Sequence[str]]) -> str:
+    told = "; ".join(f"{label} at {', '.join(runs)}" for label, runs in found.items())
+    return f"what is stored contradicts the stored histograms: {told}; `hashbench verify` says more."
+
+
+def _missing(
+    block: Block, cells_of: Mapping[str, str], planned: Sequence[Planned]
+) -> Iterator[tuple[Collection[str], str]]:
+    """Yield the footnote about planned runs of a block without a result, with the labels of the rows that it marks.
+
+    A cell without any result belongs to the block whose results the same sweep has planned.
+    """
+    sweeps = {sweep for run in planned if run.cell in cells_of for sweep in run.sweeps}
+    elsewhere = {run.cell for run in planned if run.finished and run.cell not in cells_of}
+    cells: dict[str, list[Planned]] = {}
+    for run in planned:
+        if run.cell in cells_of or (run.dataset == block.name and run.sweeps & sweeps and run.cell not in elsewhere):
+            cells.setdefault(run.cell, []).append(run)
+    lacking = {cell: runs for cell, runs in cells.items() if cell and not all(run.finished for run in runs)}
+    if lacking:
+        named = [(cells_of.get(cell, runs[0].row), runs[0].bits, runs) for cell, runs in lacking.items()]
+        told = [
+            f"{label} at {bits} bits ({sum(run.finished for run in runs)} of {len(runs)} {plural('seed', len(runs))})"
+            for label, bits, runs in sorted(named, key=lambda each: each[:2])
+        ]
+        yield [cells_of[cell] for cell in lacking if cell in cells_of], f"the sweep is not complete: {', '.join(told)}."
 
 
 def conditions_of(block: Block) -> dict[str, Any]:

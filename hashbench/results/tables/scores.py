@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -26,6 +27,7 @@ class Score:
     lower: float | None = None
     upper: float | None = None
     queries: np.ndarray | None = field(default=None, compare=False)  # (Q,) the value of each, where it was requested
+    counted: float | None = None  # the value by the histograms, where what is stored contradicts them
 
 
 ScoresByRun = dict[str, dict[str, Score]]  # run id -> measure -> score
@@ -43,11 +45,17 @@ def measure_name(name: str) -> str:
 
 
 def all_scores(
-    results: Sequence[Result], measures: Sequence[str] | None, problems: list[str], *, per_query: bool = False
+    results: Sequence[Result],
+    measures: Sequence[str] | None,
+    problems: list[str],
+    *,
+    per_query: bool = False,
+    compared: bool = False,
 ) -> ScoresByRun:
     """Return the scores of each run, of its default measure where `measures` is None; `per_query` reads histograms.
 
-    For each measure that some run lacks, one sentence joins `problems` to say how many, and why the first does.
+    Where they are to be `compared`, stored values are held against the histograms that lie beside them. For each
+    measure that some run lacks, one sentence joins `problems` to say how many, and why the first does.
     """
     scores: ScoresByRun = {result.id: {} for result in results}
     missing: dict[str, list[str]] = {}
@@ -56,6 +64,8 @@ def all_scores(
         for measure in measures or [result.coords["measure"]]:
             score = _stored(result, measure) or Score()
             try:
+                if score.value is not None and compared and _has_histograms(result):
+                    score = _compared(score, histograms, measure, result.ties, problems)
                 if score.value is None:
                     score = _recomputed(histograms(), measure, result.ties)
                 if per_query:
@@ -69,6 +79,28 @@ def all_scores(
         share = f"{len(reasons):,} of {len(results):,} {plural('run', len(results))}"
         problems.append(f"{what} is unknown for {share}; the first: {reasons[0]}")
     return scores
+
+
+def _has_histograms(result: Result) -> bool:
+    return result.path is not None and RunDirectory(result.path).histograms.is_file()
+
+
+def _compared(
+    score: Score, histograms: Callable[[], Histograms], measure: str, ties: str, problems: list[str]
+) -> Score:
+    """Return a stored score with the value that the histograms give, where that is another one."""
+    try:
+        parse(measure)
+    except ValueError:  # of a plug-in that is not installed here
+        return score
+    try:
+        again = _recomputed(histograms(), measure, ties)
+    except (ValueError, KeyError, IndexError) as error:
+        problems.append(f"{measure} could not be held against the histograms: {error}")
+        return score
+    pairs = [(score.value, again.value), (score.lower, again.lower), (score.upper, again.upper)]
+    same = all(one is None or other is None or math.isclose(one, other, abs_tol=1e-9) for one, other in pairs)
+    return score if same else replace(score, counted=again.value)
 
 
 def _stored(result: Result, measure: str) -> Score | None:

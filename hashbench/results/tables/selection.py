@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from hashbench.errors import HashbenchError, unknown
 from hashbench.results.result import Result
+from hashbench.results.sweeps.planned import Planned
 from hashbench.results.tables.blocks import row_label
 
 
@@ -43,6 +44,22 @@ def select(
     if not kept:
         raise HashbenchError("No run has all that was asked for; name fewer methods, data sets or code lengths.")
     return kept
+
+
+def select_planned(
+    planned: Iterable[Planned], *, methods: Sequence[str] | None = None, bits: Sequence[int] | None = None
+) -> list[Planned]:
+    """Return the planned runs of these methods or rows and code lengths; None takes all."""
+
+    def names(row: str) -> set[str]:
+        method = row.partition(" (")[0]
+        return {method, f"{method} ()" if method == row else row}
+
+    return [
+        run
+        for run in planned
+        if (methods is None or not names(run.row).isdisjoint(methods)) and (bits is None or run.bits in bits)
+    ]
 
 
 def each_once(results: Sequence[Result]) -> list[Result]:

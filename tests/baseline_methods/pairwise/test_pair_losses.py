@@ -1,4 +1,4 @@
-"""The pairwise methods against literal re-statements of their losses, one pair and one bit at a time."""
+"""The pairwise and triplet methods against literal re-statements of their losses, one pair and one bit at a time."""
 
 import math
 from itertools import product
@@ -7,11 +7,15 @@ import pytest
 import torch
 from method_cases import gradients, make_batch, make_task, some_labels, some_outputs
 
+from baselines.pairwise.dbdh import DBDH
 from baselines.pairwise.dch import DCH
 from baselines.pairwise.dhn import DHN
 from baselines.pairwise.dpsh import DPSH
 from baselines.pairwise.dsh import DSH
+from baselines.pairwise.dshsd import DSHSD
 from baselines.pairwise.hashnet import HashNet
+from baselines.pairwise.idhn import IDHN
+from baselines.ranking.dtsh import DTSH
 from hashbench.datasets.loading.batch import Batch
 
 N, K, C, TRAIN = 7, 12, 5, 20
@@ -204,7 +208,102 @@ def test_dch(cases, fields):
     compare(ready(DCH(**fields)), out, labels, literal)
 
 
-ALL = [DPSH(), DHN(), DHN(pairs="memory"), HashNet(), DSH(), DSH(pairs="memory"), DCH()]
+@pytest.mark.parametrize("power", [1, 2])
+def test_dbdh(cases, power):
+    out, labels, labelled = cases
+
+    def literal(v):
+        cut = torch.stack([torch.stack([v[i, k] if abs(v[i, k]) <= 1 else v[i, k].detach().sign() for k in range(K)])
+                           for i in range(N)])  # fmt: skip
+        total = sum(
+            likelihood(dot(cut[i], cut[j].detach()) / 2, share(labels[i], labels[j]))
+            for i, j in product(labelled, labelled)
+        )
+        means = [sum(cut[i]) / K for i in labelled]
+        return total / len(labelled) ** 2 + 0.3 * sum(abs(mean) ** power for mean in means) / len(labelled)
+
+    compare(ready(DBDH(balance=0.3, power=power)), out, labels, literal)
+
+
+@pytest.mark.parametrize("error", ["similarity", "suite"])
+def test_idhn(cases, error):
+    out, labels, labelled = cases
+
+    def literal(v):
+        u = v / (1 + v.abs())
+        total = 0
+        for i, j in product(labelled, labelled):
+            common = sum(x * y for x, y in zip(labels[i].tolist(), labels[j].tolist(), strict=True))
+            s = common / math.sqrt(sum(labels[i].tolist()) * sum(labels[j].tolist()))
+            p = dot(u[i], u[j].detach())
+            if common == 0 or labels[i].tolist() == labels[j].tolist():
+                total = total + likelihood(0.5 * p, common > 0)
+            elif error == "similarity":
+                total = total + 0.2 * ((p + K) / 2 - s * K) ** 2
+            else:
+                total = total + 0.2 * (0.5 * p + K - 2 * s * K) ** 2
+        corner = sum((u[i, k].abs() - 1).abs() for i in labelled for k in range(K))
+        return total / len(labelled) ** 2 + 0.3 * corner / (len(labelled) * K)
+
+    compare(ready(IDHN(soft=0.2, quantization=0.3, soft_error=error)), out, labels, literal)
+
+
+def test_dshsd(cases):
+    out, labels, labelled = cases
+    several = bool((labels.sum(dim=1) > 1).any())
+    method = ready(DSHSD(pairs=0.3), multi_label=several)
+    weight = method.classifier.weight.detach()
+
+    def literal(v):
+        h = v.tanh()
+        total = 0
+        for i in labelled:
+            logits = [dot(row, h[i]) for row in weight]
+            if several:
+                for y, logit in zip(labels[i], logits, strict=True):
+                    p = 1 / (1 + (-logit).exp())
+                    total = total - (p.log() if y else (1 - p).log()) / len(labelled)
+            else:
+                whole = sum(logit.exp() for logit in logits)
+                total = total - (logits[int(labels[i].argmax())].exp() / whole).log() / len(labelled)
+        for i, j in product(labelled, labelled):
+            distance = sum((h[i, k] - h[j, k]) ** 2 for k in range(K))
+            cost = distance if share(labels[i], labels[j]) else max(2 * K - distance, 0 * distance)
+            total = total + 0.3 * cost / 2 / len(labelled) ** 2
+        return total
+
+    compare(method, out, labels, literal)
+
+
+@pytest.mark.parametrize(
+    ("fields", "scale", "margin"),
+    [({}, 0.5, K / 2), ({"scale": 1.0, "margin": 5.0, "self_pairs": True}, 1.0, 5.0)],
+)
+def test_dtsh(cases, fields, scale, margin):
+    out, labels, labelled = cases
+
+    def literal(u):
+        queries = []
+        for q in labelled:
+            near = [j for j in labelled if share(labels[q], labels[j]) and (j != q or fields.get("self_pairs"))]
+            far = [j for j in labelled if not share(labels[q], labels[j])]
+            costs = [
+                (1 + (margin - scale * dot(u[q], u[p]) + scale * dot(u[q], u[n])).exp()).log()
+                for p in near
+                for n in far
+            ]
+            if costs:
+                queries.append(sum(costs) / len(costs))
+        assert 0 < len(queries) < len(labelled) or fields.get("self_pairs") or len(queries) == len(labelled)
+        squares = sum((math.copysign(1, float(u[i, k].detach())) - u[i, k]) ** 2 for i in labelled for k in range(K))
+        return sum(queries) / len(queries) + 2 * squares / (len(labelled) * K)
+
+    compare(ready(DTSH(quantization=2.0, **fields)), out, labels, literal)
+
+
+ALL = [
+    DPSH(), DHN(), DHN(pairs="memory"), HashNet(), DSH(), DSH(pairs="memory"), DCH(), DBDH(), IDHN(), DSHSD(), DTSH(),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("method", ALL, ids=lambda method: method.info.name)
@@ -227,4 +326,5 @@ def test_batches_without_pairs_and_large_outputs_stay_finite(method):
 
 def test_settings_without_a_meaning_are_refused():
     assert "at least 1" in HashNet(growth_every=0).supports(make_task())
+    assert "1 or 2" in DBDH(power=3).supports(make_task())
     assert "more than 0" in DCH(gamma=0.0).supports(make_task())

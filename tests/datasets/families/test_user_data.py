@@ -203,6 +203,33 @@ def test_images_in_arrays_come_in_any_order_of_axes(tmp_path, shape):
     assert loaded.audit.sizes == (16, 4, 20)
 
 
+@pytest.mark.parametrize(
+    ("shape", "channels_first"),
+    [
+        ((4, 8, 8, 4), (4, 4, 8, 8)),
+        ((4, 64, 64, 13), (4, 13, 64, 64)),
+        ((4, 13, 8, 64), None),
+        ((4, 2, 8, 9), (4, 2, 8, 9)),
+    ],
+)
+def test_channels_of_any_number_are_the_shortest_axis(tmp_path, shape, channels_first):
+    spelling = arrays(tmp_path / "mine.npz", images=np.zeros(shape, np.uint8), labels=np.arange(4) % 2)
+    if channels_first is None:
+        with pytest.raises(HashbenchError, match="where the channels cannot be told"):
+            own_source(spelling)
+    else:
+        assert own_source(spelling).read(None).inputs.shape == channels_first
+
+
+def test_prepare_prints_classes_and_parts_of_arrays(tmp_path, monkeypatch):
+    monkeypatch.setenv("HASHBENCH_CACHE", str(tmp_path / "cache"))
+    part = ["train"] * 8 + ["test"] * 4
+    made = prepare(
+        arrays(tmp_path / "mine.npz", features=np.eye(12), labels=np.arange(12) % 2, part=part), progress=False
+    )
+    assert made.notes == ("Classes: 0, 1, the smallest 0 (6), the largest 0 (6).", "Parts: test (4), train (8).")
+
+
 def test_features_with_several_labels_and_a_split_of_their_own(tmp_path):
     chance = np.random.default_rng(0)
     part = np.array(["train", "query", "database", "database"] * 10)
@@ -319,6 +346,9 @@ IMAGES = np.zeros((4, 1, 8, 8), np.uint8)
         ({"features": np.zeros((4, 2), complex), "labels": [0, 1, 0, 1]}, "features in .* type complex128"),
         ({"features": np.full((4, 2), "a"), "labels": [0, 1, 0, 1]}, "give images as uint8"),
         ({"images": IMAGES, "labels": [True, False] * 2}, "one truth value each.*astype[(]int[)][.]$"),
+        ({"images": np.zeros((4, 8, 3, 8), np.uint8), "labels": [0, 1, 0, 1]}, "where the channels cannot be told"),
+        ({"images": IMAGES, "labels": [*"ab", "0|1", "a"]}, "looks like several classes"),
+        ({"images": IMAGES, "labels": [*"ab", "None", "a"]}, "'None', which stands for no label"),
         ({"images": IMAGES, "labels": 5}, "labels in .* a single"),
         ({"images": IMAGES, "labels": [0, 1, 0, 1], "classes": ["a", "a"]}, "Of the 2 classes of .* one name"),
         ({"images": IMAGES, "labels": [0, 1, 0, 1], "part": [0, 1, 0, 1]}, "part in .* is numbers; give words"),

@@ -1,6 +1,7 @@
 """Folders of one's own: parts in any spelling, classes, what is passed over, links, and how big images become."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -134,6 +135,7 @@ def test_what_is_passed_over_is_counted_by_kind(tree):
     assert len(files.paths) == 20
     assert files.notes == (
         "No classes, since they hold no images: empty.",
+        "Hidden folders passed over: __MACOSX.",
         "Files passed over: 2 ending in .heic, 1 ending in .txt, 2 hidden, 1 images beside the class folders, "
         "1 without an ending.",
     )
@@ -271,3 +273,82 @@ def test_the_most_pixels_of_an_image_are_a_setting(tree, cache, monkeypatch):
     monkeypatch.setenv("HASHBENCH_MAX_PIXELS", "lots")
     with pytest.raises(HashbenchError, match="is 'lots'; give a number"):
         prepare(f"folder:{root}", size=4, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("tops", "reason"),
+    [
+        (("train_set", "test_set"), "holds test_set/, train_set/, called nearly as a part"),
+        (("01-Train", "02-Test"), "called nearly as a part"),
+        (("train2017", "val2017"), "called nearly as a part"),
+        (("pets",), "holds one folder, pets/, .* give folder:.*p/pets"),
+    ],
+)
+def test_folders_that_are_nearly_parts_are_refused(tree, tops, reason):
+    with pytest.raises(HashbenchError, match=reason):
+        read_folder(tree(tops), name="folder:p")
+
+
+@pytest.mark.parametrize(("first", "second"), [("cat", "Cat"), ("caf\u00e9", "cafe\u0301"), ("cat", "cat ")])
+def test_classes_that_look_alike_in_two_parts_are_refused(tree, first, second):
+    root = tree(("train",), classes=(first, "dog"))
+    tree(("test",), classes=(second, "dog"))
+    with pytest.raises(HashbenchError, match="look alike"):
+        read_folder(root, name="folder:p")
+
+
+def test_parts_within_classes_are_refused(tree):
+    root = tree(CLASSES, classes=("train", "test"))
+    with pytest.raises(HashbenchError, match="holds parts of a split in its class folders, test, train"):
+        read_folder(root, name="folder:p")
+
+
+def test_letters_in_both_cases_are_two_classes(tree):
+    files = read_folder(tree(("train", "test"), classes=("a", "A")), name="folder:p")
+    assert files.classes == ("A", "a")
+
+
+def test_a_folder_is_reached_once_and_broken_links_are_named(tree):
+    root = tree()
+    (root / "gone").symlink_to(root / "nowhere")
+    (root / "itself").symlink_to("itself")
+    assert "gone is a broken link." in read_folder(root, name="folder:p").notes
+    (root / "kitty").symlink_to("cat")
+    with pytest.raises(HashbenchError, match=r"kitty and .*cat are one folder, by links"):
+        read_folder(root, name="folder:p", follow_links=True)
+
+
+def test_names_that_are_not_utf8_and_files_for_folders_are_one_sentence(tree):
+    root = tree()
+    with pytest.raises(HashbenchError, match=r"0\.png is a file; name the folder"):
+        read_folder(root / "cat" / "0.png", name="folder:p")
+    shutil.copy(root / "cat" / "0.png", os.fsencode(root / "cat") + b"/\xff.png")
+    with pytest.raises(HashbenchError, match=r"'cat/\\udcff\.png', which is no name in UTF-8"):
+        read_folder(root, name="folder:p")
+
+
+@pytest.mark.parametrize(
+    ("tops", "classes", "reason"),
+    [(("",), ("cat",), "all of the database is of one class"), (("train", "test"), None, "nothing in the database")],
+)
+def test_splits_that_say_nothing_are_refused(tree, cache, tops, classes, reason):
+    root = tree(tops, classes or CLASSES)
+    for label in CLASSES if classes is None else ():
+        (root / "test" / label).rename(root / "test" / f"new {label}")
+    with pytest.raises(HashbenchError, match=reason):
+        load(f"folder:{root}", size=prepare(f"folder:{root}", progress=False).store.inputs.shape[-1])
+
+
+def test_images_alone_may_be_deleted_and_all_may_be_broken(tree, cache):
+    root = tree(("i",))
+    for part, numbers in {"train": range(4), "test": range(4, 6)}.items():
+        lines = (f"i/{label}/{number}.png {label}" for label in CLASSES for number in numbers)
+        (root / f"{part}.txt").write_text("\n".join(lines))
+    made = prepare(f"lists:{root}", progress=False)
+    shutil.rmtree(root / "i")
+    assert load(f"lists:{root}").store.integrity == made.store.integrity
+    broken = tree(name="q")
+    for path in broken.rglob("*.png"):
+        path.write_bytes(b"x")
+    with pytest.raises(HashbenchError, match="None of the 18 images of folder:q can be decoded"):
+        prepare(f"folder:{broken}", skip_broken=True, progress=False)

@@ -149,6 +149,10 @@ def test_a_line_that_does_not_fit_is_shown(write, line, reason):
         ("numbers", "images/25.png 0.5", "'0.5' is no class number"),
         ("numbers", "images/25.png 99999999999999999999", "below 2"),
         ("names", "images/25.png 0.5", "'0.5' is no class number and no name"),
+        ("names", "images/25.png None", "'None' is no class number and no name"),
+        ("names", "images/25.png cat|dog", "looks like several classes"),
+        ("names", "images/25.png 0,2", "looks like several classes"),
+        ("names", "images/25.png " + "9" * 5000, "no class number and no name|is no class number"),
         ("names", "images/25.png 7", "'cat' is no class number|'owl' is no class number"),
         ("commas", "images/25.png,0,1,0.5", "'0.5' is no label"),
         ("commas", "images/25.png,0,1,cat", "'cat' is no label"),
@@ -204,6 +208,31 @@ def test_class_names_in_a_file_may_be_numbered_from_0_or_1(write):
     write(LINES["names"])
     with pytest.raises(HashbenchError, match=r"Line 1 of .*its class 'cat' is not in classes\.txt"):
         read_lists(root, name="lists:mine")
+
+
+@pytest.mark.parametrize(
+    ("classes", "reason"),
+    [
+        ("sun\n\nmoon\nstar\n", "Line 2 of .*it is blank"),
+        ("2 sun\n1 moon\n0 star\n", "another order than that of its lines"),
+        ("sun 1\nmoon 0\nstar 2\n", "another order than that of its lines"),
+    ],
+)
+def test_class_names_in_no_clear_order_are_refused(write, classes, reason):
+    root = write(LINES["numbers"])
+    (root / "Classes.TXT").write_text(classes)
+    with pytest.raises(HashbenchError, match=reason):
+        read_lists(root, name="lists:mine")
+
+
+def test_names_that_look_alike_and_headers_that_do_not_fit_are_refused(write):
+    root = write(LINES["names"])
+    (root / "test.txt").write_text((root / "test.txt").read_text().replace("cat", "Cat"))
+    with pytest.raises(HashbenchError, match="look alike, 'Cat' and 'cat'"):
+        read_lists(root, name="lists:mine")
+    root = write(LINES["blanks"], head="path a b c d\n", folder="other")
+    with pytest.raises(HashbenchError, match="names 4 classes in its header, but has labels for 3"):
+        read_lists(root, name="lists:other")
 
 
 @pytest.fixture

@@ -1,13 +1,15 @@
 """A store in the making: the bars that show it, and what becomes of what interrupted preparations left."""
 
+import os
 import shutil
+import time
 
 import pytest
 from image_trees import register_tree, write_tree
 
 from hashbench.datasets.prepared import building, opening
 from hashbench.datasets.prepared.building import prepare
-from hashbench.storage.files import exclusive
+from hashbench.storage.files import RESUMED_WITHIN, exclusive
 
 
 @pytest.fixture
@@ -73,6 +75,18 @@ def test_what_is_of_another_process_data_folder_or_size_stays(tree, tmp_path, mo
     assert build_folders() == {*kept, under_way}
     ready(tree)
     assert build_folders() == kept
+
+
+def test_what_nobody_went_on_with_for_long_is_removed(tree, monkeypatch):
+    old, young = interrupted(tree, monkeypatch, size=20), interrupted(tree, monkeypatch, size=24)
+    long_ago = time.time() - RESUMED_WITHIN - 60
+    for path in (*old.iterdir(), old):
+        os.utime(path, (long_ago, long_ago))
+    with exclusive(old.with_suffix(".lock")):  # a process that builds it runs
+        ready(tree)
+    assert build_folders() == {old, young}
+    ready(tree, size=28)
+    assert build_folders() == {young}
 
 
 def test_a_set_whose_name_begins_like_another_one_s_folders_is_left_alone(tree, tmp_path):

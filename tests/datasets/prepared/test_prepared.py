@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -39,8 +40,8 @@ def refuses(folder, reason):
 def test_the_folder_holds_what_the_page_says(tree):
     data_dir, folder = tree
     found = sorted(path.name for path in folder.iterdir())
-    assert [name for name in found if not name.startswith("split-")] == [*FILES, "store.json"]
-    assert len(found) == len(FILES) + 3  # test and validation of the one protocol
+    assert [name for name in found if not name.startswith("split-")] == sorted([*FILES, opening.CHECKED, "store.json"])
+    assert len(found) == len(FILES) + 4  # test and validation of the one protocol
     record = json.loads((folder / "store.json").read_text())
     assert (record["size"], record["shape"], record["official"]) == (16, [30, 3, 16, 16], None)
     assert record["filter"] == "bilinear, antialiased"
@@ -69,6 +70,64 @@ def test_a_file_with_a_flipped_bit(tree, name):
     content[-2] ^= 1
     path.write_bytes(content)
     refuses(tree[1], f"{name} was altered")
+
+
+@pytest.mark.parametrize("with_old_times", [True, False])
+@pytest.mark.parametrize("at", [-1, 128, 128 + 17 * 3 * 16 * 16])
+def test_a_pixel_with_a_flipped_bit(tree, at, with_old_times):
+    path = tree[1] / "inputs.npy"
+    status, content = path.stat(), bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+    if with_old_times:
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    row = {-1: 29, 128: 0}.get(at, 17)
+    refuses(tree[1], f"inputs.npy was altered, first in row {row}")
+    with pytest.raises(HashbenchError, match=r"inputs\.npy was altered"):
+        load("tree", data_dir=tree[0])
+    prepare("tree", data_dir=tree[0], progress=False)  # makes it anew
+    assert load("tree", data_dir=tree[0]).store.inputs.shape == (30, 3, 16, 16)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        (b"(30, 3, 16, 16), ", b"(30, 3, 8, 32),  "),
+        (b"'fortran_order': False", b"'fortran_order': True "),
+        (b"|u1", b"|i1"),
+        (b"NUMPY", b"NUMPX"),
+    ],
+)
+def test_pixels_of_another_shape_order_or_type(tree, change):
+    path = tree[1] / "inputs.npy"
+    path.write_bytes(path.read_bytes().replace(*change))
+    refuses(tree[1], r"inputs\.npy was altered")
+
+
+def test_pixels_that_did_not_change_are_read_once(tree, monkeypatch):
+    def unread(*arguments, **more):
+        raise AssertionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(opening, "intact_rows", unread)
+        open_store(tree[1])
+        for damage in ("", "{}", "null"):
+            (tree[1] / opening.CHECKED).write_text(damage)
+            with pytest.raises(AssertionError):
+                open_store(tree[1])
+    open_store(tree[1])
+    monkeypatch.setattr(opening, "intact_rows", unread)
+    open_store(tree[1])
+
+
+def test_a_store_that_cannot_be_written_is_checked_each_time(tree, monkeypatch):
+    (tree[1] / opening.CHECKED).unlink()
+
+    def refused(*arguments):
+        raise HashbenchError("read-only")
+
+    monkeypatch.setattr(opening, "write_note", refused)
+    assert len(open_store(tree[1]).inputs) == 30
 
 
 def test_a_split_with_a_flipped_bit(tree):

@@ -110,6 +110,28 @@ def test_half_a_row_counts_for_nothing(tree, tmp_path, monkeypatch):
     assert contents(ready(tree).folder) == expected
 
 
+@pytest.mark.parametrize("name", ["inputs.npy", "hashes.npy"])
+def test_a_row_that_was_altered_before_it_goes_on_is_decoded_again(tree, tmp_path, monkeypatch, name):
+    expected = contents(ready(tree).folder)
+    monkeypatch.setenv("HASHBENCH_CACHE", str(tmp_path / "second"))
+    with monkeypatch.context() as patched:
+        patched.setattr(building, "complete", None)
+        with pytest.raises(TypeError):
+            ready(tree)
+    (build_folder,) = opening.prepared_root().glob(".tree-*.building")
+    content = bytearray((build_folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (build_folder / name).write_bytes(content)
+    assert contents(ready(tree).folder) == expected
+
+
+def test_damaged_states_of_files_are_no_reason_to_fail(tree):
+    folder = ready(tree).folder
+    expected = contents(folder)
+    (folder / "files.npy").write_bytes(bytes((folder / "files.npy").stat().st_size))
+    assert contents(ready(tree).folder) == expected
+
+
 def test_of_two_processes_one_prepares_and_the_other_waits_for_it(tree, tmp_path):
     environment = {**os.environ, "HASHBENCH_CACHE": str(tmp_path / "shared")}
     waiting = PREPARE.replace("progress=False", "progress=False, on_wait=lambda: print('waited', flush=True)")

@@ -1,0 +1,59 @@
+"""IDHN: Improved Deep Hashing with Soft Pairwise Similarity for Multi-label Images (Zhang et al., TMM 2020)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+import hashbench
+from hashbench.methods import SampleMemory, counted_pairs, labelled_mean, mean_of_pairs, pair_likelihood
+
+
+@hashbench.method("idhn", paper="arXiv:1803.02987", version=1, fidelity="account")
+class IDHN(hashbench.DeepMethod):
+    """Improved Deep Hashing Network: the likelihood of pairs that share all labels or none, a squared error of others.
+
+    With u = v / (1 + |v|), p = u_i u_j' against a memory of the training set, and s = y_i y_j' / sqrt(|y_i| |y_j|), a
+    pair with s of 0 or 1 costs log(1 + e^t) - s t, t = alpha p; others cost gamma ((p + K) / 2 - s K)^2. The loss is
+    the mean over pairs, and lambda times that of ||u| - 1|. That is an account. A common suite takes alpha p in place
+    of p, and doubles: (alpha p + K - 2 s K)^2, a field. Rows of samples that were not seen yet are left out (ours).
+    """
+
+    scale: float = hashbench.option(0.5, "alpha, scale of inner products in the likelihood")
+    soft: float = hashbench.option(0.1, "gamma, weight of pairs that share some labels")
+    quantization: float = hashbench.option(0.1, "lambda, weight of the quantization term")
+    soft_error: Literal["similarity", "suite"] = hashbench.option(
+        "similarity", "the error of a pair that shares some labels: ((p + K) / 2 - s K)^2, or as a common suite has it"
+    )
+
+    keeps_samples = SampleMemory.KEPT
+
+    def setup(self, task: hashbench.Task, prepared: dict[str, Tensor]) -> None:
+        """Begin with an empty memory of the training set."""
+        self.memory = SampleMemory(task.num_train, task.bits, task.num_classes)
+
+    def loss(self, out: Tensor, batch: hashbench.Batch) -> dict[str, Tensor]:
+        """Return the mean loss of pairs, and lambda times the quantization, of labelled samples."""
+        assert batch.labels is not None, "IDHN is supervised"
+        squashed, bits = out / (1 + out.abs()), out.shape[1]
+        outputs, labels = self.memory.with_batch(squashed, batch)
+        both = batch.labels @ labels.T
+        counts = batch.labels.sum(dim=1)[:, None], labels.sum(dim=1)
+        share = both / (counts[0] * counts[1]).clamp(min=1).sqrt()
+        is_hard = (both == 0) | ((both == counts[0]) & (both == counts[1]))
+        product = squashed @ outputs.T
+        if self.soft_error == "similarity":
+            error = ((product + bits) / 2 - share * bits) ** 2
+        else:
+            error = (self.scale * product + bits - 2 * share * bits) ** 2
+        pairs = torch.where(is_hard, pair_likelihood(self.scale * product, share), self.soft * error)
+        return {
+            "pairs": mean_of_pairs(pairs, counted_pairs(batch.labels, labels)),
+            "quantization": self.quantization * labelled_mean((squashed.abs() - 1).abs().mean(dim=1), batch.labels),
+        }
+
+    def after_step(self, network: nn.Module, batch: hashbench.Batch) -> None:
+        """Write the batch's outputs into the memory."""
+        self.memory.write(batch)

@@ -1,0 +1,1 @@
+"""Methods that learn from rankings: triplets of a query, a similar and a dissimilar sample, or whole lists."""

@@ -1,0 +1,23 @@
+"""Notes of our own beside large files: JSON with its own sha256, whole and as it was written, or absent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hashbench.storage.files import write_text
+from hashbench.storage.strict_json import digest, dumps, loads
+
+
+def write_note(path: Path, note: dict[str, Any]) -> None:
+    """Put a note, plain data, at `path` in one step; raises HashbenchError where it cannot be written."""
+    write_text(path, dumps({**note, "sha256": digest(note)}))
+
+
+def read_note(path: Path) -> dict[str, Any] | None:
+    """Return the note at `path`; None where there is none, or it is damaged."""
+    try:
+        note = loads(path.read_bytes())
+        return note if note.pop("sha256") == digest(note) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):  # whatever lies there instead
+        return None

@@ -1,0 +1,89 @@
+"""The cache of preparations: what is damaged there, or of something else, is prepared anew."""
+
+import zipfile
+
+import pytest
+import torch
+
+import hashbench
+from hashbench.methods.contract import DeepMethod, method
+from hashbench.storage.cache import cache_root
+from hashbench.storage.tensorfiles import save
+
+PREPARED = torch.linspace(0, 1, 64)
+
+
+@pytest.fixture
+def run(tmp_path, fresh_methods):
+    """Run a method that prepares a tensor; returns what it was given and whether that came from the cache."""
+    given = []
+
+    @method("preparing")
+    class Preparing(DeepMethod):
+        prepared_by = ()
+
+        def prepare(self, task, data, tools):
+            return {"values": PREPARED.clone()}
+
+        def setup(self, task, prepared):
+            given.append(prepared["values"].clone())
+
+        def loss(self, out, batch):
+            return {"all": out.square().mean()}
+
+    def call(seed=0):
+        given.clear()
+        runs = tmp_path / str(len([*tmp_path.iterdir()]))
+        result = hashbench.run("preparing", "toy", bits=8, seed=seed, epochs=1, runs_dir=runs, progress=False)
+        assert all(torch.equal(values, PREPARED) for values in given)
+        return result.provenance["prepared_from_cache"]
+
+    return call
+
+
+def kept():
+    (path,) = (cache_root() / "prepared").glob("*.pt")
+    return path
+
+
+def flip(path):
+    whole = path.read_bytes()
+    at = whole.index(PREPARED.numpy().tobytes())
+    path.write_bytes(whole[:at] + bytes(32) + b"\x7f" * 32 + whole[at + 64 :])
+
+
+DAMAGES = {
+    "flipped bytes": (flip, "is damaged"),
+    "torn": (lambda path: path.write_bytes(path.read_bytes()[:-700]), "is damaged"),
+    "empty": (lambda path: path.write_bytes(b""), "is damaged"),
+    "zeros": (lambda path: path.write_bytes(bytes(path.stat().st_size)), "is damaged"),
+    "of something else": (
+        lambda path: save({"tensors": {"values": torch.zeros(64)}, "seconds": 0.0}, path, of="0" * 64),
+        "belongs to another run, or to other code or data",
+    ),
+    "from before it was marked": (
+        lambda path: torch.save({"tensors": {"values": torch.zeros(64)}, "seconds": 0.0}, path),
+        "does not say what it belongs to",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_cannot_be_used_is_prepared_anew_with_a_warning(run, caplog, damage):
+    assert not run()
+    assert run()
+    change, reason = DAMAGES[damage]
+    change(kept())
+    assert not run()
+    assert f"{kept()} {reason}" in caplog.text
+    assert "and is prepared anew." in caplog.text
+    assert zipfile.ZipFile(kept()).testzip() is None
+    assert run()
+
+
+def test_what_a_killed_process_left_half_written_is_removed(run):
+    run()
+    kept().with_name(".preparing-0123.pt.4711-0123abcd.part").write_bytes(b"half")
+    assert run()
+    assert not run(seed=1)
+    assert not [*(cache_root() / "prepared").glob(".*.part")]
