@@ -25,7 +25,7 @@ MAX_NOTE = 1 << 26  # bytes of a file of JSON; the largest of ours hold some kil
 
 
 @contextlib.contextmanager
-def regular(path: Path) -> Iterator[BinaryIO]:
+def regular(path: Path) -> Iterator[io.BufferedReader]:
     """Open a file to read it; raises OSError where that is impossible or it is no regular file, and never waits."""
     with open(path, "rb", opener=_opened_at_once) as file:
         mode = os.fstat(file.fileno()).st_mode
@@ -37,17 +37,17 @@ def regular(path: Path) -> Iterator[BinaryIO]:
 def read_note(path: Path, limit: int = MAX_NOTE) -> bytes:
     """Return what a regular file of at most `limit` bytes holds; raises OSError for any other, and never waits."""
     with regular(path) as file:
-        content = file.read(limit + 1)
-    if len(content) > limit:
-        raise OSError(f"it has more than {limit:,} bytes")
-    return content
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
+            raise OSError(f"it has more than {limit:,} bytes")
+        return file.read(size)
 
 
 _KINDS = {stat.S_IFDIR: "folder", stat.S_IFIFO: "pipe", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
 
 
 def _opened_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)  # else a pipe is waited for
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)  # else a pipe is waited for
 
 
 @contextlib.contextmanager
@@ -171,7 +171,7 @@ def version_of(path: Path) -> tuple[int, ...] | None:
 
 def sha256(path: Path) -> str:
     """Return the sha256 of a file, hex."""
-    with path.open("rb") as file:
+    with regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -187,7 +187,7 @@ def exclusive(lock: Path, *, on_wait: Callable[[], None] = lambda: None, wait: b
     where it cannot be written or the file system has no locks.
     """
     with reported(lock):
-        file = lock.open("w")
+        file = open(lock, "w", opener=_opened_at_once)  # noqa: SIM115  (closed below)
     with file:
         with reported(lock):
             try:

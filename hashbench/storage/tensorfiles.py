@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from hashbench.storage.files import replacing
+from hashbench.storage.files import regular, replacing
 
 _MARK = re.compile(rb"hashbench of=(\w*) sha256=([0-9a-f]{64})\Z")
 _SHA256_DIGITS = 64
@@ -51,7 +51,8 @@ def load(
     (None: it may belong to anything). A file from before files were marked is Unusable too, unless `unmarked` ones do.
     """
     try:
-        archive = path.read_bytes()
+        with regular(path) as file:
+            archive = file.read()
         mark = _MARK.search(archive, max(0, len(archive) - 2 * _SHA256_DIGITS - 32))
         if mark is not None and mark[2] != hashlib.sha256(memoryview(archive)[: mark.start(2)]).hexdigest().encode():
             raise Unusable("is damaged")

@@ -262,7 +262,7 @@ def test_values_that_no_run_has_are_refused_by_key(make, what):
 
 def test_a_command_line_that_is_no_text_is_recorded(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["hashbench", "folder:bad\udcff"])
-    record_sweep(tmp_path, {})
+    record_sweep(tmp_path, {}, {})
     (note,) = (tmp_path / SWEEPS).glob("*.json")
     assert json.loads(note.read_text())["command"] == ["hashbench", "folder:bad\\udcff"]
 
