@@ -12,7 +12,7 @@ import importlib
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, distributions, entry_points, version
+from importlib.metadata import EntryPoint, entry_points, version
 from typing import Any, Generic, TypeVar
 
 from hashbench import __version__
@@ -151,7 +151,7 @@ class Registry(Generic[T]):
         own = Origin(OWN_DISTRIBUTION, __version__)
         for name, target in self._builtin.items():
             found[name] = Entry(name, own, target.partition(":")[0], _loader(target), builtin=True)
-        for point in sorted(_points(self.group), key=_own_first):
+        for point in sorted(entry_points(group=self.group), key=_own_first):
             origin = _origin(point)
             entry: Entry[T] = Entry(
                 point.name,
@@ -194,24 +194,6 @@ def _not_a_method(name: str, thing: Any) -> str | None:
 
 def _not_a_backbone(name: str, thing: Any) -> str | None:
     return None if callable(thing) else f"{thing!r} is no function (shape, pretrained) -> module."
-
-
-def _points(group: str) -> Collection[EntryPoint]:
-    """Return the entry points of a group; warns of distributions whose metadata are damaged, and leaves them out."""
-    try:
-        return entry_points(group=group)
-    except Exception:  # one damaged distribution hides all others
-        found: dict[tuple[str, str, str], EntryPoint] = {}
-        for distribution in distributions():
-            try:
-                name = distribution.name
-                found |= {
-                    (name, point.name, point.value): point for point in distribution.entry_points.select(group=group)
-                }
-            except Exception as error:
-                place = getattr(distribution, "_path", "an installed distribution")
-                warnings.warn(f"Plug-ins of {place} are left out, for its metadata are damaged: {error}", stacklevel=2)
-        return found.values()
 
 
 def _own_first(point: EntryPoint) -> tuple[bool, str, str]:

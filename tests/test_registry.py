@@ -1,5 +1,6 @@
 """Plug-ins of other distributions: found, shown, and kept from breaking anything; faked by folders on the path."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hashbench.cli import list as listing
 from hashbench.cli import main
 from hashbench.errors import HashbenchError
 from hashbench.methods.crh import CRH
-from hashbench.registry import BACKBONES, METHODS, Registry
+from hashbench.registry import BACKBONES, CONDITIONS, DATASETS, EXECUTORS, METHODS, Registry
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "hashbench-plugin"
 METHOD = """
@@ -187,3 +188,55 @@ def test_a_backbone_is_in_an_identity_by_its_present_name(tmp_path, monkeypatch)
     with pytest.warns(FutureWarning, match="'tiny' is called 'toy-backbone' now"):
         result = hashbench.run("lsh", "toy", bits=8, backbone="tiny", **run)
     assert result.id == hashbench.run("lsh", "toy", bits=8, backbone="toy-backbone", **run).id
+
+
+RUDE = {
+    "an exit": "raise SystemExit(3)",
+    "a library that is not there": "import ctypes\nctypes.CDLL('libnothing.so')",
+    "an exception of another kind": "class Rude(BaseException): pass\nraise Rude",
+    "no end": "def f(): f()\nf()",
+    "no Python": "def (",
+    "a thing without manners": "class T:\n    def __getattr__(self, name): raise ZeroDivisionError\nMethod = T()",
+    "an info that is none": "class Method: info = None",
+    "several lines": "raise ValueError('one\\ntwo')",
+}
+
+
+@pytest.mark.parametrize("kind", ["methods", "datasets", "backbones", "executors", "conditions", "measures"])
+@pytest.mark.parametrize("case", RUDE)
+def test_whatever_a_plugin_does_it_is_named_and_the_others_are_shown(install, tmp_path, monkeypatch, case, kind):
+    for registry in (METHODS, DATASETS, BACKBONES, EXECUTORS, CONDITIONS):
+        monkeypatch.setattr(registry, "_loaded", dict(registry._loaded))
+    install("their-hashing", entry="theirs = their_module:Method", module="their_module", text=RUDE[case])
+    points = tmp_path / "their_hashing-2.5.dist-info" / "entry_points.txt"
+    points.write_text(points.read_text().replace("methods", kind))
+    ran = CliRunner().invoke(main, ["list", kind], catch_exceptions=False)
+    assert ran.exit_code == 0
+    assert "theirs" in ran.stdout
+    assert re.search(r"unavailable|does not load|cannot be used", ran.stdout) or (kind, case) in USABLE
+    ours = {"methods": "crh", "datasets": "cifar10", "backbones": "resnet18", "executors": "slurm",
+            "conditions": "blur", "measures": "mAP@all"}  # fmt: skip
+    assert ours[kind] in ran.stdout
+
+
+USABLE = [("backbones", "an info that is none")]  # a class may be a backbone's factory
+
+
+def test_an_interrupt_stops_whatever_a_plugin_is_at(install):
+    text = "raise KeyboardInterrupt"
+    install("their-hashing", entry="theirs = their_module:Method", module="their_module", text=text)
+    assert CliRunner().invoke(main, ["list", "methods"]).exit_code == 130
+
+
+def test_who_asks_for_a_name_that_two_give_hears_of_the_other(install):
+    install("their-hashing", entry="crh = their_module:Method", module="their_module", text="")
+    METHODS._loaded.pop("crh", None)
+    with pytest.warns(UserWarning, match=r"method 'crh' is the one from hashbench .*, not .* from their-hashing 2\.5"):
+        METHODS.get("crh")
+
+
+def test_a_distribution_without_a_name_is_no_hindrance(install, tmp_path):
+    install("their-hashing", entry="theirs = their_module:Method", module="their_module", text="")
+    (tmp_path / "their_hashing-2.5.dist-info" / "METADATA").write_text("")
+    assert "unavailable" in listed("theirs")
+    assert str(METHODS.entries()["theirs"].origin) == "an unnamed distribution"

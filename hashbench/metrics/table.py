@@ -218,11 +218,7 @@ def add(new: Entry) -> None:
 def load_plug_ins() -> list[str]:
     """Import the measures that installed distributions name; returns a sentence for each that does not load."""
     problems = []
-    try:
-        points = sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value))
-    except Exception as error:  # of another distribution, whose metadata are damaged
-        return [f"Measures of plug-ins are not found: the metadata of a distribution are damaged ({error})."]
-    for point in points:
+    for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
         origin = f"{point.dist.name} {point.dist.version}" if point.dist else "an unnamed distribution"
         try:
             function = point.load()

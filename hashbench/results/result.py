@@ -158,7 +158,7 @@ def _mistyped(data: dict[str, Any], types: dict[str, Any], prefix: str) -> str |
         if not isinstance(value, wanted) or isinstance(value, bool):  # bool is an int to Python, not here
             return f"the key '{prefix}{key}' holds {value!r:.60}"
         if isinstance(value, int | float) and not _possible(value):
-            return f"the key '{prefix}{key}' holds {value:.6g}, which is no number of a run"
+            return f"the key '{prefix}{key}' holds {value!r:.60}, which is no number of a run"
     return None
 
 

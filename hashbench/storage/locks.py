@@ -315,7 +315,7 @@ def _lies_at(path: Path, handle: int) -> bool:
     try:
         other = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE):
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.ELOOP):
             return False
         raise
     try:

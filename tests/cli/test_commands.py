@@ -213,6 +213,18 @@ BAD = {
         "2 bits give 4 words, which cannot hold 10 classes",
     ),
     "epochs": (("--epochs", "-1"), "epochs=-1 is not possible"),
+    "no epochs": (("--epochs", "0"), "epochs=0 is not possible"),
+    "epochs for ever": (("--epochs", "1000000000000"), "give 1 to 1,000,000"),
+    "batch": (("--set", "recipe.batch_size=10000000000000"), "batch_size=1e+13 is not possible"),
+    "rate": (("--set", "recipe.learning_rate=nan"), "'nan' is not a value for learning_rate"),
+    "betas": (("--set", "recipe.betas=2,3"), "betas=2.0,3.0 is not possible"),
+    "momentum": (("--set", "recipe.momentum=5"), "momentum=5.0 is not possible"),
+    "step factor": (("--set", "recipe.step_factor=-1"), "step_factor=-1.0 is not possible"),
+    "capitals of a method": (("--method", "Crh"), "Did you mean 'crh'"),
+    "capitals of a data set": (("--dataset", "CIFAR10"), "Did you mean 'cifar10'"),
+    "capitals of a backbone": (("--backbone", "ResNet18"), "Did you mean 'resnet18'"),
+    "capitals of a field": (("--set", "crh.Heads=1"), "Did you mean 'heads'"),
+    "many seeds": (("--seeds", "10000000"), "This sweep has 10,000,000 runs, and 50,000 are planned at a time"),
     "seeds": (("--seeds", "0"), "--seeds 0 is not possible"),
     "device": (("--device", "gpu"), "There is no device 'gpu'"),
     "missing data": (("--dataset", "cifar10", "--data-dir", "."), "cifar-10"),
@@ -295,3 +307,14 @@ def test_every_commands_help_ends_with_examples():
     for name, command in main.commands.items():
         text = CliRunner().invoke(main, [name, "--help"]).stdout
         assert f"hashbench {name}" in text.rpartition("Examples:")[2], command
+
+
+@pytest.mark.parametrize("probe", [(), ("--probe",)])
+def test_a_dry_run_asks_the_network_for_nothing(hashbench, monkeypatch, probe):
+    monkeypatch.setattr("urllib.request.urlopen", lambda *a, **k: pytest.fail("it asks the network"))
+    arguments = ("run", "--method", "lsh", "--dataset", "cifar10", "--bits", "16")
+    said = hashbench(*arguments, "--dry-run", *probe, code=2).stderr
+    assert "CIFAR-10 is not in" in said
+    assert "a dry run downloads nothing; `hashbench prepare` and the run itself do" in said
+    monkeypatch.setattr("urllib.request.urlopen", _no_network)
+    assert "cannot be downloaded (no network)" in hashbench(*arguments, code=2).stderr

@@ -2,10 +2,14 @@
 
 import csv
 import gzip
+import itertools
 import json
+import os
+import platform
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +91,55 @@ def test_a_time_that_no_clock_waits_is_refused_before_anything_is_shown(cli, run
         refused = cli("status", "--watch", "--every", seconds, code=2)
     assert "is not possible; give 0.1 to 86,400 seconds." in refused.stderr
     assert not refused.stdout
+
+
+LEFT = {
+    "before a reboot": {"host": platform.node(), "boot": "of another start"},
+    "a copy, or another machine": {"host": "far", "boot": "b"},
+}
+
+
+@pytest.mark.parametrize("what", LEFT)
+def test_a_finished_run_is_finished_whatever_lock_is_left_in_it(cli, run, monkeypatch, what):
+    lock = run.path / "lock"
+    lock.write_text(document({"pid": 4711, "started": "2026-01-01T00:00:00+00:00", **LEFT[what]}))
+    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("it watches a finished run"))
+    assert re.search(r"all +1\n$", cli("status", "--watch").stdout)
+    os.utime(lock, (time.time() - 3600,) * 2)
+    cli("run", "--method", "crh", "--dataset", "toy", "--bits", "12", "--epochs", "2", "--quiet")
+    assert not lock.exists()  # loading the run removes what a killed process left
+
+
+def test_status_watches_no_lock_for_ever(cli, run, monkeypatch):
+    run.result.unlink()
+    lock = {"host": "far", "boot": "b", "pid": 4711, "started": "2026-01-01T00:00:00+00:00"}
+    (run.path / "lock").write_text(document(lock))
+    clock = itertools.count(0, 20.0)
+    monkeypatch.setattr("hashbench.storage.locks.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    shown = cli("status", "--watch").stdout
+    assert shown.count("by process 4711 on far since 2026-01-01") == 3  # of 60 seconds without a heartbeat
+    assert "interrupted" in shown.rpartition("runs")[2]
+
+
+ODD_LOCKS = {"a pipe": os.mkfifo, "a folder": Path.mkdir, "a link to nothing": lambda path: path.symlink_to("nowhere")}
+
+
+@pytest.mark.parametrize("what", ODD_LOCKS)
+def test_an_odd_lock_fails_its_run_alone(cli, run, what):
+    run.result.unlink()
+    ODD_LOCKS[what](run.path / "lock")
+    assert re.search(r"failed:\n  toy@small/crh/12b/s0-\w+: .*lock is no lock", cli("status").stdout)
+    said = cli(*TOY[:-3], "--epochs", "2", "--bits", "12,16", "--quiet", code=2).stderr
+    assert "lock is no lock but a link, folder, pipe or device; remove it" in said.splitlines()[-1]
+    assert len([*Path("runs").rglob("16b/*/result.json")]) == 1
+
+
+def test_what_the_record_of_a_sweep_cannot_say_is_named(cli, run):
+    (Path("runs") / ".sweeps" / "0123456789abcdef.json").write_text("[[[[")
+    ran = cli("status")
+    assert "Warning: runs/.sweeps/0123456789abcdef.json cannot be read" in ran.stderr
+    assert "toy@small/crh/12b" in ran.stdout
 
 
 @pytest.mark.parametrize("command", ["status", "verify", "export"])
@@ -278,3 +331,87 @@ def test_the_plan_estimates_from_the_runs_alike(cli, run):
     assert re.search(r"crh +24 +0 +to do +10 min", shown)
     assert re.search(r"csq +24 +0 +to do +unknown", shown)
     assert shown.strip().endswith("3 of 4 runs to compute, about 10 min one after another, 2 of unknown length.")
+
+
+# configs of every editor
+
+
+PLAIN = 'method = "crh"\ndataset = "toy"\nbits = 16\nepochs = 1\ndry-run = true\n[set]\nrecipe.batch_size = 16\n'
+SAVED = {
+    "with a byte order mark": PLAIN.encode("utf-8-sig"),
+    "as UTF-16": PLAIN.encode("utf-16"),
+    "with lines of Windows": PLAIN.replace("\n", "\r\n").encode(),
+    "with quoted keys": PLAIN.replace("recipe.batch_size", '"recipe.batch_size"').encode(),
+    "with a quoted table": PLAIN.replace("[set]\nrecipe.", '["set".recipe]\n').encode(),
+    "with a quoted path of keys": PLAIN.replace("[set]\nrecipe.batch_size", '"set.recipe.batch_size"').encode(),
+    "with underscores": PLAIN.replace("dry-run", "dry_run").encode(),
+}
+
+
+@pytest.mark.parametrize("what", SAVED)
+def test_a_config_is_read_as_any_editor_saves_it(cli, what):
+    Path("plain.toml").write_text(PLAIN)
+    Path("saved.toml").write_bytes(SAVED[what])
+    shown = cli("run", "--config", "saved.toml").stdout
+    assert re.search(r"crh +16 +0 +to do", shown)
+    assert shown == cli("run", "--config", "plain.toml").stdout
+
+
+UNSOUND = {
+    "half a seed": ("seeds = 2.7", "'2.7' is not a valid int"),
+    "truth for a number": ("epochs = true", "epochs = true is no value of this flag"),
+    "a number for a flag": ("quiet = 1", "quiet = 1 is no value of this flag; give true or false"),
+    "two spellings of one key": ('data_dir = "a"\ndata-dir = "b"', "gives data_dir twice"),
+    "a field twice": ('[set]\nrecipe.epochs = 1\n"recipe.epochs" = 2', "gives recipe.epochs twice"),
+    "a value and a field": ('[set]\nrecipe = 1\n"recipe.epochs" = 2', "gives recipe a value and"),
+    "tables without end": ("a = " + "[" * 5000, "its tables nest too deeply"),
+    "a NUL": ('device = "\\u0000"', "is no flag's value"),
+    "a date": ("device = 2026-01-01", "is no flag's value"),
+}
+
+
+@pytest.mark.parametrize("what", UNSOUND)
+def test_a_config_that_could_mean_another_thing_is_refused(cli, what):
+    text, sentence = UNSOUND[what]
+    Path("sweep.toml").write_text(text)
+    said = cli("run", "--method", "crh", "--dataset", "toy", "--config", "sweep.toml", code=2).stderr
+    assert sentence in said
+
+
+@pytest.mark.parametrize("what", ["a pipe", "a folder"])
+def test_a_config_that_is_no_file_is_waited_for_by_nobody(cli, what):
+    ODD_LOCKS[what](Path("sweep.toml"))
+    said = cli("run", "--method", "crh", "--dataset", "toy", "--config", "sweep.toml", code=2).stderr
+    assert "sweep.toml cannot be read" in said
+
+
+# lists of names, some of which have commas
+
+
+@pytest.fixture
+def commas(cli):
+    """Own data and a method whose paths have commas."""
+    images = np.random.default_rng(0).integers(0, 255, (40, 4, 4, 3), dtype=np.uint8)
+    np.savez("p,q.npz", images=images, labels=np.arange(40) % 2)
+    method = "@hashbench.method('mn')\nclass MN(hashbench.DeepMethod):\n    def loss(self, out, batch): return {}\n"
+    Path("m,n.py").write_text(f"import hashbench\n{method}")
+
+
+DRY = ("run", "--bits", "8", "--epochs", "1", "--dry-run")
+
+
+def test_a_comma_in_a_path_that_is_there_belongs_to_it(cli, commas, fresh_methods):
+    shown = cli(*DRY, "--method", "m,n.py:MN,lsh", "--dataset", "arrays:p,q.npz,toy").stdout
+    found = re.findall(r"^(\S+@\S+) +(\S+) +8", shown, re.M)
+    assert found == [("arrays:p_q@auto", "mn"), ("arrays:p_q@auto", "lsh"), ("toy@small", "mn"), ("toy@small", "lsh")]
+    Path("sweep.toml").write_text('method = ["m,n.py:MN", "lsh"]\ndataset = ["arrays:p,q.npz", "toy"]')
+    assert cli(*DRY, "--config", "sweep.toml").stdout == shown
+    assert cli(*DRY, "--method", '"m,n.py:MN",lsh', "--dataset", '"arrays:p,q.npz","toy"').stdout == shown
+
+
+def test_a_list_that_is_a_path_as_well_is_refused(cli):
+    for name in ("a", "toy", "a,toy"):
+        Path(name).mkdir()
+    said = cli(*DRY, "--method", "lsh", "--dataset", "folder:a,toy", code=2).stderr
+    assert "--dataset 'folder:a,toy' is a path, and a list of 2; put what is one into quotes" in said
+    assert "a,toy holds no" in cli(*DRY, "--method", "lsh", "--dataset", '"folder:a,toy"', code=2).stderr

@@ -87,8 +87,8 @@ def test_what_is_hidden_or_no_image_is_passed_over_and_counted(model, photos):
     came, stored = encoded(model, photos)
     (note,) = came.notes
     assert note == (
-        "Files passed over: 1 broken links, 1 ending in .txt, 3 hidden, 1 no files but pipes or devices, 1 without an "
-        "ending."
+        "Files passed over: 1 ending in .txt, 3 hidden, 1 linked to nothing, 1 of another kind (pipes, devices), 1 "
+        "without an ending."
     )
     assert all(np.array_equal(stored[key], plain[key]) for key in plain)
 

@@ -3,8 +3,10 @@ import json
 
 import pytest
 
+import hashbench
 from hashbench import recipes
 from hashbench.errors import HashbenchError
+from hashbench.experiments import planning
 from hashbench.experiments.experiment import Data, Experiment, grid, recipe_label, resolve_recipe
 from hashbench.experiments.settings import parse_bits, parse_row, parse_settings, parse_value
 from hashbench.methods.crh import CRH
@@ -143,3 +145,27 @@ def test_compiling_is_part_of_the_identity_only_where_it_is_done():
     assert compiled.id != EXPERIMENT.id
     assert Experiment.from_identity(compiled.identity).recipe.compile
     assert not Experiment.from_identity(EXPERIMENT.identity).recipe.compile
+
+
+def test_a_sweep_is_bounded_before_it_is_made():
+    with pytest.raises(HashbenchError, match=r"This sweep has 10,000,000 runs, and 50,000 are planned at a time"):
+        grid(["a"], ["d"], [16], 10**7)
+    assert len(grid(["a"], ["d"], [16], 50_000)) == 50_000
+    with pytest.raises(HashbenchError, match=r"The seed \d+ is not possible; give 0 to"):
+        grid(["a"], ["d"], [16], 1, first_seed=2**63)
+
+
+def test_one_run_plans_one_cell_whatever_its_seed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    planned = []
+    resolve = planning._resolve
+    monkeypatch.setattr(planning, "_resolve", lambda *args: planned.append(args[3]) or resolve(*args))
+    result = hashbench.run("lsh", "toy", bits=8, seed=10**8, progress=False)
+    assert planned == [result.coords["seed"]] == [10**8]
+    assert result.path.name.startswith("s100000000-")
+
+
+def test_an_identity_of_no_experiment_is_one_sentence():
+    for identity in ({}, {"recipe": []}, {"recipe": {"betas": 1}}, {"recipe": {"betas": [0, 0]}, "method": None}):
+        with pytest.raises(HashbenchError, match=r"spec.json describes no experiment"):
+            Experiment.from_identity(identity)

@@ -34,7 +34,21 @@ def test_unknown_names_get_a_suggestion():
         recipes.load("scratch", overrides={"epoch": 1}, multi_label=False)
 
 
-@pytest.mark.parametrize("bad", [{"epochs": -1}, {"epochs": 0}, {"batch_size": 0}, {"learning_rate": -1.0}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"epochs": -1},
+        {"epochs": 0},
+        {"batch_size": 0},
+        {"learning_rate": -1.0},
+        {"epochs": 10**12},
+        {"batch_size": 10**13},
+        {"hidden": 10**11},
+        {"size": 10**5},
+        {"betas": (1.0, 0.9)},
+        {"momentum": 1.0},
+    ],
+)
 def test_impossible_values_are_refused(bad):
     with pytest.raises(HashbenchError, match=next(iter(bad))):
         recipes.load("scratch", overrides=bad, multi_label=False)

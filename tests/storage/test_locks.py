@@ -14,7 +14,8 @@ import pytest
 from hashbench.errors import HashbenchError
 from hashbench.results.runs import RunDirectory
 from hashbench.storage import locks
-from hashbench.storage.locks import LockLost, LockWatch, RunLocked, hold_lock, owner_of
+from hashbench.storage.locks import LockLost, LockWatch, RunLocked, hold_lock, owner_of, remove_leftover
+from hashbench.storage.strict_json import dumps
 
 ELSEWHERE = """
     import os, platform, sys
@@ -212,3 +213,84 @@ def test_no_step_is_lost_between_processes_some_of_which_are_killed(tmp_path, ma
     written = [int(number) for output in outputs for number in output.split()]
     assert len(written) == len(set(written))
     assert int(counter.read_text()) >= 120
+
+
+def _lock_of(folder, **owner):
+    """Write the lock of another owner, as a kill or a copy leaves it."""
+    text = dumps({"host": "far", "boot": "b", "pid": 4711, "started": "2026-01-01T00:00:00+00:00"} | owner)
+    (folder / "lock").write_text(text)
+    return folder / "lock"
+
+
+ODD_LOCKS = {
+    "a link to nothing": lambda path: path.symlink_to("nowhere"),
+    "a link to itself": lambda path: path.symlink_to("lock"),
+    "a link to a file": lambda path: path.symlink_to(__file__),
+    "a pipe": os.mkfifo,
+    "a folder": lambda path: path.mkdir(),
+}
+
+
+@pytest.mark.parametrize("what", ODD_LOCKS)
+def test_what_is_no_lock_is_one_sentence_and_waited_for_by_nobody(tmp_path, what):
+    ODD_LOCKS[what](tmp_path / "lock")
+    for look in (lambda: owner_of(tmp_path), lambda: taken(tmp_path, LockWatch(expiry=0))):
+        with pytest.raises(HashbenchError, match=r"lock is no lock but a link, folder, pipe or device; remove it"):
+            look()
+    assert os.path.lexists(tmp_path / "lock")
+
+
+@pytest.mark.parametrize(
+    "content", [b"[" * 4000, b'{"host": [1], "boot": "", "pid": 1, "started": ""}', b'{"pid": "x"}']
+)
+def test_a_lock_that_says_nothing_may_be_anybodys(tmp_path, content):
+    (tmp_path / "lock").write_bytes(content)
+    assert str(owner_of(tmp_path)) == "an unknown process on an unknown machine"
+
+
+def test_an_owner_of_before_the_last_start_has_ended(tmp_path):
+    _lock_of(tmp_path, host=platform.node(), boot="of another start")
+    assert owner_of(tmp_path) is None
+
+
+def test_an_owner_elsewhere_that_is_silent_for_long_seems_to_have_ended(tmp_path):
+    lock = _lock_of(tmp_path)
+    assert owner_of(tmp_path).host == "far"
+    watch = LockWatch(expiry=0.05)
+    assert owner_of(tmp_path, watch).host == "far"
+    time.sleep(0.1)
+    assert owner_of(tmp_path, watch) is None  # it did not change while it was watched
+    os.utime(lock, (time.time() - 3600,) * 2)
+    assert owner_of(tmp_path) is None
+    with pytest.raises(RunLocked):  # who would take the run over waits all the same: clocks may differ
+        taken_at_once(tmp_path)
+
+
+def taken_at_once(folder):
+    with hold_lock(folder):
+        pass
+
+
+LEFTOVERS = {
+    "of a process of this machine": ({"host": platform.node(), "boot": locks._boot()}, 0, True),
+    "of before the last start": ({"host": platform.node()}, 0, True),
+    "of another machine, an hour old": ({}, 3600, True),
+    "of another machine, of now": ({}, 0, False),
+    "of another machine, whose clock is ahead": ({}, -3600, False),
+}
+
+
+@pytest.mark.parametrize("what", LEFTOVERS)
+def test_a_lock_left_in_a_finished_run_is_removed_where_its_owner_has_ended(tmp_path, what):
+    owner, age, removed = LEFTOVERS[what]
+    lock = _lock_of(tmp_path, **owner)
+    os.utime(lock, (time.time() - age,) * 2)
+    remove_leftover(tmp_path)
+    assert lock.exists() != removed
+    assert {*tmp_path.iterdir()} <= {lock}
+
+
+def test_the_lock_of_a_running_process_is_left(tmp_path):
+    with hold_lock(tmp_path) as held:
+        remove_leftover(tmp_path)
+        held.check()

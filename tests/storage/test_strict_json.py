@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hashbench.storage.strict_json import canonical, digest, document, dumps, loads
+from hashbench.storage.strict_json import as_text, canonical, digest, document, dumps, loads, texts
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -74,3 +74,28 @@ def test_the_digest_never_changes():
 def test_only_strict_json_is_read(text):
     with pytest.raises(ValueError):  # noqa: PT011 - whatever the parser says of it
         loads(text)
+
+
+UNREADABLE = {
+    "100,000 brackets": ("[" * 100_000 + "]" * 100_000, "nest"),
+    "65 lists": ("[" * 65 + "]" * 65, "nest more than 64 deep"),
+    "65 objects": ('{"a":' * 65 + "1" + "}" * 65, "nest more than 64 deep"),
+    "an integer beyond floats": ("1" + "0" * 400, "beyond the largest number"),
+    "a float beyond floats": ("[1e999]", "1e999 is beyond the largest number"),
+    "thousands of digits": ("9" * 5000, "beyond the largest number"),
+    "not a number": ("NaN", "NaN is not JSON"),
+    "a key twice": ('{"a": {"b": 1, "b": 2}}', "the key 'b' stands there twice"),
+}
+
+
+@pytest.mark.parametrize("what", UNREADABLE)
+def test_what_would_trip_its_readers_is_refused(what):
+    text, sentence = UNREADABLE[what]
+    with pytest.raises(ValueError, match=sentence):
+        loads(text)
+
+
+def test_names_of_files_that_are_no_text_are_read_back():
+    assert loads(dumps(["bad\udcff"])) == ["bad\udcff"]
+    assert as_text("bad\udcff") == "bad\\udcff"
+    assert [*texts({"a": ["b", {"c": 1}]})] == ["a", "b", "c"]

@@ -63,7 +63,7 @@ def read_folder(root: Path, *, name: str, follow_links: bool = False) -> ImageFi
     passed = Passed()
     found = {top: image_paths(root, top, passed, follow_links) for top in _folders(root, passed, follow_links)}
     strays = sum(name.lower().endswith(IMAGE_ENDINGS) and name[0] != "." for name in _files(root))
-    passed.files += Counter({"images beside the class folders": strays} if strays else {})
+    passed.files += Counter({"beside the class folders": strays} if strays else {})
     passed.empty += [top for top, paths in found.items() if not paths]
     found = {top: paths for top, paths in found.items() if paths}
     parts = _parts(root, found, passed)
@@ -80,7 +80,7 @@ def read_folder(root: Path, *, name: str, follow_links: bool = False) -> ImageFi
         for path in in_order:
             folders = path.split("/")[:-1]
             if parts and len(folders) < 2:
-                passed.files["images beside the class folders"] += 1
+                passed.files["beside the class folders"] += 1
                 continue
             paths.append(path)
             labels.append(folders[1 if parts else 0])
@@ -281,8 +281,8 @@ def _passed_over(path: str, name: str) -> str | None:
     try:
         mode = os.stat(path).st_mode
     except OSError:
-        return "broken links" if os.path.islink(path) else None  # what is missing is found when it is prepared
-    return None if stat.S_ISREG(mode) else "no files but pipes or devices"
+        return "linked to nothing" if os.path.islink(path) else None  # what is missing is found when it is prepared
+    return None if stat.S_ISREG(mode) else "of another kind (pipes, devices)"
 
 
 def _raise_unreadable(error: OSError) -> None:

@@ -82,8 +82,13 @@ def read_sweeps(runs_dir: Path, problems: list[str]) -> dict[Path, dict[str, Any
 
 
 def _is_place(place: str) -> bool:
+    """Return whether `place` is of the form dataset/method/bits/name, and can be that of a folder."""
     parts = place.split("/")
-    return place.isprintable() and all(part not in ("", ".", "..") and len(part.encode()) < 256 for part in parts)
+    return (
+        len(parts) == _DEPTH
+        and place.isprintable()
+        and all(part not in ("", ".", "..") and len(part.encode()) < 256 for part in parts)
+    )
 
 
 def _reason(error: Exception) -> str:
@@ -105,7 +110,7 @@ def _runs_dirs(root: Path) -> Iterator[Path]:
 def _planned(note: Path, stored: dict[str, Any], runs_dir: Path) -> Iterator[Planned]:
     for place in stored["runs"]:
         parts = place.split("/")
-        if len(parts) == _DEPTH and parts[2].removesuffix("b").isdecimal():
+        if parts[2].removesuffix("b").isdecimal():
             path, known = runs_dir.joinpath(*parts), stored.get("cells", {}).get(place, {})
             cell = {key: str(known.get(key, "")) for key in ("cell", "row", "dataset")}
             yield Planned(path, frozenset([note]), os.path.lexists(path / RESULT), **cell)

@@ -60,9 +60,10 @@ def csv(text: str) -> str:
     Some trim what is invisible before they look, and take the wide and small forms of a sign for the sign itself. A
     number stays one.
     """
+    text = text.replace("\r", "\n")  # which the csv module quotes, whatever its lines end with
     seen = text.lstrip("".join({character for character in text if unicodedata.category(character)[0] in "CMZ"}))
     formula = unicodedata.normalize("NFKC", seen[:1]) in ("=", "+", "-", "@") and not _NUMBER.fullmatch(text)
-    return "'" + text if formula or text.startswith(("\t", "\r", "\n")) else text
+    return "'" + text if formula or text.startswith(("\t", "\n")) else text
 
 
 def csv_line(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -136,7 +136,7 @@ def test_what_is_passed_over_is_counted_by_kind(tree):
     assert files.notes == (
         "No classes, since they hold no images: empty.",
         "Hidden folders passed over: __MACOSX.",
-        "Files passed over: 2 ending in .heic, 1 ending in .txt, 2 hidden, 1 images beside the class folders, "
+        "Files passed over: 1 beside the class folders, 2 ending in .heic, 1 ending in .txt, 2 hidden, "
         "1 without an ending.",
     )
 

@@ -3,6 +3,7 @@ import io
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -220,10 +221,29 @@ def test_csv_has_one_line_a_cell(full):
     assert csq["backbone"] == "resnet-small"
 
 
-@pytest.mark.parametrize("name", ["=1+1", "+x", "-x", "@x"])
+FORMULAS = [
+    *("=1+1", "+x", "-x", "@x", "-1+2", "\t=1", "\r=1", "\n=1+1", " =1+1", "  @x", "\xa0=1", "\u3000=1", "\u200b=1"),
+    *("\ufeff=1", "\x00=1", "\x1f =1", "\ufe0f=1", "\uff1d1+1", "\uff0b1", "\uff0dx", "\uff20x", " \uff1d1", "\ufe661"),
+]
+
+
+@pytest.mark.parametrize("name", FORMULAS)
 def test_csv_has_no_formulas(make, name):
     (row,) = csv.DictReader(io.StringIO(Comparison.of([make(method=name)]).render("csv")))
-    assert row["method"] == row["row"] == "'" + name
+    assert row["method"] == row["row"] == "'" + name.replace("\r", "\n")
+
+
+@pytest.mark.parametrize("name", ["-1", "+1.5", "-2e-3", "a=1", "crh", "", "1-1", "\u22121"])
+def test_what_is_no_formula_stays_as_it_is(name):
+    assert escaping.csv(name) == name
+
+
+def test_csv_has_no_formulas_in_its_first_line_and_numbers_stay_numbers(make):
+    result = make(method="csq", seed=1)
+    other = replace(result, coords={**result.coords, "=1+1": "x"}, metrics={"mAP@all": -0.5}, bounds={})
+    (row,) = csv.DictReader(io.StringIO(Comparison.of([other]).render("csv")))
+    assert row["'=1+1"] == "x"
+    assert row["mean"] == "-0.5"
 
 
 @pytest.mark.parametrize("form", ["text", "markdown", "latex", "html"])
