@@ -77,13 +77,14 @@ def report(
     results, problems = finished_runs(*runs)
     chosen = filters(methods, datasets, bits)
     results = select(results, baseline=baseline, **chosen)
+    planned = planned_runs(runs or ("runs",), problems)
     comparison = Comparison.of(
         results,
         measures=measures or None,
         against=Baseline(baseline) if baseline is not None else None,
         published=read_published() if published else None,
         problems=problems,
-        planned=select_planned(planned_runs(runs or ("runs",)), methods=chosen["methods"], bits=chosen["bits"]),
+        planned=select_planned(planned, methods=chosen["methods"], bits=chosen["bits"]),
     )
     warn(comparison.problems)
     text = page(each_once(results), comparison=comparison, title=title, galleries=galleries)

@@ -95,17 +95,19 @@ def verify(
                 verdicts[place] = verdicts[place].after("codes from model.pt", encode)
             if result.id in repeated:
                 verdicts[place] = verdicts[place].after("run again", partial(repetition.check_rerun, result, evaluator))
-    missing = [run for run in planned_runs(roots) if not run.finished]
-    for line in _lines(verdicts, problems, missing):
+    unknown = list[str]()
+    missing = [run for run in planned_runs(roots, unknown) if not run.finished]
+    for line in (*_lines(verdicts, problems, missing), *(f"not checked: {note}" for note in unknown)):
         click.echo(line)
     if repeated:
         ids = ", ".join(sorted(id[:8] for id in repeated))
         click.echo(f"Run again, as the sha256 of their ids says: {ids}.")
     click.echo(_summary(verdicts, len(problems), model=queries is not None))
-    weak = bool(missing) or any(verdict.stale or verdict.unofficial for verdict in verdicts)
+    incomplete = bool(missing or unknown)
+    weak = incomplete or any(verdict.stale or verdict.unofficial for verdict in verdicts)
     if problems or any(verdict.differences for verdict in verdicts) or (strict and weak):
         sys.exit(1)
-    if missing or not all(verdict.sound for verdict in verdicts):
+    if incomplete or not all(verdict.sound for verdict in verdicts):
         sys.exit(3)
 
 

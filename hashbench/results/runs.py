@@ -178,8 +178,8 @@ class RunDirectory:
     def remove_kept(self) -> None:
         """Remove arrays and weights that lie here before a run is computed, whatever attempt or run they are from."""
         self.check()
-        with files.reported(self.path):
-            for path in self.kept:
+        for path in self.kept:
+            with files.reported(path):
                 path.unlink(missing_ok=True)
 
     def write_spec(self, spec: dict[str, Any]) -> None:
@@ -205,9 +205,9 @@ class RunDirectory:
         text = document(result.to_dict())
         Result.from_json(text, path=self.path)  # what could not be read back is not written
         files.write_text(self.result, text, allowed=self.check)
-        with files.reported(self.path):
-            self.failure.unlink(missing_ok=True)
-            self.checkpoint.unlink(missing_ok=True)
+        for path in (self.failure, self.checkpoint):
+            with files.reported(path):
+                path.unlink(missing_ok=True)
 
     def remove_leftovers(self) -> None:
         """Remove checkpoint, failure and lock of a finished run, left by a process that was killed after the result."""

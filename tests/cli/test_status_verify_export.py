@@ -85,6 +85,14 @@ def test_status_watches_until_nothing_runs(cli, run, monkeypatch):
     assert ran.stdout.count("toy@small/crh/12b") > 3
 
 
+@pytest.mark.parametrize("seconds", ["nan", "inf", "0", "1e300"])
+def test_a_time_that_no_clock_waits_is_refused_before_anything_is_shown(cli, run, seconds):
+    with run.lock():
+        refused = cli("status", "--watch", "--every", seconds, code=2)
+    assert "is not possible; give 0.1 to 86,400 seconds." in refused.stderr
+    assert not refused.stdout
+
+
 LEFT = {
     "before a reboot": {"host": platform.node(), "boot": "of another start"},
     "a copy, or another machine": {"host": "far", "boot": "b"},

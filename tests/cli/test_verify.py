@@ -400,16 +400,19 @@ def test_a_sweep_of_another_recipe_is_another_tables(cli, runs):
     assert sorted("epochs=1" in table for table in tables) == [False, True]
 
 
-def test_a_note_of_an_older_version_or_a_damaged_one_is_no_obstacle(cli, run):
+def test_a_note_of_an_older_version_is_no_obstacle_and_a_damaged_one_is_named(cli, run):
     (note,) = Path("runs/.sweeps").glob("*.json")
     changed(note, lambda data: data.pop("cells"))
     shutil.rmtree(run.path)
     assert "missing: 1 planned run" in cli("verify", code=3).stdout
     assert "complete" not in cli("compare").stdout
-    note.write_text('{"runs": {"../../x/y/12b/z": 1}}')
-    assert "3 runs: 3 as stored" in cli("verify").stdout
-    note.write_text("[")
-    assert "3 runs: 3 as stored" in cli("verify").stdout
+    for damaged in ('{"runs": {"../../x/y/12b/z": 1}}', "[", '{"runs": 3}', '{"runs": {}, "cells": {"a": 1}}'):
+        note.write_text(damaged)
+        found = cli("verify", "runs", "runs/toy@small", code=3).stdout
+        assert "3 runs: 3 as stored" in found
+        assert found.count(f"not checked: {note.absolute()} cannot be read") == 1
+        assert f"{note} cannot be read" in cli("compare").stderr.replace(f"{Path.cwd()}/", "")
+        cli("verify", "--strict", code=1)
 
 
 def test_the_outputs_of_a_method_with_its_own_codes_are_not_taken_for_its_bits(cli, fresh_methods):

@@ -200,6 +200,13 @@ def test_a_file_in_the_place_of_the_runs_directory(tmp_path):
         pass
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems give another reason")
+def test_a_folder_in_the_place_of_a_file_is_named(run):
+    run.model.mkdir(parents=True)
+    with pytest.raises(HashbenchError, match=r"model\.pt: Is a directory; a folder stands where a file is needed"):
+        run.remove_kept()
+
+
 @not_for_root
 def test_an_unwritable_runs_directory(tmp_path):
     tmp_path.chmod(0o500)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from hashbench.results.runs import RESULT
 from hashbench.storage import files
@@ -37,17 +38,63 @@ class Planned:
         return int(self.path.parts[-2].removesuffix("b"))
 
 
-def planned_runs(roots: Iterable[Path | str]) -> list[Planned]:
-    """Return what sweeps planned below `roots`, by place; a note that cannot be read plans nothing."""
+def planned_runs(roots: Iterable[Path | str], problems: list[str]) -> list[Planned]:
+    """Return what sweeps planned below `roots`, by place; sentences about unreadable notes join `problems`."""
     found: dict[Path, Planned] = {}
+    notes: dict[Path, dict[Path, dict[str, Any]]] = {}
     for root in (Path(os.path.abspath(root)) for root in roots):
         for runs_dir in _runs_dirs(root):
-            for note in sorted((runs_dir / SWEEPS).glob("*.json")):
-                for run in _read(note, runs_dir):
+            if runs_dir not in notes:
+                notes[runs_dir] = read_sweeps(runs_dir, problems)
+            for note, stored in notes[runs_dir].items():
+                for run in _planned(note, stored, runs_dir):
                     if run.path.is_relative_to(root):
                         before = found.get(run.path, run)
                         found[run.path] = replace(run, sweeps=run.sweeps | before.sweeps)
     return sorted(found.values(), key=lambda run: run.path)
+
+
+def read_sweeps(runs_dir: Path, problems: list[str]) -> dict[Path, dict[str, Any]]:
+    """Return the notes of the sweeps in a runs directory, by their paths.
+
+    Each has `runs`, by place below `runs_dir`, and may have `cells`. Sentences about those that cannot be read, or name
+    what is no place of a run, join `problems`.
+    """
+    found: dict[Path, dict[str, Any]] = {}
+    try:
+        names = sorted(name for name in os.listdir(runs_dir / SWEEPS) if name.endswith(".json"))
+    except FileNotFoundError:
+        return found
+    except OSError as error:
+        problems.append(f"The folder {runs_dir / SWEEPS} cannot be read: {error.strerror}; what is missing is unknown.")
+        return found
+    for file in (runs_dir / SWEEPS / name for name in names):
+        try:
+            note = loads(files.read_note(file))
+            if wrong := [place for place in note["runs"] if not _is_place(place)]:
+                raise ValueError(f"{wrong[0]!r:.60} is no place of a run")
+            if not all(isinstance(cell, dict) for cell in (note["runs"], *note.get("cells", {}).values())):
+                raise TypeError
+            found[file] = note
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            problems.append(f"{file} cannot be read: {_reason(error)}; what it planned is unknown, so delete it.")
+    return found
+
+
+def _is_place(place: str) -> bool:
+    """Return whether `place` is of the form dataset/method/bits/name, and can be that of a folder."""
+    parts = place.split("/")
+    return (
+        len(parts) == _DEPTH
+        and place.isprintable()
+        and all(part not in ("", ".", "..") and len(part.encode()) < 256 for part in parts)
+    )
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ValueError | OSError):
+        return (isinstance(error, OSError) and error.strerror) or str(error)
+    return "it is no note of a sweep"
 
 
 def _runs_dirs(root: Path) -> Iterator[Path]:
@@ -60,14 +107,10 @@ def _runs_dirs(root: Path) -> Iterator[Path]:
             subfolders.clear()
 
 
-def _read(note: Path, runs_dir: Path) -> Iterator[Planned]:
-    try:
-        stored = loads(files.read_note(note))
-        for place in stored["runs"]:
-            parts = place.split("/")
-            if len(parts) == _DEPTH and ".." not in parts and parts[2].removesuffix("b").isdecimal():
-                path, known = runs_dir.joinpath(*parts), stored.get("cells", {}).get(place, {})
-                cell = {key: str(known.get(key, "")) for key in ("cell", "row", "dataset")}
-                yield Planned(path, frozenset([note]), os.path.lexists(path / RESULT), **cell)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return  # `status` names it
+def _planned(note: Path, stored: dict[str, Any], runs_dir: Path) -> Iterator[Planned]:
+    for place in stored["runs"]:
+        parts = place.split("/")
+        if parts[2].removesuffix("b").isdecimal():
+            path, known = runs_dir.joinpath(*parts), stored.get("cells", {}).get(place, {})
+            cell = {key: str(known.get(key, "")) for key in ("cell", "row", "dataset")}
+            yield Planned(path, frozenset([note]), os.path.lexists(path / RESULT), **cell)

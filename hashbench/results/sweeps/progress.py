@@ -14,12 +14,12 @@ from typing import Any
 from hashbench.errors import HashbenchError
 from hashbench.results.runs import RunDirectory, run_folders
 from hashbench.results.sweeps.estimates import Estimates, TimeLeft, Work, duration, plural, seconds_left
-from hashbench.results.sweeps.planned import SWEEPS
+from hashbench.results.sweeps.planned import SWEEPS, read_sweeps
 from hashbench.results.sweeps.run_status import RunStatus, State, run_status
 from hashbench.results.tables import escaping, render
 from hashbench.storage import files
 from hashbench.storage.locks import LockWatch
-from hashbench.storage.strict_json import as_text, digest, document, loads
+from hashbench.storage.strict_json import as_text, digest, document
 
 _COLUMNS: tuple[State, ...] = ("finished", "damaged", "running", "failed", "interrupted", "to do")
 
@@ -61,7 +61,8 @@ def find_all(runs_dir: Path, problems: list[str], *, watch: LockWatch | None = N
     Sentences about folders and notes of sweeps that cannot be read join `problems`.
     """
     started = [folder for folder, _ in run_folders(runs_dir, problems) if folder.name != "again"]
-    works = {Path(*place.split("/")): work for place, work in _planned_places(runs_dir, problems).items()}
+    planned = (note["runs"].items() for note in read_sweeps(runs_dir, problems).values())
+    works = {Path(*place.split("/")): _work(work) for runs in planned for place, work in runs}
     places = {*works, *(folder.relative_to(runs_dir) for folder in started)}
     return [_read_run(runs_dir, place, works.get(place), watch) for place in sorted(places, key=_order)]
 
@@ -105,44 +106,6 @@ def _seconds_left(run: RunProgress, known: Estimates) -> float | None:
     if run.seconds is not None:
         return run.seconds
     return seconds_left(run.status, known.estimate(run.work) if run.work else None)
-
-
-def _planned_places(runs_dir: Path, problems: list[str]) -> dict[str, Work | None]:
-    """Return the places that the notes of sweeps name; what is no place of a run below `runs_dir` is a problem."""
-    found: dict[str, Work | None] = {}
-    try:
-        names = sorted(name for name in os.listdir(runs_dir / SWEEPS) if name.endswith(".json"))
-    except FileNotFoundError:
-        return found
-    except OSError as error:
-        problems.append(f"The folder {runs_dir / SWEEPS} cannot be read: {error.strerror}; planned runs are not shown.")
-        return found
-    for file in (runs_dir / SWEEPS / name for name in names):
-        try:
-            runs = loads(files.read_note(file))["runs"]
-            wrong = [place for place in runs if not _is_place(place)]
-            if wrong:
-                raise ValueError(f"{wrong[0]!r:.60} is no place of a run")
-            found |= {place: _work(note) for place, note in runs.items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            problems.append(f"{file} cannot be read: {_reason(error)}; what it planned is not shown, so delete it.")
-    return found
-
-
-def _is_place(place: str) -> bool:
-    """Return whether `place` is of the form dataset/method/bits/name, and can be that of a folder."""
-    parts = place.split("/")
-    return (
-        len(parts) == 4
-        and place.isprintable()
-        and all(part not in ("", ".", "..") and len(part.encode()) < 256 for part in parts)
-    )
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, ValueError | OSError):
-        return (isinstance(error, OSError) and error.strerror) or str(error)
-    return "it is no note of a sweep"
 
 
 def _work(note: Any) -> Work | None:

@@ -137,7 +137,7 @@ def compare(
     if numbers is not None and methods is not None:
         numbers = papers.of_methods(numbers, [*methods, *([baseline] if baseline is not None else [])])
     against = None if baseline is None else Baseline(baseline, test)
-    planned = select_planned(planned_runs(roots or ("runs",)), methods=methods, bits=bits)
+    planned = select_planned(planned_runs(roots or ("runs",), problems), methods=methods, bits=bits)
     return Comparison.of(
         kept, measures=measures, against=against, published=numbers, problems=problems, planned=planned
     )
