@@ -88,7 +88,7 @@ class RunDirectory:
     @property
     def kept(self) -> tuple[Path, ...]:
         """The files whose sha256 the result states."""
-        return self.histograms, self.codes, self.centers, self.model
+        return self.histograms, self.codes, self.centers, self.model, self.names
 
     @property
     def log(self) -> Path:

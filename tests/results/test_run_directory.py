@@ -211,7 +211,7 @@ def test_a_folder_in_the_place_of_a_file_is_named(run):
 def test_an_unwritable_runs_directory(tmp_path):
     tmp_path.chmod(0o500)
     run = RunDirectory.at(tmp_path / "runs", dataset="toy@a", method="crh", bits=32, seed=0, id="ab" * 32)
-    with pytest.raises(HashbenchError, match=r"Permission denied; choose a folder you may write to"), run.lock():
+    with pytest.raises(HashbenchError, match=r"Permission denied; name a folder you may write to"), run.lock():
         pass
 
 

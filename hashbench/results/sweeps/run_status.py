@@ -91,7 +91,7 @@ def _finished(directory: RunDirectory, sources: Mapping[str, str | None]) -> Run
 
 def _reason(directory: RunDirectory) -> str:
     try:
-        return directory.read_failure()
+        return directory.read_failure() or "without a reason"
     except HashbenchError as error:
         return str(error)
 
