@@ -71,6 +71,8 @@ def verify(
 
     if queries is not None and not queries.isdecimal():  # `--model runs`: the number was left out
         runs, queries = (Path(queries), *runs), str(QUERIES)
+    if queries is not None and len(queries) > 18:
+        raise HashbenchError("--model names more queries than any run has; give fewer.")
     if queries is not None and not int(queries):
         raise HashbenchError("--model 0 encodes no query; give 1 or more.")
     roots = runs or (Path("runs"),)

@@ -98,6 +98,11 @@ def test_any_name_is_one_readable_line(cli, name):
     assert len(line) < 600
 
 
+def test_a_number_of_thousands_of_digits_is_one_sentence(cli, tmp_path):
+    (tmp_path / "runs").mkdir()
+    assert "--model names more queries" in cli("verify", "runs", "--model", "1" * 5000, code=2).stderr
+
+
 def test_a_nul_is_refused_wherever_it_stands(cli, tmp_path):
     assert "holds a NUL" in cli("compare", "a\0b", code=2).stderr
     assert "holds a NUL" in cli("export", "runs", "--part", "a\0b", code=2).stderr
