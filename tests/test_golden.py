@@ -15,8 +15,8 @@ import hashbench
 
 GOLDEN = Path(__file__).with_name("golden.json")
 METHODS = (
-    "classifier", "crh", "csq", "dbdh", "dch", "dhn", "dpn", "dpsh", "dsh", "dshsd", "dtsh", "hashnet", "idhn", "itq",
-    "lsh", "shc",
+    "adsh", "classifier", "crh", "csq", "dbdh", "dch", "dfh", "dhn", "dpn", "dpsh", "dsdh", "dsh", "dshsd", "dtsh",
+    "hashnet", "idhn", "itq", "lsh", "shc",
 )  # fmt: skip
 
 

@@ -4,19 +4,28 @@ import pytest
 
 from baselines.centers.csq import CSQ
 from baselines.centers.shc import SHC
+from baselines.pairwise.adsh import ADSH
+from baselines.pairwise.dfh import DFH
 from baselines.pairwise.dpsh import DPSH
+from baselines.pairwise.dsdh import DSDH
 from baselines.pointwise.dpn import DPN
 from hashbench import recipes
 from hashbench.experiments.planning import Settings, plan
 from hashbench.methods.crh import CRH
 
 PUBLISHED = {
+    ADSH: {"backbone": "resnet50", "optimizer": "sgd", "learning_rate": 1e-3, "momentum": 0.0, "weight_decay": 5e-4,
+           "batch_size": 64, "epochs": 5, "schedule": "step", "step_epochs": 1, "step_factor": 0.1},
     CRH: {"backbone": "resnet34", "optimizer": "adam", "learning_rate": 1e-4, "betas": (0.5, 0.999), "batch_size": 128,
           "weight_decay": 1e-5, "final_learning_rate": 1e-7, "gradient_clip": 1.0, "schedule": "cosine"},
     CSQ: {"backbone": "resnet50", "optimizer": "adam", "learning_rate": 1e-3, "batch_size": 64, "epochs": 90,
           "schedule": "step", "step_epochs": 10, "step_factor": 0.7},
+    DFH: {"backbone": "alexnet", "optimizer": "sgd", "learning_rate": 0.01, "momentum": 0.9, "weight_decay": 5e-4,
+          "batch_size": 128, "epochs": 150, "schedule": "step", "step_epochs": 50, "step_factor": 0.1},
     DPSH: {"backbone": "alexnet", "optimizer": "sgd", "learning_rate": 0.05, "momentum": 0.0, "weight_decay": 1e-5,
            "batch_size": 128, "epochs": 150, "schedule": "step", "step_epochs": 50, "step_factor": 0.1},
+    DSDH: {"backbone": "alexnet", "optimizer": "sgd", "learning_rate": 0.01, "momentum": 0.0, "weight_decay": 5e-4,
+           "batch_size": 128, "epochs": 150, "schedule": "step", "step_epochs": 1},
     DPN: {"backbone": "alexnet", "optimizer": "sgd", "learning_rate": 1e-4, "momentum": 0.9, "weight_decay": 5e-4,
           "batch_size": 256, "epochs": 200, "schedule": "step", "step_epochs": 100, "step_factor": 0.1},
     SHC: {"backbone": "resnet34", "optimizer": "rmsprop", "learning_rate": 1e-4, "weight_decay": 1e-5,
