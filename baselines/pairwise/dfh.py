@@ -98,14 +98,20 @@ class DFH(hashbench.DeepMethod):
         self.class_vectors.copy_(moved)
 
     def _descend(self, gram: Tensor, towards: Tensor) -> Tensor:
-        """Return the class vectors after the gradient steps; `gram` is Y'Y / n, `towards` Y'B / n."""
+        """Return the class vectors after the gradient steps; `gram` is Y'Y / n, `towards` Y'B / n.
+
+        The gradient is (A + a V V') V - T - r sign(V), with V of a row for each class, and matrices A and T.
+        """
         vectors = self.class_vectors
         classes, bits = vectors.shape
-        apart = bits * (2 * torch.eye(classes, dtype=vectors.dtype, device=vectors.device) - 1)
+        unit = torch.eye(classes, dtype=vectors.dtype, device=vectors.device)
+        apart = self.separation * 4 / classes**2
+        corner = self.center_quantization * 2 / (classes * bits)
+        constant = 2 / bits * gram - apart * bits * (2 * unit - 1) + corner * unit
+        towards = 2 / bits * towards
         for step in range(self.center_steps):
             rate = min(RATE, classes**2 / (16 * bits)) * 0.1 ** ((step >= 149) + (step >= 179))
-            gradient = 2 / bits * (gram @ vectors - towards)
-            gradient = gradient + self.separation * 4 / classes**2 * (vectors @ vectors.T - apart) @ vectors
-            gradient = gradient + self.center_quantization * 2 / (classes * bits) * (vectors - vectors.sign())
-            vectors = vectors - rate * gradient
+            quadratic = torch.addmm(constant, vectors, vectors.T, alpha=apart)
+            gradient = torch.addmm(towards, quadratic, vectors, beta=-1).sub(vectors.sign(), alpha=corner)
+            vectors = vectors.sub(gradient, alpha=rate)
         return vectors

@@ -15,14 +15,16 @@ from baselines.pairwise.dsh import DSH
 from baselines.pairwise.dshsd import DSHSD
 from baselines.pairwise.hashnet import HashNet
 from baselines.pairwise.idhn import IDHN
+from baselines.pairwise.mihash import MIHash
 from baselines.ranking.dtsh import DTSH
+from baselines.ranking.talr import TALR
 from hashbench.datasets.loading.batch import Batch
 
 N, K, C, TRAIN = 7, 12, 5, 20
 
 
-def ready(method, **task):
-    made = make_task(C, K, num_train=TRAIN, **task)
+def ready(method, bits=K, **task):
+    made = make_task(C, bits, num_train=TRAIN, **task)
     assert method.supports(made) is None
     method.setup(made, {})
     return method.double()
@@ -301,8 +303,86 @@ def test_dtsh(cases, fields, scale, margin):
     compare(ready(DTSH(quantization=2.0, **fields)), out, labels, literal)
 
 
+def bins_of(distance, count, largest):
+    """Return the share of a distance in each of `count + 1` bins whose centres are the ends of equal parts."""
+    width = largest / count
+    return [max(1 - abs(distance - centre * width) / width, 0 * distance) for centre in range(count + 1)]
+
+
+def soft_histograms(v, q, others, scale, bins):
+    """Return the summed shares of the distances from q to each of `others`, bin by bin."""
+    h = 2 / (1 + (-scale * v).exp()) - 1
+    shares = [bins_of((K - dot(h[q], h[j])) / 2, bins, K) for j in others]
+    return [sum((row[b] for row in shares), 0 * v.sum()) for b in range(bins + 1)]
+
+
+@pytest.mark.parametrize(("fields", "scale", "bins"), [({}, 1.0, K // 2), ({"scale": 2.5, "bins": 16}, 2.5, 16)])
+def test_mihash(cases, fields, scale, bins):
+    out, labels, labelled = cases
+
+    def entropy(counts):
+        total = float(sum(counts).detach())
+        return sum((-(c / total) * (c / total).log2() for c in counts if c > 0), 0 * sum(counts))
+
+    def literal(v):
+        information = 0
+        for q in labelled:
+            near = [j for j in labelled if j != q and share(labels[q], labels[j])]
+            far = [j for j in labelled if not share(labels[q], labels[j])]
+            parts = [(len(some), soft_histograms(v, q, some, scale, bins)) for some in (near, far)]
+            both = [a + b for a, b in zip(parts[0][1], parts[1][1], strict=True)]
+            conditional = sum(size / (len(labelled) - 1) * entropy(counts) for size, counts in parts if size)
+            information = information + entropy(both) - conditional
+        return -information / len(labelled)
+
+    compare(ready(MIHash(**fields)), out, labels, literal)
+
+
+def test_the_information_of_mihash_is_that_of_a_yes_or_no_where_the_codes_tell_all():
+    """Classes of 3, 3 and 2 samples at distances 0 and K / 2: the distance says whether a sample is a neighbour."""
+    labels = torch.eye(3, dtype=torch.float64)[[0, 0, 0, 1, 1, 1, 2, 2]]
+    words = torch.tensor([[1, 1, 1, 1], [1, 1, -1, -1], [1, -1, 1, -1]], dtype=torch.float64)
+    value = ready(MIHash(scale=100.0), bits=4).loss(labels @ words, make_batch(labels))["information"]
+    chances = [near / 7 for near in (2, 2, 2, 2, 2, 2, 1, 1)]
+    wanted = sum(p * math.log2(p) + (1 - p) * math.log2(1 - p) for p in chances) / 8
+    assert float(value) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(("fields", "scale", "bins"), [({}, 1.0, K), ({"scale": 2.5, "bins": 5}, 2.5, 5)])
+def test_talr(cases, fields, scale, bins):
+    out, labels, labelled = cases
+
+    def literal(v):
+        total = 0
+        for q in labelled:
+            others = [j for j in labelled if j != q]
+            near = [j for j in others if share(labels[q], labels[j])]
+            alike, every = (soft_histograms(v, q, some, scale, bins) for some in (near, others))
+            for b in range(bins + 1):
+                found = sum(alike[: b + 1]) + sum(alike[:b]) + 1
+                seen = sum(every[: b + 1]) + sum(every[:b]) + 1
+                total = total + alike[b] * found / seen / max(len(near), 1)
+        return -total / len(labelled)
+
+    compare(ready(TALR(**fields)), out, labels, literal)
+
+
+def test_talr_is_the_mean_average_precision_of_codes_without_ties():
+    """With one similar sample for each query and no tie, the relaxed precision 2 / (2 rank) is the exact one."""
+    bits = 8
+    words = torch.tensor([[1] * (bits - k) + [-1] * k for k in (0, 1, 3, 7)], dtype=torch.float64)
+    labels = torch.eye(2, dtype=torch.float64)[[0, 1, 0, 1]]
+    value = ready(TALR(scale=100.0), bits=bits).loss(words, make_batch(labels))["precision"]
+    exact = 0
+    for q in range(4):
+        ranked = sorted((j for j in range(4) if j != q), key=lambda j: -float(words[q] @ words[j]))
+        exact += 1 / (1 + [share(labels[q], labels[j]) for j in ranked].index(True)) / 4
+    assert -float(value) == pytest.approx(exact)
+
+
 ALL = [
     DPSH(), DHN(), DHN(pairs="memory"), HashNet(), DSH(), DSH(pairs="memory"), DCH(), DBDH(), IDHN(), DSHSD(), DTSH(),
+    MIHash(), TALR(),
 ]  # fmt: skip
 
 
@@ -326,5 +406,7 @@ def test_batches_without_pairs_and_large_outputs_stay_finite(method):
 
 def test_settings_without_a_meaning_are_refused():
     assert "at least 1" in HashNet(growth_every=0).supports(make_task())
+    assert "at least 1" in MIHash(bins=0).supports(make_task())
+    assert "at least 1" in TALR(bins=0).supports(make_task())
     assert "1 or 2" in DBDH(power=3).supports(make_task())
     assert "more than 0" in DCH(gamma=0.0).supports(make_task())
