@@ -14,7 +14,6 @@ from hashbench.errors import HashbenchError
 from hashbench.methods.contract import DeepMethod, Method
 from hashbench.registry import METHODS
 
-
 #: Methods with hundreds of small operations in a step, which only the slow test checks.
 SLOW = ("dfh", "dsdh")
 
