@@ -18,7 +18,7 @@ from hashbench.methods import (
 )
 
 
-@hashbench.method("dpsh", paper="arXiv:1511.03855", version=1, fidelity="published")
+@hashbench.method("dpsh", paper="arXiv:1511.03855", version=1, fidelity="published", family="pairwise", year=2016)
 class DPSH(hashbench.DeepMethod):
     """Deep Pairwise-Supervised Hashing: likelihood of a batch's pairs with the whole training set's last outputs.
 
