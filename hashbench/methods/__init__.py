@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "base_method": "hashbench.methods.contract",
         "Batch": "hashbench.datasets.loading.batch",
         "bit_cross_entropy": "hashbench.methods.quantization",
+        "class_cross_entropy": "hashbench.methods.quantization",
         "coordinate_descent": "hashbench.methods.discrete",
         "counted_pairs": "hashbench.methods.pair_terms",
         "cubic_gap": "hashbench.methods.quantization",
@@ -107,6 +108,7 @@ if TYPE_CHECKING:
     from hashbench.methods.projections import random_rotation as random_rotation
     from hashbench.methods.projections import spanned_components as spanned_components
     from hashbench.methods.quantization import bit_cross_entropy as bit_cross_entropy
+    from hashbench.methods.quantization import class_cross_entropy as class_cross_entropy
     from hashbench.methods.quantization import cubic_gap as cubic_gap
     from hashbench.methods.quantization import labelled_mean as labelled_mean
     from hashbench.methods.quantization import log_cosh_gap as log_cosh_gap

@@ -9,6 +9,10 @@ from baselines.pairwise.dfh import DFH
 from baselines.pairwise.dpsh import DPSH
 from baselines.pairwise.dsdh import DSDH
 from baselines.pointwise.dpn import DPN
+from baselines.pointwise.greedyhash import GreedyHash
+from baselines.pointwise.jmlh import JMLH
+from baselines.proxy.dcwh import DCWH
+from baselines.proxy.orthohash import OrthoHash
 from hashbench import recipes
 from hashbench.experiments.planning import Settings, plan
 from hashbench.methods.crh import CRH
@@ -20,6 +24,9 @@ PUBLISHED = {
           "weight_decay": 1e-5, "final_learning_rate": 1e-7, "gradient_clip": 1.0, "schedule": "cosine"},
     CSQ: {"backbone": "resnet50", "optimizer": "adam", "learning_rate": 1e-3, "batch_size": 64, "epochs": 90,
           "schedule": "step", "step_epochs": 10, "step_factor": 0.7},
+    DCWH: {"backbone": "torchvision:googlenet", "optimizer": "sgd", "learning_rate": 1e-3, "momentum": 0.9,
+           "weight_decay": 5e-4, "batch_size": 128, "epochs": 150, "schedule": "step", "step_epochs": 50,
+           "step_factor": 0.1},
     DFH: {"backbone": "alexnet", "optimizer": "sgd", "learning_rate": 0.01, "momentum": 0.9, "weight_decay": 5e-4,
           "batch_size": 128, "epochs": 150, "schedule": "step", "step_epochs": 50, "step_factor": 0.1},
     DPSH: {"backbone": "alexnet", "optimizer": "sgd", "learning_rate": 0.05, "momentum": 0.0, "weight_decay": 1e-5,
@@ -28,6 +35,12 @@ PUBLISHED = {
            "batch_size": 128, "epochs": 150, "schedule": "step", "step_epochs": 1},
     DPN: {"backbone": "alexnet", "optimizer": "sgd", "learning_rate": 1e-4, "momentum": 0.9, "weight_decay": 5e-4,
           "batch_size": 256, "epochs": 200, "schedule": "step", "step_epochs": 100, "step_factor": 0.1},
+    GreedyHash: {"backbone": "alexnet", "optimizer": "sgd", "learning_rate": 1e-3, "momentum": 0.9, "batch_size": 32,
+                 "weight_decay": 5e-4, "epochs": 50, "schedule": "step", "step_epochs": 30, "step_factor": 0.1},
+    JMLH: {"train_backbone": False, "optimizer": "adam", "learning_rate": 1e-4, "batch_size": 400,
+           "schedule": "constant"},
+    OrthoHash: {"backbone": "alexnet", "optimizer": "adam", "learning_rate": 1e-4, "weight_decay": 5e-4,
+                "batch_size": 256, "epochs": 100, "schedule": "step", "step_epochs": 80, "step_factor": 0.1},
     SHC: {"backbone": "resnet34", "optimizer": "rmsprop", "learning_rate": 1e-4, "weight_decay": 1e-5,
           "final_learning_rate": 1e-7, "batch_size": 64, "epochs": 300, "momentum": 0.0, "schedule": "cosine"},
 }  # fmt: skip
@@ -41,7 +54,8 @@ def test_the_paper_recipe_is_the_published_one(cls, multi_label):
     # What the papers do not speak of is left plain.
     assert recipe.warmup_epochs == 0
     assert recipe.precision == "fp32"
-    assert recipe.backbone_learning_rate_scale == (1.0 if cls is not CSQ else 0.05 if multi_label else 0.01)
+    backbone_scales = {CSQ: 0.05 if multi_label else 0.01, OrthoHash: 0.1}
+    assert recipe.backbone_learning_rate_scale == backbone_scales.get(cls, 1.0)
     assert recipe.gradient_clip == (1.0 if cls is CRH else 0)
 
 
