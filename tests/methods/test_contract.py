@@ -356,7 +356,7 @@ def test_fidelity_is_stated_in_list_result_and_table(tmp_path):
         assert fidelity in line
     shown = CliRunner().invoke(main, ["show", str(results[0].path)]).output
     assert any(line.split() == ["fidelity", "sibling"] for line in shown.splitlines())
-    note = "Fidelity: account (crh), sibling (stated), unstated (features)."
+    note = "Fidelity: account (crh), sibling (stated), unstated (features); ° marks what is not published."
     assert note in hashbench.compare(tmp_path).render()
 
 

@@ -29,6 +29,7 @@ _LATEX = {
     "‡": r"\textsuperscript{\ddag}",
     "§": r"\textsuperscript{\S}",
     "¶": r"\textsuperscript{\P}",
+    "°": r"$^\circ$",
 }
 # Grave, acute, circumflex, tilde, macron, breve, dot, diaeresis, ring, double acute, caron: every LaTeX has these.
 _ACCENTS = set("\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a\u030b\u030c")

@@ -21,6 +21,10 @@ _INPUTS = {"images": "images", "features": "fixed features", "pixels": "raw pixe
            "text": "term vectors"}  # fmt: skip
 
 
+#: The mark of rows whose equations are not known from the paper or its authors' code.
+NOT_PUBLISHED = "°"
+
+
 def table_of(
     block: Block,
     measure: str,
@@ -72,7 +76,8 @@ def table_of(
         used += bool(labels)
         rows = [replace(row, mark=f"{row.mark} {mark}".strip()) if row.label in labels else row for row in rows]
         notes.append((mark, sentence))
-    notes += _fidelity_notes(rows)
+    rows, new_notes = _with_fidelity(rows)
+    notes += new_notes
     baseline, test = None, ""
     if against is not None:
         rows, new_notes, baseline, test = with_differences(against, rows, evidence)
@@ -188,8 +193,11 @@ def _fidelity(runs: Sequence[Result]) -> str:
     return "" if newest is None else str(newest.provenance["fidelity"])
 
 
-def _fidelity_notes(rows: Sequence[Row]) -> list[tuple[str, str]]:
-    """Return the footnote about the rows' fidelity; none where no row states any, or every one that it is unstated."""
+def _with_fidelity(rows: Sequence[Row]) -> tuple[list[Row], list[tuple[str, str]]]:
+    """Return the rows, marked where their equations are not published ones, and the footnote about their fidelity.
+
+    Without mark and footnote where no row states any fidelity, or every one that it is unstated.
+    """
     stated: dict[str, set[str]] = {}  # method -> of its rows
     for row in rows:
         stated.setdefault(row.method, set()).add(row.fidelity)
@@ -199,9 +207,14 @@ def _fidelity_notes(rows: Sequence[Row]) -> list[tuple[str, str]]:
         if row.fidelity:
             named.setdefault(row.fidelity, {})[name] = None
     if {*named} <= {"unstated"}:
-        return []
+        return list(rows), []
+    marked = [
+        replace(row, mark=f"{row.mark} {NOT_PUBLISHED}".strip()) if row.fidelity not in ("", "published") else row
+        for row in rows
+    ]
     told = ", ".join(f"{fidelity} ({', '.join(named[fidelity])})" for fidelity in sorted(named))
-    return [("", f"Fidelity: {told}.")]
+    meaning = f"; {NOT_PUBLISHED} marks what is not published" if {*named} != {"published"} else ""
+    return marked, [("", f"Fidelity: {told}{meaning}.")]
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

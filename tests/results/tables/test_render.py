@@ -282,7 +282,11 @@ def test_the_fidelity_that_results_state_is_shown(make, form):
         rows = {row["method"]: row["fidelity"] for row in csv.DictReader(io.StringIO(rendered))}
         assert rows == {method: fidelity or "" for method, fidelity in stated.items()}
     else:
-        assert "Fidelity: account (crh), published (csq, dpn), unstated (own)." in rendered
+        sign = r"$^\circ$" if form == "latex" else "°"
+        note = f"Fidelity: account (crh), published (csq, dpn), unstated (own); {sign} marks what is not published."
+        assert note in rendered
+        for method, fidelity in stated.items():  # one that is the best of its column has the sign beside it
+            assert (f"{method} {sign}" in rendered) == (fidelity in ("account", "unstated"))
 
 
 def test_rows_of_one_method_that_state_different_fidelities_are_named(make):
@@ -291,7 +295,7 @@ def test_rows_of_one_method_that_state_different_fidelities_are_named(make):
         make(method_version=2, seed=0, provenance={"fidelity": "reconstructed"}),
         make(method_version=2, seed=1, provenance={"fidelity": "published", "started": "2026-01-02T00:00:00+00:00"}),
     ]
-    assert "Fidelity: published (crh v2), reconstructed (crh v1)." in Comparison.of(results).render()
+    assert "Fidelity: published (crh v2), reconstructed (crh v1); °" in Comparison.of(results).render()
 
 
 @pytest.mark.parametrize("form", FORMS)
