@@ -1,0 +1,1 @@
+"""Methods that learn a proxy of each class, with the network, and draw samples to the proxies of their classes."""
