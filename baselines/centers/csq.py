@@ -24,7 +24,7 @@ from hashbench.methods import (
 )
 
 
-@hashbench.method("csq", paper="arXiv:1908.00347", version=1, fidelity="published")
+@hashbench.method("csq", paper="arXiv:1908.00347", version=1, fidelity="published", family="centers", year=2020)
 class CSQ(hashbench.DeepMethod):
     """Central Similarity Quantization: cross-entropy of every bit to the class's fixed hash center.
 

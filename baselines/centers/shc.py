@@ -27,7 +27,7 @@ from hashbench.methods import (
 )
 
 
-@hashbench.method("shc", paper="arXiv:2507.08404", version=1, fidelity="published")
+@hashbench.method("shc", paper="arXiv:2507.08404", version=1, fidelity="published", family="centers", year=2025)
 class SHC(hashbench.DeepMethod):
     """Semantic Hash Centers: CSQ's loss towards centers whose similarity follows that of the classes.
 

@@ -14,7 +14,7 @@ from hashbench.methods import coordinate_descent, counted_pairs, labelled_mean, 
 BLOCK = 256
 
 
-@hashbench.method("adsh", paper="arXiv:1707.08325", version=1, fidelity="published")
+@hashbench.method("adsh", paper="arXiv:1707.08325", version=1, fidelity="published", family="pairwise", year=2018)
 class ADSH(hashbench.DeepMethod):
     """Asymmetric Deep Supervised Hashing: a network's outputs and the training set's codes are fitted in turn.
 

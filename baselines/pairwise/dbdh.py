@@ -8,7 +8,9 @@ import hashbench
 from hashbench.methods import SampleMemory, counted_pairs, labelled_mean, mean_of_pairs, pair_likelihood, similar
 
 
-@hashbench.method("dbdh", paper="doi:10.1016/j.neucom.2020.03.037", version=1, fidelity="account")
+@hashbench.method(
+    "dbdh", paper="doi:10.1016/j.neucom.2020.03.037", version=1, fidelity="account", family="pairwise", year=2020
+)
 class DBDH(hashbench.DeepMethod):
     """Deep Balanced Discrete Hashing: the pair likelihood of outputs cut off at -1 and 1, whose bits balance.
 

@@ -14,7 +14,9 @@ from hashbench.methods import balanced_pairs, counted_pairs, label_overlap, labe
 LEAST = 1e-6
 
 
-@hashbench.method("dch", paper="doi:10.1109/CVPR.2018.00134", version=1, fidelity="published")
+@hashbench.method(
+    "dch", paper="doi:10.1109/CVPR.2018.00134", version=1, fidelity="published", family="pairwise", year=2018
+)
 class DCH(hashbench.DeepMethod):
     """Deep Cauchy Hashing: the Cauchy likelihood of pairs, which falls fast beyond a small Hamming radius.
 

@@ -22,7 +22,7 @@ from hashbench.methods import (
 RATE = 0.03  # of the steps on class vectors, a tenth of it from step 150 and a hundredth from step 180 on
 
 
-@hashbench.method("dfh", paper="arXiv:1909.00206", version=1, fidelity="account")
+@hashbench.method("dfh", paper="arXiv:1909.00206", version=1, fidelity="account", family="pairwise", year=2019)
 class DFH(hashbench.DeepMethod):
     """Deep Fisher Hashing: pairs with a margin, and codes drawn towards vectors of their classes that stand apart.
 

@@ -18,7 +18,9 @@ from hashbench.methods import (
 )
 
 
-@hashbench.method("dhn", paper="doi:10.1609/aaai.v30i1.10235", version=1, fidelity="published")
+@hashbench.method(
+    "dhn", paper="doi:10.1609/aaai.v30i1.10235", version=1, fidelity="published", family="pairwise", year=2016
+)
 class DHN(hashbench.DeepMethod):
     """Deep Hashing Network: the likelihood of a batch's pairs, and log cosh of the distance to the corners.
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 import hashbench
 from hashbench.methods import (
     SampleMemory,
+    balanced_pairs,
     counted_pairs,
     labelled_mean,
     mean_of_pairs,
@@ -18,7 +19,7 @@ from hashbench.methods import (
 )
 
 
-@hashbench.method("dpsh", paper="arXiv:1511.03855", version=1, fidelity="published")
+@hashbench.method("dpsh", paper="arXiv:1511.03855", version=1, fidelity="published", family="pairwise", year=2016)
 class DPSH(hashbench.DeepMethod):
     """Deep Pairwise-Supervised Hashing: likelihood of a batch's pairs with the whole training set's last outputs.
 
@@ -32,6 +33,7 @@ class DPSH(hashbench.DeepMethod):
     scaling: Literal["sums", "means"] = hashbench.option(
         "sums", "whether eta stands before a sum over samples and bits, as in the paper, or before their mean"
     )
+    balance: bool = hashbench.option(False, "weigh similar and dissimilar pairs as HashNet does; one suite does")
 
     keeps_samples = SampleMemory.KEPT
     #: The authors' PyTorch code; the network, CNN-F, is not here.
@@ -57,9 +59,12 @@ class DPSH(hashbench.DeepMethod):
         """Return the mean negative log-likelihood of pairs, and the weighted quantization, over labelled samples."""
         assert batch.labels is not None, "DPSH is supervised"
         outputs, labels = self.memory.with_batch(out, batch)
-        likelihood = pair_likelihood(out @ outputs.T / 2, similar(batch.labels, labels))
+        s, counted = similar(batch.labels, labels), counted_pairs(batch.labels, labels)
+        likelihood = pair_likelihood(out @ outputs.T / 2, s)
+        if self.balance:
+            likelihood = likelihood * balanced_pairs(s, counted)
         return {
-            "pairs": mean_of_pairs(likelihood, counted_pairs(batch.labels, labels)),
+            "pairs": mean_of_pairs(likelihood, counted),
             "quantization": self._weight * labelled_mean(squared_gap(out).mean(dim=1), batch.labels),
         }
 

@@ -21,7 +21,7 @@ from hashbench.methods import (
 )
 
 
-@hashbench.method("dsdh", paper="arXiv:1705.10999", version=1, fidelity="published")
+@hashbench.method("dsdh", paper="arXiv:1705.10999", version=1, fidelity="published", family="pairwise", year=2017)
 class DSDH(hashbench.DeepMethod):
     """Deep Supervised Discrete Hashing: DPSH's likelihood of pairs, towards codes that classify the training set.
 

@@ -11,7 +11,9 @@ import hashbench
 from hashbench.methods import SampleMemory, counted_pairs, labelled_mean, mean_of_pairs, similar
 
 
-@hashbench.method("dsh", paper="doi:10.1109/CVPR.2016.227", version=1, fidelity="published")
+@hashbench.method(
+    "dsh", paper="doi:10.1109/CVPR.2016.227", version=1, fidelity="published", family="pairwise", year=2016
+)
 class DSH(hashbench.DeepMethod):
     """Deep Supervised Hashing: similar samples are pulled together, others pushed to a squared distance of 2 K.
 

@@ -9,7 +9,9 @@ import hashbench
 from hashbench.methods import counted_pairs, labelled_mean, mean_of_pairs, similar
 
 
-@hashbench.method("dshsd", paper="doi:10.1109/ACCESS.2019.2900489", version=1, fidelity="account")
+@hashbench.method(
+    "dshsd", paper="doi:10.1109/ACCESS.2019.2900489", version=1, fidelity="account", family="pairwise", year=2019
+)
 class DSHSD(hashbench.DeepMethod):
     """Deep Supervised Hashing on a Stable Distribution: a classifier on tanh outputs, and a contrastive term of pairs.
 

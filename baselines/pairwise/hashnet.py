@@ -10,7 +10,7 @@ import hashbench
 from hashbench.methods import balanced_pairs, counted_pairs, label_overlap, mean_of_pairs, pair_likelihood, similar
 
 
-@hashbench.method("hashnet", paper="arXiv:1702.00758", version=1, fidelity="published")
+@hashbench.method("hashnet", paper="arXiv:1702.00758", version=1, fidelity="published", family="pairwise", year=2017)
 class HashNet(hashbench.DeepMethod):
     """HashNet: the weighted likelihood of pairs of tanh(beta v), with a beta that grows until the tanh is a sign.
 

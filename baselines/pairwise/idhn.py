@@ -11,7 +11,7 @@ import hashbench
 from hashbench.methods import SampleMemory, counted_pairs, labelled_mean, mean_of_pairs, pair_likelihood
 
 
-@hashbench.method("idhn", paper="arXiv:1803.02987", version=1, fidelity="account")
+@hashbench.method("idhn", paper="arXiv:1803.02987", version=1, fidelity="account", family="pairwise", year=2020)
 class IDHN(hashbench.DeepMethod):
     """Improved Deep Hashing Network: the likelihood of pairs that share all labels or none, a squared error of others.
 

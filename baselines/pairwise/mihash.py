@@ -12,7 +12,7 @@ import hashbench
 from hashbench.methods import counted_pairs, labelled_mean, similar, soft_bins
 
 
-@hashbench.method("mihash", paper="arXiv:1703.08919", version=1, fidelity="published")
+@hashbench.method("mihash", paper="arXiv:1703.08919", version=1, fidelity="published", family="pairwise", year=2017)
 class MIHash(hashbench.DeepMethod):
     """Hashing with Mutual Information: what a distance to a query says about being its neighbour.
 

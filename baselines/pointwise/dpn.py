@@ -15,7 +15,9 @@ import hashbench
 from hashbench.methods import distinct_words, majority, max_distance_words, random_words, spread
 
 
-@hashbench.method("dpn", paper="doi:10.24963/ijcai.2020/115", version=1, fidelity="published")
+@hashbench.method(
+    "dpn", paper="doi:10.24963/ijcai.2020/115", version=1, fidelity="published", family="pointwise", year=2020
+)
 class DPN(hashbench.DeepMethod):
     """Deep Polarized Network: L = mean over samples of sum_k max(m - v_k t_k, 0).
 

@@ -9,7 +9,7 @@ import hashbench
 from hashbench.methods import counted_pairs, labelled_mean, similar, squared_gap
 
 
-@hashbench.method("dtsh", paper="arXiv:1612.03900", version=1, fidelity="published")
+@hashbench.method("dtsh", paper="arXiv:1612.03900", version=1, fidelity="published", family="ranking", year=2016)
 class DTSH(hashbench.DeepMethod):
     """Deep Triplet-Supervised Hashing: the likelihood that a similar sample is nearer than a dissimilar one.
 

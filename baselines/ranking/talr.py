@@ -10,7 +10,7 @@ import hashbench
 from hashbench.methods import counted_pairs, labelled_mean, similar, soft_bins
 
 
-@hashbench.method("talr", paper="arXiv:1705.08562", version=1, fidelity="published")
+@hashbench.method("talr", paper="arXiv:1705.08562", version=1, fidelity="published", family="ranking", year=2018)
 class TALR(hashbench.DeepMethod):
     """Tie-Aware Learning to Rank: the average precision of each query of a batch, with its ties, on soft histograms.
 

@@ -13,7 +13,9 @@ import hashbench
 from hashbench.methods import max_distance_words
 
 
-@hashbench.method("classifier", paper="arXiv:1609.06753", version=1, fidelity="reference")
+@hashbench.method(
+    "classifier", paper="arXiv:1609.06753", version=1, fidelity="reference", family="reference", year=2016
+)
 class Classifier(hashbench.DeepMethod):
     """Cross-entropy on C logits; the code is the word that the arg-max class holds in a random wide codebook."""
 

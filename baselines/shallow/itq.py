@@ -16,7 +16,9 @@ BLOCK = 2**27
 NO_VARIANCE = 1e-12
 
 
-@hashbench.method("itq", paper="doi:10.1109/CVPR.2011.5995432", version=1, fidelity="published")
+@hashbench.method(
+    "itq", paper="doi:10.1109/CVPR.2011.5995432", version=1, fidelity="published", family="shallow", year=2011
+)
 class ITQ(hashbench.Method):
     """Iterative Quantization: the principal components, rotated so that the signs lose least: min ||B - V R||^2.
 

@@ -8,7 +8,9 @@ from torch import Tensor
 import hashbench
 
 
-@hashbench.method("lsh", paper="doi:10.1145/509907.509965", version=1, fidelity="reference")
+@hashbench.method(
+    "lsh", paper="doi:10.1145/509907.509965", version=1, fidelity="reference", family="shallow", year=2002
+)
 class LSH(hashbench.Method):
     """Random hyperplanes: bit k tells on which side of the k-th plane a vector lies; its normal is drawn from N(0, I).
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import inspect
+import shutil
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -16,13 +17,18 @@ from tabulate import tabulate
 from hashbench import recipes
 from hashbench.cli.base import command
 from hashbench.datasets.catalogue import OWN_KINDS, data_source
-from hashbench.errors import HashbenchError
+from hashbench.errors import HashbenchError, unknown
 from hashbench.registry import BACKBONES, CONDITIONS, DATASETS, EXECUTORS, METHODS, Entry, Registry
 from hashbench.results.tables.escaping import plain
 
 
 @command(
-    "hashbench list methods", "hashbench list datasets", "hashbench list backbones 'torchvision:resnet*'", name="list"
+    "hashbench list methods",
+    "hashbench list methods --family pairwise --fidelity published",
+    "hashbench list methods --fields crh",
+    "hashbench list datasets",
+    "hashbench list backbones 'torchvision:resnet*'",
+    name="list",
 )
 @click.argument(
     "kind",
@@ -30,32 +36,110 @@ from hashbench.results.tables.escaping import plain
 )
 @click.argument("pattern", required=False)
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the data sets' files.")
-def list_names(kind: str, pattern: str | None, data_dir: Path | None) -> None:
+@click.option("--family", metavar="NAME", help="Only methods of this family, such as pairwise.")
+@click.option("--fidelity", metavar="NAME", help="Only methods whose equations come from there, such as published.")
+@click.option("--fields", metavar="METHOD", help="What one method is, its fields, and the recipe of its paper.")
+def list_names(
+    kind: str, pattern: str | None, data_dir: Path | None, family: str | None, fidelity: str | None, fields: str | None
+) -> None:
     """Show the registered names: methods, datasets, backbones, recipes, executors, measures or conditions.
 
     A data set is ready, preparable by `hashbench prepare`, or missing: then it is downloaded where that is possible.
     With PATTERN, such as 'timm:resnet*', backbones are searched, also those of torchvision and timm.
     """
+    if kind != "methods" and (family or fidelity or fields):
+        raise HashbenchError(f"--family, --fidelity and --fields are of methods, not of {kind}.")
     if pattern is not None:
         if kind != "backbones":
             raise HashbenchError(f"PATTERN searches backbones, not {kind}; `hashbench list {kind}` shows all.")
         click.echo(backbones_like(pattern))
-        return
-    click.echo(datasets(data_dir) if kind == "datasets" else TABLES[kind]())
+    elif fields is not None:
+        if family or fidelity:
+            raise HashbenchError("--fields shows one method, so leave --family and --fidelity out.")
+        click.echo(one_method(fields))
+    elif kind == "methods":
+        click.echo(methods(family, fidelity))
+    else:
+        click.echo(datasets(data_dir) if kind == "datasets" else TABLES[kind]())
 
 
-def methods() -> str:
-    """Return the table of methods: origin, version, what each learns from, fidelity, paper and fields, or why not."""
-    from hashbench.methods.contract import DeepMethod, Method, options
+def methods(family: str | None = None, fidelity: str | None = None) -> str:
+    """Return the table of methods by family: fidelity, what each learns from, paper and origin, or why it is not there.
 
-    def columns(cls: Any) -> list[Any]:
-        fields = ", ".join(
-            f"{name}={field.metadata.get('base', field.default)}".lower() for name, field in options(cls).items()
-        )
-        learns_from = "batches" if issubclass(cls, DeepMethod) else "features" if issubclass(cls, Method) else "pairs"
-        return [cls.info.version, learns_from, cls.info.fidelity, cls.info.paper, fields]
+    Only those of a family and of a fidelity, where these are given; raises HashbenchError where they are unknown.
+    """
+    from hashbench.methods.contract import FAMILIES, FIDELITIES
 
-    return _table(METHODS, ["version", "learns from", "fidelity", "paper", "fields and defaults"], columns)
+    rows: dict[str, list[list[str]]] = {}
+    known: dict[str, None] = dict.fromkeys(FAMILIES)
+    for entry in METHODS.entries().values():
+        name, origin = plain(entry.name), "" if entry.builtin and not entry.shadows else _origin(entry)
+        try:
+            cls = METHODS.get(entry.name)
+            info = cls.info
+        except Exception as error:  # whatever a plug-in does, the others are shown
+            if family is fidelity is None:
+                rows.setdefault("", []).append([name, "", "", f"{_unavailable(error)}\n{origin}"])
+            continue
+        known.setdefault(info.family)
+        if family in (None, info.family) and fidelity in (None, info.fidelity):
+            version = f"version {info.version} from {origin}" if origin else ""
+            where = ", ".join(part for part in (info.paper, version) if part)
+            rows.setdefault(info.family, []).append([name, info.fidelity, learns_from(cls), where])
+    if family is not None and family not in known:
+        raise unknown("family", family, [name for name in known if name])
+    if fidelity is not None and fidelity not in FIDELITIES:
+        raise unknown("fidelity", fidelity, FIDELITIES)
+    if not rows:
+        return f"No method of the family {family} has the fidelity {fidelity}."
+    headers = ["method", "fidelity", "learns from", "paper and origin"]
+    table = []
+    for kind in sorted(rows, key=lambda kind: (kind == "", [*known].index(kind) if kind in known else 0)):
+        table += [[f"{kind or 'other'}:", "", "", ""], *rows[kind]]
+    return _fitting(headers, table)
+
+
+def learns_from(cls: type[Any]) -> str:
+    """Return what a method learns from: "batches" of a training, fixed "features", or "pairs" of users and items."""
+    from hashbench.methods.contract import DeepMethod, Method
+
+    return "batches" if issubclass(cls, DeepMethod) else "features" if issubclass(cls, Method) else "pairs"
+
+
+def one_method(name: str) -> str:
+    """Return what one method is: its docstring, where it comes from, its fields with help, the recipe of its paper.
+
+    Raises HashbenchError where there is no such method.
+    """
+    from hashbench.interop.targets import resolve_method
+    from hashbench.methods.contract import options
+
+    cls = resolve_method(name)
+    info, width = cls.info, _terminal_width()
+    said = [info.family, info.fidelity, info.paper, f"version {info.version}"]
+    said.append(f"from {_origin(METHODS.entries()[info.name])}")
+    first, _, rest = inspect.cleandoc(cls.__doc__ or "").partition("\n\n")
+    parts = [
+        textwrap.fill(f"{info.name}: {first}", width),
+        textwrap.fill(", ".join(part for part in said if part), width),
+    ]
+    parts += [textwrap.fill(paragraph, width) for paragraph in rest.split("\n\n") if paragraph]
+    rows = [
+        [field, str(found.metadata.get("base", found.default)).lower(), found.metadata.get("help", "")]
+        for field, found in options(cls).items()
+    ]
+    if rows:
+        parts.append(_fitting(["field", "default", "what it is"], rows))
+    else:
+        parts.append("It has no fields.")
+    for title, settings in (
+        ("Its paper's recipe, --recipe paper", getattr(cls, "paper_recipe", {})),
+        ("With it, these fields", getattr(cls, "paper_fields", {})),
+    ):
+        if settings:
+            shown = ", ".join(f"{key}={value}" for key, value in settings.items())
+            parts.append(textwrap.fill(f"{title}: {shown}", width))
+    return "\n\n".join(parts)
 
 
 def datasets(data_dir: Path | None = None) -> str:
@@ -174,6 +258,25 @@ def _table(registry: Registry[Any], headers: list[str], columns: Callable[[Any],
     return tabulate(rows, headers=[registry.kind, "from", *headers])
 
 
+def _fitting(headers: list[str], rows: list[list[str]]) -> str:
+    """Return a table whose last column is wrapped so that the table fits the terminal."""
+    padded = [f"{name}  " for name in headers]  # tabulate's columns are at least two wider than their header
+    taken = sum(max(len(row[column]) for row in (padded, *rows)) + 2 for column in range(len(headers) - 1))
+    left = max(_terminal_width() - taken, 16)
+
+    def wrapped(text: str) -> str:
+        return "\n".join(
+            line for part in text.split("\n") for line in textwrap.wrap(part, left, break_on_hyphens=False)
+        )
+
+    shown = [[*row[:-1], wrapped(row[-1])] for row in rows]
+    return tabulate(shown, headers=headers, disable_numparse=True)
+
+
+def _terminal_width() -> int:
+    return max(shutil.get_terminal_size().columns, 60)
+
+
 def _unavailable(error: Exception) -> str:
     reason = str(error) if isinstance(error, HashbenchError) else f"{type(error).__name__}: {error}"
     return _wrapped(f"unavailable: {reason}")
@@ -189,8 +292,6 @@ def _wrapped(text: str) -> str:
 
 
 TABLES = {
-    "methods": methods,
-    "datasets": datasets,
     "backbones": backbones,
     "recipes": recipe_names,
     "executors": executors,

@@ -164,10 +164,12 @@ def compute_prefix(
 
 def run_provenance(experiment: Experiment, dataset: Dataset, device: torch.device, started: datetime) -> dict[str, Any]:
     """Return the provenance that a result states of its experiment, its data, and this machine."""
-    base = experiment.fields["base"]["name"] if wraps(METHODS.get(experiment.method)) else None
+    cls = METHODS.get(experiment.method)
+    base = experiment.fields["base"]["name"] if wraps(cls) else None
     return {
         **provenance(experiment.method, base=base, device=device, started=started),
-        "fidelity": METHODS.get(experiment.method).info.fidelity,
+        "fidelity": cls.info.fidelity,
+        "family": cls.info.family,
         "split_sha256": experiment.data.split_sha256,
         "data_integrity": experiment.data.integrity,
         "data_official": dataset.store.official,

@@ -85,6 +85,14 @@ class Tools(Protocol):
 FIDELITIES = ("published", "sibling", "account", "reconstructed", "reference", "unstated")
 
 
+#: The families of methods, in the order of lists: losses over pairs, over rankings, over single samples, towards
+#: learned class vectors, towards hash centers; methods around others; projections of fixed features; and so on.
+FAMILIES = (
+    "pairwise", "ranking", "pointwise", "proxy", "centers", "wrappers", "shallow", "unsupervised", "text", "robust",
+    "recommendation", "reference",
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class MethodInfo:
     """What the registry shows of a method."""
@@ -94,6 +102,8 @@ class MethodInfo:
     version: int  # raised whenever the method's numbers may change
     former_names: tuple[str, ...] = ()  # by which it is found too
     fidelity: str = "unstated"  # one of FIDELITIES
+    family: str = ""  # what its loss compares, one of FAMILIES or another word
+    year: int | None = None  # of the paper
 
 
 class Method(nn.Module):
@@ -108,6 +118,8 @@ class Method(nn.Module):
     paper_recipe: ClassVar[dict[str, Any]] = {}
     #: Fields that belong to these settings and differ from the defaults; `--set` goes before them.
     paper_fields: ClassVar[dict[str, Any]] = {}
+    #: Whether a published number was reproduced: the protocol, the paper's value and ours; or that it was not.
+    reproduced: ClassVar[str] = "never tried"
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Make the module ready to hold buffers before the generated `__init__` sets the fields."""
@@ -225,7 +237,7 @@ class DeepMethod(Method):
 
 
 def option(default: Any, help: str) -> Any:
-    """Return a field of a method with a help text that `hashbench list methods` and the docs show."""
+    """Return a field of a method with a help text that `hashbench list methods --fields NAME` and the docs show."""
     return field(default=default, metadata={"help": help})
 
 
@@ -283,14 +295,17 @@ def method(
     paper: str = "",
     version: int = 1,
     fidelity: str = "unstated",
+    family: str = "",
+    year: int | None = None,
     former_names: Collection[str] = (),
 ) -> Callable[[M], M]:
     """Register a class as a method: annotated attributes with a default become its fields.
 
     An annotation without a default (`centers: Tensor`) declares a buffer, not a field. `version` must be raised
     whenever the numbers of the method may change: runs of different versions are never mixed. `fidelity`, one of
-    FIDELITIES, says where its equations come from; lists and tables show it. A method that was renamed is found by its
-    `former_names`, with a warning; its runs get new ids, as these hold the name. Raises HashbenchError for another
+    FIDELITIES, says where its equations come from; lists and tables show it. `family`, one of FAMILIES or another word,
+    is where lists show it, and `year` that of the paper. A method that was renamed is found by its `former_names`, with
+    a warning; its runs get new ids, as these hold the name. Raises HashbenchError for another
     fidelity, and for declarations (`views`, ...) that nothing can follow.
     """
     if fidelity not in FIDELITIES:
@@ -311,7 +326,7 @@ def method(
                 if inspect.isfunction(default) and not own:
                     setattr(cls, hook, _forwarded(hook))
         _refuse_declarations(name, cls)
-        cls.info = MethodInfo(name, paper, version, tuple(former_names), fidelity)
+        cls.info = MethodInfo(name, paper, version, tuple(former_names), fidelity, family, year)
         METHODS.register(name, cls, former_names=former_names)
         return cls
 
@@ -360,5 +375,7 @@ def resolve_fields(
         if name not in options:
             if not options:
                 raise HashbenchError(f"The method '{method}' has no fields, so '{method}.{name}' cannot be set.")
-            raise unknown(f"field of {method}", name, options, hint="`hashbench list methods` shows all.")
+            raise unknown(
+                f"field of {method}", name, options, hint=f"`hashbench list methods --fields {method}` shows all."
+            )
     return {name: given.get(name, field.default) for name, field in options.items()}

@@ -20,7 +20,7 @@ from hashbench.methods.codebooks import distinct_words, spread, widest
 from hashbench.methods.contract import DeepMethod, Task, method, option
 
 
-@method("crh", paper="arXiv:2511.12162", version=1, fidelity="account")
+@method("crh", paper="arXiv:2511.12162", version=1, fidelity="account", family="centers", year=2026)
 class CRH(DeepMethod):
     """Center-Reassigned Hashing: margin softmax on cosines to hash centers that are re-assigned while training.
 

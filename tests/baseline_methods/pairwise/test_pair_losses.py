@@ -82,10 +82,12 @@ def cases(request):
     return some_outputs(N, K), labels, [i for i in range(N) if labels[i].any()]
 
 
-@pytest.mark.parametrize(("scaling", "eta"), [("sums", 50.0), ("sums", 3.0), ("means", 0.1)])
-def test_dpsh(cases, scaling, eta):
+@pytest.mark.parametrize(
+    ("scaling", "eta", "balance"), [("sums", 50.0, False), ("sums", 3.0, True), ("means", 0.1, False)]
+)
+def test_dpsh(cases, scaling, eta, balance):
     out, labels, labelled = cases
-    method = ready(DPSH(scaling=scaling, quantization=eta))
+    method = ready(DPSH(scaling=scaling, quantization=eta, balance=balance))
     earlier = some_outputs(4, K, seed=5)  # of samples 10 to 13
     seen = batch_of(some_labels(5, C, multi_label=False, seed=4)[:4], first=10)
     method.loss(earlier, seen)
@@ -94,7 +96,12 @@ def test_dpsh(cases, scaling, eta):
     def literal(u):
         rows = [(u[j].detach(), labels[j]) for j in labelled]
         rows += [(earlier[j], seen.labels[j]) for j in range(4)]
-        pairs = sum(likelihood(dot(u[i], row) / 2, share(labels[i], label)) for i in labelled for row, label in rows)
+        alike = sum(share(labels[i], label) for i in labelled for _, label in rows)
+        number, pairs = len(labelled) * len(rows), 0
+        for i, (row, label) in product(labelled, rows):
+            s = share(labels[i], label)
+            weight = number / (alike if s else number - alike) if balance else 1
+            pairs = pairs + weight * likelihood(dot(u[i], row) / 2, s)
         squares = sum((math.copysign(1, float(u[i, k].detach())) - u[i, k]) ** 2 for i in labelled for k in range(K))
         if scaling == "sums":
             return pairs / (len(labelled) * len(rows)) + eta * squares / (len(labelled) * TRAIN)
