@@ -233,10 +233,11 @@ def literal_separated(count, bits, generator):
     return torch.from_numpy(words).float()
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_separated_words_are_those_of_admm_written_out(seed):
-    words = separated_words(8, 10, chance(seed), sweeps=1)
-    assert torch.equal(words, literal_separated(8, 10, chance(seed)))
+@pytest.mark.parametrize(("count", "bits", "seed"), [(12, 10, 0), (12, 10, 1), (10, 12, 1), (12, 12, 2)])
+def test_separated_words_are_those_of_admm_written_out(count, bits, seed):
+    words = separated_words(count, bits, chance(seed), sweeps=1)
+    assert torch.equal(words, literal_separated(count, bits, chance(seed)))
+    assert not torch.equal(words, balanced_words(count, bits, chance(seed)))
 
 
 def test_separated_words_are_the_widest_on_the_way_where_a_search_stays_stuck():

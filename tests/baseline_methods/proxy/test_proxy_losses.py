@@ -86,7 +86,9 @@ def test_the_proxies_of_hyp2_have_a_rate_of_their_own():
     recipe = recipes.load(
         "scratch", overrides={"learning_rate": 0.1, "backbone_learning_rate_scale": 0.5}, multi_label=False
     )
-    rates = {id(p): group["lr"] for group in method.parameter_groups(network, recipe) for p in group["params"]}
+    groups = method.parameter_groups(network, recipe)
+    rates = {id(p): group["lr"] for group in groups for p in group["params"]}
+    assert sum(len(group["params"]) for group in groups) == len(rates)  # each is optimised once
     assert [rates[id(p)] for p in network.backbone.parameters()] == [0.05] * 2
     assert [rates[id(p)] for p in network.head.parameters()] == [0.1] * 2
     assert rates[id(method.proxies)] == pytest.approx(0.3)

@@ -78,7 +78,7 @@ def literal(method, weight, bias, features, labels, beta, share):
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
-@pytest.mark.parametrize(("seed", "beta", "share"), [(0, 1.0, 1.0), (7, 0.01, 0.3), (1, 0.003, 0.0), (3, 0.01, 1.0)])
+@pytest.mark.parametrize(("seed", "beta", "share"), [(0, 1.0, 1.0), (1, 0.01, 0.3), (5, 0.003, 0.0), (3, 0.01, 1.0)])
 def test_loss_weights_and_gradient_are_those_of_the_code(multi_label, seed, beta, share):
     method = ready(dominance=beta, distillation=share)
     method.shorter[0].centers.copy_(method.base.centers[:, :4])
