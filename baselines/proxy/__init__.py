@@ -1,1 +1,1 @@
-"""Methods that learn a proxy of each class, with the network, and draw samples to the proxies of their classes."""
+"""Methods whose loss compares outputs with a vector of each class: fixed, learned, or the mean of its samples."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +10,6 @@ from torch.nn import functional as F
 
 import hashbench
 from hashbench.methods import counted_pairs, mean_of_pairs, similar
-
-if TYPE_CHECKING:
-    from hashbench.recipes import Recipe
 
 #: By how many bits a linear code of dimension k (row, from 1) and distance d = 1, 2, ..., 64 is longer than the bound
 #: of Griesmer, sum_{i<k} ceil(d / 2^i): hexadecimal, without zeros at the end. From the authors' table of zeta.
@@ -75,7 +72,7 @@ class HyP2(hashbench.DeepMethod):
         else:
             self._zeta = self.threshold
 
-    def parameter_groups(self, network: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+    def parameter_groups(self, network: nn.Module, recipe: Any) -> list[dict[str, Any]]:
         """Return the usual groups, without the proxies, which are a group of their own."""
         groups = super().parameter_groups(network, recipe)
         for group in groups:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 import hashbench
+from hashbench.methods import project
 
 
 @hashbench.method(
@@ -35,4 +36,4 @@ class LSH(hashbench.Method):
 
     def encode(self, inputs: Tensor) -> Tensor:
         """Return the codes, bool (n, bits), of `inputs` (n, width)."""
-        return inputs.to(torch.float64, copy=True).sub_(self.mean) @ self.planes >= 0
+        return project(inputs, self.mean, self.planes) >= 0

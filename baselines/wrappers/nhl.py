@@ -5,16 +5,13 @@ from __future__ import annotations
 import copy
 import dataclasses
 import itertools
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import hashbench
-
-if TYPE_CHECKING:
-    from hashbench.recipes import Recipe
 
 
 @hashbench.method("nhl", paper="arXiv:2412.08922", version=1, fidelity="published")
@@ -78,7 +75,7 @@ class NHL(hashbench.DeepMethod):
         nn.init.zeros_(linear.bias)
         return linear
 
-    def parameter_groups(self, network: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+    def parameter_groups(self, network: nn.Module, recipe: Any) -> list[dict[str, Any]]:
         """Return the groups of the bases of all lengths, in which the network is once."""
         groups, seen = [], set()
         for method in self._lengths.values():

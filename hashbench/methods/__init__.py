@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "base_method": "hashbench.methods.contract",
         "Batch": "hashbench.datasets.loading.batch",
         "bit_cross_entropy": "hashbench.methods.quantization",
+        "class_cross_entropy": "hashbench.methods.quantization",
         "coordinate_descent": "hashbench.methods.discrete",
         "counted_pairs": "hashbench.methods.pair_terms",
         "cubic_gap": "hashbench.methods.quantization",
@@ -32,11 +33,16 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "mean_of_pairs": "hashbench.methods.pair_terms",
         "Method": "hashbench.methods.contract",
         "method": "hashbench.methods.contract",
+        "nearest_rotation": "hashbench.methods.projections",
         "option": "hashbench.methods.contract",
         "pair_likelihood": "hashbench.methods.pair_terms",
         "PairMethod": "hashbench.methods.pairs",
         "PairTask": "hashbench.methods.pairs",
+        "principal_components": "hashbench.methods.projections",
+        "project": "hashbench.methods.projections",
+        "quantizing_rotation": "hashbench.methods.projections",
         "radial_features": "hashbench.methods.anchors",
+        "random_rotation": "hashbench.methods.projections",
         "random_words": "hashbench.methods.codebooks",
         "ridge": "hashbench.methods.discrete",
         "SampleMemory": "hashbench.methods.memory",
@@ -45,6 +51,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "similar": "hashbench.methods.pair_terms",
         "soft_bins": "hashbench.methods.pair_terms",
         "spaced_words": "hashbench.methods.codebooks",
+        "spanned_components": "hashbench.methods.projections",
         "spread": "hashbench.methods.codebooks",
         "squared_gap": "hashbench.methods.quantization",
         "straight_through_draws": "hashbench.methods.binarization",
@@ -96,7 +103,14 @@ if TYPE_CHECKING:
     from hashbench.methods.pair_terms import soft_bins as soft_bins
     from hashbench.methods.pairs import PairMethod as PairMethod
     from hashbench.methods.pairs import PairTask as PairTask
+    from hashbench.methods.projections import nearest_rotation as nearest_rotation
+    from hashbench.methods.projections import principal_components as principal_components
+    from hashbench.methods.projections import project as project
+    from hashbench.methods.projections import quantizing_rotation as quantizing_rotation
+    from hashbench.methods.projections import random_rotation as random_rotation
+    from hashbench.methods.projections import spanned_components as spanned_components
     from hashbench.methods.quantization import bit_cross_entropy as bit_cross_entropy
+    from hashbench.methods.quantization import class_cross_entropy as class_cross_entropy
     from hashbench.methods.quantization import cubic_gap as cubic_gap
     from hashbench.methods.quantization import labelled_mean as labelled_mean
     from hashbench.methods.quantization import log_cosh_gap as log_cosh_gap

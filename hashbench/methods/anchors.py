@@ -23,7 +23,7 @@ def mean_distance(features: Tensor, anchors: Tensor) -> float:
     return total / (len(features) * len(anchors))
 
 
-def radial_features(features: Tensor, anchors: Tensor, width: float) -> Tensor:
+def radial_features(features: Tensor, anchors: Tensor, width: float | Tensor) -> Tensor:
     """Return exp(-|x - a|^2 / (2 width^2)) (n, m) of `features` (n, d) and `anchors` (m, d)."""
     found = [torch.exp(torch.cdist(block, anchors) ** 2 / (-2 * width**2)) for block in _blocks(features, anchors)]
     return torch.cat(found) if found else features.new_zeros((0, len(anchors)))

@@ -1,4 +1,4 @@
-"""Terms of single samples: the bits' cross-entropy to a target word, and how far outputs are from the corners."""
+"""Terms of single samples: cross-entropies to a target word or to classes, and how far outputs are from the corners."""
 
 from __future__ import annotations
 
@@ -24,6 +24,15 @@ def bit_cross_entropy(out: Tensor, targets: Tensor) -> Tensor:
     """
     # (tanh v + 1) / 2 = sigmoid(2 v), which the loss on logits takes without overflow.
     return F.binary_cross_entropy_with_logits(2 * out, (targets + 1) / 2, reduction="none").mean(dim=1)
+
+
+def class_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the cross-entropy (n,) of softmax(logits) to y / |y|, equal shares of a sample's classes; 0 without label.
+
+    `logits` and `labels` (n, C), the latter multi-hot.
+    """
+    shares = labels / labels.sum(dim=1, keepdim=True).clamp(min=1)
+    return -(shares * logits.log_softmax(dim=1)).sum(dim=1)
 
 
 def squared_gap(values: Tensor) -> Tensor:

@@ -8,11 +8,12 @@ import torch
 from method_cases import make_batch, make_task, one_hot, some_labels, some_outputs, terms_and_gradients
 
 from baselines.reference.classifier import Classifier
-from baselines.shallow import itq
-from baselines.shallow.itq import ITQ, nearest_rotation, principal_components, random_rotation
+from baselines.shallow.itq import ITQ
 from baselines.shallow.lsh import LSH
 from hashbench.errors import HashbenchError
+from hashbench.methods import projections
 from hashbench.methods.codebooks import gilbert_varshamov_distance, spread
+from hashbench.methods.projections import nearest_rotation, principal_components, random_rotation
 
 
 class Features:
@@ -73,7 +74,7 @@ def test_lsh_distance_is_the_angle():
 @pytest.mark.parametrize("block", [1, 100, 2**27])
 @pytest.mark.parametrize(("count", "width"), [(200, 24), (24, 24), (7, 24), (30, 700)])
 def test_components_are_those_of_largest_variance(monkeypatch, count, width, block):
-    monkeypatch.setattr(itq, "BLOCK", block)
+    monkeypatch.setattr(projections, "BLOCK", block)
     features = Features(count, width).features()
     components = principal_components(features, 6)
     _, _, rows = np.linalg.svd((features - features.mean(dim=0)).double().numpy(), full_matrices=False)

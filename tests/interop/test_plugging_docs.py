@@ -14,7 +14,7 @@ from hashbench.cli import main
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "plugging-in.md").read_text()
 COMMANDS = re.findall(r"^    ((?:hashbench|pip|python) .*)$", PAGE, re.MULTILINE)
-((NAME, TARGET),) = re.findall(r'^    (greedyhash) = "(.*)"$', PAGE, re.MULTILINE)
+((NAME, TARGET),) = re.findall(r'^    (dlbhc) = "(.*)"$', PAGE, re.MULTILINE)
 FILES = dict(re.findall(r"Save this as `(\w+\.py)`[^\n]*:\n\n```python\n(.*?)```", PAGE, re.DOTALL))
 
 
@@ -22,9 +22,9 @@ FILES = dict(re.findall(r"Save this as `(\w+\.py)`[^\n]*:\n\n```python\n(.*?)```
 def plugin_installed(tmp_path, monkeypatch):
     """Make the example findable as `pip install` does."""
     site = tmp_path / "site"
-    metadata = site / "hashbench_greedyhash-1.0.0.dist-info"
+    metadata = site / "hashbench_dlbhc-1.0.0.dist-info"
     metadata.mkdir(parents=True)
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: hashbench-greedyhash\nVersion: 1.0.0\n")
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: hashbench-dlbhc\nVersion: 1.0.0\n")
     (metadata / "entry_points.txt").write_text(f"[hashbench.methods]\n{NAME} = {TARGET}\n")
     monkeypatch.syspath_prepend(site)
     monkeypatch.syspath_prepend(ROOT / "examples" / "hashbench-plugin" / "src")
@@ -53,7 +53,8 @@ def test_commands_and_files_work_as_written(plugin_installed, tmp_path, monkeypa
             Path(arguments[0]).write_text(text.replace('"n_class": 10', '"n_class": 3'))
             runpy.run_path(arguments[0], run_name="__main__")
     assert "epoch 2, 16 bits: loss" in capsys.readouterr().out
-    assert re.search(r"^greedyhash +hashbench-greedyhash 1\.0\.0", printed["hashbench list methods"], re.MULTILINE)
+    listed = " ".join(printed["hashbench list methods"].split())
+    assert re.search(r" dlbhc unstated batches [^:]* from hashbench-dlbhc 1\.0\.0 ", listed)
     if missing_device() is None:
         assert f"```text\n{printed['hashbench check crh']}```" in PAGE
     assert any("PairLoss (alpha=0.01)" in text for text in printed.values())

@@ -12,6 +12,7 @@ from hashbench.methods import (
     SampleMemory,
     balanced_pairs,
     bit_cross_entropy,
+    class_cross_entropy,
     coordinate_descent,
     counted_pairs,
     cubic_gap,
@@ -110,6 +111,22 @@ def test_bit_cross_entropy_and_the_mean_over_labelled_samples(multi_label):
     torch.testing.assert_close(ours, literal)
     torch.testing.assert_close(gradients(ours, out), gradients(literal, out))
     assert labelled_mean(torch.ones(3), torch.zeros(3, 2)) == 0
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_class_cross_entropy_shares_a_sample_among_its_classes(multi_label):
+    logits, labels = some_outputs(7, 5).requires_grad_(), some_labels(7, 5, multi_label=multi_label)
+    literal = []
+    for i in range(7):
+        own = [c for c in range(5) if labels[i, c]]
+        whole = sum(logits[i, c].exp() for c in range(5))
+        literal.append(sum((-(logits[i, c].exp() / whole).log() / len(own) for c in own), 0 * whole))
+    ours, literal = class_cross_entropy(logits, labels), torch.stack(literal)
+    torch.testing.assert_close(ours, literal)
+    weight = torch.arange(1, 8, dtype=torch.float64)
+    torch.testing.assert_close(gradients(ours @ weight, logits), gradients(literal @ weight, logits))
+    assert ours[-1] == 0
+    assert class_cross_entropy(torch.tensor([[1e4, -1e4]]), torch.tensor([[0.0, 1.0]])).item() == 2e4
 
 
 def test_gaps_to_the_corners():

@@ -1,0 +1,115 @@
+"""KSH: Supervised Hashing with Kernels (Liu et al., CVPR 2012)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+import hashbench
+from hashbench.methods import draw_anchors, mean_distance, radial_features, similar
+
+#: Share of the mean diagonal that is added to the kernel's Gram matrix, which may be singular.
+JITTER = 1e-6
+#: A change of the relaxed objective, for each sample, that ends its descent.
+TOLERANCE = 1e-2
+
+
+@hashbench.method(
+    "ksh", paper="doi:10.1109/CVPR.2012.6247912", version=1, fidelity="published", family="shallow", year=2012
+)
+class KSH(hashbench.Method):
+    """Supervised Hashing with Kernels: bits whose inner products follow similarity, found greedily one by one.
+
+    For a labelled sample with S = 1 or -1, codes H = sign(phi(X) A) are to minimise |H H' / K - S|^2; phi are radial
+    basis functions around anchors, less their means. For each bit, with residue R = K S - (bits so far), the a of the
+    largest a' phi' R phi a is followed by accelerated gradient steps on sigmoids in place of signs, and the better of
+    both is kept. Labelled sample and anchors are drawn at random. Unverified: the width of phi, here the mean distance
+    to the anchors, and the step rule, here doubling until a bound holds.
+    """
+
+    anchors: int = hashbench.option(300, "training inputs that the basis functions are around")
+    sample: int = hashbench.option(1000, "labelled training inputs whose pairs are compared")
+    steps: int = hashbench.option(500, "gradient steps for a bit, at most")
+
+    anchor_inputs: Tensor  # (anchors, width)
+    width: Tensor  # (): of the basis functions
+    offset: Tensor  # (anchors,): mean of the basis functions over the training set
+    projection: Tensor  # (anchors, K): A
+
+    def supports(self, task: hashbench.Task) -> str | None:
+        """Refuse settings without a meaning."""
+        if min(self.anchors, self.sample) < 1 or self.steps < 0:
+            return "anchors and sample must be at least 1, and steps at least 0."
+        return None
+
+    def fit(self, task: hashbench.Task, data: hashbench.TrainingData) -> None:
+        """Find a projection for each bit; raises HashbenchError where no training input has a label, or all are one."""
+        assert data.labels is not None, "KSH is supervised"
+        features = data.features()
+        anchors = draw_anchors(features, self.anchors, task.generator("anchors"))
+        width = mean_distance(features, anchors)
+        labelled = data.labels.any(dim=1).nonzero()[:, 0]
+        if width <= 0 or not len(labelled):
+            raise hashbench.HashbenchError("ksh needs training inputs that differ, and some with labels.")
+        mapped = radial_features(features, anchors, width).double()
+        offset = mapped.mean(dim=0)
+        chosen = draw_anchors(labelled, self.sample, task.generator("sample"))
+        labels, kernel = data.labels[chosen], mapped[chosen] - offset
+        residue = task.bits * (2 * similar(labels, labels).double() - 1)
+        projections = []
+        for _ in range(task.bits):
+            spectral = largest_direction(kernel, residue)
+            candidates = torch.stack([spectral, ascended(kernel, residue, spectral, self.steps)], dim=1)
+            bits = torch.where(kernel @ candidates >= 0, 1.0, -1.0).double()
+            better = (bits * (residue @ bits)).sum(dim=0).argmax()  # the spectral one where both are equal
+            projections.append(candidates[:, better])
+            residue = residue - torch.outer(bits[:, better], bits[:, better])
+        self.register_buffer("anchor_inputs", anchors)
+        self.register_buffer("width", torch.tensor(width, dtype=torch.float64, device=anchors.device))
+        self.register_buffer("offset", offset)
+        self.register_buffer("projection", torch.stack(projections, dim=1))
+
+    def encode(self, inputs: Tensor) -> Tensor:
+        """Return the codes, bool (n, bits), of `inputs` (n, width)."""
+        mapped = radial_features(inputs.double(), self.anchor_inputs.double(), self.width)
+        return (mapped - self.offset) @ self.projection >= 0
+
+
+def largest_direction(kernel: Tensor, residue: Tensor) -> Tensor:
+    """Return the a (m,) of the largest a' K' R K a under a' K' K a = n, of `kernel` K (n, m) and `residue` R (n, n)."""
+    gram = kernel.T @ kernel
+    unit = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    root = torch.linalg.cholesky(gram + (JITTER * gram.diagonal().mean()).clamp(min=1e-300) * unit)
+    whitened = torch.linalg.solve_triangular(root, kernel.T, upper=False)  # (m, n)
+    _, directions = torch.linalg.eigh(whitened @ residue @ whitened.T)
+    found = torch.linalg.solve_triangular(root.T, directions[:, -1:], upper=True)[:, 0]
+    found = found * found[found.abs().argmax()].sign()  # a direction's sign is arbitrary
+    return found * (len(kernel) ** 0.5 / (kernel @ found).norm().clamp(min=1e-300))
+
+
+def ascended(kernel: Tensor, residue: Tensor, start: Tensor, steps: int) -> Tensor:
+    """Return an a (m,) of larger h' R h, h = 2 sigmoid(K a) - 1, by Nesterov's accelerated gradient from `start`."""
+
+    def cost_and_bits(a: Tensor) -> tuple[Tensor, Tensor]:
+        bits = (kernel @ a / 2).tanh()
+        return -bits @ residue @ bits, bits
+
+    before, now, bound = start, start, 1.0
+    momentum, next_momentum = 0.0, 1.0
+    last = cost_and_bits(start)[0]
+    for _ in range(steps):
+        ahead = now + (momentum - 1) / next_momentum * (now - before)
+        cost, bits = cost_and_bits(ahead)
+        gradient = -kernel.T @ ((residue @ bits) * (1 - bits**2))  # of which h' = (1 - h^2) / 2, and 2 R h
+        for _ in range(50):
+            moved = ahead - gradient / bound
+            reached, step = cost_and_bits(moved)[0], moved - ahead
+            if reached <= cost + gradient @ step + bound / 2 * step @ step:
+                break
+            bound *= 2
+        before, now = now, moved
+        momentum, next_momentum = next_momentum, (1 + (1 + 4 * next_momentum**2) ** 0.5) / 2
+        if (last - reached).abs() / len(kernel) <= TOLERANCE:
+            break
+        last = reached
+    return now

@@ -1,0 +1,298 @@
+"""The shallow methods against scikit-learn, scipy and literal re-statements of what they minimise."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from method_cases import make_task, one_hot, some_labels
+from scipy.linalg import eigh
+from sklearn.cross_decomposition import CCA
+from sklearn.decomposition import PCA
+
+from baselines.shallow.itq_cca import ITQCCA, canonical_directions
+from baselines.shallow.ksh import KSH, ascended, largest_direction
+from baselines.shallow.pcah import PCAH
+from baselines.shallow.sdh import SDH
+from baselines.shallow.sh import SH
+from baselines.shallow.sph import SpH
+from hashbench.errors import HashbenchError
+from hashbench.methods import coordinate_descent, ridge
+
+
+class Data:
+    """Features around class means, off the origin and longer in some directions, with labels; the last has none."""
+
+    def __init__(self, count=120, width=20, classes=4, *, multi_label=False):
+        chance = torch.Generator().manual_seed(0)
+        self.labels = some_labels(count, classes, multi_label=multi_label).float()
+        means = 2 * torch.randn((classes, width), generator=chance)
+        noise = torch.randn((count, width), generator=chance) * torch.linspace(0.3, 2, width)
+        self._features = self.labels @ means + noise + 3
+
+    def features(self):
+        return self._features
+
+
+def fitted(method, bits=8, data=None, seed=0):
+    data = data or Data()
+    classes = data.labels.shape[1]
+    task = make_task(classes, bits, inputs="features", seed=seed, num_train=len(data.labels))
+    assert method.supports(task) is None
+    method.fit(task, data)
+    return method
+
+
+ALL = [PCAH, SH, SpH, ITQCCA, SDH, KSH]
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+@pytest.mark.parametrize("bits", [3, 8, 16])
+@pytest.mark.parametrize("make", ALL, ids=lambda make: make.info.name)
+def test_codes_are_bool_follow_the_seed_and_depend_on_one_row_each(make, bits, multi_label):
+    data = Data(multi_label=multi_label)
+    method, inputs = fitted(make(), bits, data), data.features()
+    codes = method.encode(inputs)
+    assert codes.shape == (120, bits)
+    assert codes.dtype == torch.bool
+    assert torch.equal(codes, torch.cat([method.encode(row) for row in inputs.split(7)]))
+    assert torch.equal(codes, fitted(make(), bits, data).encode(inputs))
+    assert 0.2 < codes.float().mean() < 0.8
+    if make.supervised:  # a class's codes are nearer to each other than to those of others
+        labels = data.labels
+        alike = (labels @ labels.T > 0) & labels.any(dim=1) & labels.any(dim=1)[:, None]
+        distance = torch.cdist(codes.float(), codes.float(), p=0)
+        assert distance[alike].mean() < 0.8 * distance[~alike].mean()
+
+
+def test_bits_of_pcah_are_the_signs_of_scikit_learns_components():
+    inputs = Data().features()
+    codes = fitted(PCAH(), 12).encode(inputs).numpy()
+    wanted = PCA(12).fit(inputs.double().numpy()).transform(inputs.double().numpy()) >= 0
+    for bit, other in zip(codes.T, wanted.T, strict=True):
+        assert (bit == other).all() or (bit != other).all()
+
+
+def test_bits_of_sh_are_the_smoothest_waves_of_all():
+    inputs, bits = Data().features(), 10
+    method = fitted(SH(), bits)
+    along = PCA(bits).fit_transform(inputs.double().numpy())
+    spans = along.max(axis=0) - along.min(axis=0)
+    waves = sorted(
+        (mode / span, mode, component) for component, span in enumerate(spans) for mode in range(1, bits + 1)
+    )
+    codes = method.encode(inputs).numpy()
+    for bit, (_, mode, component) in zip(codes.T, waves[:bits], strict=True):
+        # From either end of the range: the sign of a component is arbitrary, and turns the odd waves.
+        phases = [mode * math.pi * (x - along[:, component].min()) / spans[component] for x in along[:, component]]
+        wanted = np.cos(phases) >= 0
+        assert (bit == wanted).mean() in (0, 1)
+    assert len({component for _, _, component in waves[:bits]}) > 1
+    assert max(mode for _, mode, _ in waves[:bits]) > 1
+
+
+def test_spheres_of_sph_hold_half_the_inputs_and_two_of_them_a_quarter():
+    data = Data(2000, 12)
+    method = fitted(SpH(), 16, data)
+    codes = method.encode(data.features()).double()
+    assert (codes.sum(dim=0) == 1000).all()
+    off = [abs(float(codes[:, i] @ codes[:, j]) - 500) for i, j in itertools.combinations(range(16), 2)]
+    assert np.mean(off) <= 0.1 * 500
+    for bit, (pivot, radius) in enumerate(zip(method.pivots, method.radii, strict=True)):
+        distances = [math.dist(row, pivot.tolist()) for row in data.features().double().tolist()]
+        assert [distance <= float(radius) for distance in distances] == codes[:, bit].bool().tolist()
+
+
+def test_a_round_of_sph_moves_pivots_by_the_mean_of_the_papers_forces():
+    data, bits = Data(), 5
+    before, after = (fitted(SpH(iterations=rounds, mean_tolerance=0), bits, data) for rounds in (0, 1))
+    inside = before.encode(data.features()).double()
+    quarter = len(inside) / 4
+    for i in range(bits):
+        force = torch.zeros(20, dtype=torch.float64)
+        for j in range(bits):
+            if i != j:
+                both = sum(float(a and b) for a, b in zip(inside[:, i], inside[:, j], strict=True))
+                force += 0.5 * (both - quarter) / quarter * (before.pivots[i] - before.pivots[j])
+        torch.testing.assert_close(after.pivots[i], before.pivots[i] + force / bits)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_directions_of_itq_cca_are_those_of_scikit_learn(multi_label):
+    data = Data(400, 12, 5, multi_label=multi_label)
+    features, targets = data.features()[:-1], data.labels[:-1].double()
+    directions, correlations = canonical_directions(features, features.mean(dim=0), targets, 1e-9)
+    number = 5 if multi_label else 4
+    other = CCA(number, scale=False, max_iter=5000, tol=1e-12)
+    scores, answers = other.fit_transform(features.double().numpy(), targets.numpy())
+    centred = (features.double() - features.double().mean(dim=0)).numpy()
+    covariance = centred.T @ centred / len(centred)
+    for k in range(number):
+        mine = centred @ directions[:, k].numpy()
+        assert abs(np.corrcoef(mine, scores[:, k])[0, 1]) == pytest.approx(1, abs=1e-4)
+        assert float(correlations[k]) == pytest.approx(np.corrcoef(scores[:, k], answers[:, k])[0, 1], abs=1e-4)
+        assert float(directions[:, k] @ torch.from_numpy(covariance) @ directions[:, k]) == pytest.approx(1, abs=1e-4)
+    if not multi_label:
+        assert float(correlations[4]) == pytest.approx(0, abs=1e-6)  # four directions tell five classes
+
+
+def test_itq_cca_rotates_the_scaled_directions():
+    data = Data(300, 12, 5)
+    method, bits = fitted(ITQCCA(), 4, data), 4
+    features, targets = data.features()[:-1], data.labels[:-1].double()
+    directions, correlations = canonical_directions(features, features.mean(dim=0), targets, 1e-4)
+    scaled = (directions * correlations)[:, :bits]
+    rotation = torch.linalg.lstsq(scaled, method.projection).solution
+    torch.testing.assert_close(scaled @ rotation, method.projection)
+    torch.testing.assert_close(rotation.T @ rotation, torch.eye(bits, dtype=torch.float64), atol=1e-8, rtol=0)
+    wide = fitted(ITQCCA(), 32, data)  # more bits than classes: five directions in all
+    assert int(torch.linalg.matrix_rank(wide.projection, rtol=1e-6)) == 4
+
+
+def sdh_objective(codes, targets, mapped, classifier, projection, settings):
+    """Return |Y - B W|^2 + lambda |W|^2 + nu (|B - F|^2 + ridge |P|^2), entry by entry."""
+
+    def squares(rows):
+        return sum(float(value) ** 2 for row in rows for value in row)
+
+    return (
+        squares(targets - codes @ classifier)
+        + settings.classifier_decay * squares(classifier)
+        + settings.map_weight * (squares(codes - mapped @ projection) + settings.map_decay * squares(projection))
+    )
+
+
+def test_no_step_of_sdh_raises_its_objective():
+    data, bits = Data(60), 6
+    settings = SDH(map_weight=0.1, anchors=15)
+    chance = torch.Generator().manual_seed(1)
+    targets = data.labels.double()
+    mapped = torch.rand((60, 15), generator=chance, dtype=torch.float64)
+    codes = torch.randn((60, bits), generator=chance, dtype=torch.float64).sign()
+    classifier, projection = ridge(codes, targets, 1.0), ridge(mapped, codes, 1e-2)
+    values = [sdh_objective(codes, targets, mapped, classifier, projection, settings)]
+    for _ in range(3):
+        linear = targets @ classifier.T + 0.1 * mapped @ projection
+        codes = coordinate_descent(codes, classifier @ classifier.T, linear)
+        values.append(sdh_objective(codes, targets, mapped, classifier, projection, settings))
+        classifier = ridge(codes, targets, 1.0)
+        values.append(sdh_objective(codes, targets, mapped, classifier, projection, settings))
+        projection = ridge(mapped, codes, 1e-2)
+        values.append(sdh_objective(codes, targets, mapped, classifier, projection, settings))
+    assert all(after <= before + 1e-9 for before, after in itertools.pairwise(values))
+    assert values[-1] < 0.9 * values[0]
+
+
+def literal_sdh(data, bits, method, rounds):
+    """Return the code of each labelled input after the rounds, bit by bit, from the method's own anchors and start."""
+    features, targets = data.features()[:-1].double(), data.labels[:-1].double().numpy()
+    anchors = method.anchor_inputs.double()
+    width = np.mean([math.dist(x, a) for x in features.tolist() for a in anchors.tolist()])
+    mapped = np.array([[math.exp(-math.dist(x, a) ** 2 / (2 * width**2)) for a in anchors.tolist()]
+                       for x in features.tolist()])  # fmt: skip
+    words = torch.randint(2, (len(features), bits), generator=make_task(bits=bits).generator("codes"))
+    codes = 2.0 * words.numpy() - 1
+    for _ in range(rounds):
+        w = np.linalg.solve(codes.T @ codes + np.eye(bits), codes.T @ targets)
+        p = np.linalg.solve(mapped.T @ mapped + 1e-2 * np.eye(len(anchors)), mapped.T @ codes)
+        for _ in range(10):
+            for k in range(bits):
+                others = [m for m in range(bits) if m != k]
+                pull = targets @ w[k] + 0.1 * (mapped @ p)[:, k] - codes[:, others] @ (w[others] @ w[k])
+                codes[:, k] = np.where(pull == 0, codes[:, k], np.sign(pull))
+    return mapped @ np.linalg.solve(mapped.T @ mapped + 1e-2 * np.eye(len(anchors)), mapped.T @ codes)
+
+
+def test_sdh_is_its_paper_step_by_step():
+    data = Data(60)
+    method = fitted(SDH(map_weight=0.1, anchors=15, rounds=3), 6, data)
+    outputs = literal_sdh(data, 6, method, rounds=3)
+    assert np.array_equal(method.encode(data.features()[:-1]).numpy(), outputs >= 0)
+
+
+def test_the_first_direction_of_ksh_is_that_of_scipy():
+    chance = torch.Generator().manual_seed(0)
+    kernel = torch.randn((30, 6), generator=chance, dtype=torch.float64)
+    residue = torch.randn((30, 30), generator=chance, dtype=torch.float64)
+    residue = residue + residue.T
+    found = largest_direction(kernel, residue).numpy()
+    _, vectors = eigh((kernel.T @ residue @ kernel).numpy(), (kernel.T @ kernel).numpy())
+    assert abs(found @ vectors[:, -1]) / np.linalg.norm(found) / np.linalg.norm(vectors[:, -1]) == pytest.approx(
+        1, abs=1e-5
+    )
+    assert np.linalg.norm(kernel.numpy() @ found) ** 2 == pytest.approx(30, rel=1e-4)
+
+
+def test_the_steps_of_ksh_ascend_its_relaxed_objective():
+    chance = torch.Generator().manual_seed(0)
+    kernel = torch.randn((40, 6), generator=chance, dtype=torch.float64)
+    labels = one_hot([i % 4 for i in range(40)], 4)
+    residue = 8 * (2 * labels @ labels.T - 1)
+
+    def objective(a):
+        bits = [
+            2 / (1 + math.exp(-sum(x * y for x, y in zip(row, a.tolist(), strict=True)))) - 1 for row in kernel.tolist()
+        ]
+        return sum(float(residue[i, j]) * bits[i] * bits[j] for i in range(40) for j in range(40))
+
+    start = largest_direction(kernel, residue)
+    values = [objective(ascended(kernel, residue, start, steps)) for steps in (0, 1, 5, 50)]
+    assert values == sorted(values)
+    assert values[-1] > values[0]
+
+
+def test_codes_of_ksh_lower_the_error_of_inner_products_bit_by_bit():
+    data = Data(80)
+    labelled = data.labels[:-1]
+    target = 2 * (labelled @ labelled.T).double() - 1
+    errors = []
+    for bits in (1, 2, 4, 8):
+        codes = 2 * fitted(KSH(anchors=40), bits, data).encode(data.features()[:-1]).double() - 1
+        errors.append(float((codes @ codes.T / bits - target).square().mean()))
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < 0.5 * errors[0]
+
+
+class Constant(Data):
+    """Features that are all the same."""
+
+    def features(self):
+        return torch.ones_like(self._features)
+
+
+class Unlabelled(Data):
+    """No input has a label."""
+
+    def __init__(self):
+        super().__init__()
+        self.labels = torch.zeros_like(self.labels)
+
+
+@pytest.mark.parametrize(
+    ("make", "data", "reason"),
+    [
+        (PCAH, Data(width=5), "at most 5 bits"),
+        (PCAH, Constant(), "pcah needs as many"),
+        (SH, Constant(), "sh needs as many"),
+        (SH, Data(5), "sh needs as many"),
+        (SpH, Data(1), "sph needs two"),
+        (ITQCCA, Constant(), "features that vary"),
+        (ITQCCA, Unlabelled(), "that vary"),
+        (SDH, Constant(), "features that differ"),
+        (SDH, Unlabelled(), "there are none"),
+        (KSH, Constant(), "that differ"),
+        (KSH, Unlabelled(), "some with labels"),
+    ],
+)
+def test_what_cannot_be_learned_from_is_refused(make, data, reason):
+    with pytest.raises(HashbenchError, match=reason):
+        fitted(make(), 8, data)
+
+
+def test_settings_without_a_meaning_are_refused():
+    for method in (
+        SpH(start_inputs=0), SpH(iterations=-1), ITQCCA(iterations=-1), ITQCCA(regularization=0.0), SDH(map_decay=0.0),
+        SDH(anchors=0), KSH(sample=0), KSH(steps=-1),
+    ):  # fmt: skip
+        assert "at least" in method.supports(make_task()) or "more than" in method.supports(make_task())
