@@ -115,10 +115,10 @@ class NHL(hashbench.DeepMethod):
             slopes.append(torch.autograd.grad(total, out, retain_graph=True)[0].T @ features)
         limit = self.dominance * (slopes[0] ** 2).sum() / (len(terms) - 1)
         weights = [torch.ones_like(limit) for _ in terms]
-        for i, bits in enumerate(list(self._lengths)[:-1]):
+        for i in range(len(terms) - 1):
             most = torch.ones_like(limit)
             for j in range(i + 1, len(terms)):
-                against = -(slopes[i][:bits] * slopes[j][:bits]).sum()
+                against = -(slopes[i] * slopes[j]).sum()  # the shorter length's is 0 beyond its rows
                 scale = torch.where(against > limit, limit / against, 1.0).to(limit.dtype).minimum(most)
                 weights[j] = weights[j] * scale
                 most = scale if j == i + 1 else most

@@ -18,7 +18,7 @@ from hashbench.datasets.loading.batch import Batch
 from hashbench.methods.crh import CRH
 from hashbench.networks.network import HashNetwork
 
-N, C, WIDTH, LENGTHS = 7, 5, 6, (4, 8, 12)
+N, C, WIDTH, LENGTHS = 7, 5, 6, (4, 6, 8, 12)
 
 
 def ready(lengths=LENGTHS, classes=C, **fields) -> NHL:
@@ -64,16 +64,18 @@ def literal(method, weight, bias, features, labels, beta, share):
         squares = [(s - t) ** 2 for a, b in zip(student, teacher, strict=True) for s, t in zip(a, b, strict=True)]
         losses[i] = losses[i] + share * sum(squares) / len(labelled) ** 2
     slopes = [torch.autograd.grad(loss, weight, retain_graph=True)[0] for loss in losses]
-    weights = [1.0, 1.0, 1.0]
-    bound = beta * float((slopes[0][:4] ** 2).sum()) / 2
+    bound = beta * float((slopes[0][:4] ** 2).sum()) / 3
 
     def scale(short, long):
-        against = -float((slopes[short][: LENGTHS[short]] * slopes[long][: LENGTHS[short]]).sum())
+        rows = LENGTHS[short]
+        against = -float((slopes[short][:rows] * slopes[long][:rows]).sum())
         return bound / against if against > bound else 1.0
 
-    weights[1] = scale(0, 1)
-    weights[2] = min(scale(0, 2), scale(0, 1)) * scale(1, 2)
-    weights = [3 * w / sum(weights) for w in weights]
+    weights = [1.0, 1.0, 1.0, 1.0]
+    for short in range(3):
+        for long in range(short + 1, 4):
+            weights[long] *= min(scale(short, long), scale(short, short + 1))
+    weights = [4 * w / sum(weights) for w in weights]
     return sum(w * loss for w, loss in zip(weights, losses, strict=True)), weights
 
 
@@ -81,8 +83,8 @@ def literal(method, weight, bias, features, labels, beta, share):
 @pytest.mark.parametrize(("seed", "beta", "share"), [(0, 1.0, 1.0), (1, 0.01, 0.3), (5, 0.003, 0.0), (3, 0.01, 1.0)])
 def test_loss_weights_and_gradient_are_those_of_the_code(multi_label, seed, beta, share):
     method = ready(dominance=beta, distillation=share)
-    method.shorter[0].centers.copy_(method.base.centers[:, :4])
-    method.shorter[1].centers.copy_(-method.base.centers[:, :8])  # its gradient is against those of both others
+    for one, sign in zip(method.shorter, (1, -1, -1), strict=True):  # so that gradients are against each other
+        one.centers.copy_(sign * method.base.centers[:, : one.centers.shape[1]])
     head = nn.Linear(WIDTH, 12).double()
     with torch.no_grad():
         head.weight.copy_(0.1 * some_outputs(12, WIDTH, seed=seed + 20))
@@ -97,7 +99,7 @@ def test_loss_weights_and_gradient_are_those_of_the_code(multi_label, seed, beta
     total = torch.stack([*terms.values()]).sum()
     torch.testing.assert_close(total, wanted, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(gradients(total, head.weight), gradients(wanted, head.weight), rtol=1e-9, atol=1e-12)
-    assert (max(weights) > 1.01) == (beta < 1)
+    assert max(weights) > 1.01 or beta == 1
     out = head(features).detach().requires_grad_()
     assert gradients(sum(method.loss(out, make_batch(labels), features).values()), out)[-1].eq(0).all()
 
@@ -149,12 +151,14 @@ def test_a_step_of_the_network_is_weighted_by_its_features():
 def test_every_length_has_a_memory_of_its_own():
     method = ready(base=DPSH())
     assert set(method.keeps_samples) == {
-        f"{place}.memory.{name}" for place in ("shorter.0", "shorter.1", "base") for name in ("outputs", "labels")
+        f"{place}.memory.{name}"
+        for place in ("shorter.0", "shorter.1", "shorter.2", "base")
+        for name in ("outputs", "labels")
     }
     out, batch = some_outputs(N, 12), make_batch(some_labels(N, C, multi_label=False))
     method.loss(out, batch)
     method.after_step(None, batch)
-    for bits, place in zip(LENGTHS, ("shorter.0", "shorter.1", "base"), strict=True):
+    for bits, place in zip(LENGTHS, ("shorter.0", "shorter.1", "shorter.2", "base"), strict=True):
         kept = method.get_buffer(f"{place}.memory.outputs")
         torch.testing.assert_close(kept[:N], out[:, :bits])
         assert kept[N:].eq(0).all()
@@ -176,7 +180,7 @@ def test_parameters_are_optimised_once_at_their_bases_rates():
     recipe = recipes.load("scratch", overrides={"learning_rate": 0.1}, multi_label=False)
     groups = method.parameter_groups(network, recipe)
     rates = [(parameter, group["lr"]) for group in groups for parameter in group["params"]]
-    assert len(rates) == len({id(parameter) for parameter, _ in rates}) == 4 + 3
+    assert len(rates) == len({id(parameter) for parameter, _ in rates}) == 4 + 4
     assert {id(p) for p, _ in rates} == {id(p) for p in (*network.parameters(), *method.parameters())}
     own = {id(one.proxies) for one in (*method.shorter, method.base)}
     assert all(math.isclose(rate, 0.3 if id(parameter) in own else 0.1) for parameter, rate in rates)
