@@ -80,10 +80,13 @@ def literal(method, weight, bias, features, labels, beta, share):
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
-@pytest.mark.parametrize(("seed", "beta", "share"), [(0, 1.0, 1.0), (1, 0.01, 0.3), (5, 0.003, 0.0), (3, 0.01, 1.0)])
-def test_loss_weights_and_gradient_are_those_of_the_code(multi_label, seed, beta, share):
+@pytest.mark.parametrize(
+    ("seed", "beta", "share", "signs"),
+    [(0, 1.0, 1.0, (1, -1, -1)), (1, 0.01, 0.3, (1, 1, -1)), (5, 0.003, 0.0, (1, -1, -1)), (3, 0.01, 1.0, (1, -1, -1))],
+)
+def test_loss_weights_and_gradient_are_those_of_the_code(multi_label, seed, beta, share, signs):
     method = ready(dominance=beta, distillation=share)
-    for one, sign in zip(method.shorter, (1, -1, -1), strict=True):  # so that gradients are against each other
+    for one, sign in zip(method.shorter, signs, strict=True):  # so that some gradients are against others
         one.centers.copy_(sign * method.base.centers[:, : one.centers.shape[1]])
     head = nn.Linear(WIDTH, 12).double()
     with torch.no_grad():
