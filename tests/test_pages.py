@@ -134,6 +134,18 @@ def test_the_dry_run_of_the_reproduction_page_works(tmp_path, monkeypatch):
     assert "to do" in ran.output
 
 
+def test_the_methods_of_other_suites_are_planned(tmp_path):
+    rows = re.findall(
+        r"^\| \w+ \| `([^`]+)`", (ROOT / "docs" / "coming-from-other-suites.md").read_text(), re.MULTILINE
+    )
+    assert len(rows) == 31
+    rows = [*dict.fromkeys(rows)]
+    arguments = ["run", "--method", ",".join(rows), "--dataset", "toy", "--bits", "32", "--dry-run"]
+    ran = CliRunner().invoke(main, [*arguments, "--runs-dir", str(tmp_path)])
+    assert ran.exit_code == 0, ran.output
+    assert f"{len(rows)} of {len(rows)} runs to compute" in ran.output
+
+
 def test_the_sweeps_of_the_page_on_many_machines_are_planned(tmp_path, monkeypatch):
     pytest.importorskip("ray")
     pytest.importorskip("submitit")
