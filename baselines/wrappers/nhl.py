@@ -60,11 +60,12 @@ class NHL(hashbench.DeepMethod):
 
     def setup(self, task: hashbench.Task, prepared: dict[str, Tensor]) -> None:
         """Make the base as often as there are lengths: `base` is of the longest one."""
-        self.shorter = nn.ModuleList(copy.deepcopy(self.base) for _ in task.lengths[:-1])
-        self._lengths = dict(zip(task.lengths, (*self.shorter, self.base), strict=True))
+        shorter = [copy.deepcopy(self.base) for _ in task.lengths[:-1]]
+        self.shorter = nn.ModuleList(shorter)
+        self._lengths = dict(zip(task.lengths, (*shorter, self.base), strict=True))
         for bits, method in self._lengths.items():
             method.setup(dataclasses.replace(task, bits=bits, lengths=()), prepared)
-        places = {**{f"shorter.{i}": method for i, method in enumerate(self.shorter)}, "base": self.base}
+        places = {**{f"shorter.{i}": method for i, method in enumerate(shorter)}, "base": self.base}
         kept = (f"{place}.{name}" for place, method in places.items() for name in method.keeps_samples)
         vars(self)["keeps_samples"] = tuple(kept)
 
@@ -85,7 +86,7 @@ class NHL(hashbench.DeepMethod):
                 groups.append(group)
         return [group for group in groups if group["params"]]
 
-    def training_step(self, network: nn.Module, batch: hashbench.Batch) -> tuple[dict[str, Tensor], Tensor]:
+    def training_step(self, network: Any, batch: hashbench.Batch) -> tuple[dict[str, Tensor], Tensor]:
         """Return the weighted terms of all lengths, and the outputs of the longest."""
         features = network.features(batch.inputs)
         out = network.outputs(features)
@@ -98,7 +99,7 @@ class NHL(hashbench.DeepMethod):
         terms = [method.loss(part, batch) for method, part in zip(self._lengths.values(), parts, strict=True)]
         for found, (short, long) in zip(terms, itertools.pairwise(parts), strict=False):
             found["distillation"] = self.distillation * gram_gap(short, long.detach(), batch.labels)
-        weights = [1.0] * len(terms)
+        weights: list[Any] = [1.0] * len(terms)
         if self.adaptive and features is not None and len(terms) > 1 and out.requires_grad:
             weights = self._weights(terms, out, features.detach())
         return {
@@ -140,7 +141,7 @@ class NHL(hashbench.DeepMethod):
 
     def end_epoch(self, epoch: int, sums: dict[str, Tensor]) -> dict[str, float]:
         """Update all bases; returns their diagnostics."""
-        found = {}
+        found: dict[str, float] = {}
         for bits, method in self._lengths.items():
             prefix = f"{bits} bits, "
             own = {name.removeprefix(prefix): value for name, value in sums.items() if name.startswith(prefix)}
