@@ -46,6 +46,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "random_words": "hashbench.methods.codebooks",
         "ridge": "hashbench.methods.discrete",
         "SampleMemory": "hashbench.methods.memory",
+        "separated_words": "hashbench.methods.codebooks",
         "signs": "hashbench.methods.binarization",
         "similar": "hashbench.methods.pair_terms",
         "soft_bins": "hashbench.methods.pair_terms",
@@ -78,6 +79,7 @@ if TYPE_CHECKING:
     from hashbench.methods.codebooks import majority as majority
     from hashbench.methods.codebooks import max_distance_words as max_distance_words
     from hashbench.methods.codebooks import random_words as random_words
+    from hashbench.methods.codebooks import separated_words as separated_words
     from hashbench.methods.codebooks import spaced_words as spaced_words
     from hashbench.methods.codebooks import spread as spread
     from hashbench.methods.codebooks import widest as widest

@@ -9,17 +9,22 @@ Every generator of words returns float32 (count, bits) with entries in {-1, +1},
     hadamard_words      any two at a distance of bits / 2, or complements of each other
     spaced_words        any two at a given distance or more
     max_distance_words  no word twice, and a smallest distance that chance alone does not reach
+    separated_words     nothing; but nearly always the Gilbert-Varshamov distance between any two
 """
 
 import math
 from collections.abc import Iterable
 
+import numpy as np
 import torch
 from scipy.linalg import hadamard
 from torch import Tensor
 
 #: Random words tried for one place of a codebook before the search for it counts as stuck.
 ATTEMPTS = 10_000
+
+#: Of lp-box ADMM, as MDS's authors set them: the first and the largest penalty, its growth, and the step of the duals.
+PENALTIES, GROWTH, GOLDEN = (1e-5, 1e7), 1.09, (1 + math.sqrt(5)) / 2
 
 
 def random_words(count: int, bits: int, generator: torch.Generator) -> Tensor:
@@ -109,6 +114,33 @@ def max_distance_words(count: int, bits: int, generator: torch.Generator) -> Ten
     return words
 
 
+def separated_words(count: int, bits: int, generator: torch.Generator, *, sweeps: int = 50) -> Tensor:
+    """Return `count` words that are moved, one by one, until any two are at the Gilbert-Varshamov distance or more.
+
+    MDS's centers (Wang et al., CVPR 2023), which begin as CSQ's: a word too near to another one is replaced by one that
+    lp-box ADMM finds. Where `sweeps` over the words do not suffice, the widest codebook on the way is returned. The
+    authors solve for words that keep the distance too, and take an iterate where the penalty is largest; here the best
+    of all iterates is taken. Raises ValueError where CSQ's centers do not exist.
+    """
+    distance = gilbert_varshamov_distance(count, bits)
+    rows = min(count, 2 * bits) if bits & (bits - 1) == 0 else 0
+    words = hadamard_words(rows, bits, generator) if rows else torch.empty((0, bits))
+    if rows < count:
+        words = torch.cat([words, balanced_words(count - rows, bits, generator)])
+    found = [words.clone()]
+    for _ in range(sweeps):
+        if spread(found[-1])[0] >= distance:
+            break
+        for i in range(count):
+            others = torch.cat([words[:i], words[i + 1 :]]).double().numpy()
+            word = words[i].double().numpy()
+            if (others @ word).max() > bits - 2 * distance:
+                duals = torch.rand(2 * bits + count - 1, generator=generator, dtype=torch.float64).numpy()
+                words[i] = torch.from_numpy(_separate(word, others, distance, duals))
+        found.append(words.clone())
+    return widest(found)
+
+
 def gilbert_varshamov_distance(count: int, bits: int) -> int:
     """Return the smallest d with 2^bits / count <= sum_{i<d} binom(bits, i), SHC's minimum distance.
 
@@ -186,3 +218,41 @@ def _grow(words: Tensor, count: int, distance: int, generator: torch.Generator) 
             refused, start = 0, place + 1
         refused += len(tried) - start
     return words
+
+
+def _separate(word: np.ndarray, others: np.ndarray, distance: int, duals: np.ndarray) -> np.ndarray:
+    """Return a word (bits,) at the distance of all `others` (n, bits), or as near to it as lp-box ADMM comes.
+
+    ADMM minimises the mean inner product <b, h_j> under <b, h_j> <= K - 2 d, for b in the cube [-1, 1]^K and on the
+    sphere of radius sqrt K, which meet in the corners. Of iterates whose signs keep the distance, the one with the
+    largest mean distance is taken. `duals` (2 bits + n,) are where the multipliers begin.
+    """
+    bits = len(word)
+    constraints = np.concatenate([np.eye(bits), np.eye(bits), others])  # times b: in the cube, on the sphere, below
+    inverse = np.linalg.inv(constraints.T @ constraints)
+    back, slope = inverse @ constraints.T, inverse @ others.mean(axis=0)
+    low, high = np.full(len(constraints), -np.inf), np.full(len(constraints), np.inf)
+    low[:bits], high[:bits], high[2 * bits :] = -1, 1, bits - 2 * distance
+    sphere = slice(bits, 2 * bits)
+
+    def rank(found: np.ndarray) -> tuple[float, float]:
+        inner = others @ found
+        return min((bits - inner.max()) / 2, distance), -inner.sum()
+
+    best, best_rank = word, rank(word)
+    penalty, at_most = PENALTIES[0], 0
+    parts, scaled = constraints @ word, duals / penalty
+    while at_most < 100:
+        for _ in range(10):
+            product = constraints @ (back @ (parts - scaled) - slope / penalty)
+            parts = np.clip(product + scaled, low, high)
+            parts[sphere] *= math.sqrt(bits / (parts[sphere] @ parts[sphere]))
+            scaled = scaled + GOLDEN * (product - parts)
+        grown = min(GROWTH * penalty, PENALTIES[1])
+        penalty, scaled, at_most = grown, scaled * (penalty / grown), at_most + (grown == PENALTIES[1])
+        found = np.where(product[:bits] < 0, -1.0, 1.0)
+        if (found_rank := rank(found)) > best_rank:
+            best, best_rank = found, found_rank
+        if np.abs(product - parts).max() < 1e-6:
+            break
+    return best

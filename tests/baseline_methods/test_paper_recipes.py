@@ -3,6 +3,7 @@
 import pytest
 
 from baselines.centers.csq import CSQ
+from baselines.centers.mds import MDS
 from baselines.centers.shc import SHC
 from baselines.pairwise.adsh import ADSH
 from baselines.pairwise.dfh import DFH
@@ -12,7 +13,10 @@ from baselines.pointwise.dpn import DPN
 from baselines.pointwise.greedyhash import GreedyHash
 from baselines.pointwise.jmlh import JMLH
 from baselines.proxy.dcwh import DCWH
+from baselines.proxy.dhd import DHD
+from baselines.proxy.hyp2 import HyP2
 from baselines.proxy.orthohash import OrthoHash
+from baselines.wrappers.nhl import NHL
 from hashbench import recipes
 from hashbench.experiments.planning import Settings, plan
 from hashbench.methods.crh import CRH
@@ -29,6 +33,8 @@ PUBLISHED = {
            "step_factor": 0.1},
     DFH: {"backbone": "alexnet", "optimizer": "sgd", "learning_rate": 0.01, "momentum": 0.9, "weight_decay": 5e-4,
           "batch_size": 128, "epochs": 150, "schedule": "step", "step_epochs": 50, "step_factor": 0.1},
+    DHD: {"backbone": "alexnet", "optimizer": "adam", "learning_rate": 3e-4, "weight_decay": 1e-5, "batch_size": 128,
+          "epochs": 500, "schedule": "cosine"},
     DPSH: {"backbone": "alexnet", "optimizer": "sgd", "learning_rate": 0.05, "momentum": 0.0, "weight_decay": 1e-5,
            "batch_size": 128, "epochs": 150, "schedule": "step", "step_epochs": 50, "step_factor": 0.1},
     DSDH: {"backbone": "alexnet", "optimizer": "sgd", "learning_rate": 0.01, "momentum": 0.0, "weight_decay": 5e-4,
@@ -37,8 +43,15 @@ PUBLISHED = {
           "batch_size": 256, "epochs": 200, "schedule": "step", "step_epochs": 100, "step_factor": 0.1},
     GreedyHash: {"backbone": "alexnet", "optimizer": "sgd", "learning_rate": 1e-3, "momentum": 0.9, "batch_size": 32,
                  "weight_decay": 5e-4, "epochs": 50, "schedule": "step", "step_epochs": 30, "step_factor": 0.1},
+    HyP2: {"backbone": "alexnet", "optimizer": "sgd", "learning_rate": 0.01, "momentum": 0.9, "weight_decay": 5e-4,
+           "batch_size": 100, "epochs": 100, "schedule": "step", "step_epochs": 10, "step_factor": 0.5,
+           "augment": "flip"},
     JMLH: {"train_backbone": False, "optimizer": "adam", "learning_rate": 1e-4, "batch_size": 400,
            "schedule": "constant"},
+    MDS: {"backbone": "resnet50", "optimizer": "rmsprop", "learning_rate": 1e-5, "momentum": 0.0, "weight_decay": 1e-5,
+          "batch_size": 64, "schedule": "constant"},
+    NHL: {"backbone": "resnet50", "optimizer": "adam", "learning_rate": 1e-5, "weight_decay": 1e-5, "batch_size": 64,
+          "schedule": "constant"},
     OrthoHash: {"backbone": "alexnet", "optimizer": "adam", "learning_rate": 1e-4, "weight_decay": 5e-4,
                 "batch_size": 256, "epochs": 100, "schedule": "step", "step_epochs": 80, "step_factor": 0.1},
     SHC: {"backbone": "resnet34", "optimizer": "rmsprop", "learning_rate": 1e-4, "weight_decay": 1e-5,
@@ -54,9 +67,9 @@ def test_the_paper_recipe_is_the_published_one(cls, multi_label):
     # What the papers do not speak of is left plain.
     assert recipe.warmup_epochs == 0
     assert recipe.precision == "fp32"
-    backbone_scales = {CSQ: 0.05 if multi_label else 0.01, OrthoHash: 0.1}
+    backbone_scales = {CSQ: 0.05 if multi_label else 0.01, DHD: 0.05, OrthoHash: 0.1}
     assert recipe.backbone_learning_rate_scale == backbone_scales.get(cls, 1.0)
-    assert recipe.gradient_clip == (1.0 if cls is CRH else 0)
+    assert recipe.gradient_clip == {CRH: 1.0, MDS: 5.0}.get(cls, 0)
 
 
 def test_epochs_of_crh_depend_on_the_labels():

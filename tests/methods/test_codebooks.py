@@ -20,6 +20,7 @@ from hashbench.methods.codebooks import (
     majority,
     max_distance_words,
     random_words,
+    separated_words,
     spaced_words,
     spread,
     widest,
@@ -36,6 +37,8 @@ GENERATORS = {
     "distinct, many bits": lambda count, bits, g: distinct_words(count, 3 * bits, g),
     "balanced": balanced_words,
     "hadamard": hadamard_words,
+    "separated": separated_words,
+    "separated, many bits": lambda count, bits, g: separated_words(count, 3 * bits, g),
     "spaced": lambda count, bits, g: spaced_words(count, bits, 3, g),
     "max-distance": max_distance_words,
     "max-distance, many bits": lambda count, bits, g: max_distance_words(count, 5 * bits, g),
@@ -171,6 +174,76 @@ def test_max_distance_words_are_farther_apart_than_chance(count, bits, least):
     words = max_distance_words(count, bits, chance())
     assert spread(words)[0] >= least
     assert least > gilbert_varshamov_distance(count, bits) or count in (1, 8)
+
+
+@pytest.mark.parametrize(
+    ("count", "bits"), [(2, 8), (10, 12), (38, 12), (10, 24), (100, 16), (21, 48), (100, 32), (100, 64)]
+)
+def test_separated_words_reach_the_gilbert_varshamov_distance(count, bits):
+    words = separated_words(count, bits, chance())
+    far = gilbert_varshamov_distance(count, bits)
+    assert min(sum(map(bool, a != b)) for a, b in itertools.combinations(words, 2)) >= far
+    start = hadamard_words if bits & (bits - 1) == 0 and count <= 2 * bits else balanced_words
+    if spread(start(count, bits, chance()))[0] >= far:
+        assert torch.equal(words, start(count, bits, chance()))  # nothing to move
+    else:
+        assert spread(words)[1] > bits / 2  # the mean of random words, and about that of balanced ones
+
+
+@pytest.mark.parametrize(("count", "bits"), [(3, 4), (3, 5), (5, 5), (4, 6), (3, 7)])
+def test_separated_words_are_as_far_apart_as_a_search_through_all_words_says(count, bits):
+    everything = [torch.tensor(word) for word in itertools.product([-1.0, 1.0], repeat=bits)]
+    best = max(  # the first word may be any: flipping bits of all words changes no distance
+        int(spread(torch.stack([everything[0], *rest]))[0])
+        for rest in itertools.combinations(everything[1:], count - 1)
+    )
+    found = spread(separated_words(count, bits, chance(), sweeps=3))[0]
+    assert min(gilbert_varshamov_distance(count, bits), best) <= found <= best
+
+
+def literal_separated(count, bits, generator):
+    """Return what lp-box ADMM makes of balanced words, with a system of equations and a dual for each constraint."""
+    far = gilbert_varshamov_distance(count, bits)
+    words = balanced_words(count, bits, generator).double().numpy()
+    for i in range(count):
+        h, most, gamma, rho = np.delete(words, i, axis=0), bits - 2 * far, (1 + math.sqrt(5)) / 2, 1e-5
+        b = words[i].copy()
+        tried = [b]
+        if (h @ b).max() <= most:
+            continue
+        y = torch.rand(2 * bits + count - 1, generator=generator, dtype=torch.float64).numpy()
+        y1, y2, y3 = y[:bits], y[bits : 2 * bits], y[2 * bits :]
+        z1, z2, z3 = b.copy(), b.copy(), most - h @ b
+        for _ in itertools.count():
+            for _ in range(10):
+                right = rho * z1 + rho * z2 + rho * h.T @ (most - z3) - y1 - y2 - h.T @ y3 - h.mean(axis=0)
+                b = np.linalg.solve(2 * rho * np.eye(bits) + rho * h.T @ h, right)
+                z1 = np.clip(b + y1 / rho, -1, 1)
+                z2 = math.sqrt(bits) * (b + y2 / rho) / np.linalg.norm(b + y2 / rho)
+                z3 = np.maximum(most - h @ b - y3 / rho, 0)
+                y1 = y1 + gamma * rho * (b - z1)
+                y2 = y2 + gamma * rho * (b - z2)
+                y3 = y3 + gamma * rho * (h @ b + z3 - most)
+            rho = rho * 1.09
+            tried.append(np.where(b < 0, -1.0, 1.0))
+            if max(abs(b - z1).max(), abs(b - z2).max(), abs(h @ b + z3 - most).max()) < 1e-6:
+                break
+        gaps = [[(b != g).sum() for g in h] for b in tried]
+        words[i] = max(zip(tried, gaps, strict=True), key=lambda each: (min(*each[1], far), sum(each[1])))[0]
+    return torch.from_numpy(words).float()
+
+
+@pytest.mark.parametrize(("count", "bits", "seed"), [(12, 10, 0), (12, 10, 1), (10, 12, 1), (12, 12, 2)])
+def test_separated_words_are_those_of_admm_written_out(count, bits, seed):
+    words = separated_words(count, bits, chance(seed), sweeps=1)
+    assert torch.equal(words, literal_separated(count, bits, chance(seed)))
+    assert not torch.equal(words, balanced_words(count, bits, chance(seed)))
+
+
+def test_separated_words_are_the_widest_on_the_way_where_a_search_stays_stuck():
+    found = [spread(separated_words(4, 5, chance(), sweeps=sweeps)) for sweeps in range(3)]
+    assert found == sorted(found)
+    assert found[-1][0] < gilbert_varshamov_distance(4, 5)
 
 
 @pytest.mark.parametrize(
