@@ -14,7 +14,7 @@ import hashbench
 from hashbench.methods import SampleMemory, labelled_mean, mean_of_pairs, separated_words, similar, spread, squared_gap
 
 
-@hashbench.method("mds", paper="", version=1, fidelity="published")
+@hashbench.method("mds", paper="CVPR 2023", version=1, fidelity="published", family="centers", year=2023)
 class MDS(hashbench.DeepMethod):
     """Minimal-distance-separated hash centers: a softmax on cosines to them, later with similar pairs of a memory.
 
