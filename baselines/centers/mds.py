@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from typing import Any, ClassVar
 
 import torch
@@ -11,7 +10,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import hashbench
-from hashbench.methods import SampleMemory, labelled_mean, mean_of_pairs, separated_words, similar, spread, squared_gap
+from hashbench.methods import (
+    SampleMemory,
+    labelled_mean,
+    lack_of_central_words,
+    mean_of_pairs,
+    separated_words,
+    similar,
+    spread,
+    squared_gap,
+)
 
 
 @hashbench.method("mds", paper="CVPR 2023", version=1, fidelity="published", family="centers", year=2023)
@@ -51,14 +59,10 @@ class MDS(hashbench.DeepMethod):
 
     def supports(self, task: hashbench.Task) -> str | None:
         """Refuse one class, more classes than there are balanced words, and a twin that runs away."""
-        words = math.comb(task.bits, task.bits // 2)
         if task.num_classes < 2:
             return "a softmax over hash centers needs 2 classes or more."
-        if task.num_classes > words:
-            return (
-                f"{task.bits} bits give {words} balanced words, too few for {task.num_classes} classes; use more bits."
-            )
-        return None if 0 <= self.momentum <= 1 else "momentum must be between 0 and 1."
+        lacking = lack_of_central_words(task.num_classes, task.bits)
+        return lacking or (None if 0 <= self.momentum <= 1 else "momentum must be between 0 and 1.")
 
     def setup(self, task: hashbench.Task, prepared: dict[str, Tensor]) -> None:
         """Find the centers, and begin with an empty memory of the training set."""

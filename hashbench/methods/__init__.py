@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "base_method": "hashbench.methods.contract",
         "Batch": "hashbench.datasets.loading.batch",
         "bit_cross_entropy": "hashbench.methods.quantization",
+        "central_words": "hashbench.methods.codebooks",
         "class_cross_entropy": "hashbench.methods.quantization",
         "coordinate_descent": "hashbench.methods.discrete",
         "counted_pairs": "hashbench.methods.pair_terms",
@@ -26,6 +27,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "hadamard_words": "hashbench.methods.codebooks",
         "label_overlap": "hashbench.methods.pair_terms",
         "labelled_mean": "hashbench.methods.quantization",
+        "lack_of_central_words": "hashbench.methods.codebooks",
         "log_cosh_gap": "hashbench.methods.quantization",
         "majority": "hashbench.methods.codebooks",
         "max_distance_words": "hashbench.methods.codebooks",
@@ -72,10 +74,12 @@ if TYPE_CHECKING:
     from hashbench.methods.binarization import straight_through_draws as straight_through_draws
     from hashbench.methods.binarization import straight_through_signs as straight_through_signs
     from hashbench.methods.codebooks import balanced_words as balanced_words
+    from hashbench.methods.codebooks import central_words as central_words
     from hashbench.methods.codebooks import distances as distances
     from hashbench.methods.codebooks import distinct_words as distinct_words
     from hashbench.methods.codebooks import gilbert_varshamov_distance as gilbert_varshamov_distance
     from hashbench.methods.codebooks import hadamard_words as hadamard_words
+    from hashbench.methods.codebooks import lack_of_central_words as lack_of_central_words
     from hashbench.methods.codebooks import majority as majority
     from hashbench.methods.codebooks import max_distance_words as max_distance_words
     from hashbench.methods.codebooks import random_words as random_words
