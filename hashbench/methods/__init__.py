@@ -46,6 +46,8 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "radial_features": "hashbench.methods.anchors",
         "random_rotation": "hashbench.methods.projections",
         "random_words": "hashbench.methods.codebooks",
+        "reassign": "hashbench.methods.reassignment",
+        "reassignment_due": "hashbench.methods.reassignment",
         "ridge": "hashbench.methods.discrete",
         "SampleMemory": "hashbench.methods.memory",
         "separated_words": "hashbench.methods.codebooks",
@@ -119,3 +121,5 @@ if TYPE_CHECKING:
     from hashbench.methods.quantization import labelled_mean as labelled_mean
     from hashbench.methods.quantization import log_cosh_gap as log_cosh_gap
     from hashbench.methods.quantization import squared_gap as squared_gap
+    from hashbench.methods.reassignment import reassign as reassign
+    from hashbench.methods.reassignment import reassignment_due as reassignment_due
