@@ -17,6 +17,7 @@ from hashbench.methods import (
     mean_of_pairs,
     separated_words,
     similar,
+    softmax_binary_entropy,
     spread,
     squared_gap,
 )
@@ -96,14 +97,13 @@ class MDS(hashbench.DeepMethod):
         labels, hashed = batch.labels, out.tanh()
         unit = F.normalize(hashed, dim=1)
         logits = out.shape[1] ** 0.5 * unit @ F.normalize(self.centers.to(out.dtype), dim=1).T
-        entropy = labels * logits.log_softmax(dim=1) + (1 - labels) * log_complement(logits)
         remembered, owners = self.memory.with_batch((out if slow is None else slow).tanh(), batch)
         pairs = out.new_zeros(())
         if batch.epoch >= self.pairs_from:
             apart = F.softplus((1 - unit @ F.normalize(remembered, dim=1).T) / 2)
             pairs = self.pairs * mean_of_pairs(apart, similar(labels, owners))
         return {
-            "center": -labelled_mean(entropy.mean(dim=1), labels),
+            "center": labelled_mean(softmax_binary_entropy(logits, labels), labels),
             "pairs": pairs,
             "quantization": self.quantization * labelled_mean(squared_gap(hashed).mean(dim=1), labels),
         }
@@ -116,11 +116,3 @@ class MDS(hashbench.DeepMethod):
         """Return how far apart the centers are, the same after every epoch."""
         smallest, mean = spread(self.centers)
         return {"center_distance_min": smallest, "center_distance_mean": mean}
-
-
-def log_complement(logits: Tensor) -> Tensor:
-    """Return log(1 - P) (n, C) of the softmax P of logits (n, C), without a difference where P is nearly 1."""
-    largest = torch.arange(logits.shape[1], device=logits.device) == logits.argmax(dim=1, keepdim=True)
-    others = logits.masked_fill(largest, -torch.inf).logsumexp(dim=1, keepdim=True)
-    complement = (-logits.softmax(dim=1).masked_fill(largest, 0)).log1p()
-    return torch.where(largest, others - logits.logsumexp(dim=1, keepdim=True), complement)

@@ -54,6 +54,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "signs": "hashbench.methods.binarization",
         "similar": "hashbench.methods.pair_terms",
         "soft_bins": "hashbench.methods.pair_terms",
+        "softmax_binary_entropy": "hashbench.methods.quantization",
         "spaced_words": "hashbench.methods.codebooks",
         "spanned_components": "hashbench.methods.projections",
         "spread": "hashbench.methods.codebooks",
@@ -120,6 +121,7 @@ if TYPE_CHECKING:
     from hashbench.methods.quantization import cubic_gap as cubic_gap
     from hashbench.methods.quantization import labelled_mean as labelled_mean
     from hashbench.methods.quantization import log_cosh_gap as log_cosh_gap
+    from hashbench.methods.quantization import softmax_binary_entropy as softmax_binary_entropy
     from hashbench.methods.quantization import squared_gap as squared_gap
     from hashbench.methods.reassignment import reassign as reassign
     from hashbench.methods.reassignment import reassignment_due as reassignment_due
