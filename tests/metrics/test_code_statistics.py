@@ -56,12 +56,12 @@ def test_codes_of_another_database_are_refused() -> None:
         code_statistics(pack(codes.database[:5]), hist)
 
 
-def clustered(*, unlabelled: int = 3) -> tuple[np.ndarray, np.ndarray]:
-    """Codes (40, 13) and labels (40, 6): class 4 has one item, class 5 none, and the last rows are of no class."""
+def clustered() -> tuple[np.ndarray, np.ndarray]:
+    """Codes (40, 13) and labels (40, 6): class 4 has one item, class 5 none, and three rows are of no class."""
     codes = make_codes(queries=1, items=40, bits=13, classes=4, multi_label=False, seed=2)
     labels = np.eye(6, dtype=np.uint8)[(codes.database_labels + 5) // 3]
     labels[7] = np.eye(6, dtype=np.uint8)[4]
-    labels[40 - unlabelled :] = 0
+    labels[[3, 20, 39]] = 0
     return codes.database, labels
 
 
