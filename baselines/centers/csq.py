@@ -5,17 +5,16 @@ Every class has a fixed hash center, far from all others; each bit of an image i
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
 import hashbench
 from hashbench.methods import (
-    balanced_words,
     bit_cross_entropy,
-    hadamard_words,
+    central_words,
     labelled_mean,
+    lack_of_central_words,
     log_cosh_gap,
     majority,
     random_words,
@@ -65,22 +64,16 @@ class CSQ(hashbench.DeepMethod):
 
     def supports(self, task: hashbench.Task) -> str | None:
         """Refuse more classes than there are balanced words, and settings without a meaning."""
-        classes, bits = task.num_classes, task.bits
-        words = math.comb(bits, bits // 2)
-        if not _has_hadamard(task) and words < classes:
-            return f"{bits} bits give {words} balanced words, too few for {classes} classes; use more bits."
         if min(self.center_draws, self.head_layers) < 1:
             return "center_draws and head_layers must be at least 1."
-        return None
+        return lack_of_central_words(task.num_classes, task.bits)
 
     def setup(self, task: hashbench.Task, prepared: dict[str, Tensor]) -> None:
         """Draw the centers, and the word that decides ties."""
-        classes, bits, generator = task.num_classes, task.bits, task.generator("centers")
-        if _has_hadamard(task):
-            self.register_buffer("centers", hadamard_words(classes, bits, generator))
-        else:
-            self.register_buffer("centers", balanced_words(classes, bits, generator, draws=self.center_draws))
-        self.register_buffer("ties", random_words(1, bits, generator)[0])
+        generator = task.generator("centers")
+        words = central_words(task.num_classes, task.bits, generator, draws=self.center_draws)
+        self.register_buffer("centers", words)
+        self.register_buffer("ties", random_words(1, task.bits, generator)[0])
 
     def head(self, width: int, task: hashbench.Task) -> nn.Module:
         """Return `head_layers` linear layers; the tanh that follows the last in the paper is part of the loss."""
@@ -101,7 +94,3 @@ class CSQ(hashbench.DeepMethod):
         """Return how far apart the centers are, the same after every epoch."""
         smallest, mean = spread(self.centers)
         return {"center_distance_min": smallest, "center_distance_mean": mean}
-
-
-def _has_hadamard(task: hashbench.Task) -> bool:
-    return task.bits & (task.bits - 1) == 0 and task.num_classes <= 2 * task.bits

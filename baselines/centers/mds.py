@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from typing import Any, ClassVar
 
 import torch
@@ -11,10 +10,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import hashbench
-from hashbench.methods import SampleMemory, labelled_mean, mean_of_pairs, separated_words, similar, spread, squared_gap
+from hashbench.methods import (
+    SampleMemory,
+    labelled_mean,
+    lack_of_central_words,
+    mean_of_pairs,
+    separated_words,
+    similar,
+    softmax_binary_entropy,
+    spread,
+    squared_gap,
+)
 
 
-@hashbench.method("mds", paper="", version=1, fidelity="published")
+@hashbench.method("mds", paper="CVPR 2023", version=1, fidelity="published", family="centers", year=2023)
 class MDS(hashbench.DeepMethod):
     """Minimal-distance-separated hash centers: a softmax on cosines to them, later with similar pairs of a memory.
 
@@ -51,14 +60,10 @@ class MDS(hashbench.DeepMethod):
 
     def supports(self, task: hashbench.Task) -> str | None:
         """Refuse one class, more classes than there are balanced words, and a twin that runs away."""
-        words = math.comb(task.bits, task.bits // 2)
         if task.num_classes < 2:
             return "a softmax over hash centers needs 2 classes or more."
-        if task.num_classes > words:
-            return (
-                f"{task.bits} bits give {words} balanced words, too few for {task.num_classes} classes; use more bits."
-            )
-        return None if 0 <= self.momentum <= 1 else "momentum must be between 0 and 1."
+        lacking = lack_of_central_words(task.num_classes, task.bits)
+        return lacking or (None if 0 <= self.momentum <= 1 else "momentum must be between 0 and 1.")
 
     def setup(self, task: hashbench.Task, prepared: dict[str, Tensor]) -> None:
         """Find the centers, and begin with an empty memory of the training set."""
@@ -92,14 +97,13 @@ class MDS(hashbench.DeepMethod):
         labels, hashed = batch.labels, out.tanh()
         unit = F.normalize(hashed, dim=1)
         logits = out.shape[1] ** 0.5 * unit @ F.normalize(self.centers.to(out.dtype), dim=1).T
-        entropy = labels * logits.log_softmax(dim=1) + (1 - labels) * log_complement(logits)
         remembered, owners = self.memory.with_batch((out if slow is None else slow).tanh(), batch)
         pairs = out.new_zeros(())
         if batch.epoch >= self.pairs_from:
             apart = F.softplus((1 - unit @ F.normalize(remembered, dim=1).T) / 2)
             pairs = self.pairs * mean_of_pairs(apart, similar(labels, owners))
         return {
-            "center": -labelled_mean(entropy.mean(dim=1), labels),
+            "center": labelled_mean(softmax_binary_entropy(logits, labels), labels),
             "pairs": pairs,
             "quantization": self.quantization * labelled_mean(squared_gap(hashed).mean(dim=1), labels),
         }
@@ -112,11 +116,3 @@ class MDS(hashbench.DeepMethod):
         """Return how far apart the centers are, the same after every epoch."""
         smallest, mean = spread(self.centers)
         return {"center_distance_min": smallest, "center_distance_mean": mean}
-
-
-def log_complement(logits: Tensor) -> Tensor:
-    """Return log(1 - P) (n, C) of the softmax P of logits (n, C), without a difference where P is nearly 1."""
-    largest = torch.arange(logits.shape[1], device=logits.device) == logits.argmax(dim=1, keepdim=True)
-    others = logits.masked_fill(largest, -torch.inf).logsumexp(dim=1, keepdim=True)
-    complement = (-logits.softmax(dim=1).masked_fill(largest, 0)).log1p()
-    return torch.where(largest, others - logits.logsumexp(dim=1, keepdim=True), complement)

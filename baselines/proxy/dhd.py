@@ -12,7 +12,9 @@ import hashbench
 from hashbench.methods import labelled_mean, squared_gap
 
 
-@hashbench.method("dhd", paper="doi:10.1007/978-3-031-19781-9_21", version=1, fidelity="published")
+@hashbench.method(
+    "dhd", paper="doi:10.1007/978-3-031-19781-9_21", version=1, fidelity="published", family="proxy", year=2022
+)
 class DHD(hashbench.DeepMethod):
     """Deep Hash Distillation: cosines to learned proxies, and a strongly augmented view that follows a weak one.
 

@@ -23,7 +23,7 @@ EXCESS = (
 )  # fmt: skip
 
 
-@hashbench.method("hyp2", paper="arXiv:2208.06866", version=1, fidelity="published")
+@hashbench.method("hyp2", paper="arXiv:2208.06866", version=1, fidelity="published", family="proxy", year=2022)
 class HyP2(hashbench.DeepMethod):
     """HyP2: cosines to learned proxies, and cosines below zeta between samples of several classes that share none.
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 import hashbench
 
 
-@hashbench.method("nhl", paper="arXiv:2412.08922", version=1, fidelity="published")
+@hashbench.method("nhl", paper="arXiv:2412.08922", version=1, fidelity="published", family="wrappers", year=2024)
 class NHL(hashbench.DeepMethod):
     """Nested Hash Layer: one linear layer, of whose outputs the first 16, 32, ... are codes with a loss each.
 

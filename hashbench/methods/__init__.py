@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "base_method": "hashbench.methods.contract",
         "Batch": "hashbench.datasets.loading.batch",
         "bit_cross_entropy": "hashbench.methods.quantization",
+        "central_words": "hashbench.methods.codebooks",
         "class_cross_entropy": "hashbench.methods.quantization",
         "coordinate_descent": "hashbench.methods.discrete",
         "counted_pairs": "hashbench.methods.pair_terms",
@@ -26,6 +27,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "hadamard_words": "hashbench.methods.codebooks",
         "label_overlap": "hashbench.methods.pair_terms",
         "labelled_mean": "hashbench.methods.quantization",
+        "lack_of_central_words": "hashbench.methods.codebooks",
         "log_cosh_gap": "hashbench.methods.quantization",
         "majority": "hashbench.methods.codebooks",
         "max_distance_words": "hashbench.methods.codebooks",
@@ -44,12 +46,15 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "radial_features": "hashbench.methods.anchors",
         "random_rotation": "hashbench.methods.projections",
         "random_words": "hashbench.methods.codebooks",
+        "reassign": "hashbench.methods.reassignment",
+        "reassignment_due": "hashbench.methods.reassignment",
         "ridge": "hashbench.methods.discrete",
         "SampleMemory": "hashbench.methods.memory",
         "separated_words": "hashbench.methods.codebooks",
         "signs": "hashbench.methods.binarization",
         "similar": "hashbench.methods.pair_terms",
         "soft_bins": "hashbench.methods.pair_terms",
+        "softmax_binary_entropy": "hashbench.methods.quantization",
         "spaced_words": "hashbench.methods.codebooks",
         "spanned_components": "hashbench.methods.projections",
         "spread": "hashbench.methods.codebooks",
@@ -72,10 +77,12 @@ if TYPE_CHECKING:
     from hashbench.methods.binarization import straight_through_draws as straight_through_draws
     from hashbench.methods.binarization import straight_through_signs as straight_through_signs
     from hashbench.methods.codebooks import balanced_words as balanced_words
+    from hashbench.methods.codebooks import central_words as central_words
     from hashbench.methods.codebooks import distances as distances
     from hashbench.methods.codebooks import distinct_words as distinct_words
     from hashbench.methods.codebooks import gilbert_varshamov_distance as gilbert_varshamov_distance
     from hashbench.methods.codebooks import hadamard_words as hadamard_words
+    from hashbench.methods.codebooks import lack_of_central_words as lack_of_central_words
     from hashbench.methods.codebooks import majority as majority
     from hashbench.methods.codebooks import max_distance_words as max_distance_words
     from hashbench.methods.codebooks import random_words as random_words
@@ -114,4 +121,7 @@ if TYPE_CHECKING:
     from hashbench.methods.quantization import cubic_gap as cubic_gap
     from hashbench.methods.quantization import labelled_mean as labelled_mean
     from hashbench.methods.quantization import log_cosh_gap as log_cosh_gap
+    from hashbench.methods.quantization import softmax_binary_entropy as softmax_binary_entropy
     from hashbench.methods.quantization import squared_gap as squared_gap
+    from hashbench.methods.reassignment import reassign as reassign
+    from hashbench.methods.reassignment import reassignment_due as reassignment_due

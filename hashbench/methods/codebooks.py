@@ -114,6 +114,29 @@ def max_distance_words(count: int, bits: int, generator: torch.Generator) -> Ten
     return words
 
 
+def central_words(count: int, bits: int, generator: torch.Generator, *, draws: int = 20) -> Tensor:
+    """Return CSQ's centers (count, bits): rows of the Hadamard matrix where it has so many, else balanced words.
+
+    It has 2 bits rows where the bits are a power of two. Balanced words are the widest of `draws` codebooks. Raises
+    ValueError where there are too few balanced words (Yuan et al., arXiv:1908.00347).
+    """
+    if _has_hadamard(count, bits):
+        return hadamard_words(count, bits, generator)
+    return balanced_words(count, bits, generator, draws=draws)
+
+
+def lack_of_central_words(count: int, bits: int) -> str | None:
+    """Return why there are no `count` central words of so many bits, as a sentence, or None where there are."""
+    words = math.comb(bits, bits // 2)
+    if _has_hadamard(count, bits) or words >= count:
+        return None
+    return f"{bits} bits give {words} balanced words, too few for {count} classes; use more bits."
+
+
+def _has_hadamard(count: int, bits: int) -> bool:
+    return bits & (bits - 1) == 0 and count <= 2 * bits
+
+
 def separated_words(count: int, bits: int, generator: torch.Generator, *, sweeps: int = 50) -> Tensor:
     """Return `count` words that are moved, one by one, until any two are at the Gilbert-Varshamov distance or more.
 

@@ -11,13 +11,13 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional as F
 
 from hashbench.datasets.loading.batch import Batch
 from hashbench.methods.codebooks import distinct_words, spread, widest
 from hashbench.methods.contract import DeepMethod, Task, method, option
+from hashbench.methods.reassignment import reassign, reassignment_due
 
 
 @method("crh", paper="arXiv:2511.12162", version=1, fidelity="account", family="centers", year=2026)
@@ -164,9 +164,8 @@ class CRH(DeepMethod):
         return torch.cat([book[held] for book, held in zip(self.words, self.assignment, strict=True)], dim=1)
 
     def _due(self, epoch: int) -> bool:
-        done = epoch + 1
-        scheduled = done <= self.every_epoch_until or done % self.then_every == 0
-        return self.reassign and scheduled and done < self.task.epochs
+        due = reassignment_due(epoch, self.task.epochs, every_until=self.every_epoch_until, then_every=self.then_every)
+        return self.reassign and due
 
     def _codebook_size(self, task: Task) -> int:
         if self.codebook_size is not None:
@@ -182,29 +181,6 @@ class CRH(DeepMethod):
         divisors = [d for d in range(max(needed, 1), task.bits + 1) if task.bits % d == 0]
         powers = [d for d in divisors if d & (d - 1) == 0]
         return (powers or divisors)[0] if self.head_rule == "power-of-two" else divisors[0]
-
-
-def reassign(
-    cost: np.ndarray, held: np.ndarray, present: np.ndarray, *, solver: str, random: np.random.Generator
-) -> np.ndarray:
-    """Return the words (C,) that minimise the cost (C, M), one word for at most one class (CRH, eq. 6).
-
-    Classes that are not `present` (C, bool) keep the word they held, reserved before the others choose. `greedy`: in
-    random order each class takes its cheapest free word, ties to the lower word; `hungarian`: the exact minimum.
-    """
-    chosen = held.copy()
-    free = np.ones(cost.shape[1], dtype=bool)
-    free[held[~present]] = False
-    classes = np.flatnonzero(present)
-    if solver == "hungarian":
-        open_words = np.flatnonzero(free)
-        row, column = linear_sum_assignment(cost[np.ix_(classes, open_words)])
-        chosen[classes[row]] = open_words[column]
-        return chosen
-    for c in random.permutation(classes):
-        chosen[c] = np.where(free, cost[c], np.inf).argmin()
-        free[chosen[c]] = False
-    return chosen
 
 
 def _label_weights(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:

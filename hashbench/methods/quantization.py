@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -33,6 +34,22 @@ def class_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """
     shares = labels / labels.sum(dim=1, keepdim=True).clamp(min=1)
     return -(shares * logits.log_softmax(dim=1)).sum(dim=1)
+
+
+def softmax_binary_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return -[y log P + (1 - y) log(1 - P)] (n,), the mean over classes, P the softmax of logits (n, C): MDS's loss.
+
+    `labels` (n, C) multi-hot (Wang et al., CVPR 2023).
+    """
+    return -(labels * logits.log_softmax(dim=1) + (1 - labels) * log_complement(logits)).mean(dim=1)
+
+
+def log_complement(logits: Tensor) -> Tensor:
+    """Return log(1 - P) (n, C) of the softmax P of logits (n, C), without a difference where P is nearly 1."""
+    largest = torch.arange(logits.shape[1], device=logits.device) == logits.argmax(dim=1, keepdim=True)
+    others = logits.masked_fill(largest, -torch.inf).logsumexp(dim=1, keepdim=True)
+    complement = (-logits.softmax(dim=1).masked_fill(largest, 0)).log1p()
+    return torch.where(largest, others - logits.logsumexp(dim=1, keepdim=True), complement)
 
 
 def squared_gap(values: Tensor) -> Tensor:

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from method_cases import gradients, make_batch, make_task, one_hot, some_labels, some_outputs, terms_and_gradients
 
-from hashbench.methods.crh import CRH, reassign
+from hashbench.methods.crh import CRH
+from hashbench.methods.reassignment import reassign
 
 
 def ready(classes=6, bits=16, *, task=None, **fields) -> CRH:

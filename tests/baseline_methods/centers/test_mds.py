@@ -8,9 +8,10 @@ import torch
 from method_cases import gradients, make_batch, make_task, some_labels, some_outputs
 from torch import nn
 
-from baselines.centers.mds import MDS, log_complement
+from baselines.centers.mds import MDS
 from hashbench.datasets.loading.batch import Batch
 from hashbench.methods import gilbert_varshamov_distance, separated_words, spread
+from hashbench.methods.quantization import log_complement
 from hashbench.networks.network import HashNetwork
 
 N, K, C, TRAIN = 7, 12, 5, 20

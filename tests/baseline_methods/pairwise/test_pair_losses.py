@@ -284,11 +284,12 @@ def test_dshsd(cases):
     compare(method, out, labels, literal)
 
 
+@pytest.mark.parametrize("scaling", ["sums", "means"])
 @pytest.mark.parametrize(
     ("fields", "scale", "margin"),
     [({}, 0.5, K / 2), ({"scale": 1.0, "margin": 5.0, "self_pairs": True}, 1.0, 5.0)],
 )
-def test_dtsh(cases, fields, scale, margin):
+def test_dtsh(cases, fields, scale, margin, scaling):
     out, labels, labelled = cases
 
     def literal(u):
@@ -302,12 +303,15 @@ def test_dtsh(cases, fields, scale, margin):
                 for n in far
             ]
             if costs:
-                queries.append(sum(costs) / len(costs))
-        assert 0 < len(queries) < len(labelled) or fields.get("self_pairs") or len(queries) == len(labelled)
+                queries.append(costs)
+        assert len(queries) > 0
         squares = sum((math.copysign(1, float(u[i, k].detach())) - u[i, k]) ** 2 for i in labelled for k in range(K))
-        return sum(queries) / len(queries) + 2 * squares / (len(labelled) * K)
+        if scaling == "means":
+            means = [sum(costs) / len(costs) for costs in queries]
+            return sum(means) / len(means) + 2 * squares / (len(labelled) * K)
+        return (sum(map(sum, queries)) + 2 * squares) / sum(map(len, queries))
 
-    compare(ready(DTSH(quantization=2.0, **fields)), out, labels, literal)
+    compare(ready(DTSH(quantization=2.0, scaling=scaling, **fields)), out, labels, literal)
 
 
 def bins_of(distance, count, largest):
@@ -389,6 +393,7 @@ def test_talr_is_the_mean_average_precision_of_codes_without_ties():
 
 ALL = [
     DPSH(), DHN(), DHN(pairs="memory"), HashNet(), DSH(), DSH(pairs="memory"), DCH(), DBDH(), IDHN(), DSHSD(), DTSH(),
+    DTSH(scaling="means"),
     MIHash(), TALR(),
 ]  # fmt: skip
 

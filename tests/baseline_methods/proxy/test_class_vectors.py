@@ -1,4 +1,4 @@
-"""OrthoHash and DCWH, which compare outputs with a fixed word or a mean of each class, against literal losses."""
+"""OrthoHash, DCWH and IDCWH, which compare outputs with a vector of each class, against literal losses."""
 
 import math
 
@@ -8,6 +8,7 @@ from method_cases import gradients, make_batch, make_task, one_hot, some_labels,
 from torch import nn
 
 from baselines.proxy.dcwh import DCWH
+from baselines.proxy.idcwh import IDCWH, center_similarity
 from baselines.proxy.orthohash import OrthoHash
 
 N, K, C = 7, 12, 5
@@ -197,3 +198,64 @@ def test_settings_without_a_meaning_are_refused():
     assert OrthoHash().supports(make_task(10, 3)) is None
     assert "inverse_variance must be more than 0" in DCWH(inverse_variance=0.0).supports(make_task())
     assert "every at least 1" in DCWH(every=0).supports(make_task())
+
+
+@pytest.mark.parametrize("fields", [{}, {"pull": 0.7, "margin": 0.2, "inverse_variance": 0.5, "similarity": 0.4}])
+def test_idcwh(cases, fields):
+    out, labels, labelled = cases
+    method = ready(IDCWH(cube=2.0, quantization=0.3, **fields))
+    pull, margin = fields.get("pull", 0.0), fields.get("margin", 0.0)
+    inverse, weight = fields.get("inverse_variance", 0.25), fields.get("similarity", 0.1)
+    given = method.centers.detach()
+
+    def literal(v, centers=given):
+        def squared(i, c):
+            return sum((v[i, k] - centers[c, k]) ** 2 for k in range(K))
+
+        def logits_of(i):
+            return [-inverse / 2 * squared(i, c) * (1 + margin * labels[i, c]) for c in range(C)]
+
+        total = literal_cross_entropy(logits_of, labels, labelled)
+        for i in labelled:
+            own = [c for c in range(C) if labels[i, c]]
+            total = total + pull / 2 * sum(squared(i, c) for c in own) / len(own) / len(labelled)
+            for k in range(K):
+                outside = (v[i, k].abs() - 1.1).clamp(min=0)
+                code = 1.0 if v[i, k] >= 0 else -1.0
+                total = total + (2.0 * outside + 0.3 * (code - v[i, k]) ** 2) / K / len(labelled)
+        return total + weight * literal_similarity(centers)
+
+    compare(method, out, labels, literal)
+    (found,) = torch.autograd.grad(sum(method.loss(out, make_batch(labels)).values()), method.centers)
+    leaf = given.clone().requires_grad_()
+    torch.testing.assert_close(found, gradients(literal(out, leaf), leaf), rtol=1e-9, atol=1e-12)
+
+
+def literal_similarity(centers):
+    """Return the mean of log(1 + exp(K/2 cos)) over ordered pairs of different centers."""
+    total = 0
+    for c in range(C):
+        for d in range(C):
+            if c != d:
+                dot = sum(a * b for a, b in zip(centers[c], centers[d], strict=True))
+                lengths = (sum(a**2 for a in centers[c]) * sum(b**2 for b in centers[d])) ** 0.5
+                total = total + (1 + (K / 2 * dot / lengths).exp()).log()
+    return total / (C * (C - 1))
+
+
+def test_the_similarity_term_of_idcwh_drives_its_centers_apart():
+    method = ready(IDCWH())
+    before = method.centers.detach().clone()
+    optimizer = torch.optim.SGD([method.centers], lr=5.0)
+    for _ in range(50):
+        optimizer.zero_grad()
+        center_similarity(method.centers).backward()
+        optimizer.step()
+    cosines = [
+        torch.nn.functional.normalize(centers, dim=1) @ torch.nn.functional.normalize(centers, dim=1).T
+        for centers in (before, method.centers.detach())
+    ]
+    apart = ~torch.eye(C, dtype=torch.bool)
+    assert cosines[1][apart].max() < cosines[0][apart].max() - 0.1
+    assert center_similarity(torch.ones(1, 4)) == 0
+    assert "at least 0" in IDCWH(margin=-1.0).supports(make_task())
