@@ -31,7 +31,9 @@ class LBHash(hashbench.DeepMethod):
     """
 
     base: hashbench.DeepMethod = hashbench.base_method("csq", "the method that gives head and hash centers")
-    surrogate_trained: bool = hashbench.option(True, "train the surrogate; false: it keeps its random weights")
+    surrogate_trained: bool = hashbench.option(
+        True, "train the surrogate by its own loss; false: it keeps its random weights, where no gradient is shared"
+    )
     base_weight: float = hashbench.option(0.0, "weight of the base's own loss")
     shared_gradient: bool = hashbench.option(
         False, "the surrogate learns from the hashing network's loss, too, as in the authors' code"
@@ -52,11 +54,11 @@ class LBHash(hashbench.DeepMethod):
 
     def supports(self, task: hashbench.Task) -> str | None:
         """Refuse bases without hash centers, blocks that do not fill the bits, and settings without a meaning."""
-        name = self.base.info.name
-        if "centers" not in {field.name for field in dataclasses.fields(self.base)}:  # type: ignore[arg-type]
-            return (
-                f"its base {name} declares no buffer `centers`, a word for each class; use csq, crh, shc, dpn or mds."
-            )
+        name, fields = self.base.info.name, dataclasses.fields(self.base)  # type: ignore[arg-type]
+        if "centers" not in {field.name for field in fields if not field.init}:
+            return f"its base {name} declares no buffer `centers`, a word for each class; use csq, crh, shc, dpn, mds."
+        if type(self.base).codes is not hashbench.DeepMethod.codes:
+            return f"its base {name} makes codes in its own way, and blocks are of the outputs' signs."
         if not 1 <= self.block <= 12:
             return "block must be from 1 to 12; the surrogate has an output for each of its 2^block values."
         if task.bits % self.block:
@@ -75,12 +77,12 @@ class LBHash(hashbench.DeepMethod):
         self._flips = min((task.bits // 32) ** 2, task.bits) if self.flips is None else self.flips
         self.surrogate = Surrogate(
             task.bits // self.block, self.block, self.hidden, self.dropout, task.generator("surrogate")
-        ).requires_grad_(self.surrogate_trained)
+        ).requires_grad_(self.surrogate_trained or self.shared_gradient)
 
     def parameter_groups(self, network: nn.Module, recipe: Any) -> list[dict[str, Any]]:
-        """Return the base's groups and, where it is trained, the surrogate."""
+        """Return the base's groups and, where it learns, the surrogate."""
         groups = self.base.parameter_groups(network, recipe)
-        if not self.surrogate_trained:
+        if not (self.surrogate_trained or self.shared_gradient):
             return groups
         rate = recipe.learning_rate * self.learning_rate_scale
         return [{"params": [*self.surrogate.parameters()], "lr": rate}, *groups]

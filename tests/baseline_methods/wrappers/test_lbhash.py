@@ -9,8 +9,11 @@ from method_cases import make_batch, make_task, one_hot, some_labels, some_outpu
 from torch import nn
 
 from baselines.centers.csq import CSQ
+from baselines.centers.ics import ICS
 from baselines.centers.mds import MDS
+from baselines.centers.mlh import MLH
 from baselines.centers.shc import SHC
+from baselines.pairwise.dfh import DFH
 from baselines.pairwise.dpsh import DPSH
 from baselines.pointwise.dpn import DPN
 from baselines.proxy.hyp2 import HyP2
@@ -138,12 +141,14 @@ def test_each_network_learns_from_its_own_loss():
         assert (reached("surrogate", weights), reached("blocks", weights)) == ([True] * 4, [shared] * 4)
 
 
-def test_an_untrained_surrogate_keeps_its_weights_and_has_no_loss():
-    method = ready(surrogate_trained=False, shared_gradient=True)
+def test_an_untrained_surrogate_has_no_loss_and_learns_at_most_by_the_networks():
     out, batch = some_outputs(N, BITS).requires_grad_(), make_batch(some_labels(N, C, multi_label=False))
-    assert torch.equal(method.loss(out, batch)["blocks"], ready().loss(out, batch)["blocks"])
-    assert list(method.loss(out, batch)) == ["blocks"]
-    assert not any(parameter.requires_grad for parameter in method.surrogate.parameters())
+    for shared in (False, True):
+        method = ready(surrogate_trained=False, shared_gradient=shared)
+        terms = method.loss(out, batch)
+        assert list(terms) == ["blocks"]
+        assert torch.equal(terms["blocks"], ready().loss(out, batch)["blocks"])
+        assert all(parameter.requires_grad == shared for parameter in method.surrogate.parameters())
 
 
 def test_a_trained_surrogate_tells_blocks_and_leads_outputs_to_the_centers():
@@ -229,17 +234,17 @@ def test_a_base_with_a_step_of_its_own_takes_it_where_it_counts():
 def test_parameters_are_optimised_once_at_their_rates():
     recipe = recipes.load("scratch", overrides={"learning_rate": 0.1}, multi_label=False)
     network = HashNetwork(nn.Linear(3, 5), nn.Linear(5, BITS), "fp32")
-    for trained in (True, False):
-        method = ready(surrogate_trained=trained, learning_rate_scale=3.0)
+    for trained, shared in ((True, False), (False, True), (False, False)):
+        method = ready(surrogate_trained=trained, shared_gradient=shared, learning_rate_scale=3.0)
         groups = method.parameter_groups(network, recipe)
         rates = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
         own = {id(parameter) for parameter in method.surrogate.parameters()}
-        assert len(rates) == sum(len(group["params"]) for group in groups) == 4 + 4 * trained
+        assert len(rates) == sum(len(group["params"]) for group in groups) == 4 + 4 * (trained or shared)
         assert rates == pytest.approx({key: 0.3 if key in own else 0.1 for key in rates})
-        assert (own <= set(rates)) == trained
+        assert (own <= set(rates)) == (trained or shared)
 
 
-@pytest.mark.parametrize("base", [CSQ, CRH, SHC, DPN, MDS, OrthoHash])
+@pytest.mark.parametrize("base", [CSQ, CRH, SHC, DPN, MDS, OrthoHash, ICS])
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_every_method_with_centers_can_be_wrapped(base, multi_label):
     method, task = LBHash(base=base()), make_task(5, 16, multi_label=multi_label)
@@ -253,9 +258,10 @@ def test_every_method_with_centers_can_be_wrapped(base, multi_label):
 
 
 def test_what_cannot_be_wrapped_is_refused_with_a_reason():
-    for base in (DPSH(), HyP2()):
+    for base in (DPSH(), HyP2(), DFH()):  # the last has an option of that name
         reason = unsupported(LBHash(base=base), make_task())
         assert f"its base {base.info.name} declares no buffer `centers`" in reason
+    assert "its base mlh makes codes in its own way" in unsupported(LBHash(base=MLH()), make_task(5))
     assert "12 bits are no multiple of the block's 8" in LBHash().supports(make_task(bits=12))
     assert LBHash(block=4).supports(make_task(bits=12)) is None
     for fields, text in (
