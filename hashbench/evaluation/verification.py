@@ -19,7 +19,14 @@ import numpy as np
 
 from hashbench.errors import HashbenchError
 from hashbench.evaluation.conditions.contract import as_text
-from hashbench.metrics import Histograms, code_statistics, evaluate_histograms, first_bits, histograms
+from hashbench.metrics import (
+    Histograms,
+    class_separation,
+    code_statistics,
+    evaluate_histograms,
+    first_bits,
+    histograms,
+)
 from hashbench.metrics.measures import parse
 from hashbench.metrics.pairs import Pairs
 from hashbench.registry import BACKBONES, CONDITIONS, METHODS, Registry
@@ -337,6 +344,9 @@ def _relevance(result: Result, directory: RunDirectory, relevance: Relevance) ->
         yield _rows_apart(again.r, stored.r, "relevant items")
     if again.gains is not None and stored.gains is not None and not np.array_equal(again.gains, stored.gains):
         yield "the counts by gain differ"
+    now = class_separation(codes["database"], labels[1], result.coords["bits"])
+    stated = {name: value for name, value in now.items() if name in result.code_stats}  # older results lack them
+    yield from _differences(result.code_stats, stated)
 
 
 def _codes(directory: RunDirectory) -> dict[str, np.ndarray]:

@@ -23,7 +23,7 @@ from hashbench.experiments.models import augments_of, make_method, new_model, ta
 from hashbench.interop.loss_as_method import remarks
 from hashbench.methods.contract import DeepMethod, Method, wraps
 from hashbench.methods.wrapping import changed_fields, classes_of
-from hashbench.metrics import code_statistics, evaluate_histograms, first_bits, parse
+from hashbench.metrics import class_separation, code_statistics, evaluate_histograms, first_bits, parse
 from hashbench.networks.backbones import file_sha256
 from hashbench.networks.chosen import label_of, provenance_of, source_of
 from hashbench.networks.model import Model
@@ -89,7 +89,7 @@ def compute(
         if not world.is_main:
             return None
         measured = evaluate_histograms(counted, _measures(dataset))
-        statistics = code_statistics(database, counted)
+        statistics = code_statistics(database, counted) | class_separation(database, dataset.labels[1], task.bits)
     with clock("store"):
         directory.write_arrays("histograms", **counted.arrays())
         directory.write_arrays("codes", query=query, database=database)
@@ -135,7 +135,7 @@ def compute_prefix(
         query, database = (first_bits(codes[part], bits) for part in ("query", "database"))
         counted = count(query, database, dataset, SINGLE, bits=bits)
         measured = evaluate_histograms(counted, _measures(dataset))
-        statistics = code_statistics(database, counted)
+        statistics = code_statistics(database, counted) | class_separation(database, dataset.labels[1], bits)
     with clock("store"):
         directory.write_arrays("histograms", **counted.arrays())
         directory.write_arrays("codes", query=query, database=database)

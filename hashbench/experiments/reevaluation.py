@@ -25,7 +25,7 @@ from hashbench.experiments.phases import run_provenance
 from hashbench.experiments.planning import resolve_device
 from hashbench.experiments.runner import load, require_code
 from hashbench.experiments.settings import parse_row, parse_value
-from hashbench.metrics import code_statistics, evaluate_histograms
+from hashbench.metrics import class_separation, code_statistics, evaluate_histograms
 from hashbench.metrics.measures import Measure, parse
 from hashbench.networks.model import Model
 from hashbench.registry import CONDITIONS
@@ -191,7 +191,8 @@ class Evaluator:
             ties=measured.ties,
             curves=measured.curves,
             counts={"train": wanted.run.counts.get("train"), **measured.counts},
-            code_stats=code_statistics(codes["database"], counted),
+            code_stats=code_statistics(codes["database"], counted)
+            | class_separation(codes["database"], dataset.labels[1], experiment.bits),
             diagnostics={"changed_codes": float((flipped > 0).mean()), "flipped_bits": float(flipped.mean())},
             epoch=wanted.run.epoch,
             time={"encode": evaluating - encoding, "evaluate": ended - evaluating, "total": ended - clock},

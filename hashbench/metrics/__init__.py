@@ -6,7 +6,7 @@ from hashbench.metrics.histograms import Histograms
 from hashbench.metrics.large.files import read_array
 from hashbench.metrics.measures import Evaluation, Measure, evaluate_histograms, parse
 from hashbench.metrics.ranking import Curve
-from hashbench.metrics.statistics import code_statistics
+from hashbench.metrics.statistics import class_separation, code_statistics
 
 __all__ = [
     "Curve",
@@ -14,6 +14,7 @@ __all__ = [
     "Histograms",
     "Measure",
     "Scores",
+    "class_separation",
     "code_statistics",
     "evaluate",
     "evaluate_histograms",

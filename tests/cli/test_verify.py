@@ -56,6 +56,13 @@ def test_what_is_untouched_is_as_stored(cli, runs):
     assert re.fullmatch(r"Run again, .*: [0-9a-f]{8}\.\n1 run: 1 as stored, 0 with differences\.\n", said)
 
 
+def test_results_from_before_the_distances_of_classes_are_as_stored(cli, run):
+    for name in ("inter_distance_min", "intra_distance_max", "separation"):
+        changed(run.result, lambda data, name=name: data["code_stats"].pop(name))
+    assert "4 runs: 4 as stored, 0 with differences" in cli("verify").stdout
+    assert cli("show", run.path).exit_code == 0
+
+
 # Whatever is changed is found
 
 
@@ -131,6 +138,10 @@ DRIFTS = {
     "a count": (_in("result.json", "counts", "queries", value=14), "queries is 14 in the result and 15"),
     "the training images": (_in("result.json", "counts", "train", value=9), "identity: train is 9 in the result"),
     "a statistic": (_in("result.json", "code_stats", "bit_balance", value=0.1), "statistics from codes: bit_balance"),
+    "a distance of classes": (
+        _in("result.json", "code_stats", "separation", value=9.0),
+        "histograms from codes and labels: separation is 9 in the result",
+    ),
     "a code": (_flip, "histograms from codes: the distances of 15 of 15 queries differ"),
     "codes of two runs": (_swap_codes, "histograms from codes: the distances of"),
     "the relevance": (_of_histograms(lambda of: of | {"r": of["r"][::-1]}), "from codes and labels: the relevant item"),
