@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import hashbench
-from hashbench.methods import draw_anchors, radial_features, random_words, ridge, signs, similar
+from hashbench.methods import draw_anchors, radial_features, random_words, ridge, signs, similarity_sums
 
 #: Training inputs whose distances to all anchors are held at once.
 BLOCK = 4096
@@ -81,9 +81,11 @@ class RSLH(hashbench.Method):
         for _ in range(self.rounds):
             words = torch.linalg.solve(gram, labels.T @ (self.reconstruction * codes + twin))
             of_labels = labels @ words
-            nearby = of_labels + self.pairs * similarity_sums(codes, labels, self.dissimilar) + self.twin * codes
+            nearby = (
+                of_labels + self.pairs * similarity_sums(codes, labels, dissimilar=self.dissimilar) + self.twin * codes
+            )
             twin = square**0.5 * orthonormal(nearby)
-            sums = similarity_sums(twin, labels, self.dissimilar)
+            sums = similarity_sums(twin, labels, dissimilar=self.dissimilar)
             codes = signs(weight * of_labels + self.pairs * sums + self.twin * twin)
         return codes, twin, words
 
@@ -97,17 +99,6 @@ def orthonormal(values: Tensor) -> Tensor:
     """Return the nearest matrix (n, K) with orthonormal columns, n >= K."""
     left, _, right = torch.linalg.svd(values, full_matrices=False)
     return left @ right
-
-
-def similarity_sums(values: Tensor, labels: Tensor, dissimilar: float) -> Tensor:
-    """Return S V (n, K) of `values` V, S (n, n) being 1 where two rows of `labels` share one, else `dissimilar`.
-
-    S is the same for all rows with the same labels; no more than some rows of it are held.
-    """
-    patterns, pattern_of = torch.unique(labels, dim=0, return_inverse=True)
-    sums = values.new_zeros((len(patterns), values.shape[1])).index_add(0, pattern_of, values)
-    alike = torch.cat([similar(rows, patterns) @ sums for rows in patterns.split(BLOCK)])
-    return ((1 - dissimilar) * alike + dissimilar * sums.sum(dim=0))[pattern_of]
 
 
 def nearest_anchor_distance(features: Tensor, chosen: Tensor) -> float:

@@ -14,7 +14,7 @@ from sklearn.decomposition import PCA
 from baselines.shallow.itq_cca import ITQCCA, canonical_directions
 from baselines.shallow.ksh import KSH, ascended, largest_direction
 from baselines.shallow.pcah import PCAH
-from baselines.shallow.rslh import RSLH, similarity_sums
+from baselines.shallow.rslh import RSLH
 from baselines.shallow.sdh import SDH
 from baselines.shallow.sh import SH
 from baselines.shallow.sph import SpH
@@ -294,15 +294,6 @@ def test_rslh_is_its_formulas_and_no_step_raises_its_objective(multi_label, fiel
     if weight == 0.5:
         assert all(after <= before + 1e-9 for before, after in itertools.pairwise(values))
         assert values[-1] < values[0] - 0.1
-
-
-@pytest.mark.parametrize("rows_at_once", [2, 4096])
-def test_sums_over_pairs_need_no_pairs(rows_at_once, monkeypatch):
-    monkeypatch.setattr("baselines.shallow.rslh.BLOCK", rows_at_once)
-    labels = some_labels(30, 4, multi_label=True)[:-1]
-    values = torch.randn((29, 3), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    s = torch.tensor([[1 if (p * q).any() else -0.5 for q in labels] for p in labels], dtype=torch.float64)
-    torch.testing.assert_close(similarity_sums(values, labels, -0.5), s @ values)
 
 
 @pytest.mark.parametrize("rows_at_once", [7, 4096])
