@@ -88,17 +88,21 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_data(folder)
-        for name in asked.names or deep:
-            inputs = "images" if METHODS.get(name).views > 1 else "vectors"
-            try:
-                before, found, after = (measured(method, folder, inputs) for method in ("csq", name, "csq"))
-            except HashbenchError as error:
-                rows.append([name, inputs, "", "", "", str(error)])
-                continue
-            csq = min(before["step"], after["step"])
-            more = found["peak"] - min(before["peak"], after["peak"])
-            rows.append([name, inputs, 1000 * found["step"], found["step"] / csq, more, ""])
-            print(f"{name}: {found['step'] / csq:.2f}", file=sys.stderr)
+        for inputs in ("vectors", "images"):
+            names = [name for name in asked.names or deep if (METHODS.get(name).views > 1) == (inputs == "images")]
+            before = measured("csq", folder, inputs) if names else {}
+            for name in names:
+                try:
+                    found = measured(name, folder, inputs)
+                except HashbenchError as error:
+                    rows.append([name, inputs, "", "", "", str(error)])
+                    continue
+                after = measured("csq", folder, inputs)
+                csq = min(before["step"], after["step"])
+                more = found["peak"] - min(before["peak"], after["peak"])
+                rows.append([name, inputs, 1000 * found["step"], found["step"] / csq, more, ""])
+                print(f"{name}: {found['step'] / csq:.2f}", file=sys.stderr)
+                before = after
     headers = ["method", "inputs", "ms a step", "x csq", "MiB more than csq", ""]
     print(tabulate(rows, headers=headers, floatfmt=(".0f", "", ".1f", ".2f", ".0f")))
 
