@@ -10,7 +10,6 @@ from hashbench.methods import (
     coordinate_descent,
     counted_pairs,
     labelled_mean,
-    mean_of_pairs,
     random_words,
     ridge,
     similar,
@@ -72,12 +71,15 @@ class DSAH(hashbench.DeepMethod):
         hashed, fitted, labels = out.tanh(), self.fitted.to(out.dtype), self.labels.to(out.dtype)
         self._latest = hashed.detach()
         bits = out.shape[1]
-        affinity = self.dissimilar + (1 - self.dissimilar) * similar(batch.labels, labels)
-        distances = hashed.square().sum(dim=1, keepdim=True) + bits - 2 * hashed @ fitted.T
+        counted = counted_pairs(batch.labels, labels)
+        weights = (self.dissimilar + (1 - self.dissimilar) * similar(batch.labels, labels)) * counted
+        # sum_j S |h - b_j|^2 with |b_j|^2 = K, so that only sums over the training set meet the gradient.
+        lengths = weights.sum(dim=1) * (hashed.square().sum(dim=1) + bits)
+        distances = lengths - 2 * (hashed * (weights @ fitted)).sum(dim=1)
         means = labels.T @ fitted / labels.sum(dim=0).clamp(min=1)[:, None]  # (C, K)
         own = batch.labels @ means / batch.labels.sum(dim=1, keepdim=True).clamp(min=1)
         return {
-            "pairs": self.pairs / bits * mean_of_pairs(affinity * distances, counted_pairs(batch.labels, labels)),
+            "pairs": self.pairs / bits * distances.sum() / counted.sum().clamp(min=1),
             "structure": self.structure * labelled_mean((hashed - own).square().mean(dim=1), batch.labels),
         }
 
