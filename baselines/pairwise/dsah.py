@@ -28,6 +28,7 @@ class DSAH(hashbench.DeepMethod):
     the database, as for all methods. Known from abstract and digests: ours are all weights and means, the outputs that
     codes are found from (each sample's last), S = 0 for dissimilar pairs, the mean over a sample's classes, gamma's
     term left out where codes are found, and the first codes: random words, then rounds of W1, W2 and B without outputs.
+    Without a bias, 1 - Y, mostly ones, draws all codes to one word: on fashion-mnist-10k `dual=false` did much better.
     """
 
     pairs: float = hashbench.option(1.0, "alpha, weight of the distances of pairs")
