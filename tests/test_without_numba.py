@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 BLOCKED = """
 import sys
 for name in ("numba", "hypothesis", "sklearn", "numba.core"):
@@ -17,6 +19,7 @@ main({arguments!r})
 ARGUMENTS = ["run", "--method", "crh,itq", "--dataset", "toy", "--bits", "16", "--epochs", "1", "--runs-dir"]
 
 
+@pytest.mark.slow
 def test_a_run_and_its_evaluation_go_through(tmp_path):
     import numpy as np
 

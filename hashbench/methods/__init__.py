@@ -53,6 +53,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "separated_words": "hashbench.methods.codebooks",
         "signs": "hashbench.methods.binarization",
         "similar": "hashbench.methods.pair_terms",
+        "similarity_sums": "hashbench.methods.pair_terms",
         "soft_bins": "hashbench.methods.pair_terms",
         "softmax_binary_entropy": "hashbench.methods.quantization",
         "spaced_words": "hashbench.methods.codebooks",
@@ -107,6 +108,7 @@ if TYPE_CHECKING:
     from hashbench.methods.pair_terms import mean_of_pairs as mean_of_pairs
     from hashbench.methods.pair_terms import pair_likelihood as pair_likelihood
     from hashbench.methods.pair_terms import similar as similar
+    from hashbench.methods.pair_terms import similarity_sums as similarity_sums
     from hashbench.methods.pair_terms import soft_bins as soft_bins
     from hashbench.methods.pairs import PairMethod as PairMethod
     from hashbench.methods.pairs import PairTask as PairTask

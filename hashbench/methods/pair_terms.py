@@ -10,10 +10,24 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+#: Rows of the similarity of label patterns that are held at once.
+BLOCK = 2048
+
 
 def similar(labels: Tensor, others: Tensor) -> Tensor:
     """Return s (n, m), 1 where two samples share a label, else 0, of the type of `labels`."""
     return (labels @ others.T > 0).to(labels.dtype)
+
+
+def similarity_sums(values: Tensor, labels: Tensor, *, dissimilar: float) -> Tensor:
+    """Return S V (n, K) of `values` V, S (n, n) being 1 where two samples share a label, else `dissimilar`.
+
+    S, which has the same row for all samples with the same labels, is never held as a whole.
+    """
+    patterns, pattern_of = torch.unique(labels, dim=0, return_inverse=True)
+    sums = values.new_zeros((len(patterns), values.shape[1])).index_add(0, pattern_of, values)
+    alike = torch.cat([similar(rows, patterns).to(values.dtype) @ sums for rows in patterns.split(BLOCK)])
+    return ((1 - dissimilar) * alike + dissimilar * sums.sum(dim=0))[pattern_of]
 
 
 def counted_pairs(labels: Tensor, others: Tensor | None = None) -> Tensor:

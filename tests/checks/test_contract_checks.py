@@ -182,6 +182,7 @@ def test_a_class_that_no_file_has_is_skipped_and_no_memory_is_no_line(cli, memor
 # wrappers and prefixes
 
 
+@pytest.mark.slow
 def test_one_of_each_by_the_command_line(cli, memories):
     Path("mine.py").write_text(
         "import hashbench\n"

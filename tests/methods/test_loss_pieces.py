@@ -27,6 +27,7 @@ from hashbench.methods import (
     ridge,
     signs,
     similar,
+    similarity_sums,
     soft_bins,
     squared_gap,
     straight_through_draws,
@@ -50,6 +51,17 @@ def test_similarity_overlap_and_counted_pairs(multi_label):
         assert bool(counted[i, j]) == (any(a) and any(b))
     for (i, a), (j, b) in pairs(labels, labels):
         assert bool(counted_pairs(labels)[i, j]) == (any(a) and any(b) and i != j)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+@pytest.mark.parametrize("rows_at_once", [2, 2048])
+def test_sums_over_similar_pairs_need_no_pairs(multi_label, rows_at_once, monkeypatch):
+    monkeypatch.setattr("hashbench.methods.pair_terms.BLOCK", rows_at_once)
+    labels, values = some_labels(30, 4, multi_label=multi_label), some_outputs(30, 3)
+    literal = torch.zeros_like(values)
+    for (i, a), (j, b) in pairs(labels, labels):
+        literal[i] += (1 if any(p * q for p, q in zip(a, b, strict=True)) else -0.5) * values[j]
+    torch.testing.assert_close(similarity_sums(values, labels, dissimilar=-0.5), literal)
 
 
 def test_pair_likelihood_is_minus_the_log_of_the_bernoulli_likelihood():

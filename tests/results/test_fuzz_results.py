@@ -202,7 +202,9 @@ def test_what_is_no_result_is_named_by_every_command_and_the_others_are_shown(tm
     assert "cannot be read" in refused.stderr
 
 
-@pytest.mark.parametrize("what", ODD)
+@pytest.mark.parametrize(
+    "what", [pytest.param(what, marks=[pytest.mark.slow] if "gigabyte" in what else []) for what in ODD]
+)
 def test_what_is_no_file_of_a_run_is_waited_for_by_nobody(tmp_path, beside, what):
     bad, good = beside
     note = tmp_path / "runs" / SWEEPS / "0123456789abcdef.json"

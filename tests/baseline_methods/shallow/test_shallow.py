@@ -14,11 +14,12 @@ from sklearn.decomposition import PCA
 from baselines.shallow.itq_cca import ITQCCA, canonical_directions
 from baselines.shallow.ksh import KSH, ascended, largest_direction
 from baselines.shallow.pcah import PCAH
+from baselines.shallow.rslh import RSLH
 from baselines.shallow.sdh import SDH
 from baselines.shallow.sh import SH
 from baselines.shallow.sph import SpH
 from hashbench.errors import HashbenchError
-from hashbench.methods import coordinate_descent, ridge
+from hashbench.methods import coordinate_descent, random_words, ridge
 
 
 class Data:
@@ -44,7 +45,7 @@ def fitted(method, bits=8, data=None, seed=0):
     return method
 
 
-ALL = [PCAH, SH, SpH, ITQCCA, SDH, KSH]
+ALL = [PCAH, SH, SpH, ITQCCA, SDH, KSH, RSLH]
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
@@ -254,6 +255,65 @@ def test_codes_of_ksh_lower_the_error_of_inner_products_bit_by_bit():
     assert errors[-1] < 0.5 * errors[0]
 
 
+def literal_rslh(codes, labels, method, *, square, weight):
+    """Return H (K, n) and B after the rounds, and the objective after each step, with S (n, n) pair by pair."""
+    h, y, (alpha, beta, gamma) = codes.numpy().T, labels.numpy().T, (method.reconstruction, method.pairs, method.twin)
+    s = np.array([[1 if (p * q).any() else method.dissimilar for q in y.T] for p in y.T])
+
+    def nearest(rows):  # U V' of the thin singular value decomposition
+        u, _, v = np.linalg.svd(rows, full_matrices=False)
+        return math.sqrt(square) * u @ v
+
+    def objective(w):
+        parts = ((alpha, h - w @ y), (1, y - w.T @ b), (beta, s - h.T @ b), (gamma, h - b))
+        return sum(scale * float(np.linalg.norm(part) ** 2) for scale, part in parts)
+
+    b, values = nearest(h), []
+    for _ in range(method.rounds):
+        w = (alpha * h @ y.T + b @ y.T) @ np.linalg.inv(alpha * y @ y.T + square * np.eye(len(y)))
+        values.append(objective(w))
+        b = nearest(w @ y + beta * h @ s + gamma * h)
+        values.append(objective(w))
+        h = np.where(weight * w @ y + beta * b @ s + gamma * b < 0, -1.0, 1.0)
+        values.append(objective(w))
+    return h, b, values
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+@pytest.mark.parametrize("fields", [{}, {"twin_norm": "n", "dissimilar": 0.0}, {"code_step": "1"}], ids=str)
+def test_rslh_is_its_formulas_and_no_step_raises_its_objective(multi_label, fields):
+    labels = some_labels(60, 5, multi_label=multi_label)[:-1]
+    method = RSLH(pairs=0.01, twin=2.0, rounds=3, reconstruction=0.5, **fields)
+    start = torch.randn((59, 3), generator=torch.Generator().manual_seed(2), dtype=torch.float64).sign()
+    square, weight = 59 if "twin_norm" in fields else 1, 1 if "code_step" in fields else 0.5
+    wanted_codes, wanted_twin, values = literal_rslh(start, labels, method, square=square, weight=weight)
+    codes, twin, _ = method.fit_codes(start, labels)
+    assert np.array_equal(codes.numpy(), wanted_codes.T)
+    np.testing.assert_allclose(twin.numpy(), wanted_twin.T, atol=1e-9)
+    torch.testing.assert_close(twin.T @ twin, square * torch.eye(3, dtype=torch.float64))
+    if weight == 0.5:
+        assert all(after <= before + 1e-9 for before, after in itertools.pairwise(values))
+        assert values[-1] < values[0] - 0.1
+
+
+@pytest.mark.parametrize("rows_at_once", [7, 4096])
+def test_the_map_of_rslh_is_as_wide_as_the_nearest_anchor_is_far(rows_at_once, monkeypatch):
+    monkeypatch.setattr("baselines.shallow.rslh.BLOCK", rows_at_once)
+    data = Data(40)
+    method = fitted(RSLH(anchors=15), 4, data)
+    features, anchors = data.features()[:-1].tolist(), method.anchor_inputs.tolist()
+    nearest = [min(math.dist(x, a) for a in anchors if a != x) for x in features]
+    assert float(method.width) == pytest.approx(np.mean(nearest), rel=1e-5)
+    mapped = np.array(
+        [[math.exp(-(math.dist(x, a) ** 2) / (2 * np.mean(nearest) ** 2)) for a in anchors] for x in features]
+    )
+    start = random_words(39, 4, make_task().generator("codes")).double()
+    codes = method.fit_codes(start, data.labels[:-1].double())[0].numpy()
+    centred = mapped - mapped.mean(axis=0)
+    wanted = centred @ np.linalg.solve(centred.T @ centred + 1e-6 * np.eye(15), centred.T @ codes)
+    assert np.array_equal(method.encode(data.features()[:-1]).numpy(), wanted >= 0)
+
+
 class Constant(Data):
     """Features that are all the same."""
 
@@ -283,6 +343,8 @@ class Unlabelled(Data):
         (SDH, Unlabelled(), "there are none"),
         (KSH, Constant(), "that differ"),
         (KSH, Unlabelled(), "some with labels"),
+        (RSLH, Constant(), "features that differ"),
+        (RSLH, Unlabelled(), "as many training inputs with labels"),
     ],
 )
 def test_what_cannot_be_learned_from_is_refused(make, data, reason):
@@ -293,6 +355,6 @@ def test_what_cannot_be_learned_from_is_refused(make, data, reason):
 def test_settings_without_a_meaning_are_refused():
     for method in (
         SpH(start_inputs=0), SpH(iterations=-1), ITQCCA(iterations=-1), ITQCCA(regularization=0.0), SDH(map_decay=0.0),
-        SDH(anchors=0), KSH(sample=0), KSH(steps=-1),
+        SDH(anchors=0), KSH(sample=0), KSH(steps=-1), RSLH(rounds=0), RSLH(twin=-1.0), RSLH(map_decay=0.0),
     ):  # fmt: skip
         assert "at least" in method.supports(make_task()) or "more than" in method.supports(make_task())
