@@ -39,14 +39,15 @@ def code_statistics(database: np.ndarray, hist: Histograms) -> dict[str, float |
 
 
 def class_separation(database: np.ndarray, labels: np.ndarray | None, bits: int) -> dict[str, float | None]:
-    """Return how far apart the nearest classes of the packed database codes (N, ceil(bits / 8)) uint8 are, and more.
+    """Return how far the nearest classes of the packed database codes (N, ceil(bits / 8)) uint8 are apart, and so on.
 
-    inter_distance_min: mean Hamming distance in bits of an item of one class to one of another, for the two classes
-    where it is least; intra_distance_max: that of two items of one class, for the class where it is largest;
-    separation: the first over the second. The lower bound of Zhu et al. (arXiv:2210.05899) has the smallest and the
-    largest distance of all single items instead, which those coded worst decide alone. None without two classes,
-    without two items of a class, or without anything to divide by. `labels` (N, C) multi-hot; items without one are
-    left out. {} without labels, or where an item has several. Raises ValueError when the codes do not belong to them.
+    A class's mean code has each bit's share of ones; the distance to it is the sum of absolute differences, in bits.
+    inter_distance_min: that of two classes' means, for the nearest two; intra_distance_max: the mean distance of a
+    class's items from its mean, for the widest class; separation: the first over the second. The lower bound of Zhu et
+    al. (arXiv:2210.05899) has the least and the largest distance of single items instead, which those coded worst
+    decide: of almost all codes that ratio is 0. None without two classes, or where nothing is to divide by.
+    `labels` (N, C) multi-hot; items without one are left out. {} without labels, or where an item has several. Raises
+    ValueError when codes and labels do not belong together.
     """
     if labels is None:
         return {}
@@ -56,14 +57,10 @@ def class_separation(database: np.ndarray, labels: np.ndarray | None, bits: int)
     if sums is None:
         return {}
     items, ones = sums
-    share = ones / items[:, None]
-    apart = share @ (1 - share).T
-    apart = apart + apart.T  # a bit is one in this class and not in that, or the reverse
-    inter = apart[np.triu_indices(len(items), k=1)]
-    several = items > 1
-    intra = apart.diagonal()[several] * items[several] / (items[several] - 1)  # an item makes no pair with itself
-    nearest = float(inter.min()) if len(inter) else None
-    widest = float(intra.max()) if len(intra) else None
+    means = ones / items[:, None]
+    apart = [float(np.abs(means[:place] - means[place]).sum(axis=1).min()) for place in range(1, len(means))]
+    wide = [float(2 * (mean * (1 - mean)).sum()) for mean in means]
+    nearest, widest = min(apart, default=None), max(wide, default=None)
     return {
         "inter_distance_min": nearest,
         "intra_distance_max": widest,

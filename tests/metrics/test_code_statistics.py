@@ -66,22 +66,37 @@ def clustered() -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("tile", [1, 7, 100])
-def test_the_separation_of_classes_is_that_of_all_pairs_of_items(tile: int, monkeypatch) -> None:
+def test_the_separation_of_classes_is_that_of_its_definition(tile: int, monkeypatch) -> None:
     monkeypatch.setattr(module, "TILE", tile)
     codes, labels = clustered()
-    distances: dict[tuple[int, int], list[int]] = {}
-    for i in range(40):
-        for j in range(i):
-            if labels[i].any() and labels[j].any():
-                first, second = sorted((int(labels[i].argmax()), int(labels[j].argmax())))
-                distances.setdefault((first, second), []).append(int((codes[i] != codes[j]).sum()))
-    means = {classes: sum(found) / len(found) for classes, found in distances.items()}
-    assert len(means) == 10 + 4  # all pairs of five classes, and the four that have two items
-    inter = min(mean for (first, second), mean in means.items() if first != second)
-    intra = max(mean for (first, second), mean in means.items() if first == second)
-    expected = {"inter_distance_min": inter, "intra_distance_max": intra, "separation": inter / intra}
+    classes = [[codes[i].tolist() for i in range(40) if labels[i, c]] for c in range(5)]
+    means = [[sum(bits) / len(items) for bits in zip(*items, strict=True)] for items in classes]
+
+    def distance(first: list[float], second: list[float]) -> float:
+        return sum(abs(x - y) for x, y in zip(first, second, strict=True))
+
+    inter = [distance(first, second) for i, first in enumerate(means) for second in means[:i]]
+    intra = [np.mean([distance(item, mean) for item in items]) for items, mean in zip(classes, means, strict=True)]
+    expected = {"inter_distance_min": min(inter), "intra_distance_max": max(intra)}
+    expected["separation"] = min(inter) / max(intra)
     assert class_separation(pack(codes), labels, 13) == pytest.approx(expected)
-    assert inter / intra > 1
+    assert len(classes[4]) == 1
+    assert min(inter) < np.mean(inter)
+    assert max(intra) > np.mean(intra)
+
+
+def test_classes_of_one_code_each_are_their_hamming_distance_apart() -> None:
+    words = np.array([[0, 0, 0, 0, 0], [1, 1, 1, 0, 0], [1, 1, 1, 1, 1]], dtype=bool)
+    codes, labels = np.repeat(words, 4, axis=0), np.repeat(np.eye(3, dtype=np.uint8), 4, axis=0)
+    assert class_separation(pack(codes), labels, 5) == {
+        "inter_distance_min": 2,
+        "intra_distance_max": 0,
+        "separation": None,
+    }
+    codes[0, 0] = True  # one of the first four: 3/4 + 3 x 1/4 over 4, in the first bit
+    assert class_separation(pack(codes), labels, 5) == pytest.approx(
+        {"inter_distance_min": 2, "intra_distance_max": 0.375, "separation": 2 / 0.375}
+    )
 
 
 def test_classes_have_no_separation_where_nothing_is_to_compare() -> None:
@@ -89,14 +104,10 @@ def test_classes_have_no_separation_where_nothing_is_to_compare() -> None:
     packed, several = pack(codes), labels.copy()
     several[0] = 1
     assert class_separation(packed, several, 13) == class_separation(packed, None, 13) == {}
-    for of, known in (
-        (np.zeros_like(labels), []),
-        (np.eye(40), ["inter_distance_min"]),  # an item of each class
-        (np.eye(6)[np.zeros(40, int)], ["intra_distance_max"]),  # one class
-    ):
-        found = class_separation(packed, of, 13)
-        assert [name for name, value in found.items() if value is not None] == known
-    alike = class_separation(pack(np.zeros((4, 13), bool)), np.eye(2)[[0, 0, 1, 1]], 13)
-    assert alike == {"inter_distance_min": 0, "intra_distance_max": 0, "separation": None}
+    nothing = dict.fromkeys(("inter_distance_min", "intra_distance_max", "separation"))
+    assert class_separation(packed, np.zeros_like(labels), 13) == nothing
+    one = class_separation(packed, np.eye(6)[np.zeros(40, int)], 13)
+    assert [name for name, value in one.items() if value is not None] == ["intra_distance_max"]
+    assert class_separation(packed[:0], labels[:0], 13) == nothing
     with pytest.raises(ValueError, match="40 database codes do not belong to 39 rows of labels"):
         class_separation(packed, labels[1:], 13)
