@@ -44,9 +44,8 @@ class ITQCCA(hashbench.Method):
         mean = features.mean(dim=0) if len(features) else features.new_zeros(features.shape[1])
         directions, correlations = canonical_directions(features, mean, targets, self.regularization)
         kept = F.pad(directions * correlations, (0, max(task.bits - len(correlations), 0)))[:, : task.bits]
-        rotation = quantizing_rotation(
-            project(features, mean, kept), task.generator("rotation"), iterations=self.iterations
-        )
+        along = torch.cat([project(rows, mean, kept) for rows in features.split(max(2**24 // features.shape[1], 1))])
+        rotation = quantizing_rotation(along, task.generator("rotation"), iterations=self.iterations)
         self.register_buffer("mean", mean.double())
         self.register_buffer("projection", kept @ rotation)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,6 +13,8 @@ from hashbench.methods import draw_anchors, mean_distance, radial_features, simi
 JITTER = 1e-6
 #: A change of the relaxed objective, for each sample, that ends its descent.
 TOLERANCE = 1e-2
+#: How often a step may be halved.
+DOUBLINGS = 51
 
 
 @hashbench.method(
@@ -23,8 +26,9 @@ class KSH(hashbench.Method):
     For a labelled sample with S = 1 or -1, codes H = sign(phi(X) A) are to minimise |H H' / K - S|^2; phi are radial
     basis functions around anchors, less their means. For each bit, with residue R = K S - (bits so far), the a of the
     largest a' phi' R phi a is followed by accelerated gradient steps on sigmoids in place of signs, and the better of
-    both is kept. Labelled sample and anchors are drawn at random. Unverified: the width of phi, here the mean distance
-    to the anchors, and the step rule, here doubling until a bound holds.
+    both is kept. Labelled sample and anchors are drawn at random. The authors' code settles what the paper may not: the
+    width of phi is the root of the mean squared distance to the anchors, and a step's bound doubles until it holds. The
+    fit of the sample runs on the CPU, whatever the device, so that codes do not depend on it.
     """
 
     anchors: int = hashbench.option(300, "training inputs that the basis functions are around")
@@ -47,14 +51,14 @@ class KSH(hashbench.Method):
         assert data.labels is not None, "KSH is supervised"
         features = data.features()
         anchors = draw_anchors(features, self.anchors, task.generator("anchors"))
-        width = mean_distance(features, anchors)
+        width = mean_distance(features, anchors, power=2)
         labelled = data.labels.any(dim=1).nonzero()[:, 0]
         if width <= 0 or not len(labelled):
             raise hashbench.HashbenchError("ksh needs training inputs that differ, and some with labels.")
         mapped = radial_features(features, anchors, width).double()
         offset = mapped.mean(dim=0)
         chosen = draw_anchors(labelled, self.sample, task.generator("sample"))
-        labels, kernel = data.labels[chosen], mapped[chosen] - offset
+        labels, kernel = data.labels[chosen].cpu(), (mapped[chosen] - offset).cpu()
         residue = task.bits * (2 * similar(labels, labels).double() - 1)
         projections = []
         for _ in range(task.bits):
@@ -67,7 +71,7 @@ class KSH(hashbench.Method):
         self.register_buffer("anchor_inputs", anchors)
         self.register_buffer("width", torch.tensor(width, dtype=torch.float64, device=anchors.device))
         self.register_buffer("offset", offset)
-        self.register_buffer("projection", torch.stack(projections, dim=1))
+        self.register_buffer("projection", torch.stack(projections, dim=1).to(anchors.device))
 
     def encode(self, inputs: Tensor) -> Tensor:
         """Return the codes, bool (n, bits), of `inputs` (n, width)."""
@@ -88,28 +92,35 @@ def largest_direction(kernel: Tensor, residue: Tensor) -> Tensor:
 
 
 def ascended(kernel: Tensor, residue: Tensor, start: Tensor, steps: int) -> Tensor:
-    """Return an a (m,) of larger h' R h, h = 2 sigmoid(K a) - 1, by Nesterov's accelerated gradient from `start`."""
+    """Return an a (m,) of larger h' R h, h = 2 sigmoid(K a) - 1, by Nesterov's accelerated gradient from `start`.
 
-    def cost_and_bits(a: Tensor) -> tuple[Tensor, Tensor]:
-        bits = (kernel @ a / 2).tanh()
-        return -bits @ residue @ bits, bits
+    In numpy, on the CPU: thousands of small steps, each with a decision.
+    """
+    k, r = kernel.numpy(), residue.numpy()
 
-    before, now, bound = start, start, 1.0
-    momentum, next_momentum = 0.0, 1.0
-    last = cost_and_bits(start)[0]
+    def relaxed(a: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        bits = np.tanh(k @ a / 2)
+        pull = r @ bits
+        return -float(bits @ pull), bits, pull
+
+    now = before = start.numpy()
+    bound, momentum, next_momentum = 1.0, 0.0, 1.0
+    last = relaxed(now)[0]
     for _ in range(steps):
         ahead = now + (momentum - 1) / next_momentum * (now - before)
-        cost, bits = cost_and_bits(ahead)
-        gradient = -kernel.T @ ((residue @ bits) * (1 - bits**2))  # of which h' = (1 - h^2) / 2, and 2 R h
-        for _ in range(50):
+        cost, bits, pull = relaxed(ahead)
+        gradient = -k.T @ (pull * (1 - bits**2))  # of which h' = (1 - h^2) / 2, and 2 R h
+        for _ in range(DOUBLINGS):
             moved = ahead - gradient / bound
-            reached, step = cost_and_bits(moved)[0], moved - ahead
+            reached, step = relaxed(moved)[0], moved - ahead
             if reached <= cost + gradient @ step + bound / 2 * step @ step:
                 break
             bound *= 2
+        else:
+            break  # steps are too small for the numbers' precision
         before, now = now, moved
         momentum, next_momentum = next_momentum, (1 + (1 + 4 * next_momentum**2) ** 0.5) / 2
-        if (last - reached).abs() / len(kernel) <= TOLERANCE:
+        if abs(last - reached) / len(k) <= TOLERANCE:
             break
         last = reached
-    return now
+    return torch.from_numpy(now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 import hashbench
 from hashbench.methods import coordinate_descent, draw_anchors, mean_distance, radial_features, random_words, ridge
@@ -18,19 +19,21 @@ class SDH(hashbench.Method):
     Minimises |Y - B W|^2 + lambda |W|^2 + nu |B - F|^2, F = phi(X) P, in turn over W (ridge), B (DCC) and P (ridge),
     from random codes; phi are radial basis functions around random training inputs. Inputs without a label are left
     out. The authors' code fixes the width of phi for its features; here it is the mean distance to the anchors (ours).
-    Unverified: the ridge of P in the paper, 0.01 in the authors' code.
+    It also gives phi a constant 1, which the paper does not have: `intercept`. Unverified: the ridge of P in the paper,
+    0.01 in the code, and how DCC begins, in the code and here with the codes before.
     """
 
     classifier_decay: float = hashbench.option(1.0, "lambda, weight of |W|^2")
     map_weight: float = hashbench.option(1e-5, "nu, weight of the distance between codes and map")
     map_decay: float = hashbench.option(1e-2, "weight of |P|^2, beside |B - F|^2")
     anchors: int = hashbench.option(1000, "training inputs that the basis functions are around")
+    intercept: bool = hashbench.option(False, "the map has a constant, too, as in the authors' code")
     rounds: int = hashbench.option(5, "of W, B and P")
     sweeps: int = hashbench.option(10, "of DCC over the bits in a round, at most")
 
     anchor_inputs: Tensor  # (anchors, width)
     width: Tensor  # (): of the basis functions
-    projection: Tensor  # (anchors, K): P
+    projection: Tensor  # (anchors, K), with a row more for the intercept: P
 
     def supports(self, task: hashbench.Task) -> str | None:
         """Refuse settings without a meaning."""
@@ -51,7 +54,7 @@ class SDH(hashbench.Method):
         width = mean_distance(features, anchors)
         if width <= 0:
             raise hashbench.HashbenchError("sdh needs features that differ; all training inputs have the same.")
-        mapped = radial_features(features, anchors, width).double()
+        mapped = self._mapped(features, anchors, width).double()
         codes = random_words(len(features), task.bits, task.generator("codes")).to(mapped)
         for _ in range(self.rounds):
             classifier = ridge(codes, targets, self.classifier_decay)
@@ -64,5 +67,9 @@ class SDH(hashbench.Method):
 
     def encode(self, inputs: Tensor) -> Tensor:
         """Return the codes, bool (n, bits), of `inputs` (n, width)."""
-        mapped = radial_features(inputs.double(), self.anchor_inputs.double(), self.width)
-        return mapped @ self.projection >= 0
+        return self._mapped(inputs.double(), self.anchor_inputs.double(), self.width) @ self.projection >= 0
+
+    def _mapped(self, inputs: Tensor, anchors: Tensor, width: float | Tensor) -> Tensor:
+        """Return the basis functions of `inputs` (n, d), and 1 where there is an intercept."""
+        mapped = radial_features(inputs, anchors, width)
+        return F.pad(mapped, (0, 1), value=1.0) if self.intercept else mapped

@@ -15,9 +15,9 @@ class SpH(hashbench.Method):
     """Spherical Hashing: a bit for each hypersphere, 1 inside; spheres hold half the inputs, two a quarter together.
 
     The radius is the median distance from the pivot. Pivots move by forces (o_ij - m/4) / (m/4) (p_i - p_j) / 2, the
-    mean over j, o_ij of m inputs being in both spheres, until the mean and the deviation of |o_ij - m/4| are within the
-    tolerances. Codes are compared by Hamming distance like all others; the paper's own spherical distance is not here.
-    Unverified: how the first pivots are made, here means of a few training inputs each.
+    mean over j, o_ij of m inputs being in both spheres, until the mean of |o_ij - m/4| and the deviation of o_ij are
+    within the tolerances. Codes are compared by Hamming distance like all others; the paper's own spherical distance is
+    not here. Unverified: how the first pivots are made, here means of five training inputs each, as in public code.
     """
 
     mean_tolerance: float = hashbench.option(0.1, "of the mean of |o_ij - m/4|, as a share of m/4")

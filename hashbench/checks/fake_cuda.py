@@ -114,9 +114,10 @@ class _Operators(TorchDispatchMode):
                 found = func.decompose(*args, **kwargs)
             if found is not NotImplemented:
                 return found
+        values = tree_map(_values, (args, kwargs))  # before an operator in place changes the shape of a fake tensor
         fake, known = self._on_fakes(func, args, kwargs, tensors)
         self._look(func, args, kwargs, fake)
-        real = self._on_cpu(func, args, kwargs, fake)
+        real = self._on_cpu(func, *values, fake)
         return self._paired(fake, real) if known else self._paired_anew(real)
 
     def _on_fakes(self, func: Any, args: Any, kwargs: Any, tensors: list[Tensor]) -> tuple[Any, bool]:
@@ -165,9 +166,8 @@ class _Operators(TorchDispatchMode):
 
     def _on_cpu(self, func: Any, args: Any, kwargs: Any, fake: Any) -> Any:
         """Return what comes out on the CPU; zeros for a kernel that only a GPU has."""
-        args, kwargs = tree_map(_values, args), tree_map(_values, kwargs)
         if "device" in kwargs:
-            kwargs["device"] = CPU
+            kwargs = {**kwargs, "device": CPU}
         with _disable_current_modes():
             try:
                 return func(*args, **kwargs)

@@ -17,10 +17,14 @@ def draw_anchors(features: Tensor, count: int, generator: torch.Generator) -> Te
     return features[drawn.to(features.device)]
 
 
-def mean_distance(features: Tensor, anchors: Tensor) -> float:
-    """Return the mean Euclidean distance between all `features` (n, width) and all `anchors` (m, width)."""
-    total = sum(float(torch.cdist(block, anchors).sum(dtype=torch.float64)) for block in _blocks(features, anchors))
-    return total / (len(features) * len(anchors))
+def mean_distance(features: Tensor, anchors: Tensor, *, power: int = 1) -> float:
+    """Return the mean Euclidean distance between all `features` (n, width) and all `anchors` (m, width).
+
+    With `power` 2 it is the root of the mean square.
+    """
+    blocks = (torch.cdist(block, anchors) ** power for block in _blocks(features, anchors))
+    mean = sum(float(block.sum(dtype=torch.float64)) for block in blocks) / (len(features) * len(anchors))
+    return float(mean ** (1 / power))
 
 
 def radial_features(features: Tensor, anchors: Tensor, width: float | Tensor) -> Tensor:

@@ -250,8 +250,9 @@ def test_what_the_cpu_computes_is_the_same():
         heads = out[None, None, :, :4]
         out = out + nn.functional.scaled_dot_product_attention(heads, heads, heads).sum()
         attention = nn.MultiheadAttention(4, 2, batch_first=True).to(device)(*[out[None, :, :4]] * 3)[0]
+        product = torch.arange(4.0).to(device) @ out[:4, :4]  # torch drops an axis of it in place
         with torch.inference_mode():
-            return [value.cpu() for value in (out, twin.eval()(images), attention, network[1].running_mean)]
+            return [value.cpu() for value in (out, product, twin.eval()(images), attention, network[1].running_mean)]
 
     with FakeCuda(()) as device, warnings.catch_warnings():
         warnings.simplefilter("error")

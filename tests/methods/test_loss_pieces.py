@@ -235,6 +235,9 @@ def test_anchors_and_their_radial_features(monkeypatch):
     assert len(draw_anchors(features, 99, torch.Generator())) == 30
     literal = [[math.dist(row, anchor) for anchor in anchors.tolist()] for row in features.tolist()]
     assert mean_distance(features, anchors) == pytest.approx(sum(map(sum, literal)) / 210)
+    assert mean_distance(features, anchors, power=2) == pytest.approx(
+        math.sqrt(sum(d * d for row in literal for d in row) / 210)
+    )
     wanted = torch.tensor([[math.exp(-(d**2) / (2 * 1.5**2)) for d in row] for row in literal], dtype=torch.float64)
     torch.testing.assert_close(radial_features(features, anchors, 1.5), wanted)
     monkeypatch.setattr("hashbench.methods.anchors.BLOCK", 20)  # a block of two rows

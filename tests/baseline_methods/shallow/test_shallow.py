@@ -19,7 +19,11 @@ from baselines.shallow.sdh import SDH
 from baselines.shallow.sh import SH
 from baselines.shallow.sph import SpH
 from hashbench.errors import HashbenchError
+<<<<<<< HEAD
 from hashbench.methods import coordinate_descent, random_words, ridge
+=======
+from hashbench.methods import coordinate_descent, radial_features, ridge
+>>>>>>> shallow
 
 
 class Data:
@@ -255,6 +259,7 @@ def test_codes_of_ksh_lower_the_error_of_inner_products_bit_by_bit():
     assert errors[-1] < 0.5 * errors[0]
 
 
+<<<<<<< HEAD
 def literal_rslh(codes, labels, method, *, square, weight):
     """Return H (K, n) and B after the rounds, and the objective after each step, with S (n, n) pair by pair."""
     h, y, (alpha, beta, gamma) = codes.numpy().T, labels.numpy().T, (method.reconstruction, method.pairs, method.twin)
@@ -312,6 +317,83 @@ def test_the_map_of_rslh_is_as_wide_as_the_nearest_anchor_is_far(rows_at_once, m
     centred = mapped - mapped.mean(axis=0)
     wanted = centred @ np.linalg.solve(centred.T @ centred + 1e-6 * np.eye(15), centred.T @ codes)
     assert np.array_equal(method.encode(data.features()[:-1]).numpy(), wanted >= 0)
+=======
+def literal_ksh(data, bits, method, sample):
+    """Return the codes of all inputs, bit by bit, from the method's own anchors: the paper, and its authors' width."""
+    features, anchors = data.features().double().tolist(), method.anchor_inputs.double().tolist()
+    squares = np.array([[math.dist(x, a) ** 2 for a in anchors] for x in features])
+    mapped = np.exp(-squares / (2 * squares.mean()))
+    mapped = mapped - mapped.mean(axis=0)
+    task = make_task(data.labels.shape[1], bits, inputs="features", num_train=len(features))
+    labelled = [i for i, row in enumerate(data.labels.tolist()) if any(row)]
+    chosen = [labelled[i] for i in torch.randperm(len(labelled), generator=task.generator("sample"))[:sample].tolist()]
+    kernel, labels = mapped[chosen], data.labels[chosen].numpy()
+    count = len(chosen)
+    residue = np.array([[bits * (1.0 if x @ y > 0 else -1.0) for y in labels] for x in labels])
+    gram = kernel.T @ kernel
+
+    def relaxed(a):
+        h = 2 / (1 + np.exp(-kernel @ a)) - 1
+        return -h @ residue @ h, -kernel.T @ ((residue @ h) * (1 - h * h))
+
+    codes = []
+    for _ in range(bits):
+        _, vectors = eigh(kernel.T @ residue @ kernel, gram + 1e-6 * gram.diagonal().mean() * np.eye(len(gram)))
+        first = vectors[:, -1] * math.sqrt(count / (vectors[:, -1] @ gram @ vectors[:, -1]))
+        first *= np.sign(first[np.abs(first).argmax()])
+        old, new, deltas, bound, costs = first, first, [0.0, 1.0], 1.0, [relaxed(first)[0]]
+        for _ in range(500):
+            probe = new + (deltas[-2] - 1) / deltas[-1] * (new - old)
+            cost, gradient = relaxed(probe)
+            while True:
+                step = -gradient / bound
+                if relaxed(probe + step)[0] <= cost + gradient @ step + bound / 2 * (step @ step):
+                    break
+                bound *= 2
+            old, new = new, probe + step
+            deltas.append((1 + math.sqrt(1 + 4 * deltas[-1] ** 2)) / 2)
+            costs.append(relaxed(new)[0])
+            if abs(costs[-1] - costs[-2]) / count <= 1e-2:
+                break
+        spectral, smooth = (np.where(kernel @ a >= 0, 1.0, -1.0) for a in (first, new))
+        found, own = (new, smooth) if smooth @ residue @ smooth > spectral @ residue @ spectral else (first, spectral)
+        residue = residue - np.outer(own, own)
+        codes.append(mapped @ found >= 0)
+    return np.array(codes).T
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_ksh_is_its_paper_bit_by_bit(multi_label):
+    data = Data(90, multi_label=multi_label)
+    data._features = data._features.double()
+    method = fitted(KSH(anchors=12, sample=50), 6, data)
+    assert np.array_equal(method.encode(data.features()).numpy(), literal_ksh(data, 6, method, 50))
+
+
+def test_ksh_keeps_the_spectral_direction_where_steps_make_it_worse(monkeypatch):
+    data = Data(80)
+    wanted = fitted(KSH(anchors=40, steps=0), 4, data)
+    monkeypatch.setattr("baselines.shallow.ksh.ascended", lambda kernel, residue, start, steps: 0 * start)
+    assert torch.equal(fitted(KSH(anchors=40), 4, data).projection, wanted.projection)
+
+
+def test_ksh_ends_where_no_step_can_be_small_enough():
+    kernel, start = torch.eye(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
+    residue = torch.full((3, 3), math.nan, dtype=torch.float64)
+    assert torch.equal(ascended(kernel, residue, start, 5), start)
+
+
+@pytest.mark.parametrize("intercept", [False, True])
+def test_sdh_maps_a_constant_where_there_is_an_intercept(intercept):
+    data = Data(60)
+    method = fitted(SDH(anchors=15, intercept=intercept), 6, data)
+    assert method.projection.shape == (15 + intercept, 6)
+    mapped = radial_features(data.features().double(), method.anchor_inputs.double(), method.width)
+    outputs = mapped @ method.projection[:15]
+    if intercept:
+        outputs = outputs + method.projection[15]
+    assert torch.equal(method.encode(data.features()), outputs >= 0)
+>>>>>>> shallow
 
 
 class Constant(Data):
