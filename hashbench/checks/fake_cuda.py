@@ -114,10 +114,11 @@ class _Operators(TorchDispatchMode):
                 found = func.decompose(*args, **kwargs)
             if found is not NotImplemented:
                 return found
-        values = tree_map(_values, (args, kwargs))  # before an operator in place changes the shape of a fake tensor
+        # Before an operator in place changes the shape of a fake tensor:
+        given, named = tree_map(_values, args), tree_map(_values, kwargs)
         fake, known = self._on_fakes(func, args, kwargs, tensors)
         self._look(func, args, kwargs, fake)
-        real = self._on_cpu(func, *values, fake)
+        real = self._on_cpu(func, given, named, fake)
         return self._paired(fake, real) if known else self._paired_anew(real)
 
     def _on_fakes(self, func: Any, args: Any, kwargs: Any, tensors: list[Tensor]) -> tuple[Any, bool]:

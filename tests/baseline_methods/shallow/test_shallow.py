@@ -19,11 +19,7 @@ from baselines.shallow.sdh import SDH
 from baselines.shallow.sh import SH
 from baselines.shallow.sph import SpH
 from hashbench.errors import HashbenchError
-<<<<<<< HEAD
-from hashbench.methods import coordinate_descent, random_words, ridge
-=======
-from hashbench.methods import coordinate_descent, radial_features, ridge
->>>>>>> shallow
+from hashbench.methods import coordinate_descent, radial_features, random_words, ridge
 
 
 class Data:
@@ -259,7 +255,6 @@ def test_codes_of_ksh_lower_the_error_of_inner_products_bit_by_bit():
     assert errors[-1] < 0.5 * errors[0]
 
 
-<<<<<<< HEAD
 def literal_rslh(codes, labels, method, *, square, weight):
     """Return H (K, n) and B after the rounds, and the objective after each step, with S (n, n) pair by pair."""
     h, y, (alpha, beta, gamma) = codes.numpy().T, labels.numpy().T, (method.reconstruction, method.pairs, method.twin)
@@ -317,7 +312,8 @@ def test_the_map_of_rslh_is_as_wide_as_the_nearest_anchor_is_far(rows_at_once, m
     centred = mapped - mapped.mean(axis=0)
     wanted = centred @ np.linalg.solve(centred.T @ centred + 1e-6 * np.eye(15), centred.T @ codes)
     assert np.array_equal(method.encode(data.features()[:-1]).numpy(), wanted >= 0)
-=======
+
+
 def literal_ksh(data, bits, method, sample):
     """Return the codes of all inputs, bit by bit, from the method's own anchors: the paper, and its authors' width."""
     features, anchors = data.features().double().tolist(), method.anchor_inputs.double().tolist()
@@ -393,7 +389,6 @@ def test_sdh_maps_a_constant_where_there_is_an_intercept(intercept):
     if intercept:
         outputs = outputs + method.projection[15]
     assert torch.equal(method.encode(data.features()), outputs >= 0)
->>>>>>> shallow
 
 
 class Constant(Data):
