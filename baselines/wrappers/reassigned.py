@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import hashbench
-from hashbench.methods import reassign, reassignment_due
+from hashbench.methods import reassign, reassignment_due, word_costs
 
 
 @hashbench.method("reassigned", version=1, fidelity="reference", family="wrappers", year=2026)
@@ -54,9 +54,7 @@ class Reassigned(hashbench.DeepMethod):
             centers = self._centers()
             shares = sums["shares"].cpu().numpy()
             words = centers.double().cpu().numpy()
-            cost = (
-                2 * words.shape[1] - 2 * (sums["codes"].cpu().numpy() @ words.T) / np.maximum(shares, 1e-300)[:, None]
-            )
+            cost = word_costs(sums["codes"].cpu().numpy(), shares, words)
             random = np.random.default_rng(self._task.generator("reassign", epoch).initial_seed())
             held = np.arange(len(words))
             chosen = reassign(cost, held, shares > 0, solver=self.solver, random=random)

@@ -66,6 +66,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "Tools": "hashbench.methods.contract",
         "TrainingData": "hashbench.methods.contract",
         "widest": "hashbench.methods.codebooks",
+        "word_costs": "hashbench.methods.reassignment",
     },
 )
 
@@ -127,3 +128,4 @@ if TYPE_CHECKING:
     from hashbench.methods.quantization import squared_gap as squared_gap
     from hashbench.methods.reassignment import reassign as reassign
     from hashbench.methods.reassignment import reassignment_due as reassignment_due
+    from hashbench.methods.reassignment import word_costs as word_costs

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from hashbench.datasets.loading.batch import Batch
 from hashbench.methods.codebooks import distinct_words, spread, widest
 from hashbench.methods.contract import DeepMethod, Task, method, option
-from hashbench.methods.reassignment import reassign, reassignment_due
+from hashbench.methods.reassignment import reassign, reassignment_due, word_costs
 
 
 @method("crh", paper="arXiv:2511.12162", version=1, fidelity="account", family="centers", year=2026)
@@ -153,11 +153,8 @@ class CRH(DeepMethod):
     def _costs(self, codes: np.ndarray, weight: np.ndarray) -> list[np.ndarray]:
         """Return each head's costs (C, M): eq. 7, the mean squared distance of a class's codes to every word."""
         words = self.words.double().cpu().numpy()
-        width = words.shape[2]
         parts = np.split(codes, len(words), axis=1)
-        # Divided last: with one class per sample the products are whole numbers, so that equal costs are exactly equal.
-        weight = np.maximum(weight, 1e-300)[:, None]
-        return [2 * width - 2 * (part @ book.T) / weight for part, book in zip(parts, words, strict=True)]
+        return [word_costs(part, weight, book) for part, book in zip(parts, words, strict=True)]
 
     def _centers(self) -> Tensor:
         """Return the classes' centers (C, K): the words they hold, head beside head (eq. 8)."""

@@ -29,6 +29,16 @@ def reassign(
     return chosen
 
 
+def word_costs(codes: np.ndarray, weight: np.ndarray, words: np.ndarray) -> np.ndarray:
+    """Return the mean squared distances (C, M) of each class's codes to every word (CRH, eq. 7).
+
+    `codes` (C, K) are the classes' weighted sums of codes in {-1, +1}, `weight` (C,) those of the weights, `words` are
+    (M, K).
+    """
+    # Divided last: with one class per sample the products are whole numbers, so that equal costs are exactly equal.
+    return 2 * words.shape[1] - 2 * (codes @ words.T) / np.maximum(weight, 1e-300)[:, None]
+
+
 def reassignment_due(epoch: int, epochs: int, *, every_until: int, then_every: int) -> bool:
     """Tell whether classes are re-assigned after an epoch (0-based): after each of the first `every_until`, then less.
 
