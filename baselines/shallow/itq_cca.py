@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import hashbench
-from hashbench.methods import project, quantizing_rotation
+from hashbench.methods import project, quantizing_rotation, with_fixed_signs
 
 
 @hashbench.method(
@@ -84,6 +84,4 @@ def canonical_directions(
     inner = torch.linalg.solve_triangular(whitened[1], inner.T, upper=False).T
     left, correlations, _ = torch.linalg.svd(inner, full_matrices=False)
     directions = torch.linalg.solve_triangular(whitened[0].T, left, upper=True)
-    # A direction's sign is arbitrary; with its largest entry positive, the codes are the same on every machine.
-    signs = directions.gather(0, directions.abs().argmax(dim=0, keepdim=True)).sign()
-    return directions * signs, correlations
+    return with_fixed_signs(directions), correlations

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import hashbench
-from hashbench.methods import draw_anchors, mean_distance, radial_features, similar
+from hashbench.methods import draw_anchors, mean_distance, radial_features, similar, with_fixed_signs
 
 #: Share of the mean diagonal that is added to the kernel's Gram matrix, which may be singular.
 JITTER = 1e-6
@@ -86,8 +86,8 @@ def largest_direction(kernel: Tensor, residue: Tensor) -> Tensor:
     root = torch.linalg.cholesky(gram + (JITTER * gram.diagonal().mean()).clamp(min=1e-300) * unit)
     whitened = torch.linalg.solve_triangular(root, kernel.T, upper=False)  # (m, n)
     _, directions = torch.linalg.eigh(whitened @ residue @ whitened.T)
-    found = torch.linalg.solve_triangular(root.T, directions[:, -1:], upper=True)[:, 0]
-    found = found * found[found.abs().argmax()].sign()  # a direction's sign is arbitrary
+    found = torch.linalg.solve_triangular(root.T, directions[:, -1:], upper=True)
+    found = with_fixed_signs(found)[:, 0]
     return found * (len(kernel) ** 0.5 / (kernel @ found).norm().clamp(min=1e-300))
 
 

@@ -66,6 +66,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "Tools": "hashbench.methods.contract",
         "TrainingData": "hashbench.methods.contract",
         "widest": "hashbench.methods.codebooks",
+        "with_fixed_signs": "hashbench.methods.projections",
         "word_costs": "hashbench.methods.reassignment",
     },
 )
@@ -119,6 +120,7 @@ if TYPE_CHECKING:
     from hashbench.methods.projections import quantizing_rotation as quantizing_rotation
     from hashbench.methods.projections import random_rotation as random_rotation
     from hashbench.methods.projections import spanned_components as spanned_components
+    from hashbench.methods.projections import with_fixed_signs as with_fixed_signs
     from hashbench.methods.quantization import bit_cross_entropy as bit_cross_entropy
     from hashbench.methods.quantization import class_cross_entropy as class_cross_entropy
     from hashbench.methods.quantization import cubic_gap as cubic_gap

@@ -67,10 +67,16 @@ def principal_components(features: Tensor, count: int) -> Tensor:
         for columns, centred in _centred_columns(features):
             directions[columns] = centred.T @ of_rows
         directions = F.normalize(directions, dim=0) * varies
-    # A direction's sign is arbitrary; with its largest entry positive, the codes are the same on every machine.
+    return F.pad(with_fixed_signs(directions), (0, count - directions.shape[1]))
+
+
+def with_fixed_signs(directions: Tensor) -> Tensor:
+    """Return `directions` (width, K) whose largest entries are positive: the signs of eigenvectors are arbitrary.
+
+    With these, codes are the same on every machine.
+    """
     largest = directions.gather(0, directions.abs().argmax(dim=0, keepdim=True))
-    directions = directions * largest.sign()
-    return F.pad(directions, (0, count - directions.shape[1]))
+    return directions * largest.sign()
 
 
 def _centred_columns(features: Tensor) -> Iterator[tuple[slice, Tensor]]:
