@@ -84,6 +84,8 @@ def main() -> None:
         print(json.dumps(measure(asked.one, asked.folder, asked.inputs)))
         return
     deep = [name for name in METHODS if issubclass(METHODS.get(name), DeepMethod)]
+    if others := sorted(set(asked.names) - set(deep)):
+        parser.error(f"{', '.join(others)} trains no network, so that it has no steps.")
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
