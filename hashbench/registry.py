@@ -9,9 +9,12 @@ A name like `timm:resnet18` is that of a thing in another library, which no list
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points, version
 from typing import Any, Generic, TypeVar
 
@@ -151,8 +154,7 @@ class Registry(Generic[T]):
         own = Origin(OWN_DISTRIBUTION, __version__)
         for name, target in self._builtin.items():
             found[name] = Entry(name, own, target.partition(":")[0], _loader(target), builtin=True)
-        for point in sorted(entry_points(group=self.group), key=_own_first):
-            origin = _origin(point)
+        for point, origin in _points(self.group, _state_of_the_path()):
             entry: Entry[T] = Entry(
                 point.name,
                 origin,
@@ -196,9 +198,26 @@ def _not_a_backbone(name: str, thing: Any) -> str | None:
     return None if callable(thing) else f"{thing!r} is no function (shape, pretrained) -> module."
 
 
-def _own_first(point: EntryPoint) -> tuple[bool, str, str]:
-    origin = _origin(point)
-    return origin.distribution != OWN_DISTRIBUTION, origin.distribution, point.value
+def _state_of_the_path() -> tuple[tuple[str, int], ...]:
+    """Return where distributions are looked for, with what changes when one is installed there."""
+    return tuple((folder, os.stat(folder).st_mtime_ns if os.path.exists(folder) else 0) for folder in sys.path)
+
+
+@lru_cache
+def _points(group: str, _state: tuple[tuple[str, int], ...]) -> list[tuple[EntryPoint, Origin]]:
+    """Return the entry points of a group with their origins, this distribution's first; reading them takes long."""
+    origins: dict[int, Origin] = {}  # of each distribution, whose metadata are parsed anew wherever they are asked for
+
+    def origin(point: EntryPoint) -> Origin:
+        if id(point.dist) not in origins:
+            origins[id(point.dist)] = _origin(point)
+        return origins[id(point.dist)]
+
+    def own_first(pair: tuple[EntryPoint, Origin]) -> tuple[bool, str, str]:
+        point, origin = pair
+        return origin.distribution != OWN_DISTRIBUTION, origin.distribution, point.value
+
+    return sorted(((point, origin(point)) for point in entry_points(group=group)), key=own_first)
 
 
 def _origin(point: EntryPoint) -> Origin:

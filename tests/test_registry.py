@@ -30,12 +30,12 @@ def install(tmp_path, monkeypatch, fresh_methods):
     """Return a function that puts a module and its distribution's metadata on the path."""
     monkeypatch.syspath_prepend(tmp_path)
 
-    def put(name, *, entry, module, text, version="2.5"):
+    def put(name, *, entry, module, text, version="2.5", kind="methods"):
         (tmp_path / f"{module}.py").write_text(text)
         metadata = tmp_path / f"{name.replace('-', '_')}-{version}.dist-info"
         metadata.mkdir()
         (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-        (metadata / "entry_points.txt").write_text(f"[hashbench.methods]\n{entry}\n")
+        (metadata / "entry_points.txt").write_text(f"[hashbench.{kind}]\n{entry}\n")
         monkeypatch.delitem(sys.modules, module, raising=False)
 
     return put
@@ -113,11 +113,12 @@ def test_the_own_distributions_entry_points_count_as_built_in(install):
     assert entry.module == "own_module"
 
 
-def test_other_kinds_have_groups_of_their_own(install, tmp_path):
+def test_other_kinds_have_groups_of_their_own(install):
     install("their-hashing", entry="theirs = their_module:Method", module="their_module", text="Method = 1")
     assert "theirs" not in Registry("backbone").entries()
-    points = tmp_path / "their_hashing-2.5.dist-info" / "entry_points.txt"
-    points.write_text("[hashbench.backbones]\ntheirs = their_module:Method\n")
+    install(
+        "a-hashing", entry="theirs = their_module:Method", module="their_module", text="Method = 1", kind="backbones"
+    )
     assert Registry("backbone").get("theirs") == 1
 
 
@@ -204,12 +205,10 @@ RUDE = {
 
 @pytest.mark.parametrize("kind", ["methods", "datasets", "backbones", "executors", "conditions", "measures"])
 @pytest.mark.parametrize("case", RUDE)
-def test_whatever_a_plugin_does_it_is_named_and_the_others_are_shown(install, tmp_path, monkeypatch, case, kind):
+def test_whatever_a_plugin_does_it_is_named_and_the_others_are_shown(install, monkeypatch, case, kind):
     for registry in (METHODS, DATASETS, BACKBONES, EXECUTORS, CONDITIONS):
         monkeypatch.setattr(registry, "_loaded", dict(registry._loaded))
-    install("their-hashing", entry="theirs = their_module:Method", module="their_module", text=RUDE[case])
-    points = tmp_path / "their_hashing-2.5.dist-info" / "entry_points.txt"
-    points.write_text(points.read_text().replace("methods", kind))
+    install("their-hashing", entry="theirs = their_module:Method", module="their_module", text=RUDE[case], kind=kind)
     ran = CliRunner().invoke(main, ["list", kind], catch_exceptions=False)
     assert ran.exit_code == 0
     assert "theirs" in ran.stdout
