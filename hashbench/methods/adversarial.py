@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+Weights = Literal["equal", "jaccard", "cosine"]
+
 
 def projected_gradient(
     images: Tensor,
@@ -17,28 +19,29 @@ def projected_gradient(
     step: float,
     steps: int,
     start: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Return images (n, ...) in [0, 1] within `eps` of those given where `objective` (n,) is largest, and its values.
+    best: bool = True,
+) -> Tensor:
+    """Return images (n, ...) in [0, 1] within `eps` of those given, where `objective` (n,) is large.
 
     Each of `steps` steps adds `step` times the sign of the gradient and returns to the box (PGD, Madry et al., ICLR
-    2018, arXiv:1706.06083); the best of all positions counts, so that more steps never give less. `start` (n, ...),
-    within `eps` of zero, is added first. It takes `steps` passes forward and back, and one forward; `objective` must
-    treat images one by one.
+    2018, arXiv:1706.06083). `start` (n, ...), within `eps` of zero, is added first. The best of all positions is taken,
+    so that more steps never give less, or the last one. It takes `steps` passes forward and back and, for the best, one
+    forward; `objective` must treat images one by one.
     """
     low, high = _within(images, -eps), _within(images, eps)
-    best = moved = images if start is None else (images + start).clamp(low, high)
+    chosen = moved = images if start is None else (images + start).clamp(low, high)
     largest = torch.full_like(images.flatten(1)[:, 0], -torch.inf)
-    for left in range(steps, -1, -1):
+    for left in range(steps, -1 if best else 0, -1):
         with torch.set_grad_enabled(left > 0):
             moved = moved.detach().requires_grad_(left > 0)
             value = objective(moved)
-        reached, better = value.detach(), value.detach() > largest
-        best = torch.where(better.view(-1, *[1] * (images.ndim - 1)), moved.detach(), best)
-        largest = torch.where(better, reached, largest)
+        better = value.detach() > largest
+        chosen = torch.where(better.view(-1, *[1] * (images.ndim - 1)), moved.detach(), chosen)
+        largest = torch.where(better, value.detach(), largest)
         if left:
             (gradient,) = torch.autograd.grad(value.sum(), moved)
             moved = (moved.detach() + step * gradient.sign()).clamp(low, high)
-    return best, largest
+    return chosen if best else moved
 
 
 def _within(images: Tensor, eps: float) -> Tensor:
@@ -48,14 +51,12 @@ def _within(images: Tensor, eps: float) -> Tensor:
     return torch.where(too_far, torch.nextafter(moved, images), moved).clamp(0, 1)
 
 
-def center_codes(
-    codes: Tensor, labels: Tensor, wanted: Tensor, *, weights: Literal["equal", "jaccard"] = "equal"
-) -> Tensor:
+def center_codes(codes: Tensor, labels: Tensor, wanted: Tensor, *, weights: Weights = "equal") -> Tensor:
     """Return the center code (q, K) in {-1, +1} of each row of labels `wanted` (q, C) among `codes` (N, K) in {-1, +1}.
 
-    It is the sign of the mean of the codes that share a label less the mean of the others, +1 at zero; `jaccard` weighs
-    the first by |y & y'| / |y or y'| (CgAT, Wang et al., WWW 2023, arXiv:2204.10779). `labels` is (N, C) multi-hot; no
-    code without label counts.
+    It is the sign of the mean of the codes that share a label less the mean of the others, +1 at zero (CgAT, Wang et
+    al., WWW 2023, arXiv:2204.10779). The first are weighed equally, by |y & y'| / |y or y'| (`jaccard`), or by the
+    cosine of the labels (`cosine`). `labels` is (N, C) multi-hot; no code without label counts.
     """
     wanted, labels = (wanted > 0).to(codes), (labels > 0).to(codes)
     both = wanted @ labels.T  # (q, N)
@@ -63,6 +64,8 @@ def center_codes(
     unlike = (1 - alike) * labels.amax(dim=1)
     if weights == "jaccard":
         alike = both / (wanted.sum(dim=1, keepdim=True) + labels.sum(dim=1) - both).clamp(min=1)
+    elif weights == "cosine":
+        alike = both / (wanted.sum(dim=1, keepdim=True) * labels.sum(dim=1)).clamp(min=1).sqrt()
     positive, negative = (
         share @ codes / share.sum(dim=1, keepdim=True).clamp(min=torch.finfo(codes.dtype).tiny)
         for share in (alike, unlike)

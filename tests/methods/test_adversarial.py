@@ -22,7 +22,7 @@ def wavy(moved):
 
 
 def literal(image, eps, step, steps, start):
-    """Return the largest value on the way of one image, pixel by pixel."""
+    """Return the values on the way of one image, pixel by pixel."""
     clean = [float(pixel) for pixel in image.flatten()]
     weights = [-9 + 18 * at / 17 for at in range(18)]
     box = [(max(pixel - eps, 0), min(pixel + eps, 1)) for pixel in clean]
@@ -34,24 +34,24 @@ def literal(image, eps, step, steps, start):
         moved = [min(max(pixel + step * (slope > 0) - step * (slope < 0), low), high)
                  for pixel, slope, (low, high) in zip(moved, slopes, box, strict=True)]  # fmt: skip
         values.append(sum(math.sin(w * pixel) for w, pixel in zip(weights, moved, strict=True)))
-    return max(values)
+    return values
 
 
 @pytest.mark.parametrize(("eps", "step", "steps"), [(0.1, 0.03, 7), (0.3, 0.2, 4), (0.2, 0.05, 0)])
 def test_the_best_position_of_the_way_is_returned(eps, step, steps):
     given = images(dtype=torch.float64)
     start = eps * (2 * torch.rand(given.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64) - 1)
-    moved, values = projected_gradient(given, wavy, eps=eps, step=step, steps=steps, start=start)
-    expected = [literal(image, eps, step, steps, move) for image, move in zip(given, start, strict=True)]
-    torch.testing.assert_close(values, torch.tensor(expected, dtype=torch.float64))
-    torch.testing.assert_close(wavy(moved), values)
+    for best, of in ((True, max), (False, lambda values: values[-1])):
+        moved = projected_gradient(given, wavy, eps=eps, step=step, steps=steps, start=start, best=best)
+        expected = [of(literal(image, eps, step, steps, move)) for image, move in zip(given, start, strict=True)]
+        torch.testing.assert_close(wavy(moved), torch.tensor(expected, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("eps", [8 / 255, 0.1, 1 / 3, 2.0])
 def test_no_value_moves_by_more_than_eps(eps):
     given = images(count=40)
     start = eps * (2 * torch.rand(given.shape, generator=torch.Generator().manual_seed(1)) - 1)
-    moved, _ = projected_gradient(given, wavy, eps=eps, step=eps, steps=3, start=start)
+    moved = projected_gradient(given, wavy, eps=eps, step=eps, steps=3, start=start)
     assert float((moved.double() - given.double()).abs().max()) <= eps
     assert 0 <= float(moved.min()) <= float(moved.max()) <= 1
     assert not torch.equal(moved, given)
@@ -59,14 +59,14 @@ def test_no_value_moves_by_more_than_eps(eps):
 
 def test_without_distance_the_images_stay_to_the_bit():
     given = images()
-    moved, _ = projected_gradient(given, wavy, eps=0, step=2 / 255, steps=3, start=torch.zeros_like(given))
+    moved = projected_gradient(given, wavy, eps=0, step=2 / 255, steps=3, start=torch.zeros_like(given))
     assert torch.equal(moved, given)
 
 
 def test_more_steps_never_give_less():
     given, before = images(), torch.full((5,), -torch.inf)
     for steps in range(8):
-        _, values = projected_gradient(given, wavy, eps=0.3, step=0.2, steps=steps)
+        values = wavy(projected_gradient(given, wavy, eps=0.3, step=0.2, steps=steps))
         assert (values >= before).all()
         before = values
 
@@ -80,9 +80,12 @@ def test_it_takes_a_pass_for_each_step_and_one_forward():
 
     projected_gradient(images(), counted, eps=0.1, step=0.1, steps=3)
     assert passes == [True, True, True, False]
+    passes.clear()
+    projected_gradient(images(), counted, eps=0.1, step=0.1, steps=3, best=False)
+    assert passes == [True, True, True]
 
 
-@pytest.mark.parametrize("weights", ["equal", "jaccard"])
+@pytest.mark.parametrize("weights", ["equal", "jaccard", "cosine"])
 def test_center_codes_are_those_of_loops(weights):
     random = torch.Generator().manual_seed(0)
     codes = torch.randint(0, 2, (30, 8), generator=random).double() * 2 - 1
@@ -98,7 +101,8 @@ def test_center_codes_are_those_of_loops(weights):
             both = sum(a and b for a, b in zip(query, item, strict=True))
             either = sum(a or b for a, b in zip(query, item, strict=True))
             if both:
-                share = both / either if weights == "jaccard" else 1
+                length = math.sqrt(sum(query) * sum(item))
+                share = {"equal": 1, "jaccard": both / either, "cosine": both / length}[weights]
                 alike = [total + share * bit for total, bit in zip(alike, code, strict=True)]
                 weight[0] += share
             else:

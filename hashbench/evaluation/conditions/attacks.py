@@ -7,14 +7,13 @@ the run's own preprocessing and, where it learned from fixed features, its backb
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from hashbench.errors import HashbenchError
 from hashbench.evaluation.conditions.contract import Condition, Queries, condition
-from hashbench.methods.adversarial import center_codes, projected_gradient
+from hashbench.methods.adversarial import Weights, center_codes, projected_gradient
 from hashbench.methods.contract import DeepMethod, defines
 
 
@@ -61,8 +60,11 @@ class ProjectedGradient(Condition):
             projected_gradient(queries.images, objective, eps=self.eps, step=self.step, steps=self.steps, start=start)
             for start in self._starts(queries)
         ]
-        changed, values = (torch.stack(each) for each in zip(*found, strict=True))
-        return changed[values.argmax(dim=0), torch.arange(len(code), device=code.device)]
+        if len(found) == 1:
+            return found[0]
+        with torch.no_grad():
+            best = torch.stack([objective(images) for images in found]).argmax(dim=0)
+        return torch.stack(found)[best, torch.arange(len(code), device=code.device)]
 
     def _starts(self, queries: Queries) -> list[Tensor | None]:
         """Return for each restart a point (n, ...) drawn within `eps` of zero, or None."""
@@ -79,7 +81,7 @@ class ProjectedGradient(Condition):
 class CenterCodePGD(ProjectedGradient):
     """PGD away from the center code of the query's labels in the database: the attack of CgAT (arXiv:2204.10779)."""
 
-    weights: Literal["equal", "jaccard"] = "equal"  # of database items that share a label; the paper: jaccard
+    weights: Weights = "equal"  # of database items that share a label: equal, jaccard (the paper) or cosine
 
     def toward(self, queries: Queries) -> Tensor:
         """Return minus the center codes."""
@@ -107,7 +109,7 @@ class Targeted(ProjectedGradient):
     """
 
     targets = True
-    weights: Literal["equal", "jaccard"] = "equal"
+    weights: Weights = "equal"
 
     def target_labels(self, queries: Queries) -> Tensor:
         """Return the labels (n, C) uint8 that each query is led to; raises HashbenchError where all share a class."""
@@ -127,7 +129,7 @@ class Targeted(ProjectedGradient):
         return _centers(queries, self.target_labels(queries), self.weights)
 
 
-def _centers(queries: Queries, wanted: Tensor | None, weights: Literal["equal", "jaccard"]) -> Tensor:
+def _centers(queries: Queries, wanted: Tensor | None, weights: Weights) -> Tensor:
     assert wanted is not None
     assert queries.database_codes is not None
     assert queries.database_labels is not None
