@@ -66,7 +66,7 @@ class CIMON(hashbench.DeepMethod):
                 f"it needs more samples than clusters, and at most {MOST_SAMPLES:,}."
             )
         if find_spec("sklearn") is None:
-            return "it clusters with scikit-learn, which is not installed; pip install scikit-learn."
+            return "it clusters with scikit-learn, which is not installed; pip install 'hashbench[clusters]'."
         return None
 
     def prepare(self, task: hashbench.Task, data: hashbench.TrainingData, tools: hashbench.Tools) -> dict[str, Tensor]:

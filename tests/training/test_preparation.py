@@ -116,6 +116,7 @@ def test_view_features_are_fixed_features_of_the_views_of_the_first_epoch(recipe
             return {"apart": (first - second).square().mean()}, first
 
     hashbench.run("two-views", "toy", bits=8, epochs=1, recipe=recipe, backbone="toy-backbone", runs_dir=tmp_path,
-                  progress=False, overrides={"recipe": {"size": 0, "augment": "pad-crop", "precision": "fp32"}})  # fmt: skip
+                  overrides={"recipe": {"size": 0, "augment": "pad-crop", "precision": "fp32"}},
+                  progress=False)  # fmt: skip
     assert [tuple(features.shape) for features in seen] == [(60, width)] * 2
     assert not any(features.requires_grad for features in seen)

@@ -315,4 +315,4 @@ def test_what_cannot_be_is_refused_with_the_reason(monkeypatch):
     assert "at most 20,000" in CIMON().supports(make_task(num_train=20_001))
     assert "more samples than clusters" in CIMON().supports(make_task(num_train=70))
     monkeypatch.setattr("baselines.unsupervised.cimon.find_spec", lambda name: None)
-    assert "pip install scikit-learn" in CIMON().supports(make_task())
+    assert "hashbench[clusters]" in CIMON().supports(make_task())
