@@ -45,8 +45,8 @@ class BiHalf(hashbench.DeepMethod):
 
     def training_step(self, network: nn.Module, batch: hashbench.Batch) -> tuple[dict[str, Tensor], Tensor]:
         """Return the gap between cosines of codes and features, and the term that draws outputs to their codes."""
-        features = network.features(batch.inputs)
-        out = network.outputs(features)
+        features = network.features(batch.inputs)  # type: ignore[operator]
+        out = network.outputs(features)  # type: ignore[operator]
         codes = halves(out)
         return {
             "similarity": cosine_gap(features, codes + (out - out.detach())),

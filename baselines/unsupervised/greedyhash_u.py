@@ -42,8 +42,8 @@ class GreedyHashU(hashbench.DeepMethod):
 
     def training_step(self, network: nn.Module, batch: hashbench.Batch) -> tuple[dict[str, Tensor], Tensor]:
         """Return the gap between cosines of codes and features, and alpha times the quantization term."""
-        features = network.features(batch.inputs)
-        out = network.outputs(features)
+        features = network.features(batch.inputs)  # type: ignore[operator]
+        out = network.outputs(features)  # type: ignore[operator]
         return {
             "similarity": cosine_gap(features, straight_through_signs(out)),
             "quantization": self.quantization * cubic_gap(out).mean(),

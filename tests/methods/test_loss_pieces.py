@@ -310,3 +310,5 @@ def test_half_gaussians_of_hardly_any_distances_are_finite():
     for rows in (torch.ones(1, 3), torch.ones(4, 3), torch.eye(2), torch.tensor([[1.0, 0], [-1, 0]])):
         assert torch.isfinite(half_gaussians(rows)).all()
     assert half_gaussians(torch.tensor([[1.0, 0], [-1, 0]])).tolist() == [0, 0, 2]  # all beyond the bins
+    near = torch.tensor([[1.0, 0], [0.655, (1 - 0.655**2) ** 0.5]])  # a row with itself is no mode
+    assert half_gaussians(near).tolist() == pytest.approx([0.34, 0.34, 0.005], abs=1e-6)
