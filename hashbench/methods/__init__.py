@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "base_method": "hashbench.methods.contract",
         "Batch": "hashbench.datasets.loading.batch",
         "bit_cross_entropy": "hashbench.methods.quantization",
+        "center_codes": "hashbench.methods.adversarial",
         "central_words": "hashbench.methods.codebooks",
         "class_cross_entropy": "hashbench.methods.quantization",
         "coordinate_descent": "hashbench.methods.discrete",
@@ -45,6 +46,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "PairTask": "hashbench.methods.pairs",
         "principal_components": "hashbench.methods.projections",
         "project": "hashbench.methods.projections",
+        "projected_gradient": "hashbench.methods.adversarial",
         "quantizing_rotation": "hashbench.methods.projections",
         "radial_features": "hashbench.methods.anchors",
         "random_rotation": "hashbench.methods.projections",
@@ -76,6 +78,8 @@ __getattr__, __dir__, __all__ = lazy_exports(
 
 if TYPE_CHECKING:
     from hashbench.datasets.loading.batch import Batch as Batch
+    from hashbench.methods.adversarial import center_codes as center_codes
+    from hashbench.methods.adversarial import projected_gradient as projected_gradient
     from hashbench.methods.anchors import draw_anchors as draw_anchors
     from hashbench.methods.anchors import mean_distance as mean_distance
     from hashbench.methods.anchors import radial_features as radial_features
