@@ -18,6 +18,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "central_words": "hashbench.methods.codebooks",
         "class_cross_entropy": "hashbench.methods.quantization",
         "coordinate_descent": "hashbench.methods.discrete",
+        "cosine_gap": "hashbench.methods.similarity",
         "counted_pairs": "hashbench.methods.pair_terms",
         "cubic_gap": "hashbench.methods.quantization",
         "DeepMethod": "hashbench.methods.contract",
@@ -26,6 +27,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "draw_anchors": "hashbench.methods.anchors",
         "gilbert_varshamov_distance": "hashbench.methods.codebooks",
         "hadamard_words": "hashbench.methods.codebooks",
+        "half_gaussians": "hashbench.methods.similarity",
         "label_overlap": "hashbench.methods.pair_terms",
         "labelled_mean": "hashbench.methods.quantization",
         "lack_of_central_words": "hashbench.methods.codebooks",
@@ -37,6 +39,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "Method": "hashbench.methods.contract",
         "method": "hashbench.methods.contract",
         "nearest_rotation": "hashbench.methods.projections",
+        "nt_xent": "hashbench.methods.similarity",
         "option": "hashbench.methods.contract",
         "pair_likelihood": "hashbench.methods.pair_terms",
         "PairMethod": "hashbench.methods.pairs",
@@ -135,3 +138,6 @@ if TYPE_CHECKING:
     from hashbench.methods.reassignment import reassign as reassign
     from hashbench.methods.reassignment import reassignment_due as reassignment_due
     from hashbench.methods.reassignment import word_costs as word_costs
+    from hashbench.methods.similarity import cosine_gap as cosine_gap
+    from hashbench.methods.similarity import half_gaussians as half_gaussians
+    from hashbench.methods.similarity import nt_xent as nt_xent
