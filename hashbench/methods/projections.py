@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -40,6 +42,37 @@ def spanned_components(features: Tensor, bits: int, *, method: str) -> tuple[Ten
             f"as there are bits, {bits}; choose at most {spanned} bits, or a protocol with more training inputs."
         )
     return mean, components, along
+
+
+class Waves(NamedTuple):
+    """The waves along principal components whose signs are the bits of Spectral Hashing."""
+
+    mean: Tensor  # (width,)
+    components: Tensor  # (width, components)
+    lowest: Tensor  # (components,): a
+    frequencies: Tensor  # (K,): m pi / (b - a)
+    chosen: Tensor  # (K,): the component of each bit
+
+
+def smoothest_waves(features: Tensor, bits: int, *, method: str) -> Waves:
+    """Return the `bits` smoothest waves along the principal components of `features` (n, width).
+
+    Along a component whose projections x range over [a, b] they are cos(m pi (x - a) / (b - a)), m = 1, 2, ...; the
+    smoothest have the smallest m / (b - a) over all components (Weiss et al., NeurIPS 2008). Raises HashbenchError, as
+    `spanned_components` does.
+    """
+    mean, components, along = spanned_components(features, min(bits, features.shape[1]), method=method)
+    lowest, highest = along.min(dim=0).values, along.max(dim=0).values
+    modes = torch.arange(1, bits + 1, dtype=along.dtype, device=along.device)
+    frequencies = math.pi * modes[:, None] / (highest - lowest)  # (mode, component)
+    smoothest = frequencies.flatten().argsort(stable=True)[:bits]
+    return Waves(mean.double(), components, lowest, frequencies.flatten()[smoothest], smoothest % frequencies.shape[1])
+
+
+def signs_of_waves(inputs: Tensor, waves: Waves) -> Tensor:
+    """Return where the `waves` are not negative at `inputs` (n, width): the codes of Spectral Hashing, bool (n, K)."""
+    along = project(inputs, waves.mean, waves.components) - waves.lowest
+    return (along[:, waves.chosen] * waves.frequencies).cos() >= 0
 
 
 def principal_components(features: Tensor, count: int) -> Tensor:

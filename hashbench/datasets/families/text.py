@@ -77,7 +77,8 @@ def reuters(data_dir: Path | None) -> Store:
 
     ModApte takes the stories with TOPICS="YES" that LEWISSPLIT calls TRAIN or TEST. The topics are those of a training
     and a test story at least; stories without one of them are left out. The copy ApteMod, which circulates, has one
-    training story fewer. The text is title and body, or all of TEXT where it has neither. Raises HashbenchError for files that are missing or damaged.
+    training story fewer. The text is title and body, or all of TEXT where it has neither. Raises HashbenchError for
+    files that are missing or damaged.
     """
     files, sources = REUTERS.read(data_dir)
     stories = [story for path, content in files.items() for story in _stories(path, content)]
