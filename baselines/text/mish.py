@@ -170,7 +170,7 @@ def sparse_rows(documents: Tensor) -> dict[str, Tensor]:
 
 
 def nearest(codes: Tensor, count: int, *, rows: int = 1024) -> Tensor:
-    """Return the `count` nearest others (n, count) of each of the codes (n, bits) bool; of equally near ones the first."""
+    """Return the `count` nearest others of each code (n, bits) bool, (n, count); of equally near ones the first."""
     signed, index = codes.float() * 2 - 1, torch.arange(len(codes), device=codes.device)
     found = []
     for part in index.split(rows):
