@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import torch
@@ -16,16 +17,17 @@ class VDSH(hashbench.DeepMethod):
     """VDSH: a variational autoencoder of bags of words; a bit tells whether a latent mean is above its median.
 
     An encoder of two layers (ReLU, dropout) gives the mean and log-variance of a Gaussian, from which a vector z is
-    drawn; the words' probabilities are the softmax of R z + b. The loss is minus the sum of the log-probabilities of
-    the document's words, each once, and the divergence of the Gaussian from N(0, I), whose weight rises from 0 to 1;
-    both are means over the documents. The medians are those of the means of the training set, after each epoch. All
-    that is the authors' code's, which takes one document a step, draws R from N(0, 1), and squashes the log-variance by
-    a sigmoid. It adds to each word's loss the logarithm of its weight in the input, which has no gradient, and stops
-    learning a word where the product of weight and probability is below 1e-10. Unverified: the paper's own settings.
+    drawn; the words' probabilities are the softmax of R z + b. The loss is minus the sum over the document's words of
+    the logarithm of probability times weight in the input, and the divergence of the Gaussian from N(0, I), whose
+    weight rises from 0 to 1; both are means over the documents. The weights add a constant, but products below `floor`
+    count as it, so that these words are not learned. The medians are those of the means of the training set, after each
+    epoch. All that is the authors' code's, which takes one document a step, draws R from N(0, 1), and squashes the
+    log-variance by a sigmoid. Unverified: the paper's own settings.
     """
 
     hidden: int = hashbench.option(500, "width of the encoder's two layers")
     dropout: float = hashbench.option(0.1, "share of the second layer that is dropped")
+    floor: float = hashbench.option(1e-10, "least probability times weight that is learned; 0: all are")
     annealing: int = hashbench.option(5000, "steps after which the divergence counts in full; 0: from the first step")
 
     supervised = False
@@ -51,8 +53,8 @@ class VDSH(hashbench.DeepMethod):
         """Refuse images, and settings without a meaning."""
         if task.inputs not in ("vectors", "text"):
             return "it learns from term vectors, and images have no words; use a data set of documents."
-        if self.hidden < 1 or self.annealing < 0 or not 0 <= self.dropout < 1:
-            return "hidden must be at least 1, annealing at least 0, and dropout from 0 to less than 1."
+        if self.hidden < 1 or min(self.annealing, self.floor) < 0 or not 0 <= self.dropout < 1:
+            return "hidden must be at least 1, annealing and floor at least 0, and dropout from 0 to less than 1."
         return None
 
     def prepare(self, task: hashbench.Task, data: hashbench.TrainingData, tools: Any) -> dict[str, Tensor]:
@@ -82,7 +84,11 @@ class VDSH(hashbench.DeepMethod):
         """Return the terms for outputs (n, 2 bits) and the vectors z (n, bits) drawn from their Gaussians."""
         mean, log_variance = out.chunk(2, dim=1)
         log_p = F.log_softmax(z @ self.embedding.T + self.bias, dim=1)
-        words = torch.where(batch.inputs > 0, log_p, 0).sum(dim=1)
+        there = batch.inputs > 0
+        weighted = log_p + torch.where(there, batch.inputs, 1).log()
+        if self.floor:
+            weighted = weighted.clamp(min=math.log(self.floor))
+        words = torch.where(there, weighted, 0).sum(dim=1)
         divergence = (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=1) / 2
         weight = min(batch.step / self.annealing, 1) if self.annealing else 1
         return {"words": -words.mean(), "divergence": weight * divergence.mean()}
