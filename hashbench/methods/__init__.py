@@ -57,8 +57,10 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "SampleMemory": "hashbench.methods.memory",
         "separated_words": "hashbench.methods.codebooks",
         "signs": "hashbench.methods.binarization",
+        "signs_of_waves": "hashbench.methods.projections",
         "similar": "hashbench.methods.pair_terms",
         "similarity_sums": "hashbench.methods.pair_terms",
+        "smoothest_waves": "hashbench.methods.projections",
         "soft_bins": "hashbench.methods.pair_terms",
         "softmax_binary_entropy": "hashbench.methods.quantization",
         "spaced_words": "hashbench.methods.codebooks",
@@ -70,6 +72,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "Task": "hashbench.methods.contract",
         "Tools": "hashbench.methods.contract",
         "TrainingData": "hashbench.methods.contract",
+        "Waves": "hashbench.methods.projections",
         "widest": "hashbench.methods.codebooks",
         "with_fixed_signs": "hashbench.methods.projections",
         "word_costs": "hashbench.methods.reassignment",
@@ -121,11 +124,14 @@ if TYPE_CHECKING:
     from hashbench.methods.pair_terms import soft_bins as soft_bins
     from hashbench.methods.pairs import PairMethod as PairMethod
     from hashbench.methods.pairs import PairTask as PairTask
+    from hashbench.methods.projections import Waves as Waves
     from hashbench.methods.projections import nearest_rotation as nearest_rotation
     from hashbench.methods.projections import principal_components as principal_components
     from hashbench.methods.projections import project as project
     from hashbench.methods.projections import quantizing_rotation as quantizing_rotation
     from hashbench.methods.projections import random_rotation as random_rotation
+    from hashbench.methods.projections import signs_of_waves as signs_of_waves
+    from hashbench.methods.projections import smoothest_waves as smoothest_waves
     from hashbench.methods.projections import spanned_components as spanned_components
     from hashbench.methods.projections import with_fixed_signs as with_fixed_signs
     from hashbench.methods.quantization import bit_cross_entropy as bit_cross_entropy

@@ -16,6 +16,8 @@ from baselines.proxy.dcwh import DCWH
 from baselines.proxy.dhd import DHD
 from baselines.proxy.hyp2 import HyP2
 from baselines.proxy.orthohash import OrthoHash
+from baselines.text.mish import MISH
+from baselines.text.vdsh import VDSH
 from baselines.unsupervised.bihalf import BiHalf
 from baselines.unsupervised.cibhash import CIBHash
 from baselines.unsupervised.cimon import CIMON
@@ -64,12 +66,16 @@ PUBLISHED = {
            "schedule": "constant"},
     MDS: {"backbone": "resnet50", "optimizer": "rmsprop", "learning_rate": 1e-5, "momentum": 0.0, "weight_decay": 1e-5,
           "batch_size": 64, "schedule": "constant"},
+    MISH: {"backbone": "identity", "pretrained": False, "optimizer": "adam", "learning_rate": 1e-3, "batch_size": 40,
+           "schedule": "constant"},
     NHL: {"backbone": "resnet50", "optimizer": "adam", "learning_rate": 1e-5, "weight_decay": 1e-5, "batch_size": 64,
           "schedule": "constant"},
     OrthoHash: {"backbone": "alexnet", "optimizer": "adam", "learning_rate": 1e-4, "weight_decay": 5e-4,
                 "batch_size": 256, "epochs": 100, "schedule": "step", "step_epochs": 80, "step_factor": 0.1},
     SHC: {"backbone": "resnet34", "optimizer": "rmsprop", "learning_rate": 1e-4, "weight_decay": 1e-5,
           "final_learning_rate": 1e-7, "batch_size": 64, "epochs": 300, "momentum": 0.0, "schedule": "cosine"},
+    VDSH: {"backbone": "identity", "pretrained": False, "optimizer": "adam", "learning_rate": 1e-3, "batch_size": 1,
+           "epochs": 25, "schedule": "step", "step_epochs": 1, "step_factor": 0.96},
 }  # fmt: skip
 
 
