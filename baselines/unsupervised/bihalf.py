@@ -21,7 +21,8 @@ class BiHalf(hashbench.DeepMethod):
     x_j))^2 over pairs of the two halves of a batch, x the features. All that is the authors' code's, which trains one
     layer on the fixed features of VGG16: the recipe `frozen` is nearest. There the features have dropout while it
     trains, here none. Codes are the signs of v, in their code too. Ours: where the backbone is trained, the features
-    are targets without gradient. An odd last sample has no pair, as in a suite. Unverified: the paper's text.
+    are targets without gradient; from random weights they carry nothing. An odd last sample has no pair, as in a suite.
+    Unverified: the paper's text.
     """
 
     gamma: float = hashbench.option(6.0, "weight of v - b in the gradient")

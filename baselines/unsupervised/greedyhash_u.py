@@ -20,7 +20,9 @@ class GreedyHashU(hashbench.DeepMethod):
     pairs, a sample of the first half of a batch with one of the second, and alpha times the mean of ||v| - 1|^3. All
     that is the authors' code's, which trains one layer on the fixed features of VGG16: the recipe `frozen` is nearest.
     There the features have dropout while it trains, here none. Ours: where the backbone is trained too, the features
-    are targets without gradient. An odd last sample has no pair, as in a suite. Unverified: the paper's text.
+    are targets without gradient; from random weights they collapse with the codes. So can codes alone where most
+    features are alike: equal codes have no gradient (`distinct_codes` of a result). An odd last sample has no pair, as
+    in a suite. Unverified: the paper's text.
     """
 
     quantization: float = hashbench.option(0.1, "alpha, weight of the quantization term; a suite for ImageNet100: 1")
