@@ -278,7 +278,12 @@ EXECUTORS: Registry[Any] = Registry(
 CONDITIONS: Registry[Any] = Registry(
     "condition",
     builtin={
-        name: f"hashbench.evaluation.conditions.corruptions:{name.capitalize()}"
-        for name in ("blur", "clean", "jpeg", "noise", "occlusion")
+        **{
+            name: f"hashbench.evaluation.conditions.corruptions:{name.capitalize()}"
+            for name in ("blur", "clean", "jpeg", "noise", "occlusion")
+        },
+        "hag": "hashbench.evaluation.conditions.attacks:HammingAttack",
+        "pgd": "hashbench.evaluation.conditions.attacks:CenterCodePGD",
+        "targeted": "hashbench.evaluation.conditions.attacks:Targeted",
     },
 )  # hashbench.evaluation.conditions.contract sets what it accepts

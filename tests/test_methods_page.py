@@ -29,6 +29,7 @@ TITLES = {
     "proxy": "Learned class vectors",
     "centers": "Hash centers",
     "wrappers": "Around other methods",
+    "robust": "Against adversarial images",
     "shallow": "Projections of fixed features",
     "reference": "Rows for reference",
 }

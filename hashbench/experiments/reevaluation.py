@@ -25,7 +25,7 @@ from hashbench.experiments.phases import run_provenance
 from hashbench.experiments.planning import resolve_device
 from hashbench.experiments.runner import load, require_code
 from hashbench.experiments.settings import parse_row, parse_value
-from hashbench.metrics import class_separation, code_statistics, evaluate_histograms
+from hashbench.metrics import class_separation, code_statistics, evaluate_histograms, histograms
 from hashbench.metrics.measures import Measure, parse
 from hashbench.networks.model import Model
 from hashbench.registry import CONDITIONS
@@ -172,10 +172,11 @@ class Evaluator:
             self.warnings.append(f"{run.path}: {status.note}, and the stored codes of its database are older.")
         reset_peak_memory(self._device)
         encoding = time.perf_counter()
-        query = encode_under(wanted.condition, model, dataset, codes["database"])
+        query, targets = encode_under(wanted.condition, model, dataset, codes["database"])
         evaluating = time.perf_counter()
         counted = count(query, codes["database"], dataset, SINGLE, bits=experiment.bits)
         measured = evaluate_histograms(counted, measures, ties=wanted.run.ties)  # type: ignore[arg-type]
+        led = {} if targets is None else _led_to(targets, query, codes["database"], dataset, measures, experiment.bits)
         ended = time.perf_counter()
         flipped = np.unpackbits(query ^ codes["query"], axis=1).sum(axis=1)
         identity, coords = wanted.identity, wanted.run.coords
@@ -193,7 +194,7 @@ class Evaluator:
             counts={"train": wanted.run.counts.get("train"), **measured.counts},
             code_stats=code_statistics(codes["database"], counted)
             | class_separation(codes["database"], dataset.labels[1], experiment.bits),
-            diagnostics={"changed_codes": float((flipped > 0).mean()), "flipped_bits": float(flipped.mean())},
+            diagnostics={"changed_codes": float((flipped > 0).mean()), "flipped_bits": float(flipped.mean()), **led},
             epoch=wanted.run.epoch,
             time={"encode": evaluating - encoding, "evaluate": ended - evaluating, "total": ended - clock},
             images_per_s=None,
@@ -284,6 +285,16 @@ def evaluate_run(
         raise measured.error
     assert measured.result is not None
     return measured.result
+
+
+def _led_to(
+    targets: np.ndarray, query: np.ndarray, database: np.ndarray, dataset: Dataset, measures: list[Measure], bits: int
+) -> dict[str, float | None]:
+    """Return `t-mAP@all` and the like: the measures where items of the target labels (Q, C) are the relevant ones."""
+    labels = dataset.store.labels[dataset.split.database]
+    gains = any(measure.needs_gains for measure in measures)
+    found = evaluate_histograms(histograms(query, database, targets, labels, bits=bits, gains=gains), measures)
+    return {f"t-{name}": value for name, value in found.metrics.items()}
 
 
 def _measures_of(run: Result) -> list[Measure]:
