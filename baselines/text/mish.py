@@ -53,6 +53,7 @@ class MISH(hashbench.DeepMethod):
         "epochs": 100,
     }
 
+    near_documents: Tensor  # (num_train, near)
     codes_made: Tensor  # (memory, K): the codes made last, -1 and 1
     of_document: Tensor  # (memory,): whose they are
     made: Tensor  # (): how many codes were made so far

@@ -191,7 +191,9 @@ def _store(
         if wanted not in part:
             raise HashbenchError(f"{sources[0].path} holds no {wanted} document of {name}; is this copy complete?")
     inputs = bag_of_words(documents, name=name, fitted=parts == "train")
-    return Store(name, inputs, labels, classes, part=parts, sources=sources, names=names and tuple(names))
+    return Store(
+        name, inputs, labels, classes, part=parts, sources=sources, names=None if names is None else tuple(names)
+    )
 
 
 _STORY = re.compile(r"<REUTERS(?P<head>[^>]*)>(?P<story>.*?)</REUTERS>", re.DOTALL)
