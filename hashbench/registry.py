@@ -273,7 +273,10 @@ EXECUTORS: Registry[Any] = Registry(
 CONDITIONS: Registry[Any] = Registry(
     "condition",
     builtin={
-        name: f"hashbench.evaluation.conditions.corruptions:{name.capitalize()}"
-        for name in ("blur", "clean", "jpeg", "noise", "occlusion")
+        **{
+            name: f"hashbench.evaluation.conditions.corruptions:{name.capitalize()}"
+            for name in ("blur", "clean", "jpeg", "noise", "occlusion")
+        },
+        "neighbours": "hashbench.evaluation.conditions.neighbours:Neighbours",
     },
 )  # hashbench.evaluation.conditions.contract sets what it accepts
