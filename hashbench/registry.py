@@ -230,6 +230,9 @@ METHODS: Registry[Any] = Registry("method", builtin={"crh": "hashbench.methods.c
 DATASETS: Registry[Any] = Registry(
     "dataset",
     builtin={
+        "20newsgroups": "hashbench.datasets.families.text:newsgroups",
+        "20newsgroups-body": "hashbench.datasets.families.text:newsgroups_body",
+        "agnews": "hashbench.datasets.families.text:agnews",
         "cars": "hashbench.datasets.families.cars:cars",
         "cifar10": "hashbench.datasets.families.cifar:cifar10",
         "cifar100": "hashbench.datasets.families.cifar:cifar100",
@@ -242,6 +245,8 @@ DATASETS: Registry[Any] = Registry(
         "mirflickr": "hashbench.datasets.families.mirflickr:mirflickr",
         "nabirds": "hashbench.datasets.families.birds:nabirds",
         "nuswide21": "hashbench.datasets.families.nuswide:nuswide21",
+        "reuters": "hashbench.datasets.families.text:reuters",
+        "tmc": "hashbench.datasets.families.text:tmc",
     },
 )
 BACKBONES: Registry[Any] = Registry(
@@ -277,6 +282,9 @@ CONDITIONS: Registry[Any] = Registry(
             name: f"hashbench.evaluation.conditions.corruptions:{name.capitalize()}"
             for name in ("blur", "clean", "jpeg", "noise", "occlusion")
         },
+        "hag": "hashbench.evaluation.conditions.attacks:HammingAttack",
         "neighbours": "hashbench.evaluation.conditions.neighbours:Neighbours",
+        "pgd": "hashbench.evaluation.conditions.attacks:CenterCodePGD",
+        "targeted": "hashbench.evaluation.conditions.attacks:Targeted",
     },
 )  # hashbench.evaluation.conditions.contract sets what it accepts

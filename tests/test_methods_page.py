@@ -29,6 +29,9 @@ TITLES = {
     "proxy": "Learned class vectors",
     "centers": "Hash centers",
     "wrappers": "Around other methods",
+    "unsupervised": "Without labels",
+    "text": "Documents, without labels",
+    "robust": "Against adversarial images",
     "shallow": "Projections of fixed features",
     "reference": "Rows for reference",
 }

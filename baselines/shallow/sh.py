@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
-import torch
 from torch import Tensor
 
 import hashbench
-from hashbench.methods import project, spanned_components
+from hashbench.methods import Waves, signs_of_waves, smoothest_waves
 
 
 @hashbench.method("sh", paper="NeurIPS 2008", version=1, fidelity="published", family="shallow", year=2008)
@@ -30,19 +27,9 @@ class SH(hashbench.Method):
 
     def fit(self, task: hashbench.Task, data: hashbench.TrainingData) -> None:
         """Find components, ranges and smoothest waves; raises HashbenchError where inputs span too little."""
-        features = data.features()
-        mean, components, along = spanned_components(features, min(task.bits, features.shape[1]), method="sh")
-        lowest, highest = along.min(dim=0).values, along.max(dim=0).values
-        modes = torch.arange(1, task.bits + 1, dtype=along.dtype, device=along.device)
-        frequencies = math.pi * modes[:, None] / (highest - lowest)  # (mode, component)
-        smoothest = frequencies.flatten().argsort(stable=True)[: task.bits]
-        self.register_buffer("mean", mean.double())
-        self.register_buffer("components", components)
-        self.register_buffer("lowest", lowest)
-        self.register_buffer("frequencies", frequencies.flatten()[smoothest])
-        self.register_buffer("chosen", smoothest % frequencies.shape[1])
+        for name, value in smoothest_waves(data.features(), task.bits, method="sh")._asdict().items():
+            self.register_buffer(name, value)
 
     def encode(self, inputs: Tensor) -> Tensor:
         """Return the codes, bool (n, bits), of `inputs` (n, width)."""
-        along = project(inputs, self.mean, self.components) - self.lowest
-        return (along[:, self.chosen] * self.frequencies).cos() >= 0
+        return signs_of_waves(inputs, Waves(self.mean, self.components, self.lowest, self.frequencies, self.chosen))

@@ -210,11 +210,11 @@ def executors() -> str:
 
 def conditions() -> str:
     """Return the table of conditions: what they do and to what, version, fields with their default severities."""
-    from hashbench.evaluation.conditions import contract  # noqa: F401  (says what the registry accepts)
+    from hashbench.evaluation.conditions import contract  # which says what the registry accepts
 
     def columns(cls: Any) -> list[Any]:
         fields = ", ".join(
-            field.name if field.default is dataclasses.MISSING else f"{field.name}={field.default}".lower()
+            field.name if field.default is dataclasses.MISSING else f"{field.name}={contract.value_text(field.default)}"
             for field in dataclasses.fields(cls)
         )
         what = inspect.cleandoc(cls.__doc__ or "").partition("\n\n")[0]

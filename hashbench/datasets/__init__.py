@@ -20,6 +20,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "SourceFile": "hashbench.datasets.files.releases",
         "Split": "hashbench.datasets.base",
         "Store": "hashbench.datasets.base",
+        "bag_of_words": "hashbench.datasets.files.bag_of_words",
         "data_root": "hashbench.datasets.files.releases",
         "dataset": "hashbench.datasets.base",
         "find_protocol": "hashbench.datasets.catalogue",
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from hashbench.datasets.files.annotations import source as source
     from hashbench.datasets.files.archives import ImageRelease as ImageRelease
     from hashbench.datasets.files.archives import Packed as Packed
+    from hashbench.datasets.files.bag_of_words import bag_of_words as bag_of_words
     from hashbench.datasets.files.imagefiles import ImageFiles as ImageFiles
     from hashbench.datasets.files.releases import Archive as Archive
     from hashbench.datasets.files.releases import OfficialFile as OfficialFile

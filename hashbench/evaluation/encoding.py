@@ -39,10 +39,13 @@ def encode_rows(model: Model, inputs: Inputs, index: np.ndarray, world: World) -
 
 
 @true_float32()
-def encode_under(condition: Condition, model: Model, dataset: Dataset, database: np.ndarray) -> np.ndarray:
+def encode_under(
+    condition: Condition, model: Model, dataset: Dataset, database: np.ndarray
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Return the packed codes (n, ceil(bits / 8)), uint8, of the data set's queries as `condition` changes them.
 
-    `database` are the packed codes (N, ceil(bits / 8)) of its database. Raises HashbenchError where the condition
+    `database` are the packed codes (N, ceil(bits / 8)) of its database. With the codes come the labels (n, C), uint8,
+    that a targeted attack leads the queries to; None under other conditions. Raises HashbenchError where the condition
     cannot change such queries, or returns anything but images.
     """
     refuse_other_inputs(condition, dataset)
@@ -60,6 +63,7 @@ def encode_under(condition: Condition, model: Model, dataset: Dataset, database:
         index=split.query,
     )
     codes = [np.empty((0, database.shape[1]), dtype=np.uint8)]
+    targets = [labels[:0]]
     done = 0
     for images in batches:
         places = range(done, done + len(images))
@@ -69,9 +73,11 @@ def encode_under(condition: Condition, model: Model, dataset: Dataset, database:
         with torch.set_grad_enabled(attack):
             changed = condition.apply(queries)
         _refuse_other_images(condition, changed, images)
+        if condition.targets:
+            targets.append(condition.target_labels(queries).cpu())
         codes.append(pack(model.encode(changed.detach(), batch_size=len(images))))
         done += len(images)
-    return np.concatenate(codes)
+    return np.concatenate(codes), torch.cat(targets).numpy() if condition.targets else None
 
 
 def refuse_other_inputs(condition: Condition, dataset: Dataset) -> None:
@@ -80,6 +86,11 @@ def refuse_other_inputs(condition: Condition, dataset: Dataset) -> None:
         raise HashbenchError(
             f"The condition '{condition.info.name}' changes {' or '.join(condition.takes)}, and {dataset.name} holds "
             f"{dataset.kind}; `hashbench list conditions` shows what each takes."
+        )
+    if condition.targets and dataset.pairs:
+        raise HashbenchError(
+            f"The condition '{condition.info.name}' counts items of other labels as relevant, and in {dataset.name} "
+            f"pairs say what is; leave it out."
         )
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +23,7 @@ from hashbench.experiments.phases import fixed_inputs, train_set
 from hashbench.experiments.planning import Plan, PlannedRun
 from hashbench.methods.contract import DeepMethod
 from hashbench.networks.model import ENCODE_BATCH, true_float32
-from hashbench.networks.network import input_shape
+from hashbench.networks.network import FixedBackbone, input_shape
 from hashbench.registry import BACKBONES
 from hashbench.system.distributed import SINGLE
 from hashbench.training.loop import time_steps
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from hashbench.datasets.sparse import Inputs
 
 STEPS = 20  # of which the first 5 warm up
+PASSES = 4  # batches that go through a fixed backbone
 
 
 def probe(plan: Plan, run: PlannedRun) -> float:
@@ -47,12 +49,14 @@ def probe(plan: Plan, run: PlannedRun) -> float:
     if not isinstance(method, DeepMethod):
         raise HashbenchError("it is fitted in one call, so there are no steps to time.")
     inputs = _inputs(experiment, dataset, device)
-    data = train_set(experiment, dataset, inputs, lambda: inputs, device, SINGLE)
+    features = partial(_fixed, experiment, dataset, device) if experiment.inputs == "images" else lambda: inputs
+    data = train_set(experiment, dataset, inputs, features, device, SINGLE)
     recipe = dataclasses.replace(experiment.recipe, pretrained=False)
     untaught = dataclasses.replace(experiment, recipe=recipe)
     task = task_of(experiment, device)
     with true_float32():
         tools = _ProbingTools(task, recipe, experiment.data.shape, data, bar=None)
+        tools.pretrained = experiment.recipe.pretrained
         started = time.perf_counter()
         prepared = method.prepare(task, data, tools)
         seconds = time.perf_counter() - started + tools.left_out
@@ -69,9 +73,12 @@ def probe(plan: Plan, run: PlannedRun) -> float:
 
 def _inputs(experiment: Experiment, dataset: Dataset, device: torch.device) -> Inputs:
     """Return what the method learns from; random numbers in the place of features."""
-    if experiment.inputs == "images":
-        return dataset.store.inputs
-    if experiment.inputs != "features":
+    return dataset.store.inputs if experiment.inputs == "images" else _fixed(experiment, dataset, device)
+
+
+def _fixed(experiment: Experiment, dataset: Dataset, device: torch.device) -> Inputs:
+    """Return what no training changes; random numbers in the place of features."""
+    if dataset.store.kind != "images" or not experiment.recipe.pretrained:
         return fixed_inputs(experiment, dataset, device, False, SINGLE)
     shape = input_shape(experiment.data.shape, experiment.recipe.size)
     width = BACKBONES.get(experiment.recipe.backbone)(shape, False).width
@@ -88,9 +95,26 @@ def _seconds_per_code(encode: Callable[[np.ndarray], np.ndarray], dataset: Datas
 
 
 class _ProbingTools(RecipeTools):
-    """The tools of `prepare`, whose trainings end after some steps; `left_out` are the seconds of the others."""
+    """The tools of `prepare`, which end after some steps; `left_out` are the seconds of the other steps."""
 
     left_out = 0.0
+    pretrained = False  # whether features are a backbone's, of which the recipe here has one with random weights
+
+    def fixed(self) -> nn.Module:
+        """Return the fixed map from views to features, where it is a backbone with random weights."""
+        if self.task.inputs != "images" or not self.pretrained:
+            return super().fixed()
+        return FixedBackbone(self._shape, self.recipe).to(self.task.device)
+
+    @torch.no_grad()
+    def view_features(self) -> tuple[Tensor, ...]:
+        """Return random numbers in the place of the features, after the passes of some batches."""
+        fixed, started = self.fixed(), time.perf_counter()
+        batches = [*islice(self.data.batches(), PASSES)]
+        widths = [[fixed(view).shape[1] for view in batch.views] for batch in batches]
+        seconds = time.perf_counter() - started
+        self.left_out += seconds * (self.task.steps_per_epoch / len(batches) - 1)
+        return tuple(torch.rand(self.task.num_train, width, device=self.task.device) for width in widths[0])
 
     def train(self, outputs: int, loss: Callable[[Tensor, Batch], dict[str, Tensor]]) -> nn.Module:
         """Return a network after some steps of its training."""

@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from hashbench.experiments.planning import resolve_device
 from hashbench.experiments.relevance import Relevance, features_key, fixed_features, relevance_under
 from hashbench.experiments.runner import load, require_code
 from hashbench.experiments.settings import parse_row, parse_value
-from hashbench.metrics import class_separation, code_statistics, evaluate_histograms
+from hashbench.metrics import class_separation, code_statistics, evaluate_histograms, histograms
 from hashbench.metrics.measures import Measure, parse
 from hashbench.networks.model import Model
 from hashbench.registry import CONDITIONS
@@ -172,13 +171,12 @@ class Evaluator:
         started, clock = datetime.now(UTC), time.perf_counter()
         condition, then = wanted.condition, snapshot(run).result
         measures = list(dict.fromkeys([*_measures_of(wanted.run), *map(parse, condition.measures)]))
-        codes, relevance = run.read_codes(experiment.bits), None
+        codes, model, relevance = run.read_codes(experiment.bits), None, None
         if changes_relevance(type(condition)):
             self.require_code(run.path, experiment)
             relevance = self.relevance_of(condition, experiment, dataset)
-            encode = partial(np.copy, codes["query"])
         else:
-            encode = partial(encode_under, condition, self.model_of(run, then), dataset, codes["database"])
+            model = self.model_of(run, then)
         now = run_provenance(experiment, dataset, self._device, started)
         sources = {name: now[name] for name in ("source_sha256", "backbone_sha256")}
         status = run_status(run, sources)
@@ -186,11 +184,14 @@ class Evaluator:
             self.warnings.append(f"{run.path}: {status.note}, and the stored codes of its database are older.")
         reset_peak_memory(self._device)
         encoding = time.perf_counter()
-        query = encode()
+        query, targets = codes["query"], None
+        if model is not None:
+            query, targets = encode_under(condition, model, dataset, codes["database"])
         evaluating = time.perf_counter()
         pairs = None if relevance is None else relevance.pairs
         counted = count(query, codes["database"], dataset, SINGLE, bits=experiment.bits, pairs=pairs)
         measured = evaluate_histograms(counted, measures, ties=wanted.run.ties)  # type: ignore[arg-type]
+        led = {} if targets is None else _led_to(targets, query, codes["database"], dataset, measures, experiment.bits)
         ended = time.perf_counter()
         flipped = np.unpackbits(query ^ codes["query"], axis=1).sum(axis=1)
         identity, coords = wanted.identity, wanted.run.coords
@@ -217,6 +218,7 @@ class Evaluator:
                 "changed_codes": float((flipped > 0).mean()),
                 "flipped_bits": float(flipped.mean()),
                 **({"relevant_items": float(counted.r.sum() / counted.queries)} if relevance else {}),
+                **led,
             },
             epoch=wanted.run.epoch,
             time={"encode": evaluating - encoding, "evaluate": ended - evaluating, "total": ended - clock},
@@ -318,6 +320,16 @@ def evaluate_run(
         raise measured.error
     assert measured.result is not None
     return measured.result
+
+
+def _led_to(
+    targets: np.ndarray, query: np.ndarray, database: np.ndarray, dataset: Dataset, measures: list[Measure], bits: int
+) -> dict[str, float | None]:
+    """Return `t-mAP@all` and the like: the measures where items of the target labels (Q, C) are the relevant ones."""
+    labels = dataset.store.labels[dataset.split.database]
+    gains = any(measure.needs_gains for measure in measures)
+    found = evaluate_histograms(histograms(query, database, targets, labels, bits=bits, gains=gains), measures)
+    return {f"t-{name}": value for name, value in found.metrics.items()}
 
 
 def _measures_of(run: Result) -> list[Measure]:

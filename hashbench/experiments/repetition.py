@@ -63,7 +63,7 @@ def check_model(result: Result, evaluator: Evaluator, number: int) -> Iterator[s
         places = np.arange(number)
         split = dataclasses.replace(dataset.split, query=dataset.split.query[:number])
         condition = from_identity(directory.read_spec()["identity"]["condition"])
-        again = encode_under(condition, model, dataclasses.replace(dataset, split=split), codes["database"])
+        again, _ = encode_under(condition, model, dataclasses.replace(dataset, split=split), codes["database"])
     else:
         places = _places(result.id, of_all, number)
         packed, outputs = _encode(model, dataset, dataset.split.query[places])

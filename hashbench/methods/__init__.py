@@ -14,9 +14,11 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "base_method": "hashbench.methods.contract",
         "Batch": "hashbench.datasets.loading.batch",
         "bit_cross_entropy": "hashbench.methods.quantization",
+        "center_codes": "hashbench.methods.adversarial",
         "central_words": "hashbench.methods.codebooks",
         "class_cross_entropy": "hashbench.methods.quantization",
         "coordinate_descent": "hashbench.methods.discrete",
+        "cosine_gap": "hashbench.methods.similarity",
         "counted_pairs": "hashbench.methods.pair_terms",
         "cubic_gap": "hashbench.methods.quantization",
         "DeepMethod": "hashbench.methods.contract",
@@ -25,6 +27,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "draw_anchors": "hashbench.methods.anchors",
         "gilbert_varshamov_distance": "hashbench.methods.codebooks",
         "hadamard_words": "hashbench.methods.codebooks",
+        "half_gaussians": "hashbench.methods.similarity",
         "label_overlap": "hashbench.methods.pair_terms",
         "labelled_mean": "hashbench.methods.quantization",
         "lack_of_central_words": "hashbench.methods.codebooks",
@@ -36,12 +39,14 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "Method": "hashbench.methods.contract",
         "method": "hashbench.methods.contract",
         "nearest_rotation": "hashbench.methods.projections",
+        "nt_xent": "hashbench.methods.similarity",
         "option": "hashbench.methods.contract",
         "pair_likelihood": "hashbench.methods.pair_terms",
         "PairMethod": "hashbench.methods.pairs",
         "PairTask": "hashbench.methods.pairs",
         "principal_components": "hashbench.methods.projections",
         "project": "hashbench.methods.projections",
+        "projected_gradient": "hashbench.methods.adversarial",
         "quantizing_rotation": "hashbench.methods.projections",
         "radial_features": "hashbench.methods.anchors",
         "random_rotation": "hashbench.methods.projections",
@@ -52,8 +57,10 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "SampleMemory": "hashbench.methods.memory",
         "separated_words": "hashbench.methods.codebooks",
         "signs": "hashbench.methods.binarization",
+        "signs_of_waves": "hashbench.methods.projections",
         "similar": "hashbench.methods.pair_terms",
         "similarity_sums": "hashbench.methods.pair_terms",
+        "smoothest_waves": "hashbench.methods.projections",
         "soft_bins": "hashbench.methods.pair_terms",
         "softmax_binary_entropy": "hashbench.methods.quantization",
         "spaced_words": "hashbench.methods.codebooks",
@@ -65,6 +72,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "Task": "hashbench.methods.contract",
         "Tools": "hashbench.methods.contract",
         "TrainingData": "hashbench.methods.contract",
+        "Waves": "hashbench.methods.projections",
         "widest": "hashbench.methods.codebooks",
         "with_fixed_signs": "hashbench.methods.projections",
         "word_costs": "hashbench.methods.reassignment",
@@ -73,6 +81,8 @@ __getattr__, __dir__, __all__ = lazy_exports(
 
 if TYPE_CHECKING:
     from hashbench.datasets.loading.batch import Batch as Batch
+    from hashbench.methods.adversarial import center_codes as center_codes
+    from hashbench.methods.adversarial import projected_gradient as projected_gradient
     from hashbench.methods.anchors import draw_anchors as draw_anchors
     from hashbench.methods.anchors import mean_distance as mean_distance
     from hashbench.methods.anchors import radial_features as radial_features
@@ -114,11 +124,14 @@ if TYPE_CHECKING:
     from hashbench.methods.pair_terms import soft_bins as soft_bins
     from hashbench.methods.pairs import PairMethod as PairMethod
     from hashbench.methods.pairs import PairTask as PairTask
+    from hashbench.methods.projections import Waves as Waves
     from hashbench.methods.projections import nearest_rotation as nearest_rotation
     from hashbench.methods.projections import principal_components as principal_components
     from hashbench.methods.projections import project as project
     from hashbench.methods.projections import quantizing_rotation as quantizing_rotation
     from hashbench.methods.projections import random_rotation as random_rotation
+    from hashbench.methods.projections import signs_of_waves as signs_of_waves
+    from hashbench.methods.projections import smoothest_waves as smoothest_waves
     from hashbench.methods.projections import spanned_components as spanned_components
     from hashbench.methods.projections import with_fixed_signs as with_fixed_signs
     from hashbench.methods.quantization import bit_cross_entropy as bit_cross_entropy
@@ -131,3 +144,6 @@ if TYPE_CHECKING:
     from hashbench.methods.reassignment import reassign as reassign
     from hashbench.methods.reassignment import reassignment_due as reassignment_due
     from hashbench.methods.reassignment import word_costs as word_costs
+    from hashbench.methods.similarity import cosine_gap as cosine_gap
+    from hashbench.methods.similarity import half_gaussians as half_gaussians
+    from hashbench.methods.similarity import nt_xent as nt_xent

@@ -79,6 +79,12 @@ class Tools(Protocol):
     def outputs(self, network: nn.Module) -> Tensor:
         """Return the network's outputs (num_train, outputs), float32, on the training set in order, not augmented."""
 
+    def view_features(self) -> tuple[Tensor, ...]:
+        """Return features (num_train, width), float32, of each view of the first epoch, in the training set's order.
+
+        They are the pretrained backbone's, in evaluation mode; without one the pixels, and of vectors these themselves.
+        """
+
 
 #: Where a method's equations come from: the paper or its authors' code; other code of theirs, or code with the step; a
 #: third party's account; abstract or digests, and partly ourselves; no paper, for a reference row; not stated.

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
+from scipy.sparse import csr_array
+from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -12,6 +16,8 @@ from hashbench.errors import HashbenchError
 
 #: Entries of the training matrix that are centred at once: half a gigabyte of float32.
 BLOCK = 2**27
+#: Rows and columns of mostly zeros beyond which a few components are found without a Gram matrix, and their share.
+WIDE, MOSTLY_ZERO = 4096, 0.1
 #: A direction whose variance is this share of the largest, or less, is rounding: a millionth of the largest deviation.
 NO_VARIANCE = 1e-12
 
@@ -42,14 +48,49 @@ def spanned_components(features: Tensor, bits: int, *, method: str) -> tuple[Ten
     return mean, components, along
 
 
+class Waves(NamedTuple):
+    """The waves along principal components whose signs are the bits of Spectral Hashing."""
+
+    mean: Tensor  # (width,)
+    components: Tensor  # (width, components)
+    lowest: Tensor  # (components,): a
+    frequencies: Tensor  # (K,): m pi / (b - a)
+    chosen: Tensor  # (K,): the component of each bit
+
+
+def smoothest_waves(features: Tensor, bits: int, *, method: str) -> Waves:
+    """Return the `bits` smoothest waves along the principal components of `features` (n, width).
+
+    Along a component whose projections x range over [a, b] they are cos(m pi (x - a) / (b - a)), m = 1, 2, ...; the
+    smoothest have the smallest m / (b - a) over all components (Weiss et al., NeurIPS 2008). Raises HashbenchError, as
+    `spanned_components` does.
+    """
+    mean, components, along = spanned_components(features, min(bits, features.shape[1]), method=method)
+    lowest, highest = along.min(dim=0).values, along.max(dim=0).values
+    modes = torch.arange(1, bits + 1, dtype=along.dtype, device=along.device)
+    frequencies = math.pi * modes[:, None] / (highest - lowest)  # (mode, component)
+    smoothest = frequencies.flatten().argsort(stable=True)[:bits]
+    return Waves(mean.double(), components, lowest, frequencies.flatten()[smoothest], smoothest % frequencies.shape[1])
+
+
+def signs_of_waves(inputs: Tensor, waves: Waves) -> Tensor:
+    """Return where the `waves` are not negative at `inputs` (n, width): the codes of Spectral Hashing, bool (n, K)."""
+    along = project(inputs, waves.mean, waves.components) - waves.lowest
+    return (along[:, waves.chosen] * waves.frequencies).cos() >= 0
+
+
 def principal_components(features: Tensor, count: int) -> Tensor:
     """Return the `count` directions of largest variance of `features` (n, width): (width, count), float64.
 
     Those beyond the width, and those in which fewer rows than the width do not vary, are zeros. The smaller of the two
-    Gram matrices of the centred features is decomposed, so n x n is the most for inputs as wide as photographs.
+    Gram matrices of the centred features is decomposed, so n x n is the most for inputs as wide as photographs. None is
+    made for thousands of rows and columns of mostly zeros, on a CPU: the same directions, but for rounding.
     """
     rows, width = features.shape
     side = min(rows, width)
+    few = features.device.type == "cpu" and side > WIDE and count < side // 16
+    if few and int(features.count_nonzero()) < MOSTLY_ZERO * features.numel():
+        return with_fixed_signs(_of_sparse(features, count))
     gram = torch.zeros((side, side), dtype=torch.float64, device=features.device)
     if width <= rows:
         mean = features.mean(dim=0)
@@ -68,6 +109,22 @@ def principal_components(features: Tensor, count: int) -> Tensor:
             directions[columns] = centred.T @ of_rows
         directions = F.normalize(directions, dim=0) * varies
     return F.pad(with_fixed_signs(directions), (0, count - directions.shape[1]))
+
+
+def _of_sparse(features: Tensor, count: int) -> Tensor:
+    """Return the principal components (width, count) of `features` (n, width) that are mostly zeros, in seconds.
+
+    The covariance is applied to vectors and never made: that of 10,000 words takes minutes to decompose.
+    """
+    rows = csr_array(features.numpy().astype("float64"))
+    mean, total = rows.mean(axis=0), rows.shape[0]
+    covariance = LinearOperator(
+        (features.shape[1],) * 2, matvec=lambda v: rows.T @ (rows @ v) - total * mean * (mean @ v), dtype="float64"
+    )
+    start = torch.linspace(1, 2, features.shape[1], dtype=torch.float64).numpy()  # not random: the same every time
+    variances, directions = eigsh(covariance, k=count, v0=start)  # in ascending order of variance
+    varies = variances > NO_VARIANCE * variances[-1]
+    return torch.from_numpy((directions * varies)[:, ::-1].copy())
 
 
 def with_fixed_signs(directions: Tensor) -> Tensor:

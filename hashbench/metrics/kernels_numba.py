@@ -30,29 +30,29 @@ def _popcount_instruction(typing: Any, word: Any) -> Any:
     return types.int64(types.uint64), generate
 
 
-_popcount: Any = intrinsic(_popcount_instruction)
+popcount: Any = intrinsic(_popcount_instruction)
 
 
 @compiled
 def _distances(query: np.ndarray, database: np.ndarray, start: int, size: int, out: np.ndarray) -> None:
     words = database[0, start : start + size]
     for j in range(size):
-        out[j] = _popcount(query[0] ^ words[j])
+        out[j] = popcount(query[0] ^ words[j])
     for w in range(1, database.shape[0]):
         words = database[w, start : start + size]
         for j in range(size):
-            out[j] += _popcount(query[w] ^ words[j])
+            out[j] += popcount(query[w] ^ words[j])
 
 
 @compiled
 def _shared_labels(query: np.ndarray, labels: np.ndarray, start: int, size: int, out: np.ndarray) -> None:
     words = labels[0, start : start + size]
     for j in range(size):
-        out[j] = _popcount(query[0] & words[j])
+        out[j] = popcount(query[0] & words[j])
     for w in range(1, labels.shape[0]):
         words = labels[w, start : start + size]
         for j in range(size):
-            out[j] += _popcount(query[w] & words[j])
+            out[j] += popcount(query[w] & words[j])
 
 
 @compiled

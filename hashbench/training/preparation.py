@@ -14,12 +14,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from hashbench.datasets.loading.batch import Batch
 from hashbench.methods.contract import DeepMethod, Method, Task, base_of, defines
 from hashbench.networks.chosen import code_of
 from hashbench.networks.model import make_backbone, make_network
-from hashbench.networks.network import HashNetwork
+from hashbench.networks.network import HashNetwork, extractor
 from hashbench.recipes import Recipe
 from hashbench.storage.cache import cache_root
 from hashbench.storage.files import exclusive, lock_of, make_folder, remove_abandoned
@@ -67,6 +68,32 @@ class RecipeTools:
         """Return the network's outputs (num_train, outputs), float32, on the training set in order, not augmented."""
         network.eval()
         return torch.cat([network(batch.inputs) for batch in self.data.fresh()])
+
+    @torch.no_grad()
+    def view_features(self) -> tuple[Tensor, ...]:
+        """Return features (num_train, width), float32, of each view of the first epoch, in the training set's order.
+
+        They are the pretrained backbone's, in evaluation mode; without one the pixels, and of vectors these themselves.
+        """
+        fixed = self.fixed()
+        found, order = [], []
+        bar = tqdm(total=self.task.num_train, unit="img", unit_scale=True, desc=self._bar, disable=self._bar is None,
+                   leave=False, dynamic_ncols=True)  # fmt: skip
+        with bar:
+            for batch in self.data.batches():
+                found.append([fixed(view) for view in batch.views])
+                order.append(batch.index)
+                bar.update(len(batch.index))
+        places = torch.cat(order).argsort()
+        return tuple(torch.cat(view)[places] for view in zip(*found, strict=True))
+
+    def fixed(self) -> nn.Module:
+        """Return the fixed map from a batch's views to features."""
+        if self.task.inputs != "images":
+            return nn.Identity()
+        found = extractor("features" if self.recipe.pretrained else "pixels", self._shape, self.recipe)
+        assert found is not None
+        return found.to(self.task.device)
 
     def on(self, data: TrainSet) -> RecipeTools:
         """Return the same tools for another view of the training set."""

@@ -16,6 +16,12 @@ from baselines.proxy.dcwh import DCWH
 from baselines.proxy.dhd import DHD
 from baselines.proxy.hyp2 import HyP2
 from baselines.proxy.orthohash import OrthoHash
+from baselines.text.mish import MISH
+from baselines.text.vdsh import VDSH
+from baselines.unsupervised.bihalf import BiHalf
+from baselines.unsupervised.cibhash import CIBHash
+from baselines.unsupervised.cimon import CIMON
+from baselines.unsupervised.greedyhash_u import GreedyHashU
 from baselines.wrappers.nhl import NHL
 from hashbench import recipes
 from hashbench.experiments.planning import Settings, plan
@@ -24,6 +30,13 @@ from hashbench.methods.crh import CRH
 PUBLISHED = {
     ADSH: {"backbone": "resnet50", "optimizer": "sgd", "learning_rate": 1e-3, "momentum": 0.0, "weight_decay": 5e-4,
            "batch_size": 64, "epochs": 5, "schedule": "step", "step_epochs": 1, "step_factor": 0.1},
+    BiHalf: {"backbone": "vgg16", "train_backbone": False, "optimizer": "sgd", "learning_rate": 1e-4, "momentum": 0.9,
+             "weight_decay": 5e-4, "batch_size": 32, "epochs": 300, "schedule": "step", "step_epochs": 120,
+             "step_factor": 0.1, "augment": "none"},
+    CIBHash: {"backbone": "vgg16", "train_backbone": True, "optimizer": "adam", "learning_rate": 1e-3, "batch_size": 64,
+              "weight_decay": 0.0, "epochs": 60, "schedule": "constant"},
+    CIMON: {"backbone": "vgg16", "optimizer": "sgd", "learning_rate": 1e-3, "momentum": 0.9, "weight_decay": 1e-5,
+            "batch_size": 24, "epochs": 150, "schedule": "constant", "augment": "resized-crop-flip"},
     CRH: {"backbone": "resnet34", "optimizer": "adam", "learning_rate": 1e-4, "betas": (0.5, 0.999), "batch_size": 128,
           "weight_decay": 1e-5, "final_learning_rate": 1e-7, "gradient_clip": 1.0, "schedule": "cosine"},
     CSQ: {"backbone": "resnet50", "optimizer": "adam", "learning_rate": 1e-3, "batch_size": 64, "epochs": 90,
@@ -43,6 +56,9 @@ PUBLISHED = {
           "batch_size": 256, "epochs": 200, "schedule": "step", "step_epochs": 100, "step_factor": 0.1},
     GreedyHash: {"backbone": "alexnet", "optimizer": "sgd", "learning_rate": 1e-3, "momentum": 0.9, "batch_size": 32,
                  "weight_decay": 5e-4, "epochs": 50, "schedule": "step", "step_epochs": 30, "step_factor": 0.1},
+    GreedyHashU: {"backbone": "vgg16", "train_backbone": False, "optimizer": "sgd", "learning_rate": 1e-4,
+                  "momentum": 0.9, "weight_decay": 5e-4, "batch_size": 32, "epochs": 60, "schedule": "constant",
+                  "augment": "none"},
     HyP2: {"backbone": "alexnet", "optimizer": "sgd", "learning_rate": 0.01, "momentum": 0.9, "weight_decay": 5e-4,
            "batch_size": 100, "epochs": 100, "schedule": "step", "step_epochs": 10, "step_factor": 0.5,
            "augment": "flip"},
@@ -50,12 +66,16 @@ PUBLISHED = {
            "schedule": "constant"},
     MDS: {"backbone": "resnet50", "optimizer": "rmsprop", "learning_rate": 1e-5, "momentum": 0.0, "weight_decay": 1e-5,
           "batch_size": 64, "schedule": "constant"},
+    MISH: {"backbone": "identity", "pretrained": False, "optimizer": "adam", "learning_rate": 1e-3, "batch_size": 40,
+           "schedule": "constant"},
     NHL: {"backbone": "resnet50", "optimizer": "adam", "learning_rate": 1e-5, "weight_decay": 1e-5, "batch_size": 64,
           "schedule": "constant"},
     OrthoHash: {"backbone": "alexnet", "optimizer": "adam", "learning_rate": 1e-4, "weight_decay": 5e-4,
                 "batch_size": 256, "epochs": 100, "schedule": "step", "step_epochs": 80, "step_factor": 0.1},
     SHC: {"backbone": "resnet34", "optimizer": "rmsprop", "learning_rate": 1e-4, "weight_decay": 1e-5,
           "final_learning_rate": 1e-7, "batch_size": 64, "epochs": 300, "momentum": 0.0, "schedule": "cosine"},
+    VDSH: {"backbone": "identity", "pretrained": False, "optimizer": "adam", "learning_rate": 1e-3, "batch_size": 1,
+           "epochs": 25, "schedule": "step", "step_epochs": 1, "step_factor": 0.96},
 }  # fmt: skip
 
 
@@ -67,7 +87,7 @@ def test_the_paper_recipe_is_the_published_one(cls, multi_label):
     # What the papers do not speak of is left plain.
     assert recipe.warmup_epochs == 0
     assert recipe.precision == "fp32"
-    backbone_scales = {CSQ: 0.05 if multi_label else 0.01, DHD: 0.05, OrthoHash: 0.1}
+    backbone_scales = {CIBHash: 0.0, CSQ: 0.05 if multi_label else 0.01, DHD: 0.05, OrthoHash: 0.1}
     assert recipe.backbone_learning_rate_scale == backbone_scales.get(cls, 1.0)
     assert recipe.gradient_clip == {CRH: 1.0, MDS: 5.0}.get(cls, 0)
 

@@ -84,6 +84,21 @@ def test_components_are_those_of_largest_variance(monkeypatch, count, width, blo
         assert component[abs(component).argmax()] > 0
 
 
+@pytest.mark.parametrize(("count", "width"), [(70, 90), (90, 70)])
+def test_components_of_sparse_rows_are_the_same_without_a_gram_matrix(monkeypatch, count, width):
+    chance = torch.Generator().manual_seed(0)
+    features = torch.rand((count, width), generator=chance)
+    features *= torch.rand((count, width), generator=chance) < 0.08
+    features[3] = 0
+    wanted = principal_components(features, 3)
+    monkeypatch.setattr(projections, "WIDE", 64)
+    monkeypatch.setattr(torch.linalg, "eigh", lambda gram: pytest.fail("a Gram matrix was decomposed"))
+    torch.testing.assert_close(principal_components(features, 3), wanted, rtol=0, atol=1e-5)
+    monkeypatch.undo()
+    monkeypatch.setattr(projections, "WIDE", 64)
+    torch.testing.assert_close(principal_components(features + 0.1, 3), wanted, rtol=0, atol=1e-4)  # by the other way
+
+
 def test_itq_of_photographs_takes_memory_by_their_number():
     photographs = Features(20, 3 * 256 * 256)  # a covariance of 154 GB
     method = fitted(ITQ(), 16, photographs)

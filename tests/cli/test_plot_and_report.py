@@ -29,6 +29,7 @@ def runs(tmp_path_factory):
     sweep = ("run", "--method", "crh,lsh", "--epochs", "2", "--bits", "12", "--quiet", "--runs-dir", folder)
     call(*sweep, "--dataset", "toy", "--seeds", "2", "--eval-every", "1")
     call(*sweep, "--dataset", "toy@searched")
+    call("search-cost", folder / "toy@small")
     return folder
 
 
@@ -77,7 +78,7 @@ def test_kinds_are_listed_where_people_look():
     ("arguments", "sentence"),
     [
         (("pr", "-o", "a.jpg"), "end the name in .png, .svg or .pdf"),
-        (("pr", "--measure", "mAP@all"), "shows no measure; bits and seconds do"),
+        (("pr", "--measure", "mAP@all"), "shows no measure; bits and seconds and candidates do"),
         (("bits", "--measure", "mAP@x"), "Unknown measure 'mAP@x'"),
         (("circles",), "'circles' is not one of"),
     ],

@@ -24,6 +24,22 @@ GUIDE = (ROOT / "docs/adding-a-dataset.md").read_text()
 SETS = (ROOT / "docs/datasets.md").read_text()
 PREPARING = (ROOT / "docs/preparing-data.md").read_text()
 
+TOML = """
+about = "mails"
+num_classes = 3
+citation = "none: an example"
+licence = "MIT"
+source = "https://example.org/mails"
+
+[[protocol]]
+name = "bow"
+summary = "the split of the folders"
+sizes = {{ {sizes} }}
+train_in_database = true
+rule = "given-v1"
+measures = ["P@100"]
+"""
+
 
 def run(folder, *arguments):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -58,6 +74,21 @@ def test_the_herbarium_of_the_guide_is_prepared(tmp_path):
         "prepare('herbarium', data_dir='data', progress=False); print(load('herbarium', data_dir='data').audit.sizes)"
     )
     assert "train=12, query=6, database=12" in run(tmp_path, "-c", code)
+
+
+def test_the_mails_of_the_guide_are_read(tmp_path):
+    (code,) = re.findall(r"`mails.py`, with a folder.*?```python\n(.*?)```", GUIDE, re.DOTALL)
+    (tmp_path / "mails.py").write_text(code)
+    sizes = "train = 6, query = 3, database = 6"
+    (tmp_path / "mails.toml").write_text(TOML.format(sizes=sizes))
+    for number in range(9):
+        part, name = "train" if number < 6 else "test", ("ham", "spam", "lamb")[number % 3]
+        path = tmp_path / "mails" / part / name / f"{number}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{name} {name} word{number}")
+    said = run(tmp_path, "-c", "import mails; from hashbench.datasets import load; d = load('mails', data_dir='.'); "
+                               "print(d.audit.sizes, d.kind, d.store.inputs.shape)")  # fmt: skip
+    assert said == "Sizes(train=6, query=3, database=6) text (9, 9)\n"
 
 
 def test_the_commands_for_own_data_work_as_written(tmp_path):

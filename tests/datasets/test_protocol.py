@@ -9,6 +9,9 @@ from hashbench.errors import HashbenchError
 from hashbench.registry import DATASETS
 
 PROTOCOLS = {
+    "20newsgroups@bow": (Sizes(11_314, 7_532, 11_314), True),
+    "20newsgroups-body@bow": (Sizes(11_314, 7_532, 11_314), True),
+    "agnews@bow": (Sizes(120_000, 7_600, 120_000), True),
     "cars@a": (Sizes(8_144, 8_041, 8_144), True),
     "cars@b": (Sizes(5_880, 1_958, 8_347), False),
     "cars@unseen": ((None, None, None), False),
@@ -34,12 +37,16 @@ PROTOCOLS = {
     "nabirds@b": (Sizes(16_384, 8_171, 24_007), False),
     "nabirds@unseen": ((None, None, None), False),
     "nuswide21@tc21": (Sizes(10_500, 2_100, 193_734), True),
+    "reuters@bow": (Sizes(7_770, 3_019, 7_770), True),
+    "tmc@bow": (Sizes(21_519, 7_077, 21_519), True),
 }
+TEXT = {"20newsgroups": 20, "20newsgroups-body": 20, "agnews": 4, "reuters": 90, "tmc": 22}
 CLASSES = {
     "cars": 196, "cifar10": 10, "cifar100": 100, "coco": 80, "cub200": 200, "fashion-mnist": 10,
     "fashion-mnist-10k": 10, "fashion-mosaic": 10, "imagenet100": 100, "mirflickr": 38, "nabirds": 555, "nuswide21": 21,
+    **TEXT,
 }  # fmt: skip
-MULTI_LABEL = {"coco", "fashion-mosaic", "mirflickr", "nuswide21"}
+MULTI_LABEL = {"coco", "fashion-mosaic", "mirflickr", "nuswide21", "reuters", "tmc"}
 AT_5000 = {"coco@hashnet", "nuswide21@tc21"}
 GOOD = """
 about = "toy pictures"
@@ -74,10 +81,10 @@ def test_query_and_database_of_an_all_embracing_protocol_make_up_the_set(name):
         assert apart + protocol.sizes.query + protocol.sizes.database == protocol.num_images
 
 
-def test_every_single_label_set_has_unseen_classes_and_no_size_is_left_to_a_rule_without_a_count():
+def test_every_single_label_set_of_images_has_unseen_classes_and_no_size_is_left_to_a_rule_without_a_count():
     for name in CLASSES:
         protocols = data_source(name).protocols
-        assert ("unseen" in [protocol.name for protocol in protocols]) == (name not in MULTI_LABEL)
+        assert ("unseen" in [protocol.name for protocol in protocols]) == (name not in {*MULTI_LABEL, *TEXT})
         for protocol in protocols:
             assert None not in protocol.sizes or protocol.num_images
 
@@ -86,7 +93,10 @@ def test_default_measures():
     assert find_protocol("cifar100").measures == ("mAP@all", "mAP@1000/hits", "mAP@100/hits")
     for name in PROTOCOLS:
         special = "mAP@5000/hits" if name in AT_5000 else "mAP@1000/hits" if name == "imagenet100@hashnet" else None
-        assert find_protocol(name).measures[0] == (special or "mAP@all")
+        if find_protocol(name).dataset in TEXT:
+            assert find_protocol(name).measures == ("P@100", "mAP@all")
+        else:
+            assert find_protocol(name).measures[0] == (special or "mAP@all")
 
 
 def test_every_protocol_has_citation_licence_source_and_no_name_twice():

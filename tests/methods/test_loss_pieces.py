@@ -7,6 +7,8 @@ import math
 import pytest
 import torch
 from method_cases import gradients, make_batch, some_labels, some_outputs
+from scipy.spatial.distance import pdist, squareform
+from scipy.stats import norm
 
 from hashbench.methods import (
     SampleMemory,
@@ -14,14 +16,17 @@ from hashbench.methods import (
     bit_cross_entropy,
     class_cross_entropy,
     coordinate_descent,
+    cosine_gap,
     counted_pairs,
     cubic_gap,
     draw_anchors,
+    half_gaussians,
     label_overlap,
     labelled_mean,
     log_cosh_gap,
     mean_distance,
     mean_of_pairs,
+    nt_xent,
     pair_likelihood,
     radial_features,
     ridge,
@@ -244,3 +249,66 @@ def test_anchors_and_their_radial_features(monkeypatch):
     torch.testing.assert_close(radial_features(features, anchors, 1.5), wanted)
     assert mean_distance(features, anchors) == pytest.approx(sum(map(sum, literal)) / 210)
     assert radial_features(features[:0], anchors, 1.5).shape == (0, 7)
+
+
+def cosine(a, b):
+    return (a * b).sum() / ((a * a).sum() * (b * b).sum()) ** 0.5
+
+
+@pytest.mark.parametrize("count", [8, 9])
+def test_cosine_gap_is_over_pairs_of_the_halves(count):
+    features, codes = some_outputs(count, 5).requires_grad_(), some_outputs(count, 12, seed=1).requires_grad_()
+    literal = sum(
+        (cosine(codes[i], codes[i + 4]) - cosine(features[i], features[i + 4]).detach()) ** 2 / 4 for i in range(4)
+    )
+    found = cosine_gap(features, codes)
+    torch.testing.assert_close(found, literal, rtol=1e-12, atol=0)
+    torch.testing.assert_close(gradients(found, codes), gradients(literal, codes), rtol=1e-10, atol=1e-14)
+    assert not cosine_gap(features, codes.detach()).requires_grad
+    assert cosine_gap(features[:1], codes[:1]) == 0
+
+
+@pytest.mark.parametrize("temperature", [0.3, 2.0])
+def test_nt_xent_picks_the_other_view_among_all_others(temperature):
+    first, second = (some_outputs(5, 7, seed=seed).requires_grad_() for seed in (0, 1))
+    rows = [*first, *second]
+    literal = 0
+    for i, row in enumerate(rows):
+        whole = sum((cosine(row, other) / temperature).exp() for j, other in enumerate(rows) if j != i)
+        literal -= ((cosine(row, rows[(i + 5) % 10]) / temperature).exp() / whole).log() / 10
+    found = nt_xent(first, second, temperature)
+    torch.testing.assert_close(found, literal, rtol=1e-12, atol=0)
+    for view in (first, second):
+        torch.testing.assert_close(
+            torch.autograd.grad(found, view, retain_graph=True)[0],
+            torch.autograd.grad(literal, view, retain_graph=True)[0],
+            rtol=1e-9,
+            atol=1e-14,
+        )
+    alone = nt_xent(first[:1], second[:1], temperature)
+    assert alone == 0
+    assert torch.isfinite(gradients(alone, first)).all()
+
+
+@pytest.mark.parametrize("at_once", [100, 2**24])
+def test_half_gaussians_are_fitted_to_each_side_of_the_mode_and_its_mirror_image(at_once, monkeypatch):
+    monkeypatch.setattr("hashbench.methods.similarity.BLOCK", at_once)
+    rows = some_outputs(70, 6) + 1.5
+    distances = squareform(pdist(rows.numpy(), "cosine"))
+    apart = [d for i, row in enumerate(distances) for j, d in enumerate(row) if i != j]
+    counts = [sum(k / 100 < d < (k + 1) / 100 for d in apart) for k in range(100)]
+    mode = counts.index(max(counts)) / 100
+    assert mode > 0
+    below, above = distances[distances <= mode], distances[distances > mode]
+    fits = [norm.fit([*side, *(2 * mode - side)]) for side in (below, above)]
+    assert [mean for mean, _ in fits] == pytest.approx([mode, mode])
+    torch.testing.assert_close(half_gaussians(rows), torch.tensor([mode, *(std for _, std in fits)]).double())
+    assert half_gaussians(rows.float()).tolist() == pytest.approx([mode, *(std for _, std in fits)], rel=1e-4)
+
+
+def test_half_gaussians_of_hardly_any_distances_are_finite():
+    for rows in (torch.ones(1, 3), torch.ones(4, 3), torch.eye(2), torch.tensor([[1.0, 0], [-1, 0]])):
+        assert torch.isfinite(half_gaussians(rows)).all()
+    assert half_gaussians(torch.tensor([[1.0, 0], [-1, 0]])).tolist() == [0, 0, 2]  # all beyond the bins
+    near = torch.tensor([[1.0, 0], [0.655, (1 - 0.655**2) ** 0.5]])  # a row with itself is no mode
+    assert half_gaussians(near).tolist() == pytest.approx([0.34, 0.34, 0.005], abs=1e-6)

@@ -4,6 +4,7 @@ import zipfile
 
 import pytest
 import torch
+from toy_dataset import ToyBackbone
 
 import hashbench
 from hashbench.methods.contract import DeepMethod, method
@@ -87,3 +88,35 @@ def test_what_a_killed_process_left_half_written_is_removed(run):
     assert run()
     assert not run(seed=1)
     assert not [*(cache_root() / "prepared").glob(".*.part")]
+
+
+@pytest.mark.parametrize(("recipe", "width"), [("finetune", 16), ("scratch", 144)])
+def test_view_features_are_fixed_features_of_the_views_of_the_first_epoch(recipe, width, tmp_path, fresh_methods):
+    seen = []
+
+    @method("two-views")
+    class TwoViews(DeepMethod):
+        supervised = False
+        views = 2
+        view_augments = ("", "pad-crop-flip-jitter")
+
+        def prepare(self, task, data, tools):
+            seen.extend(tools.view_features())
+            weight = ToyBackbone((1, 12, 12)).weight.T if width == 16 else torch.eye(144)
+            wanted = torch.zeros(2, task.num_train, width)
+            for batch in data.batches():
+                for view, images in enumerate(batch.views):
+                    wanted[view, batch.index] = images.flatten(1) @ weight
+            assert not torch.equal(wanted[0], wanted[1])
+            torch.testing.assert_close(torch.stack(seen), wanted, rtol=1e-5, atol=1e-5)
+            return {}
+
+        def training_step(self, network, batch):
+            first, second = (network(view) for view in batch.views)
+            return {"apart": (first - second).square().mean()}, first
+
+    hashbench.run("two-views", "toy", bits=8, epochs=1, recipe=recipe, backbone="toy-backbone", runs_dir=tmp_path,
+                  overrides={"recipe": {"size": 0, "augment": "pad-crop", "precision": "fp32"}},
+                  progress=False)  # fmt: skip
+    assert [tuple(features.shape) for features in seen] == [(60, width)] * 2
+    assert not any(features.requires_grad for features in seen)

@@ -80,10 +80,16 @@ class Condition:
     takes: ClassVar[tuple[str, ...]] = ("images",)
     #: Whether it is an attack: it gets labels and the database, and its `apply` may follow gradients.
     attack: ClassVar[bool] = False
+    #: Whether it leads each query to other labels, which `target_labels` names; measures are then counted for both.
+    targets: ClassVar[bool] = False
 
     def apply(self, queries: Queries) -> Tensor:
         """Return the changed images, in the shape and on the device of `queries.images`, in [0, 1]."""
         raise TypeError(f"{type(self).__name__} must define apply(queries).")
+
+    def target_labels(self, queries: Queries) -> Tensor:
+        """Return the labels (n, C) uint8 that an attack with `targets` leads each query to."""
+        raise TypeError(f"{type(self).__name__} must define target_labels(queries).")
 
     def relevance(self, features: FixedFeatures) -> csr_array[Any, Any]:
         """Return what is relevant instead of the data set's own, (Q, N) with ones; the queries are not changed then."""
@@ -161,12 +167,13 @@ def as_text(identity: Mapping[str, Any]) -> str:
 
     Equal conditions have equal texts, however they were typed. A version after the first is named: `noise(sigma=1) v2`.
     """
-    fields = ", ".join(f"{name}={_value(value)}" for name, value in identity["fields"].items())
+    fields = ", ".join(f"{name}={value_text(value)}" for name, value in identity["fields"].items())
     version = f" v{identity['version']}" if identity["version"] != 1 else ""
     return identity["name"] + (f"({fields})" if fields else "") + version
 
 
-def _value(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """Return the text of a field's value, as it is typed: `0.1`, `8/255`, `true`."""
     if isinstance(value, bool):
         return str(value).lower()
     if not isinstance(value, float):

@@ -44,6 +44,12 @@ KINDS = {
         measured=True,
         of_queries=False,
     ),
+    "candidates": Kind(
+        "a measure over the distances that exact search computes, as `hashbench search-cost` kept them",
+        "measures:by_candidates",
+        measured=True,
+        of_queries=False,
+    ),
     "codes": Kind("bit balance and bit correlation over the code length", "codes:code_statistics", of_queries=False),
     "centers": Kind(
         "distance of hash centers over the similarity of their classes", "centers:center_distances", of_queries=False

@@ -11,10 +11,13 @@ from matplotlib.figure import Figure
 from hashbench.errors import HashbenchError
 from hashbench.results.figures.style import bits_axis, finish, log_ticks, sheet, styles, the_block
 from hashbench.results.result import Result
+from hashbench.results.runs import RunDirectory
+from hashbench.results.search_costs import read_search_cost
 from hashbench.results.tables.blocks import Block
 from hashbench.results.tables.scores import all_scores, measure_name
 
 SPREAD = "bars: ± one standard deviation over seeds (n - 1), none for a single seed"
+_FEWEST = 1e-3  # distances computed for a query in the mean; a log scale has no place for none
 _SHORTEST = 1e-3  # seconds; a log scale has no place for a training that took none
 
 
@@ -67,6 +70,37 @@ def by_seconds(results: Iterable[Result], *, measure: str | None = None) -> Figu
         panels[0].set_ylabel(measure)
         caption = f"preparation and training, {_machines(timed)}, {block.describe()}"
         finish(figure, panels, title=f"{block.name}: {measure} by training time", caption=caption)
+    return figure
+
+
+def by_candidates(results: Iterable[Result], *, measure: str | None = None) -> Figure:
+    """Return `measure` over the distances that exact search computes for a query (log scale), one point for each run.
+
+    A panel for each search that `hashbench search-cost` kept; as `by_bits`.
+    """
+    block = the_block(results)
+    measure, values = _values(block, measure)
+    rows = block.rows()
+    row_styles = styles(rows, points=True)
+    points: dict[str, dict[str, list[tuple[float, float]]]] = {}  # search -> label -> (compared, value)
+    for label, row in rows.items():
+        for result in row:
+            kept = read_search_cost(RunDirectory(result.path)) if result.path and result.id in values else None
+            for cost in kept["searches"] if kept else ():
+                at = max(cost["compared"]["mean"], _FEWEST)
+                points.setdefault(cost["search"], {}).setdefault(label, []).append((at, values[result.id]))
+    if not points:
+        raise HashbenchError("None of these results says what search costs; measure it with `hashbench search-cost`.")
+    with sheet(len(points), labels=rows) as (figure, panels):
+        for (search, found), axes in zip(points.items(), panels, strict=True):
+            for label, at in found.items():
+                axes.plot(*zip(*at, strict=True), label=label, **row_styles[label] | {"linestyle": ""})
+            axes.set(title=search, xlabel="distances computed", xscale="log")
+            log_ticks(axes.xaxis)
+            axes.margins(0.12)
+        panels[0].set_ylabel(measure)
+        caption = f"means over queries, exact search by multi-index hashing, {block.describe()}"
+        finish(figure, panels, title=f"{block.name}: {measure} by the cost of search", caption=caption)
     return figure
 
 

@@ -1,0 +1,1 @@
+"""Methods that train against adversarial images."""
