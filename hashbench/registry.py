@@ -283,6 +283,7 @@ CONDITIONS: Registry[Any] = Registry(
             for name in ("blur", "clean", "jpeg", "noise", "occlusion")
         },
         "hag": "hashbench.evaluation.conditions.attacks:HammingAttack",
+        "neighbours": "hashbench.evaluation.conditions.neighbours:Neighbours",
         "pgd": "hashbench.evaluation.conditions.attacks:CenterCodePGD",
         "targeted": "hashbench.evaluation.conditions.attacks:Targeted",
     },

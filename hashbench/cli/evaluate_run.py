@@ -15,6 +15,7 @@ from hashbench.errors import HashbenchError
 @command(
     'hashbench evaluate-run runs --under "noise(sigma=0.1),jpeg(quality=30)"',
     "hashbench evaluate-run runs/fashion-mnist-10k@5k/crh/32b/s0-* --under blur",
+    'hashbench evaluate-run runs --under "neighbours(k=100, metric=cosine)"',
     name="evaluate-run",
 )
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -41,7 +42,8 @@ def evaluate_run(
 ) -> None:
     """Measure the finished runs in RUNS again under conditions, and print them beside what they are without.
 
-    The query images are changed and encoded again; nothing is trained, and the database's codes are those stored.
+    The query images are changed and encoded again, or other items are relevant (neighbours); nothing is trained, and
+    the database's codes are those stored.
     Results are kept in the folder `under` of each run; what is there is loaded, not repeated.
     """
     texts = names("--under", under)
@@ -68,6 +70,7 @@ def evaluate_run(
         data_size=size,
         accept_unofficial=accept_unofficial,
         device=device,
+        progress=not quiet and sys.stderr.isatty(),
     )
     wanted = [reevaluation.Measuring(run, condition) for run in chosen for condition in conditions]
     found, failed = list[tuple[int, Result]](), list[str]()

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hashbench.datasets.base import Dataset
     from hashbench.evaluation.verification import Labels, VerifiedRun
     from hashbench.experiments.reevaluation import Evaluator
+    from hashbench.experiments.relevance import Relevance
     from hashbench.metrics.pairs import Pairs
     from hashbench.results.result import Result
     from hashbench.results.sweeps.planned import Planned
@@ -43,7 +44,9 @@ SHOWN = 3  # runs that a line about several names
               help="Own data of RUNS, as they were named then: arrays:path/file.npz.")  # fmt: skip
 @click.option("--method", metavar="TARGET", help="The class behind RUNS, where it came from a module or file.")
 @click.option("--backbone", metavar="TARGET", help="The backbone of RUNS, where it came from a module or file.")
-@click.option("--device", default="auto", metavar="DEVICE", help="Of --model and --rerun: auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--device", default="auto", metavar="DEVICE", help="Of what is computed by a network: auto, cpu, cuda or cuda:N."
+)
 @data_options
 def verify(
     runs: tuple[Path, ...],
@@ -79,7 +82,7 @@ def verify(
     results, problems = find_runs(roots)
     if not results and not problems:
         raise HashbenchError(f"There is no finished run below {', '.join(map(str, roots))} to verify.")
-    data = _Data(datasets, data_dir, accept_unofficial)
+    data = _Data(datasets, data_dir, accept_unofficial, device)
     _register(method, backbone)
     sources = verification.Sources()
     bar = tqdm(results, unit="run", disable=not sys.stderr.isatty(), leave=False)
@@ -171,16 +174,17 @@ def _register(method: str | None, backbone: str | None) -> None:
 class _Data:
     """The data sets of runs, as they can be read here: each is read once."""
 
-    def __init__(self, spellings: Sequence[str], data_dir: Path | None, accept_unofficial: bool):
+    def __init__(self, spellings: Sequence[str], data_dir: Path | None, accept_unofficial: bool, device: str):
         """Raise HashbenchError where one of the `spellings` names nothing."""
         from hashbench.datasets.catalogue import find_protocol
 
         for given in spellings:
             find_protocol(given, data_dir=data_dir)
-        self.data_dir, self.accept_unofficial = data_dir, accept_unofficial
+        self.data_dir, self.accept_unofficial, self._device = data_dir, accept_unofficial, device
         self._spellings = spellings
         self._names: dict[str, str] = {}
         self._found: dict[tuple[str, str, str], Dataset | HashbenchError] = {}
+        self._relevance: dict[tuple[Any, ...], Relevance] = {}  # by what it follows from
 
     def name_of(self, result: Result) -> str:
         """Return the name that --dataset gives for a run's data, else the run's own name for them."""
@@ -207,7 +211,33 @@ class _Data:
         then = [result.provenance.get(name) for name in ("split_sha256", "data_integrity")]
         if then != [data.split.sha256, data.store.integrity]:
             raise HashbenchError(f"{data.name} is here, but with other images or another split")
+        if result.condition:
+            return self._under_condition(result, data)
         return data.labels, data.pairs
+
+    def _under_condition(self, result: Result, data: Dataset) -> tuple[Labels, Pairs]:
+        """Return labels and pairs by which a run under a condition counts; relevant items are computed anew."""
+        from hashbench.evaluation.conditions.contract import changes_relevance, from_identity
+        from hashbench.results.runs import RunDirectory
+
+        assert result.path is not None
+        directory = RunDirectory(result.path)
+        condition = from_identity(directory.read_spec()["identity"]["condition"])
+        if not changes_relevance(type(condition)):
+            return data.labels, data.pairs
+        from hashbench.experiments.experiment import Experiment
+        from hashbench.experiments.planning import resolve_device
+        from hashbench.experiments.relevance import features_key, fixed_features, relevance_under
+
+        experiment = Experiment.from_identity(directory.run.read_spec()["identity"])
+        key = (*features_key(experiment, data), condition)
+        if key not in self._relevance:
+            features = fixed_features(experiment, data, resolve_device(self._device), progress=sys.stderr.isatty())
+            self._relevance[key] = relevance_under(condition, features, anew=True)
+        found = self._relevance[key]
+        if found.features_sha256 != result.provenance.get("features_sha256"):
+            raise HashbenchError("the fixed features here are others than the result's, as another device rounds them")
+        return (None, None), found.pairs
 
     def _read(self, name: str, part: str, integrity: str) -> Dataset | HashbenchError:
         from hashbench.datasets.catalogue import OWN_KINDS, load

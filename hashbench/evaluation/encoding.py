@@ -18,6 +18,7 @@ from hashbench.system.distributed import World
 
 if TYPE_CHECKING:
     from hashbench.datasets.sparse import Inputs
+    from hashbench.metrics.pairs import Pairs
 
 SMALL_BATCH = 64  # as features of a fixed backbone are computed; attacks need memory for gradients, too
 
@@ -102,9 +103,14 @@ def _refuse_other_images(condition: Condition, changed: Tensor, images: Tensor) 
         raise HashbenchError(f"{name} returned images outside of [0, 1]; it must clip them.")
 
 
-def count(query: np.ndarray, database: np.ndarray, dataset: Dataset, world: World, *, bits: int) -> Histograms:
-    """Return the histograms of the whole database, of which each rank counts its share."""
-    of_query, of_database = dataset.labels
+def count(
+    query: np.ndarray, database: np.ndarray, dataset: Dataset, world: World, *, bits: int, pairs: Pairs | None = None
+) -> Histograms:
+    """Return the histograms of the whole database, of which each rank counts its share.
+
+    `pairs` say what is relevant, and what is left out, instead of the data set.
+    """
+    of_query, of_database = dataset.labels if pairs is None else (None, None)
     mine = world.share(len(database))
     counted = histograms(
         query,
@@ -112,7 +118,7 @@ def count(query: np.ndarray, database: np.ndarray, dataset: Dataset, world: Worl
         of_query,
         None if of_database is None else of_database[mine],
         bits=bits,
-        pairs=dataset.pairs.between(mine.start, mine.stop),
+        pairs=(dataset.pairs if pairs is None else pairs).between(mine.start, mine.stop),
         gains=dataset.graded or any(parse(name).needs_gains for name in dataset.protocol.measures),
     )
     arrays = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in counted.arrays().items()}

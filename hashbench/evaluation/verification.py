@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from hashbench.errors import HashbenchError
-from hashbench.evaluation.conditions.contract import as_text
+from hashbench.evaluation.conditions.contract import as_text, changes_relevance, relevance_in
 from hashbench.metrics import (
     Histograms,
     class_separation,
@@ -246,6 +246,9 @@ def _identity_under(result: Result, directory: RunDirectory) -> Iterator[str]:
         yield f"it is of the run {identity['run'][:8]} with seed {identity['seed']}, and lies in {run.id[:8]}"
     cell = digest({"condition": identity["condition"], "run": run.coords["cell"]})
     expected = {**run.coords, "evaluated": f"{run.part}, {as_text(identity['condition'])}", "cell": cell}
+    if changes_relevance(CONDITIONS.get(identity["condition"]["name"])):
+        of_run = _read(directory.run.spec, directory.run.read_spec)["identity"]
+        expected["relevance"] = relevance_in(identity["condition"]["name"], of_run, run.coords.get("relevance"))
     yield from (f"{name} is {coords.get(name)!r} instead of {value!r}" for name, value in expected.items()
                 if coords.get(name) != value)  # fmt: skip
     for name in ("split_sha256", "data_integrity", "weights"):
@@ -321,6 +324,8 @@ def _changes(result: Result, directory: RunDirectory) -> Iterator[str]:
     codes, run = _arrays(directory, "codes"), _arrays(directory.run, "codes")
     flipped = np.unpackbits(codes["query"] ^ run["query"], axis=1).sum(axis=1)
     now = {"changed_codes": float((flipped > 0).mean()), "flipped_bits": float(flipped.mean())}
+    if "relevant_items" in result.diagnostics:
+        now["relevant_items"] = float(_arrays(directory, "histograms")["r"].sum(axis=1).mean())
     yield from _differences(result.diagnostics, now)
 
 

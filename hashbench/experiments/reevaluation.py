@@ -1,4 +1,7 @@
-"""Finished runs measured again under conditions: nothing is trained, and the database's codes are those stored."""
+"""Finished runs measured again under conditions: nothing is trained, and the database's codes are those stored.
+
+A condition changes the queries, or what is relevant to them; in the second case the queries' codes are the run's, too.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,12 @@ import torch
 from hashbench.datasets import catalogue
 from hashbench.datasets.base import Dataset
 from hashbench.errors import HashbenchError, unknown
-from hashbench.evaluation.conditions.contract import Condition, as_identity, as_text
+from hashbench.evaluation.conditions.contract import Condition, as_identity, as_text, changes_relevance, relevance_in
 from hashbench.evaluation.encoding import count, encode_under, refuse_other_inputs
 from hashbench.experiments.experiment import Experiment
 from hashbench.experiments.phases import run_provenance
 from hashbench.experiments.planning import resolve_device
+from hashbench.experiments.relevance import Relevance, features_key, fixed_features, relevance_under
 from hashbench.experiments.runner import load, require_code
 from hashbench.experiments.settings import parse_row, parse_value
 from hashbench.metrics import class_separation, code_statistics, evaluate_histograms, histograms
@@ -109,17 +113,19 @@ class Evaluator:
         data_size: int | None = None,
         accept_unofficial: bool = False,
         device: str = "auto",
+        progress: bool = False,
     ):
         """`method`, `backbone` and `dataset` name again what came from a file or path; the others are as for a run.
 
         Raises HashbenchError for a device that is not there.
         """
-        self._device = resolve_device(device)
+        self._device, self._progress = resolve_device(device), progress
         self._method, self._backbone, self._name = method, backbone, dataset
         self.warnings: list[str] = []  # of the measurings so far
         self._data = {"data_dir": data_dir, "size": data_size, "accept_unofficial": accept_unofficial}
         self._dataset: tuple[Any, Dataset] | None = None
         self._model: tuple[Any, Model] | None = None
+        self._relevance: tuple[Any, Relevance] | None = None
         self._watch = LockWatch()
 
     def all(self, wanted: Iterable[Measuring]) -> Generator[Measured]:
@@ -163,8 +169,14 @@ class Evaluator:
         self, wanted: Measuring, run: RunDirectory, experiment: Experiment, dataset: Dataset, own: RunDirectory
     ) -> None:
         started, clock = datetime.now(UTC), time.perf_counter()
-        then, measures = snapshot(run).result, _measures_of(wanted.run)
-        codes, model = run.read_codes(experiment.bits), self.model_of(run, then)
+        condition, then = wanted.condition, snapshot(run).result
+        measures = list(dict.fromkeys([*_measures_of(wanted.run), *map(parse, condition.measures)]))
+        codes, model, relevance = run.read_codes(experiment.bits), None, None
+        if changes_relevance(type(condition)):
+            self.require_code(run.path, experiment)
+            relevance = self.relevance_of(condition, experiment, dataset)
+        else:
+            model = self.model_of(run, then)
         now = run_provenance(experiment, dataset, self._device, started)
         sources = {name: now[name] for name in ("source_sha256", "backbone_sha256")}
         status = run_status(run, sources)
@@ -172,9 +184,12 @@ class Evaluator:
             self.warnings.append(f"{run.path}: {status.note}, and the stored codes of its database are older.")
         reset_peak_memory(self._device)
         encoding = time.perf_counter()
-        query, targets = encode_under(wanted.condition, model, dataset, codes["database"])
+        query, targets = codes["query"], None
+        if model is not None:
+            query, targets = encode_under(condition, model, dataset, codes["database"])
         evaluating = time.perf_counter()
-        counted = count(query, codes["database"], dataset, SINGLE, bits=experiment.bits)
+        pairs = None if relevance is None else relevance.pairs
+        counted = count(query, codes["database"], dataset, SINGLE, bits=experiment.bits, pairs=pairs)
         measured = evaluate_histograms(counted, measures, ties=wanted.run.ties)  # type: ignore[arg-type]
         led = {} if targets is None else _led_to(targets, query, codes["database"], dataset, measures, experiment.bits)
         ended = time.perf_counter()
@@ -186,6 +201,11 @@ class Evaluator:
                 **coords,
                 "evaluated": f"{wanted.run.part}, {as_text(identity['condition'])}",
                 "cell": digest({"condition": identity["condition"], "run": coords["cell"]}),
+                **(
+                    {"relevance": relevance_in(condition.info.name, experiment.identity, coords.get("relevance"))}
+                    if relevance
+                    else {}
+                ),
             },
             metrics=measured.metrics,
             bounds=measured.bounds,
@@ -193,8 +213,13 @@ class Evaluator:
             curves=measured.curves,
             counts={"train": wanted.run.counts.get("train"), **measured.counts},
             code_stats=code_statistics(codes["database"], counted)
-            | class_separation(codes["database"], dataset.labels[1], experiment.bits),
-            diagnostics={"changed_codes": float((flipped > 0).mean()), "flipped_bits": float(flipped.mean()), **led},
+            | class_separation(codes["database"], None if pairs else dataset.labels[1], experiment.bits),
+            diagnostics={
+                "changed_codes": float((flipped > 0).mean()),
+                "flipped_bits": float(flipped.mean()),
+                **({"relevant_items": float(counted.r.sum() / counted.queries)} if relevance else {}),
+                **led,
+            },
             epoch=wanted.run.epoch,
             time={"encode": evaluating - encoding, "evaluate": ended - evaluating, "total": ended - clock},
             images_per_s=None,
@@ -203,6 +228,7 @@ class Evaluator:
                 **now,
                 **{name: value for name, value in wanted.run.provenance.items() if name in _OF_THE_RUN},
                 "condition_sha256": source_sha256(type(wanted.condition)),
+                **({"features_sha256": relevance.features_sha256} if relevance else {}),
             },
         )
         if snapshot(run).result != then:
@@ -239,6 +265,15 @@ class Evaluator:
                 f"--data-dir or --dataset, and the size of prepared images with --size."
             )
         return dataset
+
+    def relevance_of(self, condition: Condition, experiment: Experiment, dataset: Dataset) -> Relevance:
+        """Return what a condition makes relevant to a run's queries."""
+        key = (features_key(experiment, dataset), condition)
+        if self._relevance is None or self._relevance[0] != key:
+            self._relevance = None
+            found = fixed_features(experiment, dataset, self._device, progress=self._progress)
+            self._relevance = (key, relevance_under(condition, found))
+        return self._relevance[1]
 
     def model_of(self, run: RunDirectory, version: Any) -> Model:
         """Return the stored model of a run; `version` tells one from that of the run computed again."""

@@ -13,7 +13,7 @@ import torch
 from hashbench.datasets.base import Dataset
 from hashbench.datasets.loading.loader import inference_batches
 from hashbench.errors import HashbenchError
-from hashbench.evaluation.conditions.contract import Condition
+from hashbench.evaluation.conditions.contract import from_identity
 from hashbench.evaluation.encoding import SMALL_BATCH, encode_under
 from hashbench.experiments.experiment import Experiment
 from hashbench.experiments.phases import compute
@@ -22,7 +22,7 @@ from hashbench.metrics import evaluate_histograms, first_bits, histograms, pack,
 from hashbench.metrics.measures import parse
 from hashbench.networks.chosen import weights_name
 from hashbench.networks.model import ENCODE_BATCH, Model, true_float32
-from hashbench.registry import CONDITIONS, METHODS
+from hashbench.registry import METHODS
 from hashbench.results.result import Result
 from hashbench.results.runs import RunDirectory
 from hashbench.results.sweeps.estimates import plural
@@ -62,7 +62,7 @@ def check_model(result: Result, evaluator: Evaluator, number: int) -> Iterator[s
     if result.condition:
         places = np.arange(number)
         split = dataclasses.replace(dataset.split, query=dataset.split.query[:number])
-        condition = _condition(directory)
+        condition = from_identity(directory.read_spec()["identity"]["condition"])
         again, _ = encode_under(condition, model, dataclasses.replace(dataset, split=split), codes["database"])
     else:
         places = _places(result.id, of_all, number)
@@ -158,14 +158,6 @@ def _places(id: str, queries: int, number: int) -> np.ndarray:
     """Return the places of `number` queries, chosen by a sha256, ascending."""
     order = sorted(range(queries), key=lambda place: digest([id, place]))
     return np.sort(np.array(order[:number], dtype=np.int64))
-
-
-def _condition(directory: RunDirectory) -> Condition:
-    identity = directory.read_spec()["identity"]["condition"]
-    cls: type[Condition] = CONDITIONS.get(identity["name"])
-    if cls.info.version != identity["version"]:
-        raise HashbenchError(f"the condition '{identity['name']}' is of version {cls.info.version} here")
-    return cls(**identity["fields"])
 
 
 def _number(value: float | None) -> str:

@@ -1,7 +1,8 @@
 """The contract of a condition: what it may know of a finished run, and what it returns.
 
-A condition is one class in one file under `@condition`; its typed fields are its parameters, as they are typed in
-`--under "noise(sigma=0.1)"`, and part of its identity. Torch is imported where it is used: `verify` does without.
+Most change the queries; one that defines `relevance` says what is relevant to them instead. A condition is one class in
+one file under `@condition`; its typed fields are its parameters, as they are typed in `--under "noise(sigma=0.1)"`, and
+part of its identity. Torch is imported where it is used: `verify` does without.
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ from hashbench.registry import CONDITIONS
 from hashbench.system import seeds
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from scipy.sparse import csr_array
     from torch import Tensor
 
+    from hashbench.datasets.sparse import Inputs
     from hashbench.networks.model import Model
 
 
@@ -48,6 +52,17 @@ class Queries:
         return torch.stack([draw(stream) for stream in streams]).to(self.images.device)
 
 
+@dataclass(frozen=True, eq=False)
+class FixedFeatures:
+    """A run's inputs as what no training changes: vectors, texts, pixels, or the features of a fixed backbone."""
+
+    inputs: Inputs  # (n, width), of the whole data set, an array or a CSR matrix
+    query: np.ndarray  # (Q,) positions of the queries in them
+    database: np.ndarray  # (N,) positions of the database's items
+    left_out: csr_array[Any, Any] | None = None  # (Q, N), nonzero: the pair is left out of the query's ranking
+    progress: bool = False  # whether to show how far it is
+
+
 @dataclass(frozen=True)
 class ConditionInfo:
     """What the registry shows of a condition."""
@@ -58,7 +73,7 @@ class ConditionInfo:
 
 
 class Condition:
-    """How the queries of a finished run are changed before the run's model encodes them again."""
+    """How a finished run is measured again: with changed queries, or by another relevance."""
 
     info: ClassVar[ConditionInfo]
     #: What it can change: "images", "vectors", "text".
@@ -75,6 +90,15 @@ class Condition:
     def target_labels(self, queries: Queries) -> Tensor:
         """Return the labels (n, C) uint8 that an attack with `targets` leads each query to."""
         raise TypeError(f"{type(self).__name__} must define target_labels(queries).")
+
+    def relevance(self, features: FixedFeatures) -> csr_array[Any, Any]:
+        """Return what is relevant instead of the data set's own, (Q, N) with ones; the queries are not changed then."""
+        raise TypeError(f"{type(self).__name__} must define relevance(features).")
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """The measures that it adds to the run's."""
+        return ()
 
 
 C = TypeVar("C", bound=type[Condition])
@@ -99,6 +123,37 @@ def condition(name: str, *, version: int = 1, former_names: Collection[str] = ()
         return cls
 
     return decorate
+
+
+def changes_relevance(chosen: type[Condition]) -> bool:
+    """Return whether a condition says what is relevant, and leaves the queries as they are."""
+    return chosen.relevance is not Condition.relevance
+
+
+def from_identity(identity: Mapping[str, Any]) -> Condition:
+    """Return the condition that `as_identity` describes; raises HashbenchError where it is not here as it was."""
+    cls: type[Condition] = CONDITIONS.get(identity["name"])
+    if cls.info.version != identity["version"]:
+        raise HashbenchError(f"the condition '{identity['name']}' is of version {cls.info.version} here")
+    return cls(**identity["fields"])
+
+
+def relevance_in(name: str, run: Mapping[str, Any], stated: str | None) -> str:
+    """Return the coordinate `relevance` under the condition `name`, which `stated` is in the run itself.
+
+    It names the features that the identity of the `run` gives: `neighbours in resnet34 (resnet34-b627a593, 224 px)`.
+    """
+    recipe = run["recipe"]
+    if len(run["data"]["shape"]) == 1:
+        features = "the vectors"
+    elif recipe["pretrained"]:
+        size = f"{recipe['size']} px" if recipe["size"] else "native size"
+        precision = "" if recipe["precision"] == "fp32" else f", {recipe['precision']}"
+        features = f"{recipe['backbone']} ({run['weights']}, {size}{precision})"
+    else:
+        features = "the pixels"
+    left_out = "some left out"
+    return f"{name} in {features}" + (f", {left_out}" if (stated or "").endswith(left_out) else "")
 
 
 def as_identity(chosen: Condition) -> dict[str, Any]:

@@ -94,6 +94,7 @@ class Block:
                 f"recipe {self.conditions['recipe']}",
                 self.epoch_words() + (f" of {self.epoch['of']}" if self.epoch else ""),
                 f"{self.part} queries" + (f" under {self.condition}" if self.condition else ""),
+                *([f"relevance by {self.conditions['relevance']}"] if "relevance" in self.conditions else []),
                 f"ties {self.conditions['ties']}",
             ]
         )
