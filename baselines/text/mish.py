@@ -25,8 +25,9 @@ class MISH(hashbench.DeepMethod):
     distance r, the farthest (after N(0, 1) is added) makes the search slow: its document is encoded anew and, where its
     block is no farther than r, the product of the two blocks is added, alpha times, with gradient to it alone. Terms
     are means over the batch (ours). That is an account of the official code, without a look at it; unverified: bits of
-    -1 rather than 0, words that count once each, the first E and w (N(0, 1 / bits), and 1), what the noise is added to,
-    and of the training all but optimiser, rate and batch. The spectral codes are those of `sh`.
+    -1 rather than 0, words that count once each, the first weights (Xavier's in the encoder, E from N(0, 1 / bits), w
+    of 1), what the noise is added to, and of the training all but optimiser, rate and batch. The spectral codes are
+    those of `sh`.
     """
 
     near: int = hashbench.option(10, "near documents, of which one is drawn each time")
@@ -95,7 +96,12 @@ class MISH(hashbench.DeepMethod):
         """Return the encoder: from features (n, width) to the bits' logits (n, bits)."""
         first, second = nn.Linear(width, self.hidden), nn.Linear(self.hidden, self.hidden)
         layers = (layer for linear in (first, second) for layer in (linear, nn.ReLU(), nn.Dropout(self.dropout)))
-        return nn.Sequential(*layers, nn.Linear(self.hidden, task.bits))
+        encoder = nn.Sequential(*layers, nn.Linear(self.hidden, task.bits))
+        for layer in encoder:
+            if isinstance(layer, nn.Linear):  # PyTorch's own biases would outweigh what a row of length 1 gives
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)
+        return encoder
 
     def training_step(self, network: nn.Module, batch: hashbench.Batch) -> tuple[dict[str, Tensor], Tensor]:
         """Return the terms of the document, of a near one and of the blocks, and the outputs."""

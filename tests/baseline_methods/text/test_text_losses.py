@@ -185,6 +185,16 @@ def test_mish_chooses_among_equally_far_codes_by_chance():
     assert 10 not in chosen  # the nearest one
 
 
+def test_empty_places_of_the_memory_of_mish_have_no_rank(monkeypatch):
+    code = signed(1, 8, seed=1)
+    others = -code.repeat(15, 1)
+    others[:3, 0] *= -1  # three at a distance of 7, the others at 8
+    method, _, _ = remembering(others, ranked=6, memory=20)  # the third nearest
+    monkeypatch.setattr(torch, "rand", lambda count, device: torch.full((count,), 0.999))  # t = d
+    _, block, _ = method.problems(code)
+    assert block.tolist() == [7 % 2]
+
+
 def test_mish_pushes_a_block_away_while_it_is_near():
     method, _, _ = remembering(signed(15, 8, seed=1))
     code, other = signed(5, 8, seed=3), signed(5, 8, seed=4).requires_grad_()
@@ -297,3 +307,12 @@ def test_settings_without_a_meaning_are_refused():
     assert "dropout" in MISH(block=8, dropout=1.0).supports(task)
     assert "at least 1" in MISH(block=8, near=0).supports(task)
     assert "annealing" in VDSH(annealing=-1).supports(task)
+
+
+def test_mish_tells_documents_apart_before_training():
+    documents = torch.nn.functional.normalize(some_documents(30).float(), dim=1)
+    _, encoder = ready(MISH(dropout=0.0, near=2, near_bits=4), documents)
+    with torch.no_grad():
+        out = encoder(documents.double())
+    assert len(torch.unique(out[:-1] >= 0, dim=0)) > 20
+    assert not out[-1].any()  # of a document without a word
