@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from hashbench.metrics.hamming import pack
+from hashbench.metrics.kernels_numba import BLOCK
 from hashbench.metrics.multi_index import MultiIndex, linear_scan, usual_tables
 
 
@@ -47,6 +48,19 @@ def test_the_nearest_are_found_at_their_distances(bits, tables):
                 items = found.items[found.starts[row] : found.starts[row + 1]]
                 assert len({*items}) == min(wanted, 300)
                 assert np.array_equal((query[row] != database[items]).sum(axis=1), nearest[row, :wanted])
+
+
+@pytest.mark.parametrize("bits", [31, 70])
+def test_more_items_than_a_block_of_the_scan(bits):
+    query, database = codes(3, bits, 1), codes(2 * BLOCK + 5, bits)
+    apart = (query[:, None] != database).sum(axis=2)
+    within = linear_scan(pack(query), pack(database), bits, radius=4)
+    assert np.array_equal(np.diff(within.starts), (apart <= 4).sum(axis=1))
+    for row in range(len(query)):
+        mine = within.items[within.starts[row] : within.starts[row + 1]]
+        assert np.array_equal(sorted(mine), np.flatnonzero(apart[row] <= 4))
+    nearest = linear_scan(pack(query), pack(database), bits, neighbours=len(database))
+    assert np.array_equal(nearest.distances.reshape(3, -1), np.sort(apart, axis=1))
 
 
 @pytest.mark.parametrize("radius", range(8))
