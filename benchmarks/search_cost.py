@@ -36,7 +36,7 @@ def main() -> None:
             for cost in costs["searches"]:
                 scan = cost["seconds"]["linear scan"]
                 ways = {
-                    way: f"{1e6 * seconds:,.0f} ({scan / seconds:.2g}x)" for way, seconds in cost["seconds"].items()
+                    way: f"{1e6 * seconds:,.1f} ({scan / seconds:,.1f}x)" for way, seconds in cost["seconds"].items()
                 }
                 rows.append({"items": f"{items:,}", "codes": kind, "search": cost["search"],
                              "compared": f"{cost['compared']['mean']:,.0f}", **ways})  # fmt: skip

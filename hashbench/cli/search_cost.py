@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,8 @@ def search_cost(
             costs = measure(RunDirectory(result.path), searches, tables=tables, queries=queries, threads=threads)
             found.append((result, costs))
     text = "\n\n".join(_table(str(search), found) for search in searches)
+    if find_spec("faiss") is None:
+        text += "\n\nFAISS is not installed and is left out; install it with pip install 'hashbench[faiss]'."
     kept = "Counts and times are kept as search-cost.json in each run's folder."
     print_kept(f"{text}\n\n{_explained(found, threads)}\n{kept}", otherwise=kept)
 
@@ -104,14 +107,14 @@ def _table(search: str, found: list[tuple[Any, dict[str, Any]]]) -> str:
         micro = {way: f"{1e6 * seconds:,.1f}" for way, seconds in cost["seconds"].items()}
         name = f"{result.coords['dataset']}@{result.coords['protocol']}"
         rows.append(([name, row_label(result), costs["bits"], result.coords["seed"], len(costs["tables"]),
-                      _value(result.metrics.get(measure)), *means], micro))  # fmt: skip
+                      _value(measure, result.metrics.get(measure)), *means], micro))  # fmt: skip
     heads = [
         "data set",
         "method",
         "bits",
         "seed",
         "tables",
-        "its measure",
+        "measure",
         "found",
         "buckets",
         "candidates",
@@ -123,8 +126,8 @@ def _table(search: str, found: list[tuple[Any, dict[str, Any]]]) -> str:
     return f"{search}\n\n{table}"
 
 
-def _value(value: float | None) -> str:
-    return "—" if value is None else f"{value:.4f}"
+def _value(measure: str, value: float | None) -> str:
+    return "—" if value is None else f"{measure} {value:.4f}"
 
 
 def _explained(found: list[tuple[Any, dict[str, Any]]], threads: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 from hashbench.errors import HashbenchError
 from hashbench.results.runs import RunDirectory
 from hashbench.results.search_costs import fingerprint, write_search_cost
+from hashbench.system.processor import processor
 
 if TYPE_CHECKING:
     from hashbench.metrics.multi_index import Found, MultiIndex
@@ -82,7 +82,7 @@ def costs_of(
         "database": len(database),
         "tables": index.widths.tolist(),
         "threads": threads,
-        "machine": platform.processor() or platform.machine(),
+        "machine": processor(),
         "searches": [_cost(search, index, query, database, threads) for search in searches],
     }
 
@@ -100,7 +100,7 @@ def _cost(search: Search, index: MultiIndex, query: np.ndarray, database: np.nda
 
     found = by_index(query)
     scanned = by_scan(query)
-    if not np.array_equal(found.distances, scanned.distances):
+    if not (np.array_equal(found.starts, scanned.starts) and np.array_equal(found.distances, scanned.distances)):
         raise AssertionError(f"{search}: the index did not find what the linear scan finds.")
     counts = {
         "found": np.diff(found.starts),
@@ -150,13 +150,14 @@ def _faiss(
         "FAISS flat": lambda codes: flat.range_search(codes, radius + 1)  # it takes what is below
     }
     width = bits // tables
+    # It never ends where it shall flip more bits than a substring has.
     if radius <= 3:  # every item within r differs in at most r of the first bits; there are too many such buckets soon
         hashed = faiss.IndexBinaryHash(bits, width)
-        hashed.nflip = radius
+        hashed.nflip = min(radius, width)
         hashed.add(database)
         found["FAISS hash"] = lambda codes: hashed.range_search(codes, radius + 1)
     multiple = faiss.IndexBinaryMultiHash(bits, tables, width)
-    multiple.nflip = radius // tables
+    multiple.nflip = min(radius // tables, width)
     multiple.add(database)
     found["FAISS multi-hash"] = lambda codes: multiple.range_search(codes, radius + 1)
     return found

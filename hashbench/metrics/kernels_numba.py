@@ -34,7 +34,8 @@ popcount: Any = intrinsic(_popcount_instruction)
 
 
 @compiled
-def _distances(query: np.ndarray, database: np.ndarray, start: int, size: int, out: np.ndarray) -> None:
+def distances_of(query: np.ndarray, database: np.ndarray, start: int, size: int, out: np.ndarray) -> None:
+    """Write the distances of `query (words,)` to `size` items of `database (words, n)` into `out`."""
     words = database[0, start : start + size]
     for j in range(size):
         out[j] = popcount(query[0] ^ words[j])
@@ -98,7 +99,7 @@ def _count_range(
 ) -> None:
     for block in range(start, stop, BLOCK):
         size = min(BLOCK, stop - block)
-        _distances(query, database, block, size, slots)
+        distances_of(query, database, block, size, slots)
         _tally(slots, size, pairs, histogram, in_pairs)
 
 
@@ -142,7 +143,7 @@ def _count_masked(
     for q in range(queries.shape[0]):
         for block in range(0, n, BLOCK):
             size = min(BLOCK, n - block)
-            _distances(queries[q], database, block, size, slots)
+            distances_of(queries[q], database, block, size, slots)
             _shared_labels(query_labels[q], labels, block, size, shared)
             for j in range(size):
                 slots[j] += min(shared[j], highest) * SLOT(width)
@@ -191,7 +192,7 @@ def _rank_in_order(
     for q in range(queries.shape[0]):
         for block in range(0, n, BLOCK):
             size = min(BLOCK, n - block)
-            _distances(queries[q], database, block, size, slots)
+            distances_of(queries[q], database, block, size, slots)
             if several_labels:
                 _shared_labels(query_labels[q], labels, block, size, shared)
             else:

@@ -16,7 +16,7 @@ import numpy as np
 
 from hashbench.metrics.compiling import compiled, over_rows
 from hashbench.metrics.hamming import unpack
-from hashbench.metrics.kernels_numba import popcount
+from hashbench.metrics.kernels_numba import BLOCK, SLOT, distances_of, popcount
 
 MAX_WIDTH = 24  # bits of a substring, whose table has a place for each of its 2^width values
 ROWS = 65_536  # whose bits are unpacked at a time
@@ -102,7 +102,7 @@ def linear_scan(
 ) -> Found:
     """Return the same as `MultiIndex.search` from every distance; raises ValueError likewise."""
     limit, wanted = _asked(bits, radius, neighbours, len(database))
-    words, theirs = _words(query, bits), _words(database, bits)
+    words, theirs = _words(query, bits), _words(database, bits).T.copy()
     return _gathered(len(query), lambda rows: _scan(words[rows], theirs, bits, limit, wanted), threads)
 
 
@@ -227,25 +227,35 @@ def _search(query: np.ndarray, keys: np.ndarray, database: np.ndarray, order: np
 @compiled
 def _scan(query: np.ndarray, database: np.ndarray, bits: int, limit: int,
           wanted: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
-    rows, size = len(query), len(database)
+    """Search `database (words, N)`, all of whose distances to a query are computed by vector instructions."""
+    rows, size = len(query), database.shape[1]
     counts, looked = np.zeros(rows, dtype=np.int64), np.zeros((rows, 3), dtype=np.int64)
     items, distances = np.empty(1024, dtype=np.int64), np.empty(1024, dtype=np.int64)
-    near, distance, hist = np.arange(size), np.empty(size, dtype=np.int64), np.empty(bits + 1, dtype=np.int64)
+    near, distance = np.empty(size, dtype=np.int64), np.empty(size, dtype=np.int64)
+    every, hist = np.empty(size, dtype=SLOT), np.empty(bits + 1, dtype=np.int64)
     done = 0
     for row in range(rows):
-        hist[:] = 0
-        for item in range(size):
-            apart = _distance(query[row], database[item])
-            distance[item] = apart
-            hist[apart] += 1
+        for start in range(0, size, BLOCK):
+            distances_of(query[row], database, start, min(BLOCK, size - start), every[start : start + BLOCK])
         looked[row, 1], looked[row, 2] = size, size
-        reached, within = limit, hist[: limit + 1].sum()
+        reached = limit
         if wanted > 0:
+            hist[:] = 0
+            for item in range(size):
+                hist[every[item]] += 1
             within, reached = 0, -1
             while within < wanted:
                 reached += 1
                 within += hist[reached]
-        items, distances = _longer(items, done + within), _longer(distances, done + within)
-        counts[row] = _nearest(near, distance, size, hist, reached, wanted, items, distances, done)
+        count = 0
+        for item in range(size):
+            if every[item] <= reached:
+                near[count], distance[count] = item, every[item]
+                count += 1
+        hist[:] = 0
+        for at in range(count):
+            hist[distance[at]] += 1
+        items, distances = _longer(items, done + count), _longer(distances, done + count)
+        counts[row] = _nearest(near, distance, count, hist, reached, wanted, items, distances, done)
         done += counts[row]
     return counts, items[:done].copy(), distances[:done].copy(), looked

@@ -19,6 +19,7 @@ import torch
 from hashbench import __version__
 from hashbench.registry import METHODS
 from hashbench.storage.strict_json import as_text
+from hashbench.system.processor import processor
 
 LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "numba", "pillow")
 
@@ -40,10 +41,10 @@ def provenance(method: str, *, device: torch.device, started: datetime, base: st
         "source_sha256": source_sha256(*(METHODS.get(name) for name in (method, base) if name is not None)),
         "git": _checkout(Path(__file__).resolve()),
         "device": str(device),
-        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu(),
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "system": platform.platform(),
-        "cpu": _cpu(),
+        "cpu": processor(),
         "threads": torch.get_num_threads(),
         "floats": _floats(),
         "deterministic": device.type == "cpu" or torch.are_deterministic_algorithms_enabled(),
@@ -72,16 +73,6 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
-
-
-@cache
-def _cpu() -> str:
-    """Return the processor's model, as far as the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def _floats() -> dict[str, Any]:
