@@ -14,8 +14,8 @@ from hashbench.errors import HashbenchError
 from hashbench.methods.contract import DeepMethod, Method
 from hashbench.registry import METHODS
 
-#: Methods with hundreds of small operations in a step, which only the slow test checks.
-SLOW = ("dfh", "dsdh", "sdh")
+#: Methods with hundreds of small operations in a step, or spectral clusters, which only the slow test checks.
+SLOW = ("cimon", "dfh", "dsdh", "sdh")
 
 
 @pytest.fixture

@@ -36,6 +36,7 @@ def test_workers_at_several_lengths_of_one_training_train_once(planned, notes, r
     assert notes().count("trained for (8, 16, 32)") == expected
 
 
+@pytest.mark.slow
 def test_failures_and_deaths_stop_no_other_cell(planned, notes):
     made = planned(["breaks", "kills", "kills-once", "crh"], seeds=1)
     heard = []
@@ -90,6 +91,7 @@ def test_a_sweep_that_workers_cannot_plan_is_one_sentence(planned, monkeypatch):
         runner.execute(made, make_executor("local"), workers=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_when_the_command_ends_its_workers_end_and_nothing_is_lost(tmp_path, notes, how):
     command = [sys.executable, "-m", "hashbench", "run", "--method", "slow", "--dataset", "toy", "--bits", "16",

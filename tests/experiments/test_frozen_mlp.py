@@ -17,10 +17,13 @@ from hashbench.networks.network import HiddenLayer
 from hashbench.registry import METHODS
 from hashbench.results.runs import RunDirectory
 
-DEEP = sorted(  # fixed features have one view
+DEEP = sorted(  # fixed features have one view, and are no images and no documents
     name
     for name, entry in METHODS.entries().items()
-    if entry.builtin and issubclass(METHODS.get(name), DeepMethod) and METHODS.get(name).views == 1
+    if entry.builtin
+    and issubclass(METHODS.get(name), DeepMethod)
+    and METHODS.get(name).views == 1
+    and METHODS.get(name).info.family not in ("robust", "text")
 )
 
 

@@ -1,6 +1,6 @@
 """Sweeps that are shared and killed: each cell is computed once, and what comes out is what would have come anyway.
 
-More kills than the suite has time for: HASHBENCH_KILLS=200 pytest tests/experiments/test_survival.py -s
+More kills than there is usually time for: HASHBENCH_KILLS=200 pytest -m slow tests/experiments/test_survival.py -s
 """
 
 import json
@@ -16,6 +16,7 @@ import torch
 
 from hashbench.results.runs import RunDirectory, find_runs
 
+pytestmark = pytest.mark.slow
 KILLS = int(os.environ.get("HASHBENCH_KILLS", "6"))
 KILLS_A_SWEEP = 10
 CELLS = 4

@@ -73,7 +73,10 @@ def test_a_killed_run_goes_on_and_a_loaded_model_gives_the_stored_codes(method, 
     assert np.array_equal(np.packbits(codes, axis=1), stored)
 
 
-@pytest.mark.parametrize("method", contract_methods.CLASSES)
+@pytest.mark.parametrize(
+    "method",
+    [pytest.param(name, marks=pytest.mark.slow if name == "memory" else ()) for name in contract_methods.CLASSES],
+)
 def test_keeps_the_contract(method, monkeypatch):
     monkeypatch.setattr("hashbench.checks.verdict.BITS", (12, 16))
     monkeypatch.setattr("hashbench.checks.method_checks.BITS", (12, 16))

@@ -61,6 +61,7 @@ SHARED = ["trained/crh", "trained/csq", "trained/dpn", "sums/crh", "frozen/shc",
 SPLIT = ["batch-norm/csq", "pairs/pairs", "memory/own-batch-norm"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHARED)
 def test_two_processes_train_what_one_trains(both, name: str) -> None:
     """The same id, the same weights and centers within float tolerance, the same losses, the same codes."""
@@ -79,6 +80,7 @@ def test_two_processes_train_what_one_trains(both, name: str) -> None:
     assert one.read_result().provenance["processes"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["rank-memory", "own-batch-norm"])
 def test_a_memory_is_whole_and_the_same_on_all_ranks(both, name: str) -> None:
     """So is every buffer of a method, also what a rank drew or took of its own share."""
@@ -96,6 +98,7 @@ def test_a_memory_is_whole_and_the_same_on_all_ranks(both, name: str) -> None:
         assert [steps.count(step) for step in range(8, 12)] == [19, 19, 19, 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["trained/crh", "sums/crh"])
 def test_reassignment_is_that_of_the_whole_training_set(both, name: str) -> None:
     """CRH's sums over both ranks choose the same centers, in every epoch."""
@@ -104,6 +107,7 @@ def test_reassignment_is_that_of_the_whole_training_set(both, name: str) -> None
     assert torch.equal(states[0]["assignment"], states[1]["assignment"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*SHARED, *SPLIT])
 def test_histograms_are_those_of_one_process_on_the_same_codes(both, name: str) -> None:
     run, data = both[0][name], datasets.load("toy")
@@ -118,6 +122,7 @@ def test_histograms_are_those_of_one_process_on_the_same_codes(both, name: str) 
     assert evaluate_histograms(counted, list(result.metrics)).metrics == result.metrics
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SPLIT)
 def test_the_world_is_in_the_identity_where_a_rank_sees_less(both, name: str) -> None:
     two, one = (runs[name] for runs in both)
@@ -125,11 +130,13 @@ def test_the_world_is_in_the_identity_where_a_rank_sees_less(both, name: str) ->
     assert two.read_spec()["identity"] == {**one.read_spec()["identity"], "world": 2}
 
 
+@pytest.mark.slow
 def test_features_are_brought_together(both) -> None:
     assert both[0]["features"].shape == (150, 16)
     np.testing.assert_allclose(both[0]["features"], both[1]["features"], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_exchanges(both) -> None:
     first, second = both[0]["exchanges"]
     assert first == second

@@ -128,6 +128,7 @@ def check_cars_b(sizes, found):
 MAKERS = [cars, coco, cub200, imagenet100, mirflickr, nabirds, nuswide21]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
 def test_annotations_of_the_official_length_give_the_protocols_sizes(tmp_path, monkeypatch, make):
     make(tmp_path, monkeypatch)
