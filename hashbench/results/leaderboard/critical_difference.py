@@ -35,8 +35,8 @@ class RankTest:
             )
         p = f"p = {self.p:.3f}" if self.p >= 0.001 else "p < 0.001"
         return (
-            f"Friedman's test: chi² = {self.statistic:.2f} with {self.rows - 1} degrees of freedom over {self.settings} "
-            f"settings, {p}."
+            f"Friedman's test over {self.settings} settings: chi² = {self.statistic:.2f} with {self.rows - 1} degrees "
+            f"of freedom, {p}."
         )
 
     def _nemenyi(self) -> str:
@@ -44,9 +44,7 @@ class RankTest:
             return ""
         if self.difference is None:
             return f"No difference at α = {ALPHA}, so no critical difference is drawn."
-        return (
-            f"Nemenyi's test at α = {ALPHA}: two mean ranks differ where they are more than {self.difference:.2f} apart."
-        )
+        return f"Nemenyi's test at α = {ALPHA}: mean ranks differ where they are more than {self.difference:.2f} apart."
 
 
 def mean_ranks(values: np.ndarray) -> np.ndarray:

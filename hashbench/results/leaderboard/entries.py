@@ -70,6 +70,10 @@ class Entry:
         """Where the method's equations come from, one of FIDELITIES."""
         return str(self.runs[0].provenance["fidelity"])
 
+    def stated(self, name: str) -> list[str]:
+        """Return what the runs state of `name` in their provenance, each value once."""
+        return sorted({str(run.provenance[name]) for run in self.runs if run.provenance.get(name)})
+
     @property
     def official(self) -> bool:
         """Whether the data were the official files in all runs."""

@@ -9,7 +9,9 @@ from hashbench.datasets.protocol import Protocol
 from hashbench.errors import HashbenchError
 from hashbench.results.result import Result
 
-MANY = 50  # classes from which a data set has many: CIFAR-10 and NUS-WIDE lie below it, CIFAR-100 and ImageNet-100 above
+MANY = (
+    50  # classes from which a data set has many: CIFAR-10 and NUS-WIDE lie below it, CIFAR-100 and ImageNet-100 above
+)
 
 #: The tracks in the order of the pages, and what is in each.
 TRACKS = {
