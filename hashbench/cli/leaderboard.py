@@ -55,7 +55,7 @@ def leaderboard(results: tuple[Path, ...], output: Path, reconstructed: bool, st
     for ranking in board.rankings:
         best = few([f"{row.place} {row.label}" for row in ranking.ranked], most=3)
         click.echo(f"{ranking.track}, {ranking.trained}: {len(ranking.ranked)} ranked, {best}")
-    warn(f"{each.label} at {each.where} is refused: {'; '.join(each.reasons)}." for each in board.refused)
+    warn(f"{each.label} on {each.where} is refused: {'; '.join(each.reasons)}." for each in board.refused)
     click.echo(f"{output / 'index.html'}: {len(pages)} files, {size / 1e6:.1f} MB; open it in a browser.")
     if strict and (board.refused or problems):
         sys.exit(1)

@@ -34,7 +34,7 @@ class Setting:
     integrity: str  # sha256 of images and labels
 
     def __str__(self) -> str:
-        return f"{self.dataset}, {self.bits} bits" + (f", {self.condition}" if self.condition else "")
+        return f"{self.dataset} at {self.bits} bits" + (f" under {self.condition}" if self.condition else "")
 
 
 @dataclass(frozen=True)
