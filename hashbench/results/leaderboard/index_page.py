@@ -66,5 +66,5 @@ def _diagram(ranking: Ranking) -> dict[str, Any]:
         return round(LEFT + PLOT * (rank - low) / (high - low), 1)
 
     points = [(row, x(rank), x(rank - half), x(rank + half)) for row, rank in zip(ranking.ranked, ranks, strict=True)]
-    ticks = [(tick, x(tick)) for tick in sorted({1, len(ranks), *range(5, len(ranks) - 2, 5)})]
+    ticks = [(tick, x(tick)) for tick in range(1, len(ranks) + 1, 1 if len(ranks) <= 12 else 5)]
     return {"points": points, "ticks": ticks, "width": LEFT + PLOT + 20, "height": 22 * len(ranks) + 34}

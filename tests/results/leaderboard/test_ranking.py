@@ -71,6 +71,12 @@ def test_rows_of_another_backbone_or_recipe_are_ranked_apart(apart, ranked, runs
     assert sorted([[row.label for row in ranking.ranked] for ranking in found]) == [["crh", "csq"], ["dpn"]]
 
 
+def test_documents_with_and_without_labels_are_ranked_apart(ranked, runs):
+    more = runs(0.9, 0.9, 0.9, method="vdsh", bits=16, inputs="text", provenance={"labels": "withheld"})
+    found = ranked({"crh": {16: 0.7}, "csq": {16: 0.5}}, more=more, inputs="text")
+    assert [[row.label for row in ranking.ranked] for ranking in found] == [["crh", "csq"], ["vdsh"]]
+
+
 def test_a_method_without_epochs_stands_beside_those_that_are_trained(ranked, runs):
     more = runs(0.6, 0.6, 0.6, method="itq-cca", bits=16, epochs=0)
     (ranking,) = ranked({"crh": {16: 0.7}, "csq": {16: 0.5}}, more=more)

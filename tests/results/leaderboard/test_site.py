@@ -6,6 +6,7 @@ import json
 import re
 from functools import partial
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from leaderboard_cases import store_runs
@@ -13,6 +14,7 @@ from leaderboard_cases import store_runs
 from hashbench.errors import HashbenchError
 from hashbench.results.leaderboard.site import DATA, INDEX, Leaderboard, write_site
 
+ROOT = Path(__file__).parents[3]
 NAME = '<script>alert("x")</script>'
 
 
@@ -61,6 +63,18 @@ def test_all_links_lead_to_files_of_the_site(files):
             folder = name.rpartition("/")[0]
             assert (link.removeprefix("../") if folder else link) in files, (name, link)
     assert {*links} - {INDEX} == {*links[INDEX]} - {DATA}
+
+
+def test_the_committed_pages_are_whole():
+    folder = ROOT / "docs" / "leaderboard"
+    data = json.loads((folder / DATA).read_text())
+    rows = [row for ranking in data["rankings"] for row in ranking["rows"]]
+    assert {*Page((folder / INDEX).read_text()).values("a", "href")} == {DATA, *(row["page"] for row in rows)}
+    assert {path.relative_to(folder).as_posix() for path in (folder / "rows").iterdir()} == {r["page"] for r in rows}
+    assert sum(path.stat().st_size for path in folder.rglob("*.*")) < 2_000_000
+    ranked = [[row["place"] for row in ranking["rows"] if row["place"]] for ranking in data["rankings"]]
+    assert sorted(map(len, ranked))[-2] >= 6
+    assert data["refused"]
 
 
 def test_nothing_is_fetched_or_run_but_the_pages_own_script(files):
