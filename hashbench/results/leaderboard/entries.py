@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,15 @@ from hashbench.results.sweeps.estimates import plural
 from hashbench.results.tables.blocks import row_label
 
 SEEDS = 3  # the fewest of an entry
-FIDELITIES = ("published", "account", "sibling", "reference", "reconstructed", "unstated")
+#: Where a method's equations come from.
+FIDELITIES = {
+    "published": "equations read in the paper or its authors' code",
+    "sibling": "equations from other code of the same authors, or from code that contains the step",
+    "account": "equations and settings from a third party's account of paper and code",
+    "reconstructed": "from the abstract or digests; equations partly ours",
+    "reference": "no paper's method",
+    "unstated": "its plug-in does not state where its equations come from",
+}
 
 #: What contradicts a run's stored files, or why its measures could not be computed again from its histograms.
 Check = Callable[[Result], Sequence[str]]
@@ -155,7 +163,7 @@ def _broken_rules(runs: Sequence[Result], check: Check) -> Iterator[str]:
         yield from (f"seed {run.coords['seed']}: {difference}" for difference in check(run))
 
 
-def _one(key: str, what: str, runs: Sequence[Result], *, known: Sequence[str] | None = None) -> Iterator[str]:
+def _one(key: str, what: str, runs: Sequence[Result], *, known: Collection[str] | None = None) -> Iterator[str]:
     """Yield why the provenance `key` is not stated, or not the same in all runs."""
     stated = {run.provenance.get(key) for run in runs}
     if not all(stated) or (known is not None and not stated <= {*known}):

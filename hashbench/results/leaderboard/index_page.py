@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from hashbench.results.leaderboard.entries import SEEDS, Refusal
+from hashbench.results.leaderboard.entries import FIDELITIES, SEEDS, Refusal
 from hashbench.results.leaderboard.ranking import LeaderboardRow, Ranking
-from hashbench.results.leaderboard.row_page import MEANINGS, family_of, page_of
+from hashbench.results.leaderboard.row_page import family_of, page_of
 from hashbench.results.leaderboard.tracks import TRACKS
 from hashbench.results.pages import page
 from hashbench.results.tables.rows import NOT_PUBLISHED
@@ -37,7 +37,7 @@ def index_page(rankings: Sequence[Ranking], refused: Sequence[Refusal], *, title
         refused=refused,
         tracks=TRACKS,
         choices=choices,
-        meanings=MEANINGS,
+        meanings=FIDELITIES,
         seeds=SEEDS,
         runs=sum(len(row.runs) for row in rows),
         newest=max((str(run.provenance.get("started") or "") for row in rows for run in row.runs), default=""),

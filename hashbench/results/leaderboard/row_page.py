@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from hashbench.results.figures.measures import training_seconds
-from hashbench.results.leaderboard.entries import Entry
+from hashbench.results.leaderboard.entries import FIDELITIES, Entry
 from hashbench.results.leaderboard.ranking import LeaderboardRow, Ranking
 from hashbench.results.leaderboard.recomputing import commands
 from hashbench.results.pages import page
@@ -19,14 +19,6 @@ from hashbench.results.runs import RunDirectory
 from hashbench.storage.strict_json import digest
 
 ROWS = "rows"  # the folder of the pages
-MEANINGS = {
-    "published": "equations read in the paper or its authors' code",
-    "sibling": "equations from other code of the same authors, or from code that contains the step",
-    "account": "equations and settings from a third party's account of paper and code",
-    "reconstructed": "from the abstract or digests; equations partly ours",
-    "reference": "no paper's method",
-    "unstated": "its plug-in does not state where its equations come from",
-}
 
 Paper = Callable[[str], str]  # method -> its paper, "" where unknown
 
@@ -50,7 +42,7 @@ def row_page(ranking: Ranking, row: LeaderboardRow, *, title: str, paper: Paper)
         ranking=ranking,
         row=row,
         paper=paper(first.coords["method"]),
-        meaning=MEANINGS[row.first.fidelity],
+        meaning=FIDELITIES[row.first.fidelity],
         family=family_of(row),
         fields=spec["method"]["fields"],
         recipe=spec["recipe"],
