@@ -34,7 +34,7 @@ class Leaderboard:
         """Return the leaderboard of finished runs; `check` gives what contradicts a run's stored files."""
         found, refused = entries(results, check)
         ranked, more = rankings(found, reconstructed=reconstructed)
-        refused = sorted([*refused, *more], key=lambda each: (each.label, each.where))
+        refused = sorted({*refused, *more}, key=lambda each: (each.label, each.where, each.seeds))
         return cls(tuple(ranked), tuple(refused), reconstructed)
 
     def pages(self, *, title: str, paper: Paper = lambda method: "") -> dict[str, str]:
