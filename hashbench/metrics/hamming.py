@@ -78,7 +78,8 @@ def histograms(
     labels = np.zeros(len(query), np.int64) if given is None else given
     most_shared = max(1, int(labels.sum(axis=1).max())) if gains and labels.ndim == 2 else 1
     levels = 1 + (pairs.largest_gain if gains and given is None else most_shared)
-    counter = _counter(backend, device, query, labels, bits=bits, levels=1 + most_shared, threads=threads)
+    items = database, None if given is None else database_labels
+    counter = _counter(backend, device, query, labels, items, bits=bits, levels=1 + most_shared, threads=threads)
     _LOG.info("The codes are counted by %s on %s.", type(counter).__name__, device)
     beside = PairCounter(pairs, query, given, bits=bits, levels=levels) if pairs else None
     for start in range(0, len(database), counter.tile):
@@ -103,11 +104,13 @@ def _counter(
     device: str,
     query: np.ndarray,
     labels: np.ndarray,
+    items: tuple[np.ndarray | ConvertedRows, np.ndarray | ConvertedRows | None],
     *,
     bits: int,
     levels: int,
     threads: int | None,
 ) -> Counter:
+    """Return the kernel for queries with labels, and items: the codes and labels of the database."""
     _check_padding(query, "Query codes", bits)
     if backend not in get_args(Backend):
         raise ValueError(f"Unknown backend '{backend}'; known are {', '.join(get_args(Backend))}.")
@@ -115,9 +118,11 @@ def _counter(
         raise ValueError(f"The numba backend runs on the CPU, not on '{device}'; use backend auto there.")
     if backend == "numba" or (backend == "auto" and device == "cpu"):
         try:
+            from hashbench.metrics.distinct import DistinctCounter, repeats
             from hashbench.metrics.kernels_numba import NumbaCounter
 
-            return NumbaCounter(query, labels, bits=bits, levels=levels, threads=threads)
+            kernel = DistinctCounter if repeats(*items, queries=len(query)) else NumbaCounter
+            return kernel(query, labels, bits=bits, levels=levels, threads=threads)
         except ImportError as error:
             if backend == "numba":
                 raise ValueError(f"The numba backend cannot be imported ({error}); use backend torch.") from error
