@@ -19,7 +19,8 @@ from markupsafe import Markup
 
 from hashbench import __version__
 from hashbench.errors import HashbenchError
-from hashbench.results.figures import KINDS, draw
+from hashbench.results.figures import KINDS
+from hashbench.results.figures.drawing import draw
 from hashbench.results.figures.inline import palette, svg_element
 from hashbench.results.figures.measures import training_seconds
 from hashbench.results.figures.style import colour_of
