@@ -17,7 +17,6 @@ from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
 import torch
-import torch._dynamo  # which a first step imports, here once for both ranks
 from torch import Tensor
 from torch.distributed import TCPStore
 
@@ -121,4 +120,6 @@ def _train(folder: Path, rank: int, port: SimpleQueue[int]) -> None:
 
 
 if __name__ == "__main__":
+    import torch._dynamo  # which the first step would import, here once for both ranks
+
     sys.exit(_train_by_ranks(Path(sys.argv[1])))
