@@ -39,7 +39,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "compute_job": "hashbench.executors.worker:compute",
         "condition": "hashbench.evaluation.conditions.contract",
         "dataset": "hashbench.datasets.base",
-        "draw": "hashbench.results.figures",
+        "draw": "hashbench.results.figures.drawing",
         "evaluate": "hashbench.metrics.evaluation",
         "evaluate_run": "hashbench.experiments.reevaluation",
         "find_runs": "hashbench.results.runs",
@@ -84,7 +84,7 @@ if TYPE_CHECKING:
     from hashbench.metrics.ranking import Curve as Curve
     from hashbench.metrics.table import measure as measure
     from hashbench.networks.backbones import backbone as backbone
-    from hashbench.results.figures import draw as draw
+    from hashbench.results.figures.drawing import draw as draw
     from hashbench.results.report import report as report
     from hashbench.results.result import Result as Result
     from hashbench.results.runs import find_runs as find_runs

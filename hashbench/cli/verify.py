@@ -14,7 +14,6 @@ import click
 from hashbench.cli.base import command
 from hashbench.cli.options import data_options
 from hashbench.errors import HashbenchError
-from hashbench.registry import DATASETS
 
 if TYPE_CHECKING:
     from hashbench.datasets.base import Dataset
@@ -241,6 +240,7 @@ class _Data:
 
     def _read(self, name: str, part: str, integrity: str) -> Dataset | HashbenchError:
         from hashbench.datasets.catalogue import OWN_KINDS, load
+        from hashbench.registry import DATASETS
 
         try:
             return load(
