@@ -77,9 +77,15 @@ def verify(result: Result, relevance: Relevance, sources: Sources | None = None)
         "files": lambda: _files(result, directory),
         "measures from histograms": lambda: _measures(result, directory),
         **({"codes from the training's": lambda: _prefix(result, directory)} if _is_prefix(result) else {}),
-        "histograms from codes": lambda: _distances(result, directory),
-        "statistics from codes": lambda: _statistics(result, directory),
-        "histograms from codes and labels": lambda: _relevance(result, directory, relevance),
+        **(
+            {
+                "histograms from codes": lambda: _distances(result, directory),
+                "statistics from codes": lambda: _statistics(result, directory),
+                "histograms from codes and labels": lambda: _relevance(result, directory, relevance),
+            }
+            if result.has_codes
+            else {}
+        ),
         **({"changes of codes": lambda: _changes(result, directory)} if result.condition else {}),
     }
     checked, differences, unchecked = [], [], []
@@ -271,7 +277,7 @@ def _files(result: Result, directory: RunDirectory) -> Iterator[str]:
 
 def _measures(result: Result, directory: RunDirectory) -> Iterator[str]:
     stored = Histograms.from_arrays(_arrays(directory, "histograms"))
-    if stored.bits != result.coords["bits"]:
+    if result.has_codes and stored.bits != result.coords["bits"]:
         yield f"the histograms are of {stored.bits} bits"
     if result.coords["measure"] not in result.metrics:
         yield f"the result lacks {result.coords['measure']}, the data set's own measure"

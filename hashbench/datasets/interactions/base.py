@@ -117,6 +117,16 @@ class InteractionDataset:
         """The name `dataset@protocol`."""
         return self.protocol.full_name
 
+    @property
+    def integrity(self) -> str:
+        """The sha256 over all pairs."""
+        return self.store.integrity
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """The numbers of queries and of database items."""
+        return len(self.query), len(self.store.items)
+
     @cached_property
     def query(self) -> np.ndarray:
         """The users with a relevant pair, (Q,) int64, ascending."""
