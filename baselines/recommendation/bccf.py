@@ -25,7 +25,7 @@ class BCCF(hashbench.PairMethod):
     """
 
     iterations: int = hashbench.option(50, "rounds of the rotation: signs, then R")
-    weight: float = hashbench.option(10.0, "how much more a pair weighs than none, in the factorisation")
+    weight: float = hashbench.option(1.0, "how much more a pair weighs than none, in the factorisation")
     regularisation: float = hashbench.option(10.0, "weight of the factors' squares")
     rounds: int = hashbench.option(15, "rounds of alternating least squares")
 

@@ -1,4 +1,4 @@
-"""CH: Collaborative Hashing (Liu et al., CVPR 2014), orthogonal codes of rows and columns that agree with the matrix."""
+"""CH: Collaborative Hashing (Liu et al., CVPR 2014), orthogonal codes of rows and columns that fit the matrix."""
 
 from __future__ import annotations
 

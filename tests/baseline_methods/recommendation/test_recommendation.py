@@ -190,7 +190,7 @@ def test_popularity_counts_pairs_and_mf_multiplies_factors(ratings):
 def test_planes_go_through_the_origin_of_the_factors(ratings):
     method = references.LSHOfFactors(factors=3)
     method.fit(TASK, ratings)
-    rows, _ = factorise_pairs(ratings, 3, TASK.generator("factors"), weight=10.0, regularisation=10.0, rounds=15)
+    rows, _ = factorise_pairs(ratings, 3, TASK.generator("factors"), weight=1.0, regularisation=10.0, rounds=15)
     planes = torch.randn((3, BITS), generator=TASK.generator("planes"), dtype=torch.float64)
     assert torch.equal(method.row_codes(), rows @ planes >= 0)
 
