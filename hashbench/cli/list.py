@@ -150,7 +150,7 @@ def datasets(data_dir: Path | None = None) -> str:
     for entry in DATASETS.entries().values():
         try:
             other = track_of(entry.name) is not None
-            source = DATASETS.get(entry.name) if other else data_source(entry.name)
+            source: Any = DATASETS.get(entry.name) if other else data_source(entry.name)
             files = source.state(data_dir) if other else state(source, data_dir)
         except Exception as error:  # whatever a plug-in does, the others are shown
             rows.append([entry.name, _origin(entry), *[""] * 5, _unavailable(error)])

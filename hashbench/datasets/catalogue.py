@@ -97,6 +97,8 @@ def find(
 def own_name(name: str) -> tuple[str, str]:
     """Return the two sides of `folder:PATH@protocol`; an "@" in a path is no protocol's."""
     path, _, protocol = name.rpartition("@")
+    if name.startswith(tuple(OTHER_KINDS)):  # whose files all have an ending, as no protocol has
+        return (path, protocol) if path and "." not in protocol else (name, "")
     return (path, protocol) if protocol in OWN_PROTOCOLS and path else (name, "")
 
 
@@ -147,8 +149,8 @@ def require_official(data: FromFiles, *, accept_unofficial: bool) -> None:
 
 def _of_track(name: str, track: str | None) -> HashbenchError:
     return HashbenchError(
-        f"{name} holds {track} of users and items, not inputs with labels; `hashbench run` takes it, with methods of the "
-        f"family recommendation."
+        f"{name} holds {track} of users and items, not inputs with labels; `hashbench run` takes it, with methods of "
+        f"the family recommendation."
     )
 
 

@@ -16,6 +16,7 @@ class Clock:
 
     @contextmanager
     def __call__(self, phase: str) -> Iterator[None]:
+        """Count the seconds inside as those of `phase`."""
         started = time.perf_counter()
         yield
         self._phases[phase] = time.perf_counter() - started

@@ -165,6 +165,6 @@ def _refuse_settings(data: InteractionDataset, settings: Settings) -> None:
     for name, value in given.items():
         if value is not None:
             raise HashbenchError(
-                f"{name} does not apply to {data.name}, whose methods learn from pairs without recipe or network; leave "
-                f"it out, or set a method's own field (--set hashcf.epochs=50)."
+                f"{name} does not apply to {data.name}, whose methods learn from pairs without recipe or network; "
+                f"leave it out, or set a method's own field (--set hashcf.epochs=50)."
             )

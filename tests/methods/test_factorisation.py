@@ -1,4 +1,4 @@
-"""Factors solve a literal objective over the dense matrix; Gram matrices and codes with one for each are as in loops."""
+"""Factors solve a literal objective; Gram matrices, and codes with a quadratic form each, are as in loops."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What a data set of users and items is: its pairs, its protocols, and a split into training pairs and relevant ones."""
+"""What a data set of users and items is: its pairs, its protocols, and its training pairs and relevant ones."""
 
 from __future__ import annotations
 
@@ -190,8 +190,8 @@ def numbered(
 ) -> Interactions:
     """Return pairs given by the names of their users and items, numbered in the order of the names.
 
-    Names that are whole numbers are ordered as such. Raises HashbenchError for a pair that is there twice, which `where`
-    says, and for none at all.
+    Names that are whole numbers are ordered as such. Raises HashbenchError for a pair that is there twice, and says
+    `where`, and for none at all.
     """
     import numpy as np
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hashbench.datasets.catalogue import require_official
+from hashbench.datasets.catalogue import own_name, require_official
 from hashbench.datasets.interactions.base import InteractionDataset, InteractionProtocol, InteractionSource
 from hashbench.datasets.interactions.own import KIND, own_pairs
-from hashbench.errors import HashbenchError, unknown
+from hashbench.errors import unknown
 from hashbench.registry import DATASETS
 
 
@@ -16,13 +16,12 @@ def find(name: str, data_dir: Path | None = None) -> tuple[InteractionSource, In
 
     Without a protocol it is the first. Raises HashbenchError with the nearest known name.
     """
-    found = DATASETS.get(name.partition("@")[0]) if not name.startswith(KIND) else None
-    set_name, _, wanted = name.rpartition("@") if "@" in name else (name, "", "")
-    if found is None:
-        path, _, end = name.rpartition("@")
-        if not path or "/" in end or "." in end:
-            set_name, wanted = name, ""
+    if name.startswith(KIND):
+        set_name, wanted = own_name(name)
         found = own_pairs(set_name, data_dir)
+    else:
+        set_name, _, wanted = name.partition("@")
+        found = DATASETS.get(set_name)
     assert isinstance(found, InteractionSource)
     known = {protocol.name: protocol for protocol in found.protocols}
     if not wanted:

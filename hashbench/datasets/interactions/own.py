@@ -28,7 +28,7 @@ FORM = "the first line names the columns: user,item and, where there are, rating
 
 
 def own_pairs(name: str, data_dir: Path | None) -> InteractionSource:
-    """Return the source that `pairs:FILE` means; reads its first line alone, and raises HashbenchError as `read` does."""
+    """Return the source that `pairs:FILE` means; reads its first line alone; raises HashbenchError as `read`."""
     path = _path(name, data_dir)
     columns = _columns(path, next(iter(_lines(path)), []))
     title = path.stem

@@ -39,8 +39,8 @@ def split_of(store: Interactions, protocol: InteractionProtocol, evaluate_on: st
         is_test = is_test & (store.rating >= protocol.liked)
     if not is_test.any():
         raise HashbenchError(
-            f"{protocol.full_name} leaves no user a relevant item to find ({len(store):,} pairs of {len(store.users):,} "
-            f"users); give users with more pairs, or another protocol."
+            f"{protocol.full_name} leaves no user a relevant item to find ({len(store):,} pairs of "
+            f"{len(store.users):,} users); give users with more pairs, or another protocol."
         )
     return InteractionDataset(store, protocol, evaluate_on, is_train, is_test)
 

@@ -1,5 +1,6 @@
 """Methods of users and items against literal objectives: losses, gradients, and that no step makes them worse."""
 
+import itertools
 import math
 
 import numpy as np
@@ -52,7 +53,7 @@ def test_no_step_of_dcf_raises_its_objective(ratings):
         values.append(dcf_objective(ratings, rows, columns, x, y, alpha, beta))
         y = dcf.balanced(columns)
         values.append(dcf_objective(ratings, rows, columns, x, y, alpha, beta))
-    assert all(later <= earlier + 1e-9 for earlier, later in zip(values, values[1:], strict=False))
+    assert all(later <= earlier + 1e-9 for earlier, later in itertools.pairwise(values))
     assert values[-1] < values[0]
 
 
@@ -155,7 +156,7 @@ def test_no_step_of_ch_lowers_the_agreement_and_it_ends_at_the_singular_values(r
         columns = ch.orthogonal(dense.T @ rows)
         values.append(float((rows * (dense @ columns)).sum()))
     torch.testing.assert_close(rows.T @ rows, 17 * torch.eye(BITS, dtype=torch.float64))
-    assert all(later >= earlier - 1e-9 for earlier, later in zip(values, values[1:], strict=False))
+    assert all(later >= earlier - 1e-9 for earlier, later in itertools.pairwise(values))
     most = math.sqrt(17 * 12) * np.linalg.svd(dense.numpy(), compute_uv=False)[:BITS].sum()
     assert values[-1] == pytest.approx(most, rel=1e-6)
 
