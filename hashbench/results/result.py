@@ -56,8 +56,9 @@ _OPTIONAL: dict[str, dict[str, Any]] = {  # what is read of those that a result 
     "coords": {"lengths": list},
     "provenance": {
         **dict.fromkeys(("source_sha256", "backbone_sha256", "condition_sha256"), _TEXT),
-        **dict.fromkeys(("split_sha256", "data_integrity", "weights_sha256", "started", "fidelity"), _TEXT),
-        **dict.fromkeys(("device", "device_name", "codes"), _TEXT),
+        **dict.fromkeys(("split_sha256", "data_integrity", "weights_sha256", "started"), _TEXT),
+        **dict.fromkeys(("fidelity", "family", "labels", "codes"), _TEXT),
+        **dict.fromkeys(("device", "device_name"), _TEXT),
         "threads": _NUMBER,
         "argv": (list, type(None)),
         "prefix_of": dict,
