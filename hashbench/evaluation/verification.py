@@ -110,7 +110,7 @@ def contradictions(result: Result) -> list[str]:
 _Checks = Mapping[str, Callable[[], Iterator[str]]]
 
 
-def _of_codes(result: Result, directory: RunDirectory, relevance: Relevance) -> dict[str, Callable[[], Iterator[str]]]:
+def _of_codes(result: Result, directory: RunDirectory, relevance: Relevance) -> _Checks:
     """Return the checks that need codes, which a reference that ranks by scores has not."""
     return {
         "histograms from codes": lambda: _distances(result, directory),
