@@ -177,7 +177,7 @@ def test_the_codes_of_bccf_are_signs_of_factors_under_a_literal_rotation(ratings
 
 
 def test_popularity_counts_pairs_and_mf_multiplies_factors(ratings):
-    popular, factorised = references.Popularity(), references.MF()
+    popular, factorised = references.Popularity(), references.MF(weight=10.0, regularisation=0.5)
     for method in (popular, factorised):
         method.fit(TASK, ratings)
     counts = (ratings.toarray() != 0).sum(axis=0)
