@@ -246,6 +246,12 @@ def test_only_liked_pairs_are_relevant(folder):
     assert 0 < liked.is_relevant.sum() < whole.is_relevant.sum()
 
 
+@pytest.mark.parametrize("name", movielens.RELEASES)
+def test_the_page_names_every_protocol(name):
+    page = (Path(__file__).parents[3] / "docs" / "recommendation.md").read_text()
+    assert all(f"`{protocol.full_name}`" in page for protocol in find(name)[0].protocols)
+
+
 @pytest.mark.real
 def test_movielens_100k_is_the_official_one():
     data = load("movielens-100k")
