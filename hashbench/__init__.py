@@ -25,6 +25,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "Histograms": "hashbench.metrics.histograms",
         "Method": "hashbench.methods.contract",
         "PairMethod": "hashbench.methods.pairs",
+        "PairScorer": "hashbench.methods.pairs",
         "PairTask": "hashbench.methods.pairs",
         "Queries": "hashbench.evaluation.conditions.contract",
         "Result": "hashbench.results.result",
@@ -78,6 +79,7 @@ if TYPE_CHECKING:
     from hashbench.methods.contract import method as method
     from hashbench.methods.contract import option as option
     from hashbench.methods.pairs import PairMethod as PairMethod
+    from hashbench.methods.pairs import PairScorer as PairScorer
     from hashbench.methods.pairs import PairTask as PairTask
     from hashbench.metrics.evaluation import evaluate as evaluate
     from hashbench.metrics.histograms import Histograms as Histograms

@@ -14,7 +14,7 @@ from typing import Any
 from tabulate import tabulate
 
 from hashbench import recipes
-from hashbench.datasets.catalogue import OWN_KINDS, data_source
+from hashbench.datasets.catalogue import OTHER_KINDS, OWN_KINDS, data_source, track_of
 from hashbench.errors import HashbenchError, unknown
 from hashbench.registry import BACKBONES, CONDITIONS, DATASETS, EXECUTORS, METHODS, Entry, Registry
 from hashbench.results.tables.escaping import plain
@@ -106,8 +106,9 @@ def datasets(data_dir: Path | None = None) -> str:
     rows = []
     for entry in DATASETS.entries().values():
         try:
-            source = data_source(entry.name)
-            files = state(source, data_dir)
+            other = track_of(entry.name) is not None
+            source: Any = DATASETS.get(entry.name) if other else data_source(entry.name)
+            files = source.state(data_dir) if other else state(source, data_dir)
         except Exception as error:  # whatever a plug-in does, the others are shown
             rows.append([entry.name, _origin(entry), *[""] * 5, _unavailable(error)])
             continue
@@ -118,7 +119,9 @@ def datasets(data_dir: Path | None = None) -> str:
             )
     headers = ["data set@protocol", "from", "files", "train", "query", "database", "measure", "what it is"]
     table = tabulate(rows, headers=headers, colalign=(*["left"] * 3, *["right"] * 3, "left", "left"))
-    return f"{table}\n\nOwn data: {', '.join(f'{kind}PATH' for kind in OWN_KINDS)} (docs/adding-a-dataset.md)."
+    own = ", ".join(f"{kind}PATH" for kind in OWN_KINDS)
+    pairs = ", ".join(f"{kind}FILE" for kind in OTHER_KINDS)
+    return f"{table}\n\nOwn data: {own} (docs/adding-a-dataset.md), {pairs} (docs/recommendation.md)."
 
 
 def backbones() -> str:

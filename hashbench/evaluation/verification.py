@@ -76,9 +76,7 @@ def verify(result: Result, relevance: Relevance, sources: Sources | None = None)
         {
             **_of_folder(result, directory),
             **({"codes from the training's": lambda: _prefix(result, directory)} if _is_prefix(result) else {}),
-            "histograms from codes": lambda: _distances(result, directory),
-            "statistics from codes": lambda: _statistics(result, directory),
-            "histograms from codes and labels": lambda: _relevance(result, directory, relevance),
+            **(_of_codes(result, directory, relevance) if result.has_codes else {}),
             **({"changes of codes": lambda: _changes(result, directory)} if result.condition else {}),
         }
     )
@@ -110,6 +108,15 @@ def contradictions(result: Result) -> list[str]:
 
 
 _Checks = Mapping[str, Callable[[], Iterator[str]]]
+
+
+def _of_codes(result: Result, directory: RunDirectory, relevance: Relevance) -> _Checks:
+    """Return the checks that need codes, which a reference that ranks by scores has not."""
+    return {
+        "histograms from codes": lambda: _distances(result, directory),
+        "statistics from codes": lambda: _statistics(result, directory),
+        "histograms from codes and labels": lambda: _relevance(result, directory, relevance),
+    }
 
 
 def _of_folder(result: Result, directory: RunDirectory) -> _Checks:
@@ -297,7 +304,7 @@ def _files(result: Result, directory: RunDirectory) -> Iterator[str]:
 
 def _measures(result: Result, directory: RunDirectory) -> Iterator[str]:
     stored = Histograms.from_arrays(_arrays(directory, "histograms"))
-    if stored.bits != result.coords["bits"]:
+    if result.has_codes and stored.bits != result.coords["bits"]:
         yield f"the histograms are of {stored.bits} bits"
     if result.coords["measure"] not in result.metrics:
         yield f"the result lacks {result.coords['measure']}, the data set's own measure"
