@@ -30,7 +30,7 @@ from hashbench.metrics import (
 from hashbench.metrics.measures import parse
 from hashbench.metrics.pairs import Pairs
 from hashbench.registry import BACKBONES, CONDITIONS, METHODS, Registry
-from hashbench.results.result import Result
+from hashbench.results.result import Result, cell_of
 from hashbench.results.runs import RunDirectory
 from hashbench.results.sweeps.run_status import SOURCES
 from hashbench.storage.files import sha256
@@ -179,7 +179,7 @@ def _identity(result: Result, directory: RunDirectory) -> Iterator[str]:
     identity, coords = _read(directory.spec, directory.read_spec)["identity"], result.coords
     if digest(identity) != result.id:
         yield f"spec.json has the id {digest(identity)[:8]}, the result {result.id[:8]}"
-    if digest({name: value for name, value in identity.items() if name != "seed"}) != coords["cell"]:
+    if cell_of(identity) != coords["cell"]:
         yield "the result's cell is not that of spec.json"
     data, recipe = identity["data"], identity["recipe"]
     named = {
@@ -207,6 +207,9 @@ def _identity(result: Result, directory: RunDirectory) -> Iterator[str]:
         yield "the result and spec.json do not agree on whether its codes are the first bits of another run's"
     elif _is_prefix(result) and result.provenance["prefix_of"]["id"] != digest({**identity, "bits": lengths[-1]}):
         yield f"the run of {lengths[-1]} bits that it names is not that of spec.json"
+    start, stated = identity.get("start", {}), result.provenance.get("start", {})
+    if start.get("id") != stated.get("id") or bool(start) != ("start" in coords):
+        yield "the result and spec.json do not agree on the run that it was started from"
     expected = RunDirectory.at(
         "", dataset=f"{coords['dataset']}@{coords['protocol']}", method=coords["method"], bits=coords["bits"],
         seed=coords["seed"], id=result.id,

@@ -58,7 +58,9 @@ def follow(plan: Plan, world: World) -> None:
             raise HashbenchError(f"Rank {world.rank} has made another plan than rank 0; give all the same command.")
         dataset = plan.datasets[run.dataset]
         with true_float32():
-            compute(run.experiment, dataset, run.directory, plan.device, progress=False, eval_every=None)
+            compute(
+                run.experiment, dataset, run.directory, plan.device, progress=False, eval_every=None, start=run.start
+            )
 
 
 def reason_of(error: Exception) -> str:
@@ -94,9 +96,14 @@ def _compute_into(directory: RunDirectory, run: PlannedRun, plan: Plan) -> None:
                 result = compute_prefix(run.experiment, dataset, directory, plan.device, run.training.directory)
             else:
                 join(plan.device).broadcast(run.experiment.id)
-                eval_every = plan.settings.eval_every
                 result = compute(
-                    run.experiment, dataset, directory, plan.device, progress=progress, eval_every=eval_every
+                    run.experiment,
+                    dataset,
+                    directory,
+                    plan.device,
+                    progress=progress,
+                    eval_every=plan.settings.eval_every,
+                    start=run.start,
                 )
             assert result is not None, "rank 0 has the result"
             directory.write_result(result)

@@ -18,6 +18,7 @@ from hashbench.evaluation.encoding import SMALL_BATCH, encode_under
 from hashbench.experiments.experiment import Experiment
 from hashbench.experiments.phases import compute
 from hashbench.experiments.reevaluation import Evaluator
+from hashbench.experiments.starts import start_of
 from hashbench.metrics import evaluate_histograms, first_bits, histograms, pack, unpack
 from hashbench.metrics.measures import parse
 from hashbench.networks.chosen import weights_name
@@ -103,12 +104,13 @@ def check_rerun(result: Result, evaluator: Evaluator) -> Iterator[str]:
             f"it is of {experiment.method} version {experiment.method_version} with the weights {experiment.weights}, "
             f"and here are version {version} and {weights}, or another engine"
         )
+    start = start_of(RunDirectory(result.path), result)
     dataset = evaluator.dataset_of(experiment)
     recipe = dataclasses.replace(experiment.recipe, name=result.coords["recipe"].partition("(")[0])
     whole = dataclasses.replace(experiment, bits=experiment.training_bits, recipe=recipe)
     with tempfile.TemporaryDirectory(prefix="hashbench-verify-") as folder, true_float32():
         scratch = RunDirectory(Path(folder))
-        again = compute(whole, dataset, scratch, evaluator.device, progress=False, eval_every=None)
+        again = compute(whole, dataset, scratch, evaluator.device, progress=False, eval_every=None, start=start)
         assert again is not None
         measures = again.metrics
         if experiment.bits != whole.bits:
