@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from hashbench.errors import HashbenchError
-from hashbench.evaluation.conditions.contract import as_text, changes_relevance, relevance_in
+from hashbench.evaluation.conditions.contract import as_text, changes_relevance, places_of, relevance_in
 from hashbench.metrics import (
     Histograms,
     class_separation,
@@ -254,6 +254,9 @@ def _identity_under(result: Result, directory: RunDirectory) -> Iterator[str]:
         expected["relevance"] = relevance_in(identity["condition"]["name"], of_run, run.coords.get("relevance"))
     yield from (f"{name} is {coords.get(name)!r} instead of {value!r}" for name, value in expected.items()
                 if coords.get(name) != value)  # fmt: skip
+    surrogate = result.provenance.get("surrogate", {}).get("id")
+    if surrogate != identity["condition"]["fields"].get("surrogate"):
+        yield "the result and spec.json do not agree on the surrogate"
     for name in ("split_sha256", "data_integrity", "weights"):
         if result.provenance.get(name) != run.provenance.get(name):
             yield f"{name} is another than the run's"
@@ -324,8 +327,10 @@ def _statistics(result: Result, directory: RunDirectory) -> Iterator[str]:
 
 def _changes(result: Result, directory: RunDirectory) -> Iterator[str]:
     """Compare how many codes and bits a condition changed."""
-    codes, run = _arrays(directory, "codes"), _arrays(directory.run, "codes")
-    flipped = np.unpackbits(codes["query"] ^ run["query"], axis=1).sum(axis=1)
+    codes, before = _arrays(directory, "codes"), _arrays(directory.run, "codes")["query"]
+    identity = _read(directory.spec, directory.read_spec)["identity"]["condition"]
+    before = before[places_of(identity, str(result.provenance.get("split_sha256")), len(before))]
+    flipped = np.unpackbits(codes["query"] ^ before, axis=1).sum(axis=1)
     now = {"changed_codes": float((flipped > 0).mean()), "flipped_bits": float(flipped.mean())}
     if "relevant_items" in result.diagnostics:
         now["relevant_items"] = float(_arrays(directory, "histograms")["r"].sum(axis=1).mean())

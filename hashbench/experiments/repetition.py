@@ -13,7 +13,7 @@ import torch
 from hashbench.datasets.base import Dataset
 from hashbench.datasets.loading.loader import inference_batches
 from hashbench.errors import HashbenchError
-from hashbench.evaluation.conditions.contract import from_identity
+from hashbench.evaluation.conditions.contract import from_identity, places_of
 from hashbench.evaluation.encoding import SMALL_BATCH, encode_under
 from hashbench.experiments.experiment import Experiment
 from hashbench.experiments.phases import compute
@@ -54,17 +54,23 @@ def check_model(result: Result, evaluator: Evaluator, number: int) -> Iterator[s
     dataset = evaluator.dataset_of(experiment)
     codes = directory.read_codes()
     model = evaluator.model_of(directory.run, snapshot(directory.run).result)
-    of_all = len(codes["query"])
-    if len(dataset.split.query) != of_all:
-        yield f"there are {of_all} codes of queries, and {len(dataset.split.query)} queries"
+    of_all, queries = len(codes["query"]), len(dataset.split.query)
+    measured = directory.read_spec()["identity"]["condition"] if result.condition else None
+    measured_places = places_of(measured, dataset.split.sha256, queries) if measured else range(queries)
+    if len(measured_places) != of_all:
+        yield f"there are {of_all} codes of queries, and {len(measured_places)} queries"
         return
     number = min(number, of_all)
     outputs: np.ndarray | None = None
-    if result.condition:
+    if measured is not None:
         places = np.arange(number)
-        split = dataclasses.replace(dataset.split, query=dataset.split.query[:number])
-        condition = from_identity(directory.read_spec()["identity"]["condition"])
-        again, _ = encode_under(condition, model, dataclasses.replace(dataset, split=split), codes["database"])
+        condition = from_identity(measured)
+        surrogate = None
+        if "surrogate" in result.provenance:
+            surrogate = evaluator.surrogate_of(directory.surrogate(result), directory.run)
+        again, _ = encode_under(
+            condition, model, dataset, codes["database"], places=measured_places[:number], surrogate=surrogate
+        )
     else:
         places = _places(result.id, of_all, number)
         packed, outputs = _encode(model, dataset, dataset.split.query[places])

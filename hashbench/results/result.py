@@ -62,6 +62,7 @@ _OPTIONAL: dict[str, dict[str, Any]] = {  # what is read of those that a result 
         "argv": (list, type(None)),
         "prefix_of": dict,
         "start": dict,
+        "surrogate": dict,
     },
 }
 
@@ -185,7 +186,7 @@ def _mistyped_options(data: dict[str, Any]) -> str | None:
         there = {key: wanted for key, wanted in types.items() if key in data[section]}
         if wrong := _mistyped(data[section], there, f"{section}."):
             return wrong
-    for name in {"prefix_of", "start"} & data["provenance"].keys():
+    for name in {"prefix_of", "start", "surrogate"} & data["provenance"].keys():
         if wrong := _mistyped(data["provenance"][name], {"id": str, "path": str}, f"provenance.{name}."):
             return wrong
     return None

@@ -130,6 +130,13 @@ class RunDirectory:
         """
         return self._other(result.provenance["start"], "was started from")
 
+    def surrogate(self, result: Result) -> RunDirectory:
+        """Return the run on whose model the attack was made under which this one, with `result`, was measured.
+
+        Raises HashbenchError where that is missing, or another one lies in its place.
+        """
+        return self._other(result.provenance["surrogate"], "was measured under an attack on")
+
     def _other(self, of: Mapping[str, str], does: str) -> RunDirectory:
         """Return the run that lies at `path` from here, if it has the `id`; raises HashbenchError where it has not."""
         found = RunDirectory(Path(os.path.normpath(self.path / of["path"])))
