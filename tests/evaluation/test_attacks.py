@@ -47,6 +47,38 @@ def test_fixed_features_are_attacked_through_the_backbone(tmp_path):
     assert evaluated(run, f"pgd({FAR})").metrics["mAP@all"] < run.metrics["mAP@all"] - 0.05
 
 
+def test_what_is_attacked_is_what_is_encoded_with_its_preprocessing(tmp_path):
+    resized = {"backbone": "toy-backbone", "overrides": {"recipe": {"size": "20"}}}
+    run = hashbench.run("crh", "toy", bits=16, epochs=2, progress=False, runs_dir=tmp_path, **resized)
+    queries = queries_of(run, CenterCodePGD())
+    model, images = queries.model, queries.images.clone().requires_grad_()
+    out = model.outputs(images)
+    assert np.array_equal((out >= 0).numpy(), model.encode(queries.images))
+    (gradient,) = torch.autograd.grad(out[3, 5], images)
+    moved = queries.images.clone()
+    moved[3, 0, 6, 4] += 0.05
+    slope = (model.outputs(moved)[3, 5] - out[3, 5]).item() / 0.05
+    assert slope == pytest.approx(gradient[3, 0, 6, 4].item(), rel=0.02)
+    assert not gradient[:3].any()
+
+
+def test_restarts_begin_elsewhere_and_the_best_of_them_counts(run):
+    queries = queries_of(run, CenterCodePGD())
+    center = CenterCodePGD().toward(queries)
+    attack = CenterCodePGD(eps=0.2, steps=0, restarts=4)
+    starts = torch.stack(attack._starts(queries))
+    assert len({float(start.sum()) for start in starts}) == 4
+    assert float(starts.abs().max()) <= 0.2 < 1.02 * float(starts.abs().max())
+    one = [parse_condition("pgd(eps=0.2, steps=0, restarts=1)").apply(queries)]
+
+    def reached(images):
+        return (queries.model.outputs(images).tanh() * center).mean(dim=1).detach()
+
+    every = torch.stack([reached((queries.images + start).clamp(0, 1)) for start in starts])
+    assert torch.equal(reached(one[0]), every[0])
+    torch.testing.assert_close(reached(attack.apply(queries)), every.max(dim=0).values)
+
+
 def queries_of(run, condition):
     """Return what an attack is told of all queries of a run."""
     seen = []
