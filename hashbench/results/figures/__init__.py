@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 from hashbench.errors import HashbenchError, unknown
 from hashbench.results.result import Result
 from hashbench.results.tables.blocks import Block, blocks, differences
+from hashbench.results.tables.conditions import condition_blocks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,6 +26,7 @@ class Kind:
     summary: str
     target: str  # "module:function", below this package
     measured: bool = False  # whether the function takes a measure
+    across: bool = False  # of runs with what they gave under conditions, together
     of_queries: bool = True  # False: of training and database, which are the run's under each condition
 
     def load(self) -> Callable[..., Figure]:
@@ -38,6 +40,12 @@ KINDS = {
     "precision": Kind("precision over the number of retrieved images (P@N)", "curves:precision_curves"),
     "recall": Kind("recall over the number of retrieved images (R@N)", "curves:recall_curves"),
     "bits": Kind("a measure over the code length, with the spread over seeds", "measures:by_bits", measured=True),
+    "robustness": Kind(
+        "a measure under growing attacks or corruptions, with the spread over seeds",
+        "robustness:by_severity",
+        measured=True,
+        across=True,
+    ),
     "seconds": Kind(
         "a measure over the seconds of training, a point for each run",
         "measures:by_seconds",
@@ -58,6 +66,8 @@ KINDS = {
         "loss terms by epoch, and measures where --eval-every logged them", "training:training_curves", of_queries=False
     ),
 }
+
+UNMEASURED = 'measure some: hashbench evaluate-run RUNS --under "pgd(eps=2/255),pgd(eps=8/255)".'
 
 
 @dataclass(frozen=True)
@@ -84,10 +94,12 @@ def draw(
         measured = " and ".join(name for name, other in KINDS.items() if other.measured)
         raise HashbenchError(f"A figure of kind '{kind}' shows no measure; {measured} do.")
     function = KINDS[kind].load()
-    drawings, refusals = [], []
+    drawings, refusals = list[Drawing](), list[HashbenchError]()
     if not KINDS[kind].of_queries:
         results = [result for result in results if not result.condition] or results
-    found = blocks(results)
+    found = condition_blocks(results) if KINDS[kind].across else blocks(results)
+    if not found and results:
+        refusals.append(HashbenchError(f"None of these runs was measured under conditions; {UNMEASURED}"))
     for block, apart in zip(found, differences(found), strict=True):
         try:
             figure = function(block.results, measure=measure) if KINDS[kind].measured else function(block.results)
