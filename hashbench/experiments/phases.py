@@ -187,6 +187,7 @@ def run_provenance(experiment: Experiment, dataset: Dataset, device: torch.devic
         **provenance(experiment.method, base=base, device=device, started=started),
         "fidelity": cls.info.fidelity,
         "family": cls.info.family,
+        "labels": "used" if cls.supervised else "withheld",
         "split_sha256": experiment.data.split_sha256,
         "data_integrity": experiment.data.integrity,
         "data_official": dataset.store.official,

@@ -56,7 +56,8 @@ _OPTIONAL: dict[str, dict[str, Any]] = {  # what is read of those that a result 
     "coords": {"lengths": list, "start": str},
     "provenance": {
         **dict.fromkeys(("source_sha256", "backbone_sha256", "condition_sha256"), _TEXT),
-        **dict.fromkeys(("split_sha256", "data_integrity", "weights_sha256", "started", "fidelity"), _TEXT),
+        **dict.fromkeys(("split_sha256", "data_integrity", "weights_sha256", "started"), _TEXT),
+        **dict.fromkeys(("fidelity", "family", "labels"), _TEXT),
         **dict.fromkeys(("device", "device_name"), _TEXT),
         "threads": _NUMBER,
         "argv": (list, type(None)),

@@ -62,6 +62,23 @@ def test_what_is_attacked_is_what_is_encoded_with_its_preprocessing(tmp_path):
     assert not gradient[:3].any()
 
 
+def test_each_attack_leads_to_the_code_that_it_says(run):
+    queries = queries_of(run, CenterCodePGD())
+    codes, labels = queries.database_codes.numpy() * 2.0 - 1, queries.database_labels.numpy()
+
+    def center(wanted):
+        shares = (labels & wanted).any(axis=1)
+        return np.where(codes[shares].mean(axis=0) >= codes[~shares].mean(axis=0), 1, -1)
+
+    own = np.where(queries.model.encode(queries.images), 1, -1)
+    targets = Targeted().target_labels(queries)
+    pgd, hag, targeted = (parse_condition(name).toward(queries) for name in ("pgd", "hag", "targeted"))
+    assert len({*map(tuple, queries.labels.tolist())}) > 1
+    assert np.array_equal(pgd, [-center(wanted) for wanted in queries.labels.numpy()])
+    assert np.array_equal(hag, -own)
+    assert np.array_equal(targeted, [center(wanted) for wanted in targets.numpy()])
+
+
 def test_restarts_begin_elsewhere_and_the_best_of_them_counts(run):
     queries = queries_of(run, CenterCodePGD())
     center = CenterCodePGD().toward(queries)
