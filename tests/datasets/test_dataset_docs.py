@@ -121,7 +121,7 @@ def test_the_commands_about_preparing_work_as_written(replicas_of_the_sets):
     for command in commands:
         ran = CliRunner().invoke(main, command.split())
         assert ran.exit_code == 0, f"{command}\n{ran.output}"
-        assert re.search(r"query images \(a class\) +[1-9]", ran.output)
+        assert re.search(r"query items \(a class\) +[1-9]", ran.output)
     assert "40 inputs of 3x224x224, 4 classes" in ran.output
 
 
