@@ -77,6 +77,9 @@ def test_each_attack_leads_to_the_code_that_it_says(run):
     assert np.array_equal(pgd, [-center(wanted) for wanted in queries.labels.numpy()])
     assert np.array_equal(hag, -own)
     assert np.array_equal(targeted, [center(wanted) for wanted in targets.numpy()])
+    for name in ("pgd", "hag", "targeted"):
+        moved = parse_condition(f"{name}(eps=4/255)").apply(queries)
+        assert 3 / 255 < float((moved.double() - queries.images.double()).abs().max()) <= 4 / 255
 
 
 def test_restarts_begin_elsewhere_and_the_best_of_them_counts(run):
