@@ -19,10 +19,10 @@ class CgAT(hashbench.DeepMethod):
     the others. PGD from a random start lowers mean(tanh(v) b) within `eps`; the network then learns base loss -
     `weight` mean(tanh(v') b) + `quantization` mean (tanh(v') - sign v')^2 on the outputs v' so reached. Attacks take
     the network as it trains, and codes are those that each sample had last, as in the authors' code; a sample counts
-    from its first step, so in the first epoch of a training from random weights centers are of the samples seen. The
-    paper's weights of positive codes are Jaccard's, those of the authors' later code cosines. There, training begins
-    from a finished run, for 20 epochs at batch 32 by SGD (0.05, decayed by 0.1 after half and three quarters of the
-    steps); here it begins like every method's. A step takes about `steps` + 2 times the base's.
+    from its first step, so in the first epoch centers are of the samples seen. The paper's weights of positive codes
+    are Jaccard's, those of the authors' later code cosines. There, training begins from a finished run, as here with
+    `--start-from`, for 20 epochs at batch 32 by SGD (0.05, decayed by 0.1 after half and three quarters of the steps),
+    a schedule that recipes do not have. A step takes about `steps` + 2 times the base's.
     """
 
     base: hashbench.DeepMethod = hashbench.base_method("dpsh", "the method whose loss is on the images as they are")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     "hashbench compare runs --format markdown",
     "hashbench compare runs --measure mAP@1000/hits --measure P@H2",
     "hashbench compare runs --baseline crh --format latex",
+    "hashbench compare runs --conditions --bits 32",
     "hashbench compare runs --baseline crh --test queries --method csq,dpn --bits 32,64",
 )
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 @click.option(
     "--published-from", metavar="FILE", type=click.Path(path_type=Path), help="As --published, from your csv file."
 )
+@click.option("--conditions", is_flag=True,
+              help="A column for each condition of `evaluate-run`, with its difference to clean.")  # fmt: skip
 @click.option("--bounds", is_flag=True, help="Show the values for the worst and the best order of ties.")
 @click.option("--cost", is_flag=True, help="Training seconds, images/s and peak memory.")
 @filter_options
@@ -43,6 +46,7 @@ def compare(
     test: Test | None,
     published: bool,
     published_from: Path | None,
+    conditions: bool,
     bounds: bool,
     cost: bool,
     methods: str | None,
@@ -64,6 +68,7 @@ def compare(
         baseline=baseline,
         test=test or "seeds",
         published=published_from or published,
+        conditions=conditions,
         **filters(methods, datasets, bits),
     )
     warn(comparison.problems)

@@ -175,7 +175,7 @@ def conditions() -> str:
     def columns(cls: Any) -> list[Any]:
         fields = ", ".join(
             field.name if field.default is dataclasses.MISSING else f"{field.name}={contract.value_text(field.default)}"
-            for field in dataclasses.fields(cls)
+            for field in contract.own_fields(cls)
         )
         what = inspect.cleandoc(cls.__doc__ or "").partition("\n\n")[0]
         return [cls.info.version, ", ".join(cls.takes), "yes" if cls.attack else "no", fields, what]

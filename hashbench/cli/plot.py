@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 @command(
     "hashbench plot pr runs -o pr.png",
     "hashbench plot bits runs --measure P@H2 --method 'csq,crh ()' -o bits.svg",
+    "hashbench plot robustness runs -o robustness.png",
     "hashbench plot training runs/cifar10@54k/crh runs/cifar10@54k/csq -o training.pdf",
 )
 @click.argument("kind", type=click.Choice([*KINDS]), metavar="KIND")

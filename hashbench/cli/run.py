@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     "hashbench run --method 'crh,crh (reassign=false)' --dataset fashion-mnist-10k --bits 32 --seeds 5",
     "hashbench run --method crh --dataset fashion-mnist-10k --bits 16,32 --epochs 5 --dry-run",
     "hashbench run --method crh,csq --dataset fashion-mnist-10k --bits 16,32 --seeds 5 --dry-run --probe",
+    "hashbench run --method cgat --dataset fashion-mnist-10k --bits 32 --epochs 5 --start-from runs",
     "hashbench run --config sweep.toml --rerun stale",
     "hashbench run --method crh --dataset fashion-mnist-10k --seeds 5 --executor local --workers 2",
 )
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
 @click.option("--epochs", type=int, metavar="N", help="Epochs instead of the recipe's.")
 @click.option("--set", "settings", multiple=True, metavar="OWNER.FIELD=VALUE",
               help="A field of a method (crh.heads=1) or of the recipe (recipe.batch_size=64).")  # fmt: skip
+@click.option("--start-from", type=click.Path(path_type=Path), metavar="RUN", help="Begin with the weights of a "
+              "finished run: of the same method, or of the base of one around another, with the same data, backbone, "
+              "bits and seed. Of a folder of runs, each run takes the one that fits it.")  # fmt: skip
 @click.option("--compile", "compiled", is_flag=True, help="Train through torch.compile (recipe.compile=true).")
 @click.option("--evaluate-on", type=click.Choice(["test", "validation"]), default="test",
               help="validation: a fifth of the training images become the queries, the others are training images and "
@@ -73,6 +77,7 @@ def run(
     backbone: str | None,
     epochs: int | None,
     settings: tuple[str, ...],
+    start_from: Path | None,
     compiled: bool,
     evaluate_on: str,
     eval_every: int | None,
@@ -122,6 +127,7 @@ def run(
         backbone=backbone,
         epochs=epochs,
         overrides=overrides,
+        start_from=start_from,
         evaluate_on=evaluate_on,
         device=device,
         runs_dir=runs_dir,

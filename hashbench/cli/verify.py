@@ -225,13 +225,16 @@ class _Data:
 
     def _under_condition(self, result: Result, data: Dataset) -> tuple[Labels, Pairs]:
         """Return labels and pairs by which a run under a condition counts; relevant items are computed anew."""
-        from hashbench.evaluation.conditions.contract import changes_relevance, from_identity
+        from hashbench.evaluation.conditions.contract import as_identity, changes_relevance, from_identity, places_of
         from hashbench.results.runs import RunDirectory
 
         assert result.path is not None
         directory = RunDirectory(result.path)
         condition = from_identity(directory.read_spec()["identity"]["condition"])
         if not changes_relevance(type(condition)):
+            if condition.queries is not None:
+                places = places_of(as_identity(condition), data.split.sha256, len(data.split.query))
+                data = data.of_queries(places)
             return data.labels, data.pairs
         from hashbench.experiments.experiment import Experiment
         from hashbench.experiments.planning import resolve_device

@@ -6,8 +6,8 @@ Registering imports neither numpy nor torch, so that listing data sets costs not
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -213,6 +213,10 @@ class Dataset:
             "rows": "positions" if names is None else "files",
             **{part: [at if names is None else names[at] for at in index.tolist()] for part, index in parts.items()},
         }
+
+    def of_queries(self, places: Sequence[int]) -> Dataset:
+        """Return the data set with those queries alone that are at `places` in the query set."""
+        return replace(self, split=replace(self.split, query=self.split.query[places]))
 
     @property
     def kind(self) -> Kind:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,36 +41,45 @@ def encode_rows(model: Model, inputs: Inputs, index: np.ndarray, world: World) -
 
 @true_float32()
 def encode_under(
-    condition: Condition, model: Model, dataset: Dataset, database: np.ndarray
+    condition: Condition,
+    model: Model,
+    dataset: Dataset,
+    database: np.ndarray,
+    *,
+    places: Sequence[int] | None = None,
+    surrogate: tuple[Model, np.ndarray] | None = None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Return the packed codes (n, ceil(bits / 8)), uint8, of the data set's queries as `condition` changes them.
 
-    `database` are the packed codes (N, ceil(bits / 8)) of its database. With the codes come the labels (n, C), uint8,
-    that a targeted attack leads the queries to; None under other conditions. Raises HashbenchError where the condition
-    cannot change such queries, or returns anything but images.
+    `database` are the packed codes (N, ceil(bits / 8)) of its database; `places` those of the queries in the query set,
+    None for all. An attack made on a `surrogate`, another model with its codes of the database, sees that alone. With
+    the codes come the labels (n, C), uint8, that a targeted attack leads the queries to; None under other conditions.
+    Raises HashbenchError where the condition cannot change such queries, or returns anything but images.
     """
     refuse_other_inputs(condition, dataset)
+    places = range(len(dataset.split.query)) if places is None else places
+    seen, codes_seen = (model, database) if surrogate is None else surrogate
     labels, split, device = torch.from_numpy(dataset.store.labels), dataset.split, model.task.device
     attack, known = type(condition).attack, {}
     if attack:
         known = {
-            "database_codes": torch.from_numpy(unpack(database, model.bits)),
+            "database_codes": torch.from_numpy(unpack(codes_seen, seen.bits)),
             "database_labels": labels[split.database],
         }
     batches = inference_batches(
         dataset.store.inputs,
         batch_size=SMALL_BATCH if attack or model.task.inputs == "features" else ENCODE_BATCH,
         device=device,
-        index=split.query,
+        index=split.query[places],
     )
     codes = [np.empty((0, database.shape[1]), dtype=np.uint8)]
     targets = [labels[:0]]
     done = 0
     for images in batches:
-        places = range(done, done + len(images))
+        mine = places[done : done + len(images)]
         if attack:
-            known["labels"] = labels[split.query[places]].to(device)
-        queries = Queries(images, places, condition.info.name, model.task.seed, model, **known)
+            known["labels"] = labels[split.query[mine]].to(device)
+        queries = Queries(images, mine, condition.info.name, model.task.seed, seen, **known)
         with torch.set_grad_enabled(attack):
             changed = condition.apply(queries)
         _refuse_other_images(condition, changed, images)
@@ -86,6 +96,10 @@ def refuse_other_inputs(condition: Condition, dataset: Dataset) -> None:
         raise HashbenchError(
             f"The condition '{condition.info.name}' changes {' or '.join(condition.takes)}, and {dataset.name} holds "
             f"{dataset.kind}; `hashbench list conditions` shows what each takes."
+        )
+    if condition.surrogate is not None and not type(condition).attack:
+        raise HashbenchError(
+            f"The condition '{condition.info.name}' is no attack, so that no surrogate changes it; leave it out."
         )
     if condition.targets and dataset.pairs:
         raise HashbenchError(

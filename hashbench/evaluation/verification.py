@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from hashbench.errors import HashbenchError
-from hashbench.evaluation.conditions.contract import as_text, changes_relevance, relevance_in
+from hashbench.evaluation.conditions.contract import as_text, changes_relevance, places_of, relevance_in
 from hashbench.metrics import (
     Histograms,
     class_separation,
@@ -30,7 +30,7 @@ from hashbench.metrics import (
 from hashbench.metrics.measures import parse
 from hashbench.metrics.pairs import Pairs
 from hashbench.registry import BACKBONES, CONDITIONS, METHODS, Registry
-from hashbench.results.result import Result
+from hashbench.results.result import Result, cell_of
 from hashbench.results.runs import RunDirectory
 from hashbench.results.sweeps.run_status import SOURCES
 from hashbench.storage.files import sha256
@@ -212,7 +212,7 @@ def _identity(result: Result, directory: RunDirectory) -> Iterator[str]:
     identity, coords = _read(directory.spec, directory.read_spec)["identity"], result.coords
     if digest(identity) != result.id:
         yield f"spec.json has the id {digest(identity)[:8]}, the result {result.id[:8]}"
-    if digest({name: value for name, value in identity.items() if name != "seed"}) != coords["cell"]:
+    if cell_of(identity) != coords["cell"]:
         yield "the result's cell is not that of spec.json"
     data, recipe = identity["data"], identity["recipe"]
     named = {
@@ -240,6 +240,9 @@ def _identity(result: Result, directory: RunDirectory) -> Iterator[str]:
         yield "the result and spec.json do not agree on whether its codes are the first bits of another run's"
     elif _is_prefix(result) and result.provenance["prefix_of"]["id"] != digest({**identity, "bits": lengths[-1]}):
         yield f"the run of {lengths[-1]} bits that it names is not that of spec.json"
+    start, stated = identity.get("start", {}), result.provenance.get("start", {})
+    if start.get("id") != stated.get("id") or bool(start) != ("start" in coords):
+        yield "the result and spec.json do not agree on the run that it was started from"
     expected = RunDirectory.at(
         "", dataset=f"{coords['dataset']}@{coords['protocol']}", method=coords["method"], bits=coords["bits"],
         seed=coords["seed"], id=result.id,
@@ -284,6 +287,9 @@ def _identity_under(result: Result, directory: RunDirectory) -> Iterator[str]:
         expected["relevance"] = relevance_in(identity["condition"]["name"], of_run, run.coords.get("relevance"))
     yield from (f"{name} is {coords.get(name)!r} instead of {value!r}" for name, value in expected.items()
                 if coords.get(name) != value)  # fmt: skip
+    surrogate = result.provenance.get("surrogate", {}).get("id")
+    if surrogate != identity["condition"]["fields"].get("surrogate"):
+        yield "the result and spec.json do not agree on the surrogate"
     for name in ("split_sha256", "data_integrity", "weights"):
         if result.provenance.get(name) != run.provenance.get(name):
             yield f"{name} is another than the run's"
@@ -354,8 +360,10 @@ def _statistics(result: Result, directory: RunDirectory) -> Iterator[str]:
 
 def _changes(result: Result, directory: RunDirectory) -> Iterator[str]:
     """Compare how many codes and bits a condition changed."""
-    codes, run = _arrays(directory, "codes"), _arrays(directory.run, "codes")
-    flipped = np.unpackbits(codes["query"] ^ run["query"], axis=1).sum(axis=1)
+    codes, before = _arrays(directory, "codes"), _arrays(directory.run, "codes")["query"]
+    identity = _read(directory.spec, directory.read_spec)["identity"]["condition"]
+    before = before[places_of(identity, str(result.provenance.get("split_sha256")), len(before))]
+    flipped = np.unpackbits(codes["query"] ^ before, axis=1).sum(axis=1)
     now = {"changed_codes": float((flipped > 0).mean()), "flipped_bits": float(flipped.mean())}
     if "relevant_items" in result.diagnostics:
         now["relevant_items"] = float(_arrays(directory, "histograms")["r"].sum(axis=1).mean())

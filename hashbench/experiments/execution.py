@@ -62,7 +62,9 @@ def follow(plan: Plan, world: World) -> None:
         assert isinstance(run.experiment, Experiment), "those of other tracks are computed by one process"
         assert isinstance(dataset, Dataset)
         with true_float32():
-            compute(run.experiment, dataset, run.directory, plan.device, progress=False, eval_every=None)
+            compute(
+                run.experiment, dataset, run.directory, plan.device, progress=False, eval_every=None, start=run.start
+            )
 
 
 def reason_of(error: Exception) -> str:
@@ -102,9 +104,14 @@ def _compute_into(directory: RunDirectory, run: PlannedRun, plan: Plan) -> None:
             else:
                 assert isinstance(dataset, Dataset)
                 join(plan.device).broadcast(run.experiment.id)
-                eval_every = plan.settings.eval_every
                 result = compute(
-                    run.experiment, dataset, directory, plan.device, progress=progress, eval_every=eval_every
+                    run.experiment,
+                    dataset,
+                    directory,
+                    plan.device,
+                    progress=progress,
+                    eval_every=plan.settings.eval_every,
+                    start=run.start,
                 )
             assert result is not None, "rank 0 has the result"
             directory.write_result(result)

@@ -14,6 +14,7 @@ from hashbench.experiments.settings import MAX_BITS, parse_value, setting_text
 from hashbench.networks.chosen import misfit
 from hashbench.recipes import Recipe
 from hashbench.registry import BACKBONES
+from hashbench.results.result import cell_of
 from hashbench.storage.strict_json import digest
 
 ENGINE = 1  # raised only when the numbers of unchanged experiments move
@@ -60,6 +61,7 @@ class Experiment:
     seed: int
     lengths: tuple[int, ...] = ()  # code lengths that one training serves, ascending; () where each has its own
     backbone: Mapping[str, Any] = field(default_factory=dict)  # what its name leaves open: version, width, source
+    start: Mapping[str, str] | None = None  # the run whose weights the training begins with: its id, its cell's
     world: int = 1  # devices that share a batch, where each sees only its own pairs or batch statistics; else 1
 
     @property
@@ -91,6 +93,7 @@ class Experiment:
             "seed": self.seed,
             **({"lengths": list(self.lengths)} if self.lengths else {}),
             **({"backbone": dict(self.backbone)} if self.backbone else {}),
+            **({"start": dict(self.start)} if self.start else {}),
             **({"world": self.world} if self.world > 1 else {}),
         }
 
@@ -101,8 +104,8 @@ class Experiment:
 
     @property
     def cell(self) -> str:
-        """What runs that differ in nothing but the seed have in common, 64 hex digits."""
-        return digest({name: value for name, value in self.identity.items() if name != "seed"})
+        """What runs that differ in nothing but the seed, and what it decides, have in common, 64 hex digits."""
+        return cell_of(self.identity)
 
     @classmethod
     def from_identity(cls, identity: Mapping[str, Any]) -> Experiment:
@@ -129,6 +132,7 @@ class Experiment:
                 seed=identity["seed"],
                 lengths=tuple(identity.get("lengths", ())),
                 backbone=identity.get("backbone", {}),
+                start=identity.get("start"),
                 world=identity.get("world", 1),
             )
         except (KeyError, TypeError, AttributeError) as error:

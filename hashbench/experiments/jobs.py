@@ -14,6 +14,8 @@ from hashbench.experiments.planning import Plan, PlannedRun, Request, Settings
 from hashbench.results.sweeps.run_status import RunSnapshot
 from hashbench.storage.strict_json import dumps, loads
 
+_FOLDERS = ("runs_dir", "data_dir", "start_from")  # settings that are paths
+
 
 @dataclass(frozen=True)
 class Job:
@@ -72,6 +74,7 @@ class Sweep:
             given,
             runs_dir=given.runs_dir.absolute(),
             data_dir=given.data_dir and given.data_dir.expanduser().absolute(),
+            start_from=given.start_from and given.start_from.absolute(),
             progress=False,
         )
         return cls(dataclasses.replace(plan.request, settings=settings), os.getcwd(), tuple(argv), plan)
@@ -84,7 +87,7 @@ class Sweep:
     def text(self) -> str:
         """The sweep as JSON, for engines that carry it to other machines."""
         settings = dataclasses.asdict(self.request.settings)
-        settings |= {name: settings[name] and str(settings[name]) for name in ("runs_dir", "data_dir")}
+        settings |= {name: settings[name] and str(settings[name]) for name in _FOLDERS}
         request = {**vars(self.request), "settings": settings}
         return dumps({"request": request, "folder": self.folder, "argv": self.argv})
 
@@ -93,7 +96,7 @@ class Sweep:
         """Return the sweep that `text` came from."""
         plain = loads(text)
         given = plain["request"]
-        folders = {name: given["settings"][name] and Path(given["settings"][name]) for name in ("runs_dir", "data_dir")}
+        folders = {name: given["settings"][name] and Path(given["settings"][name]) for name in _FOLDERS}
         lists = {name: tuple(given[name]) for name in ("methods", "datasets", "bits")}
         request = Request(**{**given, **lists, "settings": Settings(**{**given["settings"], **folders})})
         return cls(request, plain["folder"], tuple(plain["argv"]))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hashbench.datasets.loading.loader import steps_per_epoch
+from hashbench.errors import HashbenchError
 from hashbench.experiments.experiment import Experiment
 from hashbench.methods.contract import DeepMethod, Method, Task
 from hashbench.methods.wrapping import classes_of, construct
@@ -46,16 +49,33 @@ def augments_of(cls: type[Method], recipe: Recipe) -> tuple[str, ...]:
     return tuple(name or recipe.augment for name in cls.view_augments or ("",) * cls.views)
 
 
-def new_model(experiment: Experiment, device: torch.device, *, width: int, prepared: dict[str, Tensor]) -> Model:
-    """Return the experiment's model untrained; `width` is that of inputs that are no images."""
-    return Model(
-        make_method(experiment),
-        task_of(experiment, device),
-        experiment.recipe,
-        experiment.data.shape,
-        width=width,
-        prepared=prepared,
-    )
+def new_model(
+    experiment: Experiment,
+    device: torch.device,
+    *,
+    width: int,
+    prepared: dict[str, Tensor],
+    start: Mapping[str, Any] | None = None,
+) -> Model:
+    """Return the experiment's model untrained; `width` is that of inputs that are no images.
+
+    `start` is the state of the model that its training begins with; raises HashbenchError where it does not fit.
+    """
+    try:
+        return Model(
+            make_method(experiment),
+            task_of(experiment, device),
+            experiment.recipe,
+            experiment.data.shape,
+            width=width,
+            prepared=prepared,
+            start=start,
+        )
+    except (RuntimeError, KeyError) as error:
+        if start is None:
+            raise
+        reason = " ".join(str(error).split())
+        raise HashbenchError(f"The run to start from does not fit {experiment.method}: {reason:.300}") from error
 
 
 def load_model(experiment: Experiment, path: Path, device: torch.device, *, of: str | None = None) -> Model:

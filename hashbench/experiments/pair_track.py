@@ -160,6 +160,7 @@ def _refuse_settings(data: InteractionDataset, settings: Settings) -> None:
         "--epochs": settings.epochs,
         "--size": settings.data_size,
         "--eval-every": settings.eval_every,
+        "--start-from": settings.start_from,
         "--set recipe": settings.overrides.get("recipe") or None,
     }
     for name, value in given.items():

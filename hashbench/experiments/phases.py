@@ -20,6 +20,7 @@ from hashbench.evaluation.encoding import count, encode_rows
 from hashbench.experiments.clock import Clock
 from hashbench.experiments.experiment import ENGINE, Experiment, recipe_label
 from hashbench.experiments.models import augments_of, make_method, new_model, task_of
+from hashbench.experiments.starts import Start, start_of
 from hashbench.interop.loss_as_method import remarks
 from hashbench.methods.contract import DeepMethod, Method, wraps
 from hashbench.methods.wrapping import changed_fields, classes_of
@@ -57,8 +58,11 @@ def compute(
     *,
     progress: bool,
     eval_every: int | None,
+    start: Start | None = None,
 ) -> Result | None:
     """Compute the phases of an experiment and return its result; all else is stored on the way.
+
+    `start` is the run that its identity names as the one whose weights the training begins with.
 
     All ranks of a world do so together; the result is None but on rank 0, which alone stores anything.
     """
@@ -77,7 +81,13 @@ def compute(
         tools = RecipeTools(task, experiment.recipe, experiment.data.shape, data, bar=title and f"{title} prepare")
         prepared = prepare(make_method(experiment), tools, experiment.identity)
     with clock("train"):
-        model = new_model(experiment, device, width=data.width, prepared=prepared.tensors)
+        model = new_model(
+            experiment,
+            device,
+            width=data.width,
+            prepared=prepared.tensors,
+            start=start.state(device) if start else None,
+        )
         monitor = monitor_every(eval_every, model, dataset, partial(encode_rows, model, inputs, world=SINGLE))
         if world.is_main:
             _warn(directory, [f"{experiment.method}: {text}" for text in remarks(type(model.method), task)])
@@ -100,7 +110,7 @@ def compute(
         model.save(directory.model, of=experiment.id)
     return Result(
         id=experiment.id,
-        coords=_coords(experiment, dataset),
+        coords=_coords(experiment, dataset, start.label if start else None),
         metrics=measured.metrics,
         bounds=measured.bounds,
         ties=measured.ties,
@@ -117,6 +127,7 @@ def compute(
             **run_provenance(experiment, dataset, device, started),
             "prepared_from_cache": prepared.cached,
             "processes": world.size,
+            **_start(start, directory),
         },
     )
 
@@ -142,7 +153,7 @@ def compute_prefix(
         directory.write_names(dataset.names)
     return Result(
         id=experiment.id,
-        coords=_coords(experiment, dataset),
+        coords=_coords(experiment, dataset, trained.coords.get("start")),
         metrics=measured.metrics,
         bounds=measured.bounds,
         ties=measured.ties,
@@ -157,9 +168,15 @@ def compute_prefix(
         provenance={
             **run_provenance(experiment, dataset, device, started),
             **{name: trained.provenance[name] for name in OF_TRAINING},
+            **_start(start_of(training, trained), directory),
             "prefix_of": {"id": trained.id, "path": training.beside(directory)},
         },
     )
+
+
+def _start(start: Start | None, directory: RunDirectory) -> dict[str, Any]:
+    """Return what the provenance of a run in `directory` states of the run whose weights its training began with."""
+    return {"start": {"id": start.result.id, "path": start.directory.beside(directory)}} if start else {}
 
 
 def run_provenance(experiment: Experiment, dataset: Dataset, device: torch.device, started: datetime) -> dict[str, Any]:
@@ -264,7 +281,7 @@ def fixed_inputs(
     return pixels
 
 
-def _coords(experiment: Experiment, dataset: Dataset) -> dict[str, Any]:
+def _coords(experiment: Experiment, dataset: Dataset, start: str | None) -> dict[str, Any]:
     cls: type[Method] = METHODS.get(experiment.method)
     data, recipe = experiment.data, experiment.recipe
     return {
@@ -283,6 +300,7 @@ def _coords(experiment: Experiment, dataset: Dataset) -> dict[str, Any]:
         "inputs": experiment.inputs,
         "bits": experiment.bits,
         **({"lengths": list(experiment.lengths)} if experiment.lengths else {}),
+        **({"start": start} if start else {}),
         "seed": experiment.seed,
         "cell": experiment.cell,
         "engine": ENGINE,

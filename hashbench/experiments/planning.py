@@ -16,6 +16,7 @@ from hashbench.errors import HashbenchError, unknown
 from hashbench.experiments.experiment import IDENTITY, Data, Experiment, grid, resolve_recipe
 from hashbench.experiments.models import augments_of, depends_on_world, task_of
 from hashbench.experiments.settings import parse_row, parse_value, setting_text
+from hashbench.experiments.starts import Start, Starts, cannot_start
 from hashbench.experiments.tracks import TrackData, TrackExperiment, track
 from hashbench.interop.targets import resolve_method
 from hashbench.methods.contract import DeepMethod, Method, Task, defines, wraps
@@ -54,6 +55,7 @@ class Settings:
     overrides: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # {"crh": {"reassign": "false"}, ...}
     evaluate_on: str = "test"
     device: str = "auto"
+    start_from: Path | None = None  # a finished run, or a folder of them, whose weights the trainings begin with
     runs_dir: Path = Path("runs")
     data_dir: Path | None = None
     accept_unofficial: bool = False
@@ -70,6 +72,7 @@ class Settings:
         }
         object.__setattr__(self, "overrides", texts)
         object.__setattr__(self, "runs_dir", Path(self.runs_dir))
+        object.__setattr__(self, "start_from", None if self.start_from is None else Path(self.start_from))
         object.__setattr__(self, "data_dir", None if self.data_dir is None else Path(self.data_dir))
 
 
@@ -99,6 +102,7 @@ class PlannedRun:
     backbone_sha256: str | None = None  # of the backbone's, where it is a plug-in's
     skipped: str | None = None
     snapshot: RunSnapshot = EMPTY  # what lay in the directory when the sweep was planned
+    start: Start | None = None  # the run whose weights its training begins with, where it is one
     training: PlannedRun | None = None  # the run of longer codes whose first bits this one evaluates, where it is one
 
     @property
@@ -174,7 +178,8 @@ def plan(
 
     `methods` are rows of a table: a target as `resolve_method` takes (a name, or a class in a module or file, whose
     code is then run), and fields that it alone has, `crh (reassign=false)`. Raises HashbenchError for anything unknown
-    or impossible in the request; a single run that its method does not support is skipped with the reason.
+    or impossible in the request, and for a run to start from that is not there; a single run that its method does not
+    support is skipped with the reason.
     """
     if settings.rerun not in get_args(Rerun):
         raise unknown("--rerun", settings.rerun, get_args(Rerun))
@@ -191,7 +196,8 @@ def plan(
     loaded = {name: _load(name, settings) for name in dataset_names}
     _refuse_equal_names(loaded)
     lengths = tuple(sorted({*bits}))
-    resolved = [_planned(loaded[d], variants[m], b, s, lengths, named, device) for d, m, b, s in coordinates]
+    starts = None if settings.start_from is None else Starts(settings.start_from)
+    resolved = [_planned(loaded[d], variants[m], b, s, lengths, named, device, starts) for d, m, b, s in coordinates]
     request = Request(tuple(methods), tuple(dataset_names), tuple(bits), seeds, settings, first_seed)
     return Plan(request, resolved, {dataset.name: dataset for dataset in loaded.values()}, device)
 
@@ -300,7 +306,14 @@ class _Variant:
     @property
     def label(self) -> str:
         """The row's name: `crh (reassign=false)`."""
-        fields = ", ".join(f"{field}={text}" for field, text in sorted(self.texts.items()))
+        return self._label([])
+
+    def label_after(self, start: Start) -> str:
+        """Return the row's name where its trainings begin with other runs' weights."""
+        return self._label([f"start={start.label}"])
+
+    def _label(self, more: Sequence[str]) -> str:
+        fields = ", ".join([*(f"{field}={text}" for field, text in sorted(self.texts.items())), *more])
         return f"{self.cls.info.name} ({fields})" if fields else self.cls.info.name
 
 
@@ -317,10 +330,11 @@ def _planned(
     lengths: tuple[int, ...],
     settings: Settings,
     device: torch.device,
+    starts: Starts | None,
 ) -> PlannedRun:
     """Return the run as its data set's track resolves it, or as `_resolve` does."""
     if isinstance(dataset, Dataset):
-        return _resolve(dataset, variant, bits, seed, lengths, settings, device)
+        return _resolve(dataset, variant, bits, seed, lengths, settings, device, starts)
     given: dict[str, Any] = {"row": variant.label, "texts": variant.texts, "bits": bits, "seed": seed}
     return track(dataset.track).resolve(dataset, variant.cls, **given, settings=settings, device=device)
 
@@ -333,10 +347,11 @@ def _resolve(
     lengths: tuple[int, ...],
     settings: Settings,
     device: torch.device,
+    starts: Starts | None,
 ) -> PlannedRun:
     """Return the run with its experiment, or with the reason why its method cannot do it.
 
-    `lengths` are all that are asked for, ascending.
+    `lengths` are all that are asked for, ascending; `starts` the runs of one of which it begins with the weights.
     """
     cls, method = variant.cls, variant.cls.info.name
     run = PlannedRun(dataset.name, variant.label, bits, seed)
@@ -388,8 +403,14 @@ def _resolve(
         or without_views(cls, experiment)
         or _unsupported(construct(cls, experiment.fields), task_of(experiment, device))
     )
+    if starts is not None:
+        reason = reason or cannot_start(cls)
     if reason is not None:
         return dataclasses.replace(run, skipped=reason)
+    start = None if starts is None else starts.of(experiment)
+    if start is not None:
+        experiment = dataclasses.replace(experiment, start=start.identity)
+        run = dataclasses.replace(run, method=variant.label_after(start))
     directory = RunDirectory.at(
         settings.runs_dir, dataset=data.name, method=method, bits=bits, seed=seed, id=experiment.id
     )
@@ -400,9 +421,10 @@ def _resolve(
         source_sha256=source_sha256(*classes),
         backbone_sha256=None if experiment.inputs == "pixels" else source_of(recipe.backbone),
         snapshot=snapshot(directory),
+        start=start,
         training=None
         if bits == experiment.training_bits
-        else _resolve(dataset, variant, experiment.training_bits, seed, lengths, settings, device),
+        else _resolve(dataset, variant, experiment.training_bits, seed, lengths, settings, device, starts),
     )
 
 

@@ -21,7 +21,14 @@ import torch
 from hashbench.datasets import catalogue
 from hashbench.datasets.base import Dataset
 from hashbench.errors import HashbenchError, unknown
-from hashbench.evaluation.conditions.contract import Condition, as_identity, as_text, changes_relevance, relevance_in
+from hashbench.evaluation.conditions.contract import (
+    Condition,
+    as_identity,
+    as_text,
+    changes_relevance,
+    places_of,
+    relevance_in,
+)
 from hashbench.evaluation.encoding import count, encode_under, refuse_other_inputs
 from hashbench.experiments.experiment import Experiment
 from hashbench.experiments.phases import run_provenance
@@ -49,11 +56,11 @@ _OF_THE_RUN = ("split_sha256", "data_integrity", "data_official", "audit", "weig
 def parse_condition(text: str) -> Condition:
     """Return the condition that a text like `noise(sigma=0.1)` means; raises HashbenchError for any other text.
 
-    Fields that are not named have their defaults.
+    Fields that are not named have their defaults; a surrogate is a run's folder, in which that run must be finished.
     """
     name, texts = parse_row(text, what="condition", example="noise(sigma=0.1)")
     cls: type[Condition] = CONDITIONS.get(name)
-    known = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    known = {field.name: field for field in dataclasses.fields(cls)}
     for field in texts:
         if field not in known:
             raise unknown(f"field of {name}", field, known, hint="`hashbench list conditions` shows all.")
@@ -62,7 +69,12 @@ def parse_condition(text: str) -> Condition:
         needed = declared.default is declared.default_factory is dataclasses.MISSING
         if needed and field not in values:
             raise HashbenchError(f"The condition '{name}' needs {field}; write {name}({field}=...).")
-    return cls(**values)
+    chosen = cls(**values)
+    if chosen.queries is not None and chosen.queries < 1:
+        raise HashbenchError(f"{name}(queries={chosen.queries}) is not possible; give 1 or more.")
+    if chosen.surrogate is not None:
+        RunDirectory(Path(chosen.surrogate)).read_result()  # what is not there is said before anything is measured
+    return chosen
 
 
 @dataclass(frozen=True)
@@ -75,7 +87,15 @@ class Measuring:
     @property
     def identity(self) -> dict[str, Any]:
         """Everything that can change a number, as plain data; its sha256 is the id of the result."""
-        return {"condition": as_identity(self.condition), "run": self.run.id, "seed": self.run.coords["seed"]}
+        condition = as_identity(self.condition)
+        if self.surrogate is not None:
+            condition["fields"]["surrogate"] = self.surrogate.read_result().id  # what it is, not where it lies
+        return {"condition": condition, "run": self.run.id, "seed": self.run.coords["seed"]}
+
+    @property
+    def surrogate(self) -> RunDirectory | None:
+        """The run on whose model an attack is made, where that is another one."""
+        return None if self.condition.surrogate is None else RunDirectory(Path(self.condition.surrogate))
 
     @property
     def id(self) -> str:
@@ -88,7 +108,7 @@ class Measuring:
         return RunDirectory(_path(self.run)).under(self.condition.info.name, self.id)
 
     def __str__(self) -> str:
-        return f"{_path(self.run)} under {as_text(as_identity(self.condition))}"
+        return f"{_path(self.run)} under {as_text(self.identity['condition'])}"
 
 
 @dataclass(frozen=True)
@@ -125,6 +145,7 @@ class Evaluator:
         self._data = {"data_dir": data_dir, "size": data_size, "accept_unofficial": accept_unofficial}
         self._dataset: tuple[Any, Dataset] | None = None
         self._model: tuple[Any, Model] | None = None
+        self._surrogate: tuple[Any, Model] | None = None
         self._relevance: tuple[Any, Relevance] | None = None
         self._watch = LockWatch()
 
@@ -172,7 +193,12 @@ class Evaluator:
         condition, then = wanted.condition, snapshot(run).result
         measures = list(dict.fromkeys([*_measures_of(wanted.run), *map(parse, condition.measures)]))
         codes, model, relevance = run.read_codes(experiment.bits), None, None
+        identity, coords = wanted.identity, wanted.run.coords
+        places = places_of(identity["condition"], dataset.split.sha256, len(codes["query"]))
+        before = codes["query"][places]
         if changes_relevance(type(condition)):
+            if condition.queries is not None:
+                raise HashbenchError(f"{condition.info.name} measures every query; leave queries out.")
             self.require_code(run.path, experiment)
             relevance = self.relevance_of(condition, experiment, dataset)
         else:
@@ -184,17 +210,20 @@ class Evaluator:
             self.warnings.append(f"{run.path}: {status.note}, and the stored codes of its database are older.")
         reset_peak_memory(self._device)
         encoding = time.perf_counter()
-        query, targets = codes["query"], None
+        query, targets = before, None
         if model is not None:
-            query, targets = encode_under(condition, model, dataset, codes["database"])
+            surrogate = self.surrogate_of(wanted.surrogate, run) if wanted.surrogate else None
+            query, targets = encode_under(
+                condition, model, dataset, codes["database"], places=places, surrogate=surrogate
+            )
+            dataset = dataset.of_queries(places)
         evaluating = time.perf_counter()
         pairs = None if relevance is None else relevance.pairs
         counted = count(query, codes["database"], dataset, SINGLE, bits=experiment.bits, pairs=pairs)
         measured = evaluate_histograms(counted, measures, ties=wanted.run.ties)  # type: ignore[arg-type]
         led = {} if targets is None else _led_to(targets, query, codes["database"], dataset, measures, experiment.bits)
         ended = time.perf_counter()
-        flipped = np.unpackbits(query ^ codes["query"], axis=1).sum(axis=1)
-        identity, coords = wanted.identity, wanted.run.coords
+        flipped = np.unpackbits(query ^ before, axis=1).sum(axis=1)
         result = Result(
             id=wanted.id,
             coords={
@@ -229,6 +258,7 @@ class Evaluator:
                 **{name: value for name, value in wanted.run.provenance.items() if name in _OF_THE_RUN},
                 "condition_sha256": source_sha256(type(wanted.condition)),
                 **({"features_sha256": relevance.features_sha256} if relevance else {}),
+                **_surrogate(wanted),
             },
         )
         if snapshot(run).result != then:
@@ -283,6 +313,27 @@ class Evaluator:
             self._model = (key, load(run.path, method=self._method, backbone=self._backbone, device=str(self._device)))
         return self._model[1]
 
+    def surrogate_of(self, surrogate: RunDirectory, run: RunDirectory) -> tuple[Model, np.ndarray]:
+        """Return the model of another run, on which an attack on `run` is made, and its packed codes of the database.
+
+        Raises HashbenchError where it is the run itself, or has other queries, database or images than that.
+        """
+        result, attacked = surrogate.read_result(), run.read_result()
+        if result.id == attacked.id or result.condition:
+            what = "the run that is attacked" if result.id == attacked.id else "a run under a condition"
+            raise HashbenchError(f"The surrogate {surrogate.path} is {what}; name another run.")
+        theirs, mine = (Experiment.from_identity(one.read_spec()["identity"]).data for one in (surrogate, run))
+        if theirs != mine:
+            raise HashbenchError(
+                f"The surrogate {surrogate.path} is of {theirs.name} {theirs.shape}, and {run.path} of {mine.name} "
+                f"{mine.shape}, or of another split of it; name a run on the same data."
+            )
+        key = (surrogate.path, snapshot(surrogate).result)
+        if self._surrogate is None or self._surrogate[0] != key:
+            self._surrogate = None
+            self._surrogate = (key, load(surrogate.path, device=str(self._device)))
+        return self._surrogate[1], surrogate.read_codes(result.coords["bits"])["database"]
+
 
 def evaluate_run(
     run: Result | Path | str,
@@ -330,6 +381,14 @@ def _led_to(
     gains = any(measure.needs_gains for measure in measures)
     found = evaluate_histograms(histograms(query, database, targets, labels, bits=bits, gains=gains), measures)
     return {f"t-{name}": value for name, value in found.metrics.items()}
+
+
+def _surrogate(wanted: Measuring) -> dict[str, Any]:
+    """Return what the provenance of a result states of the run on whose model the attack was made."""
+    if wanted.surrogate is None:
+        return {}
+    id = wanted.identity["condition"]["fields"]["surrogate"]
+    return {"surrogate": {"id": id, "path": wanted.surrogate.beside(wanted.directory)}}
 
 
 def _measures_of(run: Result) -> list[Measure]:

@@ -13,11 +13,12 @@ import torch
 from hashbench.datasets.base import Dataset
 from hashbench.datasets.loading.loader import inference_batches
 from hashbench.errors import HashbenchError
-from hashbench.evaluation.conditions.contract import from_identity
+from hashbench.evaluation.conditions.contract import from_identity, places_of
 from hashbench.evaluation.encoding import SMALL_BATCH, encode_under
 from hashbench.experiments.experiment import Experiment
 from hashbench.experiments.phases import compute
 from hashbench.experiments.reevaluation import Evaluator
+from hashbench.experiments.starts import start_of
 from hashbench.metrics import evaluate_histograms, first_bits, histograms, pack, unpack
 from hashbench.metrics.measures import parse
 from hashbench.networks.chosen import weights_name
@@ -53,17 +54,23 @@ def check_model(result: Result, evaluator: Evaluator, number: int) -> Iterator[s
     dataset = evaluator.dataset_of(experiment)
     codes = directory.read_codes()
     model = evaluator.model_of(directory.run, snapshot(directory.run).result)
-    of_all = len(codes["query"])
-    if len(dataset.split.query) != of_all:
-        yield f"there are {of_all} codes of queries, and {len(dataset.split.query)} queries"
+    of_all, queries = len(codes["query"]), len(dataset.split.query)
+    measured = directory.read_spec()["identity"]["condition"] if result.condition else None
+    measured_places = places_of(measured, dataset.split.sha256, queries) if measured else range(queries)
+    if len(measured_places) != of_all:
+        yield f"there are {of_all} codes of queries, and {len(measured_places)} queries"
         return
     number = min(number, of_all)
     outputs: np.ndarray | None = None
-    if result.condition:
+    if measured is not None:
         places = np.arange(number)
-        split = dataclasses.replace(dataset.split, query=dataset.split.query[:number])
-        condition = from_identity(directory.read_spec()["identity"]["condition"])
-        again, _ = encode_under(condition, model, dataclasses.replace(dataset, split=split), codes["database"])
+        condition = from_identity(measured)
+        surrogate = None
+        if "surrogate" in result.provenance:
+            surrogate = evaluator.surrogate_of(directory.surrogate(result), directory.run)
+        again, _ = encode_under(
+            condition, model, dataset, codes["database"], places=measured_places[:number], surrogate=surrogate
+        )
     else:
         places = _places(result.id, of_all, number)
         packed, outputs = _encode(model, dataset, dataset.split.query[places])
@@ -103,12 +110,13 @@ def check_rerun(result: Result, evaluator: Evaluator) -> Iterator[str]:
             f"it is of {experiment.method} version {experiment.method_version} with the weights {experiment.weights}, "
             f"and here are version {version} and {weights}, or another engine"
         )
+    start = start_of(RunDirectory(result.path), result)
     dataset = evaluator.dataset_of(experiment)
     recipe = dataclasses.replace(experiment.recipe, name=result.coords["recipe"].partition("(")[0])
     whole = dataclasses.replace(experiment, bits=experiment.training_bits, recipe=recipe)
     with tempfile.TemporaryDirectory(prefix="hashbench-verify-") as folder, true_float32():
         scratch = RunDirectory(Path(folder))
-        again = compute(whole, dataset, scratch, evaluator.device, progress=False, eval_every=None)
+        again = compute(whole, dataset, scratch, evaluator.device, progress=False, eval_every=None, start=start)
         assert again is not None
         measures = again.metrics
         if experiment.bits != whole.bits:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from hashbench.datasets.loading.augment import resize, to_unit
 from hashbench.datasets.loading.loader import inference_batches
 from hashbench.datasets.sparse import is_sparse
 from hashbench.errors import HashbenchError
-from hashbench.methods.contract import DeepMethod, Method, Task, TrainingData
+from hashbench.methods.contract import DeepMethod, Method, Task, TrainingData, base_of
 from hashbench.networks.network import HashNetwork, HiddenLayer, extractor, input_shape
 from hashbench.recipes import Recipe
 from hashbench.registry import BACKBONES
@@ -49,10 +49,12 @@ class Model:
         width: int,
         prepared: dict[str, Tensor],
         weights_follow: bool = False,
+        start: Mapping[str, Any] | None = None,
     ):
         """Build it untrained for inputs of `shape`; `width` is theirs where the method does not learn from images.
 
-        Where all `weights_follow` from a run's state, pretrained ones are not read.
+        Where all `weights_follow` from a run's state, pretrained ones are not read. A training that starts from another
+        run's begins with its state: of the network, and of the method or the base that it wraps.
         """
         self.method = method
         self.task = task
@@ -63,12 +65,17 @@ class Model:
         self.prepared = prepared
         self.network: HashNetwork | None = None
         if isinstance(method, DeepMethod):
-            backbone = make_backbone(task, recipe, shape, width, pretrained=recipe.pretrained and not weights_follow)
+            pretrained = recipe.pretrained and not (weights_follow or start)
+            backbone = make_backbone(task, recipe, shape, width, pretrained=pretrained)
             seeds.seed_globals(task.seed, "init", "method")
             method.setup(task, prepared)
             self.network = make_network(backbone, lambda width: method.head(width, task), task, recipe)
+            if start is not None:
+                self.network.load_state_dict(start["network"])  # before a method makes copies of it
             seeds.seed_globals(task.seed, "init", "attach")
             method.attach(self.network, task)
+            if start is not None:
+                (base_of(method) or method).load_state_dict(start["method"])
             _refuse_shared_state(method, self.network)
             _refuse_unkept_samples(method, task)
         method.to(task.device)

@@ -25,6 +25,7 @@ from hashbench.results.result import Result
 from hashbench.results.runs import RunDirectory
 from hashbench.results.tables.blocks import Block, blocks, differences
 from hashbench.results.tables.comparison import Comparison
+from hashbench.results.tables.conditions import condition_blocks
 from hashbench.results.tables.rows import conditions_of
 from hashbench.results.tables.table import Table, signed
 from hashbench.storage.strict_json import dumps
@@ -39,6 +40,17 @@ class _Picture:
     kind: str
     summary: str
     svg: Markup
+
+
+@dataclass(frozen=True)
+class _Robustness:
+    """Runs with what they gave under conditions: tables with a column for each, and the figure over severities."""
+
+    anchor: str
+    block: Block
+    tables: tuple[Table, ...]
+    pictures: tuple[_Picture, ...]
+    not_drawn: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -85,6 +97,9 @@ def report(
         _section(number, block, apart, comparison, galleries)
         for number, (block, apart) in enumerate(zip(found, differences(found), strict=True), start=1)
     ]
+    robustness = [
+        _robustness(number, block, comparison) for number, block in enumerate(condition_blocks(results), start=1)
+    ]
     return page(
         "report.html",
         styles=("page.css", "report.css"),
@@ -92,16 +107,35 @@ def report(
         filters={"facts": _facts, "colour": colour_of, "seconds": training_seconds, "signed": signed},
         title=title,
         sections=sections,
+        robustness=robustness,
         runs=len(results),
         newest=max((str(result.provenance.get("started") or "") for result in results), default=""),
         problems=comparison.problems,
     )
 
 
+def _robustness(number: int, block: Block, comparison: Comparison) -> _Robustness:
+    """Return the part about the block's runs under all their conditions, by the measures of the other tables."""
+    measures = dict.fromkeys(table.measure for table in comparison.tables if table.dataset == block.name)
+    tables = Comparison.of(block.results, measures=[*measures] or None, conditions=True).tables
+    pictures, not_drawn = list[_Picture](), list[str]()
+    for kind, about in KINDS.items():
+        if about.across:
+            drawings, refusals = draw(kind, block.results, measure=tables[0].measure)
+            not_drawn += map(str, refusals)
+            for drawing in drawings:
+                label = f"{block.name}: {about.summary}"
+                svg = Markup(svg_element(drawing.figure, name=f"c{number}-{kind}", label=label))
+                pictures.append(_Picture(kind, about.summary, svg))
+    return _Robustness(f"c{number}", block, tables, tuple(pictures), tuple(not_drawn))
+
+
 def _section(number: int, block: Block, apart: str, comparison: Comparison, galleries: Galleries) -> _Section:
     tables = tuple(table for table in comparison.tables if table.conditions == conditions_of(block))
     pictures, not_drawn = [], []
     for kind, about in KINDS.items():
+        if about.across:
+            continue
         drawings, refusals = draw(kind, block.results, measure=tables[0].measure if about.measured else None)
         not_drawn += [f"{kind}: {refusal}" for refusal in refusals]
         for drawing in drawings:

@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from hashbench.errors import HashbenchError
 from hashbench.metrics.ranking import Ties
-from hashbench.storage.strict_json import as_text, loads, texts
+from hashbench.storage.strict_json import as_text, digest, loads, texts
 
 SCHEMA = 1
 LARGEST = 1e20  # the size of numbers above which sums and means leave the range of floats; seeds have 64 bits
@@ -53,7 +53,7 @@ _COORDS: dict[str, Any] = {
 }
 _EPOCH: dict[str, Any] = {"kept": (str, int, type(None)), "of": (int, type(None))}
 _OPTIONAL: dict[str, dict[str, Any]] = {  # what is read of those that a result may have
-    "coords": {"lengths": list},
+    "coords": {"lengths": list, "start": str},
     "provenance": {
         **dict.fromkeys(("source_sha256", "backbone_sha256", "condition_sha256"), _TEXT),
         **dict.fromkeys(("split_sha256", "data_integrity", "weights_sha256", "started"), _TEXT),
@@ -62,6 +62,8 @@ _OPTIONAL: dict[str, dict[str, Any]] = {  # what is read of those that a result 
         "threads": _NUMBER,
         "argv": (list, type(None)),
         "prefix_of": dict,
+        "start": dict,
+        "surrogate": dict,
     },
 }
 
@@ -135,6 +137,16 @@ class Result:
         return describe_html(self)
 
 
+def cell_of(identity: Mapping[str, Any]) -> str:
+    """Return the sha256 of an experiment's identity without the seed, and without what follows from it: which run of a
+    cell the training starts from.
+    """
+    alike = {name: value for name, value in identity.items() if name != "seed"}
+    if "start" in alike:
+        alike["start"] = {name: value for name, value in alike["start"].items() if name != "id"}
+    return digest(alike)
+
+
 def _problem(data: Any) -> str | None:
     """Return the first reason why `data` is no result, as the end of a sentence."""
     if not isinstance(data, dict):
@@ -180,8 +192,10 @@ def _mistyped_options(data: dict[str, Any]) -> str | None:
         there = {key: wanted for key, wanted in types.items() if key in data[section]}
         if wrong := _mistyped(data[section], there, f"{section}."):
             return wrong
-    training = data["provenance"].get("prefix_of")
-    return None if training is None else _mistyped(training, {"id": str, "path": str}, "provenance.prefix_of.")
+    for name in {"prefix_of", "start", "surrogate"} & data["provenance"].keys():
+        if wrong := _mistyped(data["provenance"][name], {"id": str, "path": str}, f"provenance.{name}."):
+            return wrong
+    return None
 
 
 def _impossible(data: dict[str, Any]) -> str | None:

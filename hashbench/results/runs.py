@@ -121,12 +121,27 @@ class RunDirectory:
         Raises HashbenchError where that is missing, or another one lies in its place.
         """
         of = result.provenance["prefix_of"]
+        return self._other(of, f"holds the first {result.coords['bits']} bits of the codes of")
+
+    def start(self, result: Result) -> RunDirectory:
+        """Return the run whose weights the training of this one, with `result`, began with.
+
+        Raises HashbenchError where that is missing, or another one lies in its place.
+        """
+        return self._other(result.provenance["start"], "was started from")
+
+    def surrogate(self, result: Result) -> RunDirectory:
+        """Return the run on whose model the attack was made under which this one, with `result`, was measured.
+
+        Raises HashbenchError where that is missing, or another one lies in its place.
+        """
+        return self._other(result.provenance["surrogate"], "was measured under an attack on")
+
+    def _other(self, of: Mapping[str, str], does: str) -> RunDirectory:
+        """Return the run that lies at `path` from here, if it has the `id`; raises HashbenchError where it has not."""
         found = RunDirectory(Path(os.path.normpath(self.path / of["path"])))
         if not found.finished or found.read_result().id != of["id"]:
-            raise HashbenchError(
-                f"{self.path} holds the first {result.coords['bits']} bits of the codes of {found.path}, which is not "
-                f"there; copy it along, or run again."
-            )
+            raise HashbenchError(f"{self.path} {does} {found.path}, which is not there; copy it along, or run again.")
         return found
 
     def under(self, condition: str, id: str) -> RunDirectory:

@@ -47,6 +47,58 @@ def test_fixed_features_are_attacked_through_the_backbone(tmp_path):
     assert evaluated(run, f"pgd({FAR})").metrics["mAP@all"] < run.metrics["mAP@all"] - 0.05
 
 
+def test_what_is_attacked_is_what_is_encoded_with_its_preprocessing(tmp_path):
+    resized = {"backbone": "toy-backbone", "overrides": {"recipe": {"size": "20"}}}
+    run = hashbench.run("crh", "toy", bits=16, epochs=2, progress=False, runs_dir=tmp_path, **resized)
+    queries = queries_of(run, CenterCodePGD())
+    model, images = queries.model, queries.images.clone().requires_grad_()
+    out = model.outputs(images)
+    assert np.array_equal((out >= 0).numpy(), model.encode(queries.images))
+    (gradient,) = torch.autograd.grad(out[3, 5], images)
+    moved = queries.images.clone()
+    moved[3, 0, 6, 4] += 0.05
+    slope = (model.outputs(moved)[3, 5] - out[3, 5]).item() / 0.05
+    assert slope == pytest.approx(gradient[3, 0, 6, 4].item(), rel=0.02)
+    assert not gradient[:3].any()
+
+
+def test_each_attack_leads_to_the_code_that_it_says(run):
+    queries = queries_of(run, CenterCodePGD())
+    codes, labels = queries.database_codes.numpy() * 2.0 - 1, queries.database_labels.numpy()
+
+    def center(wanted):
+        shares = (labels & wanted).any(axis=1)
+        return np.where(codes[shares].mean(axis=0) >= codes[~shares].mean(axis=0), 1, -1)
+
+    own = np.where(queries.model.encode(queries.images), 1, -1)
+    targets = Targeted().target_labels(queries)
+    pgd, hag, targeted = (parse_condition(name).toward(queries) for name in ("pgd", "hag", "targeted"))
+    assert len({*map(tuple, queries.labels.tolist())}) > 1
+    assert np.array_equal(pgd, [-center(wanted) for wanted in queries.labels.numpy()])
+    assert np.array_equal(hag, -own)
+    assert np.array_equal(targeted, [center(wanted) for wanted in targets.numpy()])
+    for name in ("pgd", "hag", "targeted"):
+        moved = parse_condition(f"{name}(eps=4/255)").apply(queries)
+        assert 3 / 255 < float((moved.double() - queries.images.double()).abs().max()) <= 4 / 255
+
+
+def test_restarts_begin_elsewhere_and_the_best_of_them_counts(run):
+    queries = queries_of(run, CenterCodePGD())
+    center = CenterCodePGD().toward(queries)
+    attack = CenterCodePGD(eps=0.2, steps=0, restarts=4)
+    starts = torch.stack(attack._starts(queries))
+    assert len({float(start.sum()) for start in starts}) == 4
+    assert float(starts.abs().max()) <= 0.2 < 1.02 * float(starts.abs().max())
+    one = [parse_condition("pgd(eps=0.2, steps=0, restarts=1)").apply(queries)]
+
+    def reached(images):
+        return (queries.model.outputs(images).tanh() * center).mean(dim=1).detach()
+
+    every = torch.stack([reached((queries.images + start).clamp(0, 1)) for start in starts])
+    assert torch.equal(reached(one[0]), every[0])
+    torch.testing.assert_close(reached(attack.apply(queries)), every.max(dim=0).values)
+
+
 def queries_of(run, condition):
     """Return what an attack is told of all queries of a run."""
     seen = []

@@ -301,7 +301,7 @@ def test_a_run_that_is_run_again_has_nothing_under_conditions(run, tmp_path):
 
 
 def test_a_run_that_is_run_again_meanwhile_is_not_mixed_with_the_old_one(run, monkeypatch):
-    def replaced(*arguments):
+    def replaced(*arguments, **named):
         (run.path / "result.json").write_text((run.path / "result.json").read_text() + " ")
         return np.zeros((15, 2), dtype=np.uint8), None
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
 
 from hashbench.errors import HashbenchError
 from hashbench.registry import CONDITIONS
+from hashbench.storage.strict_json import digest
 from hashbench.system import seeds
 
 if TYPE_CHECKING:
@@ -32,10 +33,10 @@ class Queries:
     """A batch of a run's queries, and what a condition may know beside them."""
 
     images: Tensor  # (n, channels, height, width) float32 in [0, 1], at the data set's size; vectors: (n, width)
-    places: range  # of the images in the query set
+    places: Sequence[int]  # of the images in the query set
     condition: str  # the condition's name, which its streams of chance carry
     seed: int  # the run's
-    model: Model  # as it was trained, on the device of the images
+    model: Model  # as it was trained, on the device of the images; the surrogate's where an attack is made on one
     labels: Tensor | None = None  # (n, C) uint8 multi-hot, on that device; for attacks alone, as are the next two
     database_codes: Tensor | None = None  # (N, bits) bool, on the CPU
     database_labels: Tensor | None = None  # (N, C) uint8 multi-hot, on the CPU
@@ -72,8 +73,15 @@ class ConditionInfo:
     former_names: tuple[str, ...] = ()  # by which it is found too
 
 
+@dataclass(frozen=True, kw_only=True)
 class Condition:
-    """How a finished run is measured again: with changed queries, or by another relevance."""
+    """How a finished run is measured again: with changed queries, or by another relevance.
+
+    Every condition has two fields beside its own, which are left out of its identity and its text where they are None.
+    """
+
+    queries: int | None = None  # how many of the queries are measured, chosen by a hash of their places; None: all
+    surrogate: str | None = None  # of an attack: another run, its folder or id, on whose model it is made
 
     info: ClassVar[ConditionInfo]
     #: What it can change: "images", "vectors", "text".
@@ -125,6 +133,27 @@ def condition(name: str, *, version: int = 1, former_names: Collection[str] = ()
     return decorate
 
 
+def own_fields(chosen: type[Condition]) -> list[dataclasses.Field[Any]]:
+    """Return the fields of a condition but for those that every one has."""
+    shared = {field.name for field in dataclasses.fields(Condition)}
+    return [field for field in dataclasses.fields(chosen) if field.name not in shared]
+
+
+def places_of(identity: Mapping[str, Any], split_sha256: str, queries: int) -> Sequence[int]:
+    """Return the places, ascending, of the queries that a condition measures, of as many as there are.
+
+    Where the condition limits them, they are those with the smallest sha256 of split and place: the same ones in every
+    run of a split. Raises HashbenchError for a limit below 1 or above the number of queries.
+    """
+    limit = identity["fields"].get("queries")
+    if limit is None:
+        return range(queries)
+    if not 1 <= limit <= queries:
+        raise HashbenchError(f"queries={limit} is not possible; give 1 to {queries}, which is how many there are.")
+    order = sorted(range(queries), key=lambda place: digest(["query", split_sha256, place]))
+    return sorted(order[:limit])
+
+
 def changes_relevance(chosen: type[Condition]) -> bool:
     """Return whether a condition says what is relevant, and leaves the queries as they are."""
     return chosen.relevance is not Condition.relevance
@@ -158,7 +187,9 @@ def relevance_in(name: str, run: Mapping[str, Any], stated: str | None) -> str:
 
 def as_identity(chosen: Condition) -> dict[str, Any]:
     """Return name, version and every field of a condition, as plain data."""
-    fields = {field.name: getattr(chosen, field.name) for field in dataclasses.fields(chosen)}  # type: ignore[arg-type]
+    fields = {field.name: getattr(chosen, field.name) for field in own_fields(type(chosen))}
+    shared = {field.name: getattr(chosen, field.name) for field in dataclasses.fields(Condition)}
+    fields |= {name: value for name, value in shared.items() if value is not None}
     return {"name": chosen.info.name, "version": chosen.info.version, "fields": fields}
 
 
@@ -166,8 +197,12 @@ def as_text(identity: Mapping[str, Any]) -> str:
     """Return the one text of a condition with every field, as it is typed: `pgd(eps=8/255, steps=7)`.
 
     Equal conditions have equal texts, however they were typed. A version after the first is named: `noise(sigma=1) v2`.
+    A surrogate is named by the start of its id.
     """
-    fields = ", ".join(f"{name}={value_text(value)}" for name, value in identity["fields"].items())
+    fields = ", ".join(
+        f"{name}={value[:8] if name == 'surrogate' else value_text(value)}"
+        for name, value in identity["fields"].items()
+    )
     version = f" v{identity['version']}" if identity["version"] != 1 else ""
     return identity["name"] + (f"({fields})" if fields else "") + version
 

@@ -21,6 +21,7 @@ class Kind:
     summary: str
     target: str  # "module:function", below this package
     measured: bool = False  # whether the function takes a measure
+    across: bool = False  # of runs with what they gave under conditions, together
     of_queries: bool = True  # False: of training and database, which are the run's under each condition
 
     def load(self) -> Callable[..., Figure]:
@@ -34,6 +35,12 @@ KINDS = {
     "precision": Kind("precision over the number of retrieved images (P@N)", "curves:precision_curves"),
     "recall": Kind("recall over the number of retrieved images (R@N)", "curves:recall_curves"),
     "bits": Kind("a measure over the code length, with the spread over seeds", "measures:by_bits", measured=True),
+    "robustness": Kind(
+        "a measure under growing attacks or corruptions, with the spread over seeds",
+        "robustness:by_severity",
+        measured=True,
+        across=True,
+    ),
     "seconds": Kind(
         "a measure over the seconds of training, a point for each run",
         "measures:by_seconds",
@@ -54,3 +61,5 @@ KINDS = {
         "loss terms by epoch, and measures where --eval-every logged them", "training:training_curves", of_queries=False
     ),
 }
+
+UNMEASURED = 'measure some: hashbench evaluate-run RUNS --under "pgd(eps=2/255),pgd(eps=8/255)".'

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hashbench.errors import HashbenchError, unknown
-from hashbench.results.figures import KINDS
+from hashbench.results.figures import KINDS, UNMEASURED
 from hashbench.results.result import Result
 from hashbench.results.tables.blocks import Block, blocks, differences
+from hashbench.results.tables.conditions import condition_blocks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,10 +40,12 @@ def draw(
         measured = " and ".join(name for name, other in KINDS.items() if other.measured)
         raise HashbenchError(f"A figure of kind '{kind}' shows no measure; {measured} do.")
     function = KINDS[kind].load()
-    drawings, refusals = [], []
+    drawings, refusals = list[Drawing](), list[HashbenchError]()
     if not KINDS[kind].of_queries:
         results = [result for result in results if not result.condition] or results
-    found = blocks(results)
+    found = condition_blocks(results) if KINDS[kind].across else blocks(results)
+    if not found and results:
+        refusals.append(HashbenchError(f"None of these runs was measured under conditions; {UNMEASURED}"))
     for block, apart in zip(found, differences(found), strict=True):
         try:
             figure = function(block.results, measure=measure) if KINDS[kind].measured else function(block.results)

@@ -28,7 +28,7 @@ def by_bits(results: Iterable[Result], *, measure: str | None = None) -> Figure:
     measure that is none or that none of them knows.
     """
     block = the_block(results)
-    measure, values = _values(block, measure)
+    measure, values = values_of(block, measure)
     rows = block.rows()
     row_styles = styles(rows, points=True)
     with sheet(1, labels=rows, width=4.2) as (figure, (axes,)):
@@ -48,7 +48,7 @@ def by_seconds(results: Iterable[Result], *, measure: str | None = None) -> Figu
     Seconds of reading data, fixed features, encoding and evaluation are not in it.
     """
     block = the_block(results)
-    measure, values = _values(block, measure)
+    measure, values = values_of(block, measure)
     timed = [r for r in block.results if r.id in values and r.time.get("train") is not None]
     if not timed:
         raise HashbenchError("None of these results says how long its training took; name runs of `hashbench run`.")
@@ -79,7 +79,7 @@ def by_candidates(results: Iterable[Result], *, measure: str | None = None) -> F
     A panel for each search that `hashbench search-cost` kept; as `by_bits`.
     """
     block = the_block(results)
-    measure, values = _values(block, measure)
+    measure, values = values_of(block, measure)
     rows = block.rows()
     row_styles = styles(rows, points=True)
     points: dict[str, dict[str, list[tuple[float, float]]]] = {}  # search -> label -> (compared, value)
@@ -120,7 +120,7 @@ def plot_by_bits(axes: Axes, points: list[tuple[int, float]], *, label: str, **s
     axes.errorbar(lengths, means, yerr=None if np.isnan(spread).all() else spread, label=label, **style)  # type: ignore[arg-type]
 
 
-def _values(block: Block, measure: str | None) -> tuple[str, dict[str, float]]:
+def values_of(block: Block, measure: str | None) -> tuple[str, dict[str, float]]:
     """Return the measure's name, and its value for each run that knows it."""
     name = measure_name(measure) if measure is not None else str(block.results[0].coords["measure"])
     problems: list[str] = []

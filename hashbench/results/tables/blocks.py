@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from hashbench.results.result import Result
 
 # The coordinates that a block spreads out. Every other one keeps runs apart, also one that a later hashbench adds.
-_ROW = ("method", "method_version", "base_version", "fields", "lengths")
+_ROW = ("method", "method_version", "base_version", "fields", "lengths", "start")
 _SHOWN = ("method_version", "base_version", "lengths", "inputs")  # in a row's label, where the runs of a method differ
 _SPREAD = {*_ROW, "bits", "seed", "inputs", "measure", "cell"}
 _PROVENANCE = ("split_sha256", "data_integrity", "weights_sha256")  # equal names, other contents
@@ -143,10 +143,14 @@ def _epochs(group: Sequence[Result]) -> list[dict[str, Any] | None]:
 
 
 def row_label(result: Result, shown: Sequence[str] = ()) -> str:
-    """Return the method's name with its changed fields, and with what of versions, lengths and inputs is `shown`."""
+    """Return the method's name with its changed fields and what its training began with, and with what is `shown`.
+
+    The latter are of versions, lengths and inputs.
+    """
     coords = result.coords
     name = coords["method"] + (f" v{coords['method_version']}" if "method_version" in shown else "")
     fields = [f"{key}={_value(value)}" for key, value in sorted(coords["fields"].items())]
+    fields += [f"start={coords['start']}"] if "start" in coords else []
     fields += [f"base v{coords['base_version']}"] if "base_version" in shown else []
     fields += [f"trained for {' '.join(map(str, coords['lengths']))} bits"] if "lengths" in shown else []
     fields += [f"from {coords['inputs']}"] if "inputs" in shown else []

@@ -15,6 +15,7 @@ from hashbench.results.tables import published as papers
 from hashbench.results.tables import render
 from hashbench.results.tables.baseline import Baseline, Test
 from hashbench.results.tables.blocks import Block, blocks, differences
+from hashbench.results.tables.condition_tables import condition_tables
 from hashbench.results.tables.escaping import html
 from hashbench.results.tables.published import PublishedNumber
 from hashbench.results.tables.rows import table_of
@@ -45,19 +46,27 @@ class Comparison:
         published: Sequence[PublishedNumber] | None = None,
         problems: Iterable[str] = (),
         planned: Sequence[Planned] = (),
+        conditions: bool = False,
     ) -> Comparison:
         """Compare `results` by `measures` (default: the data set's), `against` a baseline, beside `published` numbers.
 
-        Of what sweeps `planned`, the runs that are missing are named. Raises HashbenchError for unknown names.
+        Of what sweeps `planned`, the runs that are missing are named. With `conditions`, a table has a column for each
+        condition, with differences to the runs as they are, at one code length. Raises HashbenchError for unknown
+        names, and where what was asked for does not go together.
         """
         sentences = list(problems)
         distinct = _distinct(results, sentences)
         chosen = None if measures is None else [measure_name(measure) for measure in measures]
+        if conditions and (against is not None or published is not None):
+            raise HashbenchError("Differences are to clean in a table of conditions; leave baseline and published out.")
         found = blocks(distinct)
         if against is not None:
             _check_baseline(against, found)
         by_query = against is not None and against.test == "queries"
         scores = all_scores(distinct, chosen, sentences, per_query=by_query, compared=True)
+        if conditions:
+            by_condition = condition_tables(distinct, scores, sentences)
+            return cls(tuple(table for _, table in by_condition), _records(distinct, scores), _once(sentences))
         tables = [
             table_of(
                 replace(block, results=members),
@@ -72,10 +81,7 @@ class Comparison:
             for block, apart in zip(found, differences(found), strict=True)
             for measure, members in _by_measure(block, scores).items()
         ]
-        records = [
-            _record(result, measure, score) for result in distinct for measure, score in scores[result.id].items()
-        ]
-        return cls(tuple(tables), tuple(records), tuple(dict.fromkeys(sentences)))
+        return cls(tuple(tables), _records(distinct, scores), _once(sentences))
 
     def render(self, format: str = "text", *, bounds: bool = False, cost: bool = False) -> str:
         """Return the tables as "text", "markdown", "latex" or "html", or "csv" with a line for each cell.
@@ -114,12 +120,14 @@ def compare(
     methods: Sequence[str] | None = None,
     datasets: Sequence[str] | None = None,
     bits: Sequence[int] | None = None,
+    conditions: bool = False,
 ) -> Comparison:
     """Compare the finished runs below `roots` (default: runs).
 
     `baseline`, a method or row label, gives every other cell its difference and a test of it over "seeds" or "queries".
     `published` puts papers' numbers beside ours, those of a csv file if it is a path. `methods`, `datasets` (name or
-    name@protocol) and `bits` leave out all others; rows and tables come in their order. Raises HashbenchError where
+    name@protocol) and `bits` leave out all others; rows and tables come in their order. With `conditions`, a table has
+    a column for each condition that runs were measured under, and its difference to clean. Raises HashbenchError where
     there are no runs, or none of a name.
     """
     results, problems = finished_runs(*roots)
@@ -139,7 +147,13 @@ def compare(
     against = None if baseline is None else Baseline(baseline, test)
     planned = select_planned(planned_runs(roots or ("runs",), problems), methods=methods, bits=bits)
     return Comparison.of(
-        kept, measures=measures, against=against, published=numbers, problems=problems, planned=planned
+        kept,
+        measures=measures,
+        against=against,
+        published=numbers,
+        problems=problems,
+        planned=planned,
+        conditions=conditions,
     )
 
 
@@ -167,6 +181,14 @@ def _check_baseline(against: Baseline, found: Sequence[Block]) -> None:
 def _by_measure(block: Block, scores: ScoresByRun) -> dict[str, tuple[Result, ...]]:
     measures = dict.fromkeys(measure for result in block.results for measure in scores[result.id])
     return {measure: tuple(r for r in block.results if measure in scores[r.id]) for measure in measures}
+
+
+def _once(sentences: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(sentences))
+
+
+def _records(results: Sequence[Result], scores: ScoresByRun) -> tuple[dict[str, Any], ...]:
+    return tuple(_record(result, measure, score) for result in results for measure, score in scores[result.id].items())
 
 
 def _record(result: Result, measure: str, score: Score) -> dict[str, Any]:

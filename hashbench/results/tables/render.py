@@ -194,7 +194,7 @@ FORMATS: dict[str, Callable[[Comparison, _Columns], str]] = {
 
 
 def _heads(table: Table, style: _Style, columns: _Columns) -> list[str]:
-    heads = ["method", *(f"{bits} bits" for bits in table.bits), *(_COSTS[key][0] for key in _costs(table, columns))]
+    heads = ["method", *table.column_heads, *(_COSTS[key][0] for key in _costs(table, columns))]
     return [style.escape(head) for head in heads]
 
 
@@ -278,6 +278,7 @@ def _line(table: Table, row: Row, place: int) -> dict[str, Any]:
         "row": row.label,
         "method": row.method,
         "bits": table.bits[place],
+        **({"condition": table.columns[place]} if table.columns else {}),
         "measure": table.measure,
         "n": len(cell.values),
         "mean": None if math.isnan(cell.mean) else cell.mean,

@@ -49,7 +49,7 @@ def table_of(
     cells_of: dict[str, str] = {}  # cell -> label
     scored: list[str] = []  # labels of references that have no codes
     for label, results in block.rows().items():
-        chosen = [_chosen(results, bits, f"{label} on {block.name}", problems) for bits in block.bits]
+        chosen = [averaged(results, bits, f"{label} on {block.name}", problems) for bits in block.bits]
         evidence[label] = [[scores[run.id][measure] for run in runs] for runs in chosen]
         cells_of |= {run.coords["cell"]: label for runs in chosen for run in runs}
         if found := [_contradiction(run, scores[run.id][measure]) for runs in chosen for run in runs
@@ -59,11 +59,11 @@ def table_of(
             scored.append(label)
         inputs = results[0].coords["inputs"]
         mark = "" if inputs == block.inputs else marks.setdefault(inputs, footnote_mark(len(marks)))
-        cells = tuple(map(_cell, evidence[label]))
+        cells = tuple(map(averaged_cell, evidence[label]))
         runs = [run for some in chosen for run in some]
         method = results[0].coords["method"]
-        rows.append(Row(label, mark, cells, method=method, cost=_cost(runs), fidelity=_fidelity(runs)))
-    rows = _with_best(rows, apart=scored)
+        rows.append(Row(label, mark, cells, method=method, cost=cost_of(runs), fidelity=fidelity_of(runs)))
+    rows = with_best(rows, apart=scored)
     usual = _INPUTS.get(block.inputs, block.inputs)
     notes = [
         (mark, f"learned from {_INPUTS.get(inputs, inputs)}, the others from {usual}.")
@@ -80,14 +80,14 @@ def table_of(
         used += bool(labels)
         rows = [replace(row, mark=f"{row.mark} {mark}".strip()) if row.label in labels else row for row in rows]
         notes.append((mark, sentence))
-    rows, new_notes = _with_fidelity(rows)
+    rows, new_notes = with_fidelity(rows)
     notes += new_notes
     baseline, test = None, ""
     if against is not None:
         rows, new_notes, baseline, test = with_differences(against, rows, evidence)
         notes += new_notes
     learned = "" if block.inputs == "images" else f"learned from {usual}"
-    parts = [block.describe(), learned, apart, _seed_words(rows)]
+    parts = [block.describe(), learned, apart, seed_words(rows)]
     if published is not None:
         printed, new_notes = _printed(block, measure, published, problems, first_mark=used)
         rows, notes = [*rows, *printed], [*notes, *new_notes]
@@ -99,7 +99,7 @@ def table_of(
         rows=tuple(rows),
         notes=tuple(notes),
         conditions=conditions_of(block),
-        devices=_devices(block.results),
+        devices=devices_of(block.results),
         baseline=baseline,
         test=test,
     )
@@ -147,7 +147,7 @@ def conditions_of(block: Block) -> dict[str, Any]:
     return block.conditions | {f"epoch_{key}": value for key, value in (block.epoch or {}).items()}
 
 
-def _chosen(row: list[Result], bits: int, where: str, problems: list[str]) -> list[Result]:
+def averaged(row: list[Result], bits: int, where: str, problems: list[str]) -> list[Result]:
     """Return the runs of a row at `bits` that may be averaged: all, but for those of another identity."""
     groups: dict[str, list[Result]] = {}
     for result in row:
@@ -169,7 +169,8 @@ def _chosen(row: list[Result], bits: int, where: str, problems: list[str]) -> li
     return chosen
 
 
-def _cell(scores: Sequence[Score]) -> Cell:
+def averaged_cell(scores: Sequence[Score]) -> Cell:
+    """Return the cell of runs that differ in the seed alone, by their scores."""
     known = [score for score in scores if score.value is not None]
     lower, upper = (_mean(score.lower for score in known), _mean(score.upper for score in known))
     return Cell(
@@ -178,7 +179,9 @@ def _cell(scores: Sequence[Score]) -> Cell:
     )
 
 
-def _cost(runs: Sequence[Result]) -> Cost:
+def cost_of(runs: Sequence[Result]) -> Cost:
+    """Return the mean cost of a row's runs."""
+
     def mean(of: Callable[[Result], float | None]) -> float | None:
         return _mean(value for value in map(of, runs) if value is not None)
 
@@ -190,14 +193,14 @@ def _cost(runs: Sequence[Result]) -> Cost:
     )
 
 
-def _fidelity(runs: Sequence[Result]) -> str:
+def fidelity_of(runs: Sequence[Result]) -> str:
     """Return what the newest of a row's runs states of its method's equations; "" where none states anything."""
     stating = [run for run in runs if run.provenance.get("fidelity")]
     newest = max(stating, key=lambda run: str(run.provenance.get("started")), default=None)
     return "" if newest is None else str(newest.provenance["fidelity"])
 
 
-def _with_fidelity(rows: Sequence[Row]) -> tuple[list[Row], list[tuple[str, str]]]:
+def with_fidelity(rows: Sequence[Row]) -> tuple[list[Row], list[tuple[str, str]]]:
     """Return the rows, marked where their equations are not published ones, and the footnote about their fidelity.
 
     Without mark and footnote where no row states any fidelity, or every one that it is unstated.
@@ -228,7 +231,7 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return statistics.fmean(known) if known and len(known) == len(found) else None
 
 
-def _with_best(rows: Sequence[Row], *, apart: Collection[str] = ()) -> list[Row]:
+def with_best(rows: Sequence[Row], *, apart: Collection[str] = ()) -> list[Row]:
     """Mark the best cells of each column in which more than one row has a value, and the second of more than two.
 
     The rows whose labels are in `apart` do not take part.
@@ -251,7 +254,8 @@ def _with_best(rows: Sequence[Row], *, apart: Collection[str] = ()) -> list[Row]
     ]
 
 
-def _seed_words(rows: Sequence[Row]) -> str:
+def seed_words(rows: Sequence[Row]) -> str:
+    """Return over how many seeds the cells of a table are means, in words; "" where it has none."""
     counts = {len(cell.values) for row in rows for cell in row.cells if cell.values}
     if not counts:
         return ""
@@ -289,7 +293,7 @@ def _printed(
     ]
 
 
-def _devices(results: Iterable[Result]) -> tuple[str, ...]:
+def devices_of(results: Iterable[Result]) -> tuple[str, ...]:
     """Return the devices of some runs with their CPU threads, each once."""
     found = []
     for provenance in (result.provenance for result in results):

@@ -30,6 +30,19 @@ def welch(first: Sequence[float], second: Sequence[float]) -> float | None:
     return float(2 * stdtr(freedom, -abs(t)))
 
 
+def paired(differences: Sequence[float]) -> float | None:
+    """Return the two-sided p-value of the paired t-test for a mean difference of zero (Student, Biometrika 1908).
+
+    None for fewer than two differences, and where all are the same.
+    """
+    from scipy.special import stdtr
+
+    if len(set(differences)) < 2:
+        return None
+    t = statistics.fmean(differences) / (statistics.variance(differences) / len(differences)) ** 0.5
+    return float(2 * stdtr(len(differences) - 1, -abs(t)))
+
+
 def holm(p: Sequence[float]) -> list[float]:
     """Return the p-values corrected for their number, in the same order (Holm, Scand. J. Statist. 1979)."""
     order = np.argsort(p, kind="stable")

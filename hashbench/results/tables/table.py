@@ -89,6 +89,13 @@ class Table:
     devices: tuple[str, ...] = ()  # on which they ran
     baseline: str | None = None  # the label of the row to which `difference` and `p` refer
     test: str = ""  # behind the cells' `p`, "" where nothing was tested
+    heads: tuple[str, ...] = ()  # of the columns, where they are conditions, all of one code length
+    columns: tuple[str, ...] = ()  # the conditions in full
+
+    @property
+    def column_heads(self) -> tuple[str, ...]:
+        """The head of each column of cells: `32 bits`, or a condition."""
+        return self.heads or tuple(f"{bits} bits" for bits in self.bits)
 
     @property
     def title(self) -> str:
