@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 
+from hashbench.methods import PairMethod
 from hashbench.methods.contract import FAMILIES, DeepMethod, options, wraps
 from hashbench.registry import METHODS
 
@@ -33,6 +34,7 @@ TITLES = {
     "text": "Documents, without labels",
     "robust": "Against adversarial images",
     "shallow": "Projections of fixed features",
+    "recommendation": "Users and items, from pairs",
     "reference": "Rows for reference",
 }
 
@@ -40,6 +42,8 @@ TITLES = {
 def needs(cls):
     """Return what a method needs besides labelled images or features, in words."""
     found = []
+    if issubclass(cls, PairMethod):
+        return "pairs"
     if not cls.supervised:
         found.append("no labels")
     if issubclass(cls, DeepMethod):
@@ -84,7 +88,10 @@ def described(name, cls):
         for field, found in options(cls).items():
             default = str(found.metadata.get("base", found.default)).lower()
             yield f"| `{field}` | `{default}` | {one_line(found.metadata.get('help', '')).replace('<', '&lt;')} |"
-    for title, settings in (("Recipe of the paper", cls.paper_recipe), ("With it", cls.paper_fields)):
+    for title, settings in (
+        ("Recipe of the paper", getattr(cls, "paper_recipe", {})),
+        ("With it", getattr(cls, "paper_fields", {})),
+    ):
         if settings:
             yield from ("", f"{title}: {', '.join(f'`{key}={value}`' for key, value in settings.items())}.")
 

@@ -40,6 +40,8 @@ class PairMethod(nn.Module):
     """
 
     info: ClassVar[MethodInfo]
+    #: Whether a published number was reproduced: the protocol, the paper's value and ours; or that it was not.
+    reproduced: ClassVar[str] = "never tried"
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Make the module ready to hold buffers before the generated `__init__` sets the fields."""
