@@ -122,18 +122,21 @@ class Model:
 
     @true_float32()
     @torch.inference_mode()
-    def encode(self, images: Inputs | Tensor, *, batch_size: int = ENCODE_BATCH) -> np.ndarray:
+    def encode(
+        self, images: Inputs | Tensor, *, batch_size: int = ENCODE_BATCH, real: bool = False
+    ) -> np.ndarray:
         """Return the codes, bool (n, bits), of images (n, channels, height, width), uint8 or floats in [0, 1].
 
         Images of another size are resized to the data set's first (bilinear, antialiased), then treated as in training.
-        Vectors (n, width) are taken as they are, also the rows of a CSR matrix. Raises HashbenchError where the shape
-        does not fit.
+        Vectors (n, width) are taken as they are, also the rows of a CSR matrix. With `real`, the network's outputs,
+        float32 (n, bits), are returned, of which a one is 0 or more; their sizes say how sure a bit is. Raises
+        HashbenchError where the shape does not fit, and with `real` for a method whose codes are no signs of outputs.
         """
         given = images if is_sparse(images) else torch.as_tensor(images)
         if given.ndim != len(self.shape) + 1 or given.shape[1] != self.shape[0]:
             sides = ", ".join(map(str, self.shape))
             raise HashbenchError(f"The inputs have shape {tuple(given.shape)}; this run takes (n, {sides}).")
-        found = [np.empty((0, self.bits), dtype=bool)]
+        found = [np.empty((0, self.bits), dtype=np.float32 if real else bool)]
         batches: Iterable[Tensor]
         if is_sparse(given):
             batches = inference_batches(given, batch_size=batch_size, device=self.task.device)
@@ -141,7 +144,8 @@ class Model:
             batches = given.split(batch_size)
         for batch in batches:
             inputs = self._prepared(batch)
-            found.append(self.codes(inputs if self._extractor is None else self._extractor(inputs)).cpu().numpy())
+            inputs = inputs if self._extractor is None else self._extractor(inputs)
+            found.append(self._signed_outputs(inputs) if real else self.codes(inputs).cpu().numpy())
         return np.concatenate(found)
 
     def outputs(self, images: Tensor) -> Tensor:
@@ -155,6 +159,18 @@ class Model:
         self.method.eval()
         inputs = self._prepared(images)
         return self.network(inputs if self._extractor is None else self._extractor(inputs))
+
+    def _signed_outputs(self, inputs: Tensor) -> np.ndarray:
+        """Return the outputs (n, bits) of a batch of what the method learns from, whose signs are its codes."""
+        if self.network is None:
+            raise HashbenchError(f"'{self.method.info.name}' has no network, so its codes have no real-valued outputs.")
+        codes = self.codes(inputs).cpu().numpy()
+        outputs = self.network(inputs).cpu().numpy()[:, : self.bits]
+        if outputs.shape != codes.shape or not np.array_equal(outputs >= 0, codes):
+            raise HashbenchError(
+                f"The codes of '{self.method.info.name}' are no signs of its outputs, so no output says how sure a bit is."
+            )
+        return outputs
 
     def save(self, path: Path, *, of: str | None = None) -> None:
         """Write what the run `of` keeps, weights and buffers only; raises HashbenchError when it cannot be written."""
