@@ -1,4 +1,4 @@
-"""`hashbench export`: results and codes in forms that other tools read."""
+"""`hashbench export`: results, codes and models in forms to take along."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from hashbench.errors import HashbenchError
     "hashbench export runs results.csv",
     "hashbench export runs/fashion-mnist-10k@5k/crh/32b/s0-* codes.npz",
     "hashbench export runs/fashion-mnist-10k@5k/crh/32b/s0-* database.faiss",
+    "hashbench export runs/fashion-mnist-10k@5k/crh/32b/s0-* crh.zip",
 )
 @click.argument("runs", type=click.Path(path_type=Path))
 @click.argument("file", type=click.Path(path_type=Path))
@@ -23,9 +24,10 @@ def export(runs: Path, file: Path, part: str) -> None:
     """Write the contents of RUNS to FILE; the ending of FILE chooses the form.
 
     .csv: every measure of every run, one a line. Of one run: .npz, all codes; .npy, those of one part; .faiss, a
-    binary FAISS index of one part.
+    binary FAISS index of one part; .zip, a bundle of weights, result and model card, which hashbench loads like a run.
     """
     from hashbench.results import export as exporting
+    from hashbench.results.bundle import write_bundle
     from hashbench.results.runs import RunDirectory, finished_runs
     from hashbench.results.sweeps.estimates import plural
 
@@ -37,6 +39,9 @@ def export(runs: Path, file: Path, part: str) -> None:
     elif file.suffix in exporting.CODE_ENDINGS:
         chosen: exporting.Part = "query" if part == "query" else "database"
         click.echo(exporting.write_codes(RunDirectory(runs), file, chosen))
+    elif file.suffix == ".zip":
+        size = write_bundle(RunDirectory(runs), file)
+        click.echo(f"{file}: {size / 1e6:,.1f} MB; hashbench.load and `hashbench encode` take it like a run.")
     else:
-        known = ", ".join((".csv", *exporting.CODE_ENDINGS))
+        known = ", ".join((".csv", *exporting.CODE_ENDINGS, ".zip"))
         raise HashbenchError(f"'{file}' does not say what to write; give it one of the endings {known}.")

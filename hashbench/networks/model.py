@@ -164,8 +164,12 @@ class Model:
         """Return the outputs (n, bits) of a batch of what the method learns from, whose signs are its codes."""
         if self.network is None:
             raise HashbenchError(f"'{self.method.info.name}' has no network, so its codes have no real-valued outputs.")
-        codes = self.codes(inputs).cpu().numpy()
-        outputs = self.network(inputs).cpu().numpy()[:, : self.bits]
+        assert isinstance(self.method, DeepMethod)
+        self.network.eval()
+        self.method.eval()
+        found = self.network(inputs)
+        codes = self._first_bits(self.method.codes(found)).cpu().numpy()
+        outputs: np.ndarray = found[:, : self.bits].cpu().numpy()
         if outputs.shape != codes.shape or not np.array_equal(outputs >= 0, codes):
             raise HashbenchError(
                 f"The codes of '{self.method.info.name}' are no signs of its outputs, so no output says how sure a bit is."
