@@ -6,29 +6,24 @@ is escaped by the template.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from hashbench import __version__
 from hashbench.errors import HashbenchError
 from hashbench.results.figures import KINDS, draw
-from hashbench.results.figures.inline import palette, svg_element
+from hashbench.results.figures.inline import svg_element
 from hashbench.results.figures.measures import training_seconds
 from hashbench.results.figures.style import colour_of
 from hashbench.results.gallery import Gallery
+from hashbench.results.pages import page
 from hashbench.results.result import Result
 from hashbench.results.runs import RunDirectory
 from hashbench.results.tables.blocks import Block, blocks, differences
 from hashbench.results.tables.comparison import Comparison
-from hashbench.results.tables.escaping import plain
 from hashbench.results.tables.rows import conditions_of
 from hashbench.results.tables.table import Table, signed
 from hashbench.storage.strict_json import dumps
@@ -89,29 +84,16 @@ def report(
         _section(number, block, apart, comparison, galleries)
         for number, (block, apart) in enumerate(zip(found, differences(found), strict=True), start=1)
     ]
-    script = _file("report.js")
-    environment = Environment(
-        loader=PackageLoader("hashbench.results"),
-        autoescape=True,
-        finalize=lambda value: plain(value) if type(value) is str else value,  # not what is markup already
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"facts": _facts, "colour": colour_of, "seconds": training_seconds, "signed": signed}
-    return environment.get_template("report.html").render(
+    return page(
+        "report.html",
+        styles=("page.css", "report.css"),
+        scripts=("sortable.js", "report.js"),
+        filters={"facts": _facts, "colour": colour_of, "seconds": training_seconds, "signed": signed},
         title=title,
-        version=__version__,
         sections=sections,
         runs=len(results),
         newest=max((str(result.provenance.get("started") or "") for result in results), default=""),
         problems=comparison.problems,
-        style=Markup(
-            f":root{{{palette(dark=False)}}}@media (prefers-color-scheme:dark){{:root{{{palette(dark=True)}}}}}"
-        )
-        + Markup(_file("report.css")),
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
 
 
@@ -172,6 +154,3 @@ def _text(value: Any) -> str:
         return "—"
     return value if isinstance(value, str) else dumps(value)
 
-
-def _file(name: str) -> str:
-    return resources.files("hashbench.results").joinpath("templates", name).read_text(encoding="utf-8")
