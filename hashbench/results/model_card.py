@@ -9,9 +9,12 @@ from hashbench.results.result import Result
 from hashbench.results.tables.escaping import markdown
 from hashbench.storage.strict_json import dumps
 
-_FIDELITY = {
-    "published": "checked against numbers that its paper publishes",
-    "unstated": "its author does not say how faithful it is to a paper",
+_EQUATIONS = {  # where a method's come from, by its fidelity
+    "published": "the paper, or its authors' code",
+    "sibling": "other code of the same authors, or code that contains the step",
+    "account": "a third party's account of paper and code",
+    "reconstructed": "the abstract or digests, and partly from ourselves",
+    "reference": "no paper: it is a row to compare with others",
 }
 
 
@@ -44,10 +47,10 @@ def _lines(result: Result, identity: Mapping[str, Any]) -> Iterator[str]:
     yield "## Method"
     yield ""
     fidelity = str(provenance.get("fidelity") or "unstated")
-    about = f": {_FIDELITY[fidelity]}" if fidelity in _FIDELITY else ""
+    source = f"; its equations come from {_EQUATIONS[fidelity]}" if fidelity in _EQUATIONS else ""
     yield from _items({
         "method": f"{coords['method']}, version {coords['method_version']}",
-        "fidelity": f"{fidelity}{about}",
+        "fidelity": f"{fidelity}{source}",
         "fields": identity["method"]["fields"],
         "source sha256": provenance.get("source_sha256"),
         "backbone": coords["backbone"],
