@@ -143,8 +143,7 @@ class Model:
         else:
             batches = given.split(batch_size)
         for batch in batches:
-            inputs = self._prepared(batch)
-            inputs = inputs if self._extractor is None else self._extractor(inputs)
+            inputs = self.prepared_inputs(batch)
             found.append(self._signed_outputs(inputs) if real else self.codes(inputs).cpu().numpy())
         return np.concatenate(found)
 
@@ -157,8 +156,7 @@ class Model:
             raise HashbenchError(f"'{self.method.info.name}' has no network, so there are no outputs to differentiate.")
         self.network.eval()
         self.method.eval()
-        inputs = self._prepared(images)
-        return self.network(inputs if self._extractor is None else self._extractor(inputs))
+        return self.network(self.prepared_inputs(images))
 
     def _signed_outputs(self, inputs: Tensor) -> np.ndarray:
         """Return the outputs (n, bits) of a batch of what the method learns from, whose signs are its codes."""
@@ -196,6 +194,11 @@ class Model:
             self.method.load_state_dict(state["method"])
             self.network.load_state_dict(state["network"])
 
+    def prepared_inputs(self, batch: Tensor) -> Tensor:
+        """Return a batch of images or vectors, as `encode` takes them, as what the method learns from."""
+        inputs = self._prepared(batch)
+        return inputs if self.extractor is None else self.extractor(inputs)
+
     def _first_bits(self, codes: Tensor) -> Tensor:
         return codes if self.bits == self.task.bits else codes[:, : self.bits]
 
@@ -210,7 +213,7 @@ class Model:
         return resize(resize(batch, (height, width)), size).contiguous(memory_format=torch.channels_last)
 
     @cached_property
-    def _extractor(self) -> nn.Module | None:
+    def extractor(self) -> nn.Module | None:
         """What comes between images and the method's inputs; built on first use, since runs have its outputs cached."""
         found = extractor(self.task.inputs, self.shape, self.recipe)
         return None if found is None else found.to(self.task.device)
