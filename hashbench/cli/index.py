@@ -20,7 +20,7 @@ from hashbench.errors import HashbenchError
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE",
               help="The index to write, or to bring up to date; default: RUN, where it is an index.")  # fmt: skip
 @click.option("--kind", type=click.Choice(["flat", "multi-index", "hnsw"]),
-              help="How it is searched: flat (default) and multi-index are exact, hnsw (needs faiss) is approximate.")  # fmt: skip
+              help="How it is searched: flat (default) and multi-index are exact; hnsw, of faiss, is not.")  # fmt: skip
 @click.option("--skip-broken", is_flag=True,
               help="Leave out images that cannot be decoded, and list them beside the index.")  # fmt: skip
 @click.option("--follow-links", is_flag=True, help="Follow links to folders.")
@@ -72,7 +72,9 @@ def index(
         warn([f"{count:,} {plural('image', count)} could not be decoded; {indexed.listed} lists what was left out."])
     if indexed.gone:
         count = indexed.gone
-        warn([f"{count:,} {plural('image', count)} of {folder} are gone and stay in the index; --drop-gone drops them."])
+        warn(
+            [f"{count:,} {plural('image', count)} of {folder} are gone and stay in the index; --drop-gone drops them."]
+        )
     resumed = f", {indexed.resumed:,} of them before an interruption" if indexed.resumed else ""
     size = output.stat().st_size / 1e6
     click.echo(

@@ -17,7 +17,9 @@ from hashbench.cli.base import command, readable, warn
 @click.argument("photos", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--top", type=click.IntRange(min=1), default=10, metavar="N", help="Images to show for each photo.")
 @click.option("--rerank", is_flag=True, help="Order images at one distance by the photo's real-valued outputs.")
-@click.option("--html", "page", type=click.Path(path_type=Path), metavar="FILE", help="Write a page with pictures, too.")
+@click.option(
+    "--html", "page", type=click.Path(path_type=Path), metavar="FILE", help="Write a page with pictures, too."
+)
 @click.option("--method", metavar="TARGET", help="The class of the run's method, where it is in a module or file.")
 @click.option("--backbone", metavar="TARGET", help="The factory of the run's backbone, where it is in a file.")
 @click.option("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")

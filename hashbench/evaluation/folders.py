@@ -151,7 +151,9 @@ def encode_images(
             closing(_encoded(model, folder, left, broken)) as batches,
         ):
             for names, codes in batches:
-                new = {name: EncodedImage(*states[name], code.tobytes()) for name, code in zip(names, codes, strict=True)}
+                new = {
+                    name: EncodedImage(*states[name], code.tobytes()) for name, code in zip(names, codes, strict=True)
+                }
                 journal.append([[name, each.size, each.changed, each.code.hex()] for name, each in new.items()])
                 found |= new
                 bar.update(len(new))

@@ -24,7 +24,6 @@ from hashbench.networks.model import Model
 from hashbench.registry import BACKBONES, EXECUTORS, METHODS
 from hashbench.results.bundle import opened_run
 from hashbench.results.result import Result
-from hashbench.results.runs import RunDirectory
 from hashbench.results.sweeps.progress import record_sweep
 from hashbench.storage.files import make_folder
 from hashbench.storage.locks import EXPIRY

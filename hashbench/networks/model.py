@@ -122,9 +122,7 @@ class Model:
 
     @true_float32()
     @torch.inference_mode()
-    def encode(
-        self, images: Inputs | Tensor, *, batch_size: int = ENCODE_BATCH, real: bool = False
-    ) -> np.ndarray:
+    def encode(self, images: Inputs | Tensor, *, batch_size: int = ENCODE_BATCH, real: bool = False) -> np.ndarray:
         """Return the codes, bool (n, bits), of images (n, channels, height, width), uint8 or floats in [0, 1].
 
         Images of another size are resized to the data set's first (bilinear, antialiased), then treated as in training.
@@ -170,7 +168,7 @@ class Model:
         outputs: np.ndarray = found[:, : self.bits].cpu().numpy()
         if outputs.shape != codes.shape or not np.array_equal(outputs >= 0, codes):
             raise HashbenchError(
-                f"The codes of '{self.method.info.name}' are no signs of its outputs, so no output says how sure a bit is."
+                f"The codes of '{self.method.info.name}' are no signs of its outputs, so none says how sure a bit is."
             )
         return outputs
 

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from hashbench.errors import HashbenchError
 from hashbench.metrics.hamming import pack
+from hashbench.methods.contract import DeepMethod
 from hashbench.networks.model import Model
 from hashbench.storage.files import make_folder, replacing
 
@@ -27,15 +28,15 @@ def write_onnx(model: Model, path: Path, about: Mapping[str, str]) -> str:
     """Write a trained model on the CPU to `path`, with `about` among its properties; returns a sentence on it.
 
     The file takes `images` (n, *shape), float32, any n, of the data set's own size, and gives `codes` (n, bits) bool,
-    `packed` (n, ceil(bits / 8)) uint8, first bit highest, and of a network its `outputs` (n, width of the head) float32.
+    `packed` (n, ceil(bits / 8)) uint8, first bit highest, and of a network its `outputs` (n, width of the head).
     It is written where onnxruntime gives the model's codes on random inputs. Raises HashbenchError where it does not,
     where the model cannot be expressed, and without the libraries.
     """
     runtime = _libraries()
     if model.recipe.precision != "fp32":
         raise HashbenchError(
-            f"This run computes in {model.recipe.precision}, whose rounding ONNX does not repeat, so codes would differ; "
-            f"train it with --set recipe.precision=fp32, or take it along as a bundle (.zip)."
+            f"This run computes in {model.recipe.precision}, whose rounding ONNX does not repeat, so codes would "
+            f"differ; train it with --set recipe.precision=fp32, or take it along as a bundle (.zip)."
         )
     encoder = _Encoder(model).eval()
     example = torch.rand(2, *model.shape, generator=torch.Generator().manual_seed(0))
@@ -86,7 +87,8 @@ class _Encoder(nn.Module):
         (model,) = self._model
         inputs = model.prepared_inputs(images)
         outputs = () if model.network is None else (model.network(inputs),)
-        codes = (model.method.codes(*outputs) if outputs else model.method.encode(inputs))[:, : model.bits]  # type: ignore[attr-defined]
+        deep = isinstance(model.method, DeepMethod)
+        codes = (model.method.codes(*outputs) if deep else model.method.encode(inputs))[:, : model.bits]
         bytes_of = F.pad(codes.to(torch.int32), (0, -model.bits % 8)).unflatten(1, (-1, 8))
         places = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.int32)
         return codes, (bytes_of * places).sum(dim=2).to(torch.uint8), *outputs
@@ -118,6 +120,6 @@ def _check(runtime: Any, content: bytes, model: Model) -> None:
         different &= sizes > ROUNDING * sizes.max()
     if different.any() or not np.array_equal(pack(found["codes"]), found["packed"]):
         raise HashbenchError(
-            f"As ONNX, the model gives {int(different.sum())} other bits on {CHECKED} random inputs than it does itself, "
+            f"As ONNX, the model gives {int(different.sum())} other bits on {CHECKED} random inputs than by itself, "
             f"so nothing was written; take it along as a bundle (.zip)."
         )

@@ -1,4 +1,4 @@
-"""A manifest of finished runs: the sha256 of each file, as `sha256sum` writes and checks them, to print its own in a paper."""
+"""A manifest of finished runs: the sha256 of each file, as `sha256sum` writes it; its own goes into a paper."""
 
 from __future__ import annotations
 
@@ -62,7 +62,10 @@ def freeze(roots: Sequence[Path], manifest: Path) -> Frozen:
 
 
 def compare_manifest(manifest: Path, results: Iterable[Result]) -> Compared:
-    """Compare a manifest with the files beside it, and with the runs of `results`; raises HashbenchError for another file."""
+    """Return how a manifest compares with the files beside it, and which of `results` it lacks.
+
+    Raises HashbenchError for a file that is no manifest.
+    """
     try:
         text = read_note(manifest).decode()
     except (OSError, ValueError) as error:

@@ -33,7 +33,7 @@ def _lines(result: Result, identity: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield "## Use"
     yield ""
-    yield '    python -c "import hashbench; print(hashbench.load(\'bundle.zip\').bits)"'
+    yield "    python -c \"import hashbench; print(hashbench.load('bundle.zip').bits)\""
     yield "    hashbench encode bundle.zip photos --output codes.npz"
     yield ""
     yield f"It takes inputs of shape {_plain(data['shape'])}; images of other sizes are resized, with values in [0, 1]."

@@ -26,7 +26,8 @@ def page(
 ) -> str:
     """Return the page of a template that extends page.html, with style sheets and scripts by name, inside it.
 
-    Its content security policy allows these scripts by their hash, and no network. Templates use `filters` and `values`.
+    Its content security policy allows these scripts by their hash, and no network. The template uses `filters` and
+    `values`.
     """
     environment = Environment(
         loader=PackageLoader("hashbench.results"),

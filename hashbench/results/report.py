@@ -153,4 +153,3 @@ def _text(value: Any) -> str:
     if value is None:
         return "—"
     return value if isinstance(value, str) else dumps(value)
-

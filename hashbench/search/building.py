@@ -108,7 +108,7 @@ def _before(output: Path, run: str) -> Contents | None:
 
 
 def _refuse_overlap(output: Path, folder: str, others: Sequence[str]) -> None:
-    """Raise HashbenchError where a folder lies in one of the index, or the other way round: images would be there twice."""
+    """Raise HashbenchError where a folder lies in one of the index, or that in it: images would be there twice."""
     for other in others:
         if folder != other and os.path.commonpath((folder, other)) in (folder, other):
             raise HashbenchError(

@@ -50,7 +50,9 @@ class Answer:
         """Sentences on what the ranks cannot tell: ties at the cut, what may be missing, files that are others now."""
         found = []
         if self.approximate:
-            found.append("The answer is approximate: nearer images may be missing, and ties at its end are not counted.")
+            found.append(
+                "The answer is approximate: nearer images may be missing, and ties at its end are not counted."
+            )
         elif self.tied > self.tied_shown:
             by = "by the photo's outputs" if self.reranked else "by distance"
             found.append(
@@ -92,7 +94,9 @@ class SearchIndex:
                   if here.get(name) != then]  # fmt: skip
         if not others:
             return ()
-        return (f"The index was written with {' and '.join(others)}: a photo's code may differ from then in some bits.",)
+        return (
+            f"The index was written with {' and '.join(others)}: a photo's code may differ from then in some bits.",
+        )
 
     def search(self, photos: Sequence[str | Path], *, top: int = 10, rerank: bool = False) -> list[Answer]:
         """Return the `top` nearest images of each photo, a file; with `rerank`, ties stand by its real-valued outputs.

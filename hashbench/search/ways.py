@@ -31,7 +31,7 @@ class Exact:
         self._index: LinearScan | MultiIndex = (LinearScan if scan else MultiIndex)(contents.codes, contents.bits)
 
     def nearest(self, code: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return rows and distances of the `count` nearest to one packed code, and of all others as near as the last."""
+        """Return rows and distances of the `count` nearest to one packed code, and of all as near as the last."""
         found = self._index.search(code[None], neighbours=count, ties=True)
         return found.items, found.distances
 

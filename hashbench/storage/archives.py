@@ -1,7 +1,7 @@
 """Several files as one: a zip file without compression, whose first member lists the others with their sha256.
 
-Nothing in such a file is trusted before it is checked: members are read by name into memory or to places that the reader
-chose, so that no name leads out of a folder, and none is larger than the file that holds it.
+Nothing in such a file is trusted before it is checked: members are read by name into memory, so that no name leads out
+of a folder, and none is larger than the file that holds it.
 """
 
 from __future__ import annotations

@@ -38,7 +38,10 @@ def test_every_file_that_a_result_states_is_in_it(frozen):
 
 def test_verify_compares_it(frozen, cli):
     said = cli("verify", "--manifest", frozen).stdout
-    assert f"frozen.sha256: 12 of 12 files as frozen. Its sha256: {hashlib.sha256(frozen.read_bytes()).hexdigest()}" in said
+    assert (
+        f"frozen.sha256: 12 of 12 files as frozen. Its sha256: {hashlib.sha256(frozen.read_bytes()).hexdigest()}"
+        in said
+    )
     first, second = sorted(Path("runs").glob("*/*/*/*"))
     (first / "spec.json").write_bytes((first / "spec.json").read_bytes() + b"\n")  # nothing else notices
     (second / "names.json.gz").unlink()

@@ -214,10 +214,11 @@ def test_damaged_files_are_noticed(flat, taken, tmp_path):
     for at in places:
         (tmp_path / "i").write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
         try:
-            assert hashbench.open_index(tmp_path / "i").search([taken / "a/00.png"]) == expected
-        except HashbenchError as error:
-            assert "cannot be used: its" in str(error)
+            found = hashbench.open_index(tmp_path / "i").search([taken / "a/00.png"])
+        except HashbenchError:
             noticed += 1
+        else:
+            assert found == expected
     assert noticed > len(places) / 2  # the others are in the card, or in dates
     (tmp_path / "i").write_bytes(content[: len(content) // 2])
     with pytest.raises(HashbenchError, match="it is cut short"):

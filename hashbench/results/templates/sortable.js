@@ -1,4 +1,3 @@
-
 "use strict";
 // A heading sorts its table: by number where both cells hold one, else by text; cells without a value come last.
 function sortBy(table, column, descending) {
@@ -19,8 +18,8 @@ for (const table of document.querySelectorAll("table.sortable")) {
     head.querySelector("button").addEventListener("click", () => {
       const number = head.classList.contains("number");
       const now = head.getAttribute("aria-sort");
-      // The first click shows what one looks for: large numbers, or the start of the alphabet.
-      const descending = now ? now === "ascending" : number;
+      // The first click shows what one looks for: large numbers, small ranks, or the start of the alphabet.
+      const descending = now ? now === "ascending" : number && !head.classList.contains("rising");
       for (const other of heads) other.removeAttribute("aria-sort");
       head.setAttribute("aria-sort", descending ? "descending" : "ascending");
       sortBy(table, head.cellIndex, descending);
