@@ -136,7 +136,7 @@ def encode_images(
     """
     _refuse_other_inputs(model)
     passed = Passed()
-    states, broken = _find(folder, passed, follow_links, progress)
+    states, broken = _find(folder, passed, known, follow_links, progress)
     _refuse_broken(broken, folder, skip_broken)
     found = {name: image for name, image in known.items() if states.get(name) == (image.size, image.changed)}
     taken = len(found)
@@ -165,11 +165,12 @@ def encode_images(
 
 
 def _find(
-    folder: Path, passed: Passed, follow_links: bool, progress: bool
+    folder: Path, passed: Passed, known: Mapping[str, EncodedImage], follow_links: bool, progress: bool
 ) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
     """Return the images below a folder, in the order of rows, with bytes and time of change; and the broken ones.
 
-    Those are files that are empty or whose first bytes are no image's, each with the reason.
+    Those are files that are empty or whose first bytes are no image's, each with the reason; `known` ones that have not
+    changed are not opened.
     """
     if not folder.is_dir():
         raise HashbenchError(f"There is no folder {folder}; name one with images ({', '.join(IMAGE_ENDINGS)}).")
@@ -181,7 +182,9 @@ def _find(
     with ThreadPoolExecutor() as pool, _bar(len(names), progress, desc="looking at files") as bar:
         for start in range(0, len(names), BATCH):
             some = names[start : start + BATCH]
-            for name, state in zip(some, pool.map(lambda name: _state(folder / name), some), strict=True):
+            for name, state in zip(
+                some, pool.map(lambda name: _state(folder / name, known.get(name)), some), strict=True
+            ):
                 if isinstance(state, str):
                     broken[name] = state
                 else:
@@ -202,13 +205,14 @@ def write_skipped(output: Path, skipped: Mapping[str, str]) -> Path:
     return listed
 
 
-def _state(path: Path) -> tuple[int, int] | str:
+def _state(path: Path, known: EncodedImage | None) -> tuple[int, int] | str:
     """Return bytes and time of change of an image file, or why it cannot be encoded, by its first bytes alone."""
     try:
         status = os.stat(path)
         if not status.st_size:
             return "is empty"
-        check_header(path)
+        if known is None or (known.size, known.changed) != (status.st_size, status.st_mtime_ns):
+            check_header(path)
     except DamagedImage as error:
         return error.reason
     except OSError as error:  # removed meanwhile

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hashbench.errors import HashbenchError
-from hashbench.metrics.hamming import pack
 from hashbench.methods.contract import DeepMethod
+from hashbench.metrics.hamming import pack
 from hashbench.networks.model import Model
 from hashbench.storage.files import make_folder, replacing
 
@@ -86,9 +86,14 @@ class _Encoder(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         (model,) = self._model
         inputs = model.prepared_inputs(images)
-        outputs = () if model.network is None else (model.network(inputs),)
-        deep = isinstance(model.method, DeepMethod)
-        codes = (model.method.codes(*outputs) if deep else model.method.encode(inputs))[:, : model.bits]
+        outputs: tuple[Tensor, ...] = ()
+        if model.network is None:
+            codes = model.method.encode(inputs)
+        else:
+            assert isinstance(model.method, DeepMethod)
+            outputs = (model.network(inputs),)
+            codes = model.method.codes(*outputs)
+        codes = codes[:, : model.bits]
         bytes_of = F.pad(codes.to(torch.int32), (0, -model.bits % 8)).unflatten(1, (-1, 8))
         places = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.int32)
         return codes, (bytes_of * places).sum(dim=2).to(torch.uint8), *outputs

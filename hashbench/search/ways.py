@@ -37,7 +37,10 @@ class Exact:
 
 
 class Graph:
-    """Search along the links of a graph, which may miss some of the nearest."""
+    """Search along the links of a graph of distinct codes, which may miss some of the nearest.
+
+    Equal codes would be linked to each other alone, and hide all others.
+    """
 
     approximate = True
 
@@ -49,24 +52,38 @@ class Graph:
             self._index = faiss.deserialize_index_binary(np.frombuffer(contents.graph, np.uint8))
         except RuntimeError as error:
             raise HashbenchError(f"The graph of this index cannot be read ({error}); make the index again.") from error
-        if (self._index.ntotal, self._index.d) != (len(contents.codes), 8 * contents.codes.shape[1]):
+        distinct, code_of = _distinct(contents.codes)
+        if (self._index.ntotal, self._index.d) != (len(distinct), 8 * distinct.shape[1]):
             raise HashbenchError("The graph of this index is of other codes; make the index again.")
+        self._rows = np.argsort(code_of, kind="stable")
+        self._starts = np.concatenate([[0], np.cumsum(np.bincount(code_of))])
 
     def nearest(self, code: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return rows and distances of about the `count` nearest to one packed code."""
+        """Return rows and distances of about the `count` nearest to one packed code, all of each code that is met."""
         self._index.hnsw.efSearch = max(BREADTH, 2 * count)
-        distances, rows = self._index.search(code[None], count)
-        there = rows[0] >= 0
-        return rows[0][there].astype(np.int64), distances[0][there].astype(np.int64)
+        distances, codes = self._index.search(code[None], count)
+        met = [(self._rows[self._starts[each] : self._starts[each + 1]], distance)
+               for each, distance in zip(codes[0], distances[0], strict=True) if each >= 0]  # fmt: skip
+        rows = np.concatenate([rows for rows, _ in met])
+        return rows, np.repeat([distance for _, distance in met], [len(rows) for rows, _ in met])
 
 
 def build_graph(codes: np.ndarray) -> bytes:
-    """Return FAISS's graph over packed codes (n, bytes); raises HashbenchError where faiss is not installed."""
-    faiss = _faiss()
+    """Return FAISS's graph over the distinct ones of packed codes (n, bytes).
+
+    Raises HashbenchError where faiss is not installed.
+    """
+    faiss, (distinct, _) = _faiss(), _distinct(codes)
     index = faiss.IndexBinaryHNSW(8 * codes.shape[1], LINKS)
     index.hnsw.efConstruction = BREADTH
-    index.add(np.ascontiguousarray(codes))
+    index.add(np.ascontiguousarray(distinct))
     return bytes(faiss.serialize_index_binary(index).tobytes())
+
+
+def _distinct(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distinct ones of packed codes (n, bytes), sorted, and which of them each code is (n,)."""
+    distinct, code_of = np.unique(codes, axis=0, return_inverse=True)
+    return distinct, code_of.reshape(-1)
 
 
 def _faiss() -> Any:
