@@ -14,15 +14,15 @@ from hashbench.datasets.splits import hold_out, split
 from hashbench.errors import HashbenchError
 
 COUNTED = {  # the fields that `table` shows, in its words
-    "train_in_database": "train images in the database",
-    "train_in_query": "train images among the queries",
+    "train_in_database": "train items in the database",
+    "train_in_query": "train items among the queries",
     "query_in_database": "queries in the database",
-    "unlabelled": "unlabelled images",
+    "unlabelled": "unlabelled items",
     "queries_without_relevant": "queries without a relevant item",
-    "queries_copied_in_database": "queries with an identical picture in the database",
+    "queries_copied_in_database": "queries with an identical input in the database",
     "queries_copied_with_other_labels": "of them, where it shares no label",
-    "queries_copied_in_train": "queries with an identical picture in train",
-    "copies": "images with an identical picture anywhere",
+    "queries_copied_in_train": "queries with an identical input in train",
+    "copies": "items with an identical input anywhere",
     "copies_with_other_labels": "of them, where its labels differ",
 }
 
@@ -35,16 +35,16 @@ class Audit:
     train_per_class: tuple[int, ...]
     query_per_class: tuple[int, ...]
     database_per_class: tuple[int, ...]
-    train_in_query: int  # images that are in both
+    train_in_query: int  # items that are in both
     train_in_database: int
     query_in_database: int
-    unlabelled: int  # images of any part without a label
-    queries_without_relevant: int  # queries to which no database image is relevant, by labels or by given pairs
-    queries_copied_in_train: int  # queries whose very pixels are also a train image
-    queries_copied_in_database: int  # queries whose very pixels are also a database image
+    unlabelled: int  # items of any part without a label
+    queries_without_relevant: int  # queries to which no database item is relevant, by labels or by given pairs
+    queries_copied_in_train: int  # queries whose very input is also a train item's
+    queries_copied_in_database: int  # queries whose very input is also a database item's
     queries_copied_with_other_labels: int  # those whose database copies include one that shares no label
-    copies: int  # images of any part whose very pixels are also another image's of any part
-    copies_with_other_labels: int  # those of which one such other image has different labels
+    copies: int  # items of any part whose very input is also another item's of any part
+    copies_with_other_labels: int  # those of which one such other item has different labels
 
     def counts(self) -> dict[str, int]:
         """Return the single numbers, without sizes and class balance."""
@@ -61,9 +61,9 @@ class Audit:
             )
         )
         return (
-            f"{balance}; {self.train_in_database:,} train images in the database, {self.unlabelled} unlabelled, "
+            f"{balance}; {self.train_in_database:,} train items in the database, {self.unlabelled} unlabelled, "
             f"{self.queries_without_relevant} queries without a relevant item, {self.queries_copied_in_database} "
-            f"with a pixel-identical copy in the database ({self.queries_copied_with_other_labels} of them under "
+            f"with an identical copy in the database ({self.queries_copied_with_other_labels} of them under "
             f"other labels), {self.queries_copied_in_train} with one in train"
         )
 
@@ -96,7 +96,7 @@ def audit(store: Store, parts: Split) -> Audit:
 def table(audits: Mapping[str, Audit]) -> str:
     """Return a table that people read: a column for each protocol, a line for each thing that was counted."""
     parts = [
-        [f"{part} images (a class)", *(_balance(sizes, counts) for sizes, counts in columns)]
+        [f"{part} items (a class)", *(_balance(sizes, counts) for sizes, counts in columns)]
         for part, columns in (
             ("train", [(found.sizes.train, found.train_per_class) for found in audits.values()]),
             ("query", [(found.sizes.query, found.query_per_class) for found in audits.values()]),
@@ -128,7 +128,7 @@ def audited_split(store: Store, protocol: Protocol, evaluate_on: str) -> tuple[S
     if not store.has_pairs and found.database_per_class == (len(parts.database),):
         raise HashbenchError(
             f"Under {protocol.full_name} all of the database is of one class, so that every order would be perfect; "
-            "give images of other classes."
+            "give items of other classes."
         )
     if evaluate_on == "test":
         return parts, found
@@ -136,7 +136,7 @@ def audited_split(store: Store, protocol: Protocol, evaluate_on: str) -> tuple[S
     found = audit(store, parts)
     if store.relevance is not None and found.queries_without_relevant == len(parts.query):
         raise HashbenchError(
-            f"{store.name} says for no train image which others are relevant to it, so that none can be a validation "
+            f"{store.name} says for no train item which others are relevant to it, so that none can be a validation "
             "query; give such pairs too, or evaluate on test."
         )
     return parts, found
@@ -150,9 +150,9 @@ def require(found: Audit, store: Store, protocol: Protocol) -> None:
             f"{name} states {protocol.num_classes} classes, but {store.name} has {len(store.classes)}."
         )
     if store.multi_label and not protocol.multi_label:
-        raise HashbenchError(f"{name} is a single-label protocol, but {store.name} has images of several classes.")
+        raise HashbenchError(f"{name} is a single-label protocol, but {store.name} has items of several classes.")
     if 0 in found.sizes:
-        raise HashbenchError(f"{name} needs images of every part, but {store.name} gives {_in_words(found.sizes)}.")
+        raise HashbenchError(f"{name} needs items of every part, but {store.name} gives {_in_words(found.sizes)}.")
     if found.query_in_database or found.train_in_query:
         raise HashbenchError(
             f"{name} states unseen queries, but {found.query_in_database} of them are in the database and "
@@ -160,7 +160,7 @@ def require(found: Audit, store: Store, protocol: Protocol) -> None:
         )
     if found.train_in_database != (found.sizes.train if protocol.train_in_database else 0):
         raise HashbenchError(
-            f"{name} states {'all' if protocol.train_in_database else 'no'} train images in the database, but "
+            f"{name} states {'all' if protocol.train_in_database else 'no'} train items in the database, but "
             f"{found.train_in_database} of {found.sizes.train} are; the split is not usable."
         )
     if any(stated not in (None, size) for stated, size in zip(protocol.sizes, found.sizes, strict=True)):
@@ -187,31 +187,31 @@ def _named(parts: Split) -> list[tuple[str, np.ndarray]]:
 
 
 def _copies(store: Store, query: np.ndarray, others: np.ndarray) -> tuple[int, int]:
-    """Count the queries with a pixel-identical picture among `others`, and those where one shares no label with it."""
+    """Count the queries with an identical input among `others`, and those where one shares no label with it."""
     hashes = store.input_hashes
-    query_hashes = {hashes[image] for image in query.tolist()}
+    query_hashes = {hashes[item] for item in query.tolist()}
     same: dict[bytes, list[int]] = {}
-    for image in others.tolist():
-        if hashes[image] in query_hashes:
-            same.setdefault(hashes[image], []).append(image)
-    copied = [image for image in query.tolist() if hashes[image] in same]
-    conflicting = [image for image in copied if not _share_labels(store, image, same[hashes[image]])]
+    for item in others.tolist():
+        if hashes[item] in query_hashes:
+            same.setdefault(hashes[item], []).append(item)
+    copied = [item for item in query.tolist() if hashes[item] in same]
+    conflicting = [item for item in copied if not _share_labels(store, item, same[hashes[item]])]
     return len(copied), len(conflicting)
 
 
 def _shared(store: Store, used: np.ndarray) -> tuple[int, int]:
-    """Count the images of `used` whose picture is another one's too, and those where one such has different labels."""
+    """Count the items of `used` whose input is another one's too, and those where one such has different labels."""
     hashes = store.input_hashes
     same: dict[bytes, list[int]] = {}
-    for image in used.tolist():
-        same.setdefault(hashes[image], []).append(image)
+    for item in used.tolist():
+        same.setdefault(hashes[item], []).append(item)
     groups = [group for group in same.values() if len(group) > 1]
     mixed = [group for group in groups if (store.labels[group] != store.labels[group[0]]).any()]
     return sum(map(len, groups)), sum(map(len, mixed))
 
 
 def _balance(size: int | None, per_class: tuple[int, ...]) -> str:
-    """Return how many images a part holds, and how many of each class that occurs in it, as text."""
+    """Return how many items a part holds, and how many of each class that occurs in it, as text."""
     held = [count for count in per_class if count]
     low, high = min(held, default=0), max(held, default=0)
     each = f"{low:,}" if low == high else f"{low:,} to {high:,}"
@@ -219,10 +219,10 @@ def _balance(size: int | None, per_class: tuple[int, ...]) -> str:
     return f"{size:,} ({each}{some})"
 
 
-def _share_labels(store: Store, image: int, others: list[int]) -> bool:
-    return bool((store.labels[others] & store.labels[image]).any(axis=1).all())
+def _share_labels(store: Store, item: int, others: list[int]) -> bool:
+    return bool((store.labels[others] & store.labels[item]).any(axis=1).all())
 
 
 def _in_words(sizes: StatedSizes | Sizes) -> str:
     train, query, database = ("any number of" if size is None else f"{size:,}" for size in sizes)
-    return f"{train} train, {query} query and {database} database images"
+    return f"{train} train, {query} query and {database} database items"

@@ -237,7 +237,7 @@ def _require_part(store: Store, protocol: Protocol) -> None:
 
 def _require_single_label(store: Store, protocol: Protocol) -> None:
     if store.multi_label:
-        raise HashbenchError(f"{protocol.full_name} splits by class, but {store.name} has images of several classes.")
+        raise HashbenchError(f"{protocol.full_name} splits by class, but {store.name} has items of several classes.")
 
 
 def _require_even(store: Store, protocol: Protocol) -> None:

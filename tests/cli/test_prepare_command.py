@@ -41,9 +41,9 @@ def test_prepare_prints_the_audit_and_where_the_store_lies(tree):
     (folder,) = re.findall(r"Prepared in (.*)\.", ran.output)
     assert (Path(folder) / "store.json").is_file()
     for line in (
-        r"train images \(a class\) +15 \(5\)",
-        r"database images \(a class\) +9 \(3\)",
-        r"unlabelled images +0",
+        r"train items \(a class\) +15 \(5\)",
+        r"database items \(a class\) +9 \(3\)",
+        r"unlabelled items +0",
     ):
         assert re.search(line, ran.output)
 
@@ -54,7 +54,7 @@ def test_what_ships_with_hashbench_is_audited(tmp_path):
     assert "official files" in ran.output
     assert "It ships with hashbench and needs no preparation." in ran.output
     assert "Its reader names no files whose changes could be detected" in invoke("prepare", "toy").output
-    assert re.search(r"query images \(a class\) +1,000 \(100\)", ran.output)
+    assert re.search(r"query items \(a class\) +1,000 \(100\)", ran.output)
 
 
 def test_the_command_that_the_error_names_makes_the_run_work(tree):
@@ -123,8 +123,8 @@ def test_a_protocol_whose_promise_is_broken_is_an_error_after_the_others_were_sh
     hashbench.dataset("two", protocols=str(toml))(read)
     ran = invoke("prepare", "two", "--data-dir", tree)
     assert ran.exit_code == 2
-    assert re.search(r"train images \(a class\) +15 \(5\)", ran.output)
-    assert "Error: two@wrong states 15 train, 6 query and 10 database images" in ran.output
+    assert re.search(r"train items \(a class\) +15 \(5\)", ran.output)
+    assert "Error: two@wrong states 15 train, 6 query and 10 database items" in ran.output
     assert invoke("prepare", "two@p", "--data-dir", tree).exit_code == 0
     assert invoke("prepare", "two@wrong", "--data-dir", tree).exit_code == 2
 

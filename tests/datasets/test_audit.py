@@ -55,9 +55,9 @@ def test_pixel_identical_copies_are_reported_and_so_are_their_other_labels(make_
     [
         (([0], [1, 2], [2, 3]), protocol((1, 2, 2)), "unseen queries, but 1 of them are in the database"),
         (([0, 1], [1, 2], [3]), protocol((2, 2, 1)), "1 in train"),
-        (([0, 1], [2], [1, 3]), protocol((2, 1, 2)), "states no train images in the database, but 1 of 2"),
-        (([0, 1], [2], [1, 3]), protocol((2, 1, 2), train_in_database=True), "states all train images"),
-        (([0, 1], [2], [3, 4]), protocol((2, 1, 3)), "states 2 train, 1 query and 3 database images, but toy gives"),
+        (([0, 1], [2], [1, 3]), protocol((2, 1, 2)), "states no train items in the database, but 1 of 2"),
+        (([0, 1], [2], [1, 3]), protocol((2, 1, 2), train_in_database=True), "states all train items"),
+        (([0, 1], [2], [3, 4]), protocol((2, 1, 3)), "states 2 train, 1 query and 3 database items, but toy gives"),
         (([0], [1], [2]), protocol((1, 1, 1), num_classes=4), "states 4 classes, but toy has 3"),
     ],
 )

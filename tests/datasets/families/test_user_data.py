@@ -376,7 +376,7 @@ def test_a_path_without_its_kind_says_how_to_ask(pets):
 
 def test_a_split_without_queries_is_refused(tmp_path):
     part = np.array(["train", "database"] * 2)
-    with pytest.raises(HashbenchError, match=r"needs images of every part, but arrays:mine gives 2 train, 0 query"):
+    with pytest.raises(HashbenchError, match=r"needs items of every part, but arrays:mine gives 2 train, 0 query"):
         load(arrays(tmp_path / "mine.npz", images=IMAGES, labels=[0, 1, 0, 1], part=part))
     with pytest.raises(HashbenchError, match="0 query"):
         load(arrays(tmp_path / "mine.npz", images=IMAGES, labels=[0, 1, 0, 1]))
