@@ -15,8 +15,8 @@ from hashbench.results.runs import RESULT, SPEC, RunDirectory
 from hashbench.storage.archives import Archive, write_archive
 from hashbench.storage.files import make_folder, regular, reported
 
-BUNDLE = "hashbench bundle"
-INDEX = "hashbench search index"  # a bundle that holds codes of images, too
+BUNDLE = "bundle"
+INDEX = "search index"  # a bundle that holds codes of images, too
 CARD = "MODEL_CARD.md"
 _MODEL = "model.pt"
 

@@ -90,9 +90,9 @@ class Archive:
     def _contents(self, kinds: tuple[str, ...]) -> dict[str, Any]:
         infos = self._archive.infolist()
         names = [info.filename for info in infos]
-        foreign = f"it is no {' or '.join(kinds)} of hashbench"
+        foreign = HashbenchError(f"{self.path} is no {' or '.join(kinds)} of hashbench; name another file.")
         if CONTENTS not in names:
-            raise self.unusable(foreign)
+            raise foreign
         if any(info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1 for info in infos):
             raise self.unusable("its members are compressed or encrypted, which hashbench never does")
         try:
@@ -102,7 +102,7 @@ class Archive:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise self.unusable("its list of members is damaged", error) from error
         if about.get("kind") not in kinds:
-            raise self.unusable(foreign)
+            raise foreign
         if sorted(names) != sorted([CONTENTS, *members]):
             raise self.unusable("it holds other members than it lists")
         if any(self._archive.getinfo(name).file_size != size for name, size in listed.items()) or len(listed) < len(

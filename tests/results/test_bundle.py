@@ -59,12 +59,12 @@ def test_one_training_for_several_lengths_comes_along(tmp_path):
 
 def _restate(path, target, place):
     """Write a bundle whose result names another place of its training."""
-    with Archive(path, "hashbench bundle") as archive:
+    with Archive(path, "bundle") as archive:
         members = {name: archive.read(name) for name in archive.about["members"]}
         result = json.loads(members["run/result.json"])
         result["provenance"]["prefix_of"]["path"] = place
         members["run/result.json"] = json.dumps(result).encode()
-        write_archive(target, "hashbench bundle", members, {"id": archive.about["id"]})
+        write_archive(target, "bundle", members, {"id": archive.about["id"]})
 
 
 def test_the_card_says_what_it_is(run, bundle):
@@ -104,9 +104,9 @@ def test_what_cannot_be_bundled_is_refused(run, tmp_path):
 
 
 def test_another_run_than_it_says_is_refused(bundle, tmp_path):
-    with Archive(bundle, "hashbench bundle") as archive:
+    with Archive(bundle, "bundle") as archive:
         members = {name: archive.read(name) for name in archive.about["members"]}
-    write_archive(tmp_path / "c.zip", "hashbench bundle", members, {"id": "0" * 64})
+    write_archive(tmp_path / "c.zip", "bundle", members, {"id": "0" * 64})
     with pytest.raises(HashbenchError, match="it holds another run than it says"):
         hashbench.load(tmp_path / "c.zip")
 
@@ -116,4 +116,4 @@ def test_the_commands(run, cli):
     Path("photos").mkdir()
     Image.fromarray(np.zeros((9, 9), np.uint8)).save("photos/a.png")
     assert "codes of 1 image" in cli("encode", "new/b.zip", "photos").stdout
-    assert "it is cut short, or no hashbench bundle" in cli("encode", "photos/a.png", "photos", code=2).stderr
+    assert "it is cut short, or no bundle" in cli("encode", "photos/a.png", "photos", code=2).stderr

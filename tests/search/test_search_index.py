@@ -236,10 +236,10 @@ def test_damaged_files_are_noticed(flat, taken, tmp_path):
     ],
 )
 def test_parts_that_do_not_fit_are_refused(flat, tmp_path, change, reason):
-    with Archive(flat, "hashbench search index") as archive:
+    with Archive(flat, "search index") as archive:
         about = {key: value for key, value in archive.about.items() if key not in ("kind", "members")}
         members = {name: archive.read(name) for name in archive.about["members"]}
-    write_archive(tmp_path / "i", "hashbench search index", members, about | change)
+    write_archive(tmp_path / "i", "search index", members, about | change)
     with pytest.raises(HashbenchError, match=reason):
         read_contents(tmp_path / "i")
 

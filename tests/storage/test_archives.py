@@ -61,7 +61,7 @@ def grown(members):
         (lambda members: [*members, ("../../out", b"x")], "other members than it lists"),
         (lambda members: members[:-1], "other members than it lists"),
         (lambda members: [*members, members[-1]], "other members than it lists"),
-        (lambda members: members[1:], "it is no thing of hashbench"),
+        (lambda members: members[1:], "is no thing of hashbench; name another"),
         (lambda members: [(CONTENTS, b"{"), *members[1:]], "its list of members is damaged"),
         (lambda members: [(CONTENTS, b'{"members": {"a": 3}}'), *members[1:]], "its list of members is damaged"),
         (grown, "other sizes than it lists"),
@@ -81,7 +81,7 @@ def test_compressed_ones_are_refused(path):
 
 
 def test_other_kinds_and_other_files_are_refused(path, tmp_path):
-    with pytest.raises(HashbenchError, match="it is no jar or box of hashbench"):
+    with pytest.raises(HashbenchError, match="is no jar or box of hashbench; name another"):
         Archive(path, "jar", "box")
     with pytest.raises(HashbenchError, match="There is no"):
         Archive(tmp_path / "none", "thing")
