@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
@@ -55,7 +54,7 @@ def write_onnx(model: Model, path: Path, about: Mapping[str, str]) -> str:
         assert program is not None
         proto = program.model_proto
     except Exception as error:  # torch raises a dozen kinds
-        reason = " ".join(str(error).split())[:300]
+        reason = " ".join(str(error.__cause__ or error).split())[:300]  # torch's own says only that it failed
         raise HashbenchError(
             f"The model of '{model.method.info.name}' with '{model.recipe.backbone}' cannot be written as ONNX "
             f"({type(error).__name__}: {reason}); take it along as a bundle (.zip)."
@@ -79,7 +78,7 @@ class _Encoder(nn.Module):
 
     def __init__(self, model: Model):
         super().__init__()
-        self._model = [copy.copy(model)]  # in a list, for it is no module
+        self._model = [model]  # in a list, for it is no module
         self._parts = nn.ModuleList(filter(None, (model.method, model.network, model.extractor)))
         self.names = ["codes", "packed"] if model.network is None else ["codes", "packed", "outputs"]
 
