@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeVar
@@ -29,7 +30,8 @@ import click
 import numpy as np
 from tabulate import tabulate
 
-from hashbench.metrics import evaluate_histograms, histograms, unpack
+from hashbench.metrics import Histograms, evaluate_histograms, histograms, unpack
+from hashbench.metrics.hamming import Backend
 
 DEFAULT_CASES = (
     *("1000x54000x16", "1000x54000x32", "1000x54000x64", "1000x54000x128"),
@@ -105,18 +107,26 @@ def make(case: Case) -> Data:
 Contender = Callable[[Data], Callable[[], None]]
 
 
-def ours(data: Data, device: str = "cpu") -> Callable[[], None]:
-    labels = data.query_labels, data.database_labels
-
+def ours(data: Data, backend: Backend = "auto", device: str = "cpu") -> Callable[[], None]:
     def call() -> None:
-        hist = histograms(data.query, data.database, *labels, bits=data.bits, device=device)
-        evaluate_histograms(hist, MEASURES, bounds=False)
+        evaluate_histograms(counted(data, backend, device), MEASURES, bounds=False)
 
     return call
 
 
-def ours_on_cuda(data: Data) -> Callable[[], None]:
-    return ours(data, "cuda")
+def counted(data: Data, backend: Backend, device: str) -> Histograms:
+    labels = data.query_labels, data.database_labels
+    return histograms(data.query, data.database, *labels, bits=data.bits, backend=backend, device=device)
+
+
+def ours_on_cuda(data: Data, backend: Backend) -> Callable[[], None]:
+    """The timed call, after a part was counted as on the CPU."""
+    part = part_of(data, SAMPLE, 100_000)
+    there, here = counted(part, backend, "cuda"), counted(part, "auto", "cpu")
+    for name, values in here.arrays().items():
+        if not np.array_equal(there.arrays()[name], values):
+            raise click.ClickException(f"{backend} on CUDA counts otherwise than the CPU.")
+    return ours(data, backend, "cuda")
 
 
 def numpy_loop(data: Data) -> Callable[[], None]:
@@ -225,13 +235,13 @@ def limit(case: Case) -> float:
     """Seconds that one popcount a word and one increment a pair take on all cores, from the first-level cache."""
     import numba
 
-    from hashbench.metrics.kernels_numba import BLOCK, SLOT, _distances, _tally
+    from hashbench.metrics.kernels_numba import BLOCK, SLOT, _tally, distances_of
 
     @numba.njit(nogil=True)
     def passes(count, query, database, slots, histogram):  # type: ignore[no-untyped-def]
         nothing = np.empty((0, 0), np.uint16)
         for _ in range(count):
-            _distances(query, database, 0, slots.size, slots)
+            distances_of(query, database, 0, slots.size, slots)
             _tally(slots, slots.size, nothing, histogram, False)
 
     words = -(-case.bits // 64)
@@ -262,7 +272,8 @@ def contenders(case: Case, *, cuda: bool) -> dict[str, tuple[Contender, int]]:
     """Name -> function and number of queries it is timed on."""
     rows: dict[str, tuple[Contender, int]] = {"hashbench (mAP, PR, P@H<=2)": (ours, case.queries)}
     if cuda:
-        rows["hashbench on CUDA"] = (ours_on_cuda, case.queries)
+        for backend in ("triton", "torch"):
+            rows[f"hashbench on CUDA, {backend}"] = (partial(ours_on_cuda, backend=backend), case.queries)
     rows["numpy.argsort per query"] = (numpy_loop, SAMPLE)
     rows["torch.argsort in batches"] = (torch_argsort, SAMPLE)
     if importlib.util.find_spec("faiss"):
@@ -275,15 +286,16 @@ def contenders(case: Case, *, cuda: bool) -> dict[str, tuple[Contender, int]]:
 @click.option("--case", "cases", multiple=True, help="QUERIESxITEMSxBITS[xCLASSES]; may be given several times.")
 @click.option("--repeats", default=3, show_default=True, help="Calls of each; the best one counts.")
 @click.option("--cuda", is_flag=True, help="Measure the GPU too.")
-@click.option("--only", default="", help="Only contenders whose name contains this; ours always runs.")
-def main(cases: tuple[str, ...], repeats: int, cuda: bool, only: str) -> None:
+@click.option("--only", multiple=True, help="Only contenders whose name contains this or another; ours always runs.")
+def main(cases: tuple[str, ...], repeats: int, cuda: bool, only: tuple[str, ...]) -> None:
     if not importlib.util.find_spec("faiss"):
         click.echo("faiss-cpu is not installed; its rows are left out (pip install faiss-cpu).")
     for case in map(Case.parse, cases or DEFAULT_CASES):
         rows = []
         reference: Timing | None = None
         for name, (contender, queries) in contenders(case, cuda=cuda).items():
-            if only.casefold() not in name.casefold() and contender is not ours:
+            wanted = not only or any(part.casefold() in name.casefold() for part in only)
+            if not wanted and contender is not ours:
                 continue
             timing = in_own_process(measure, contender, case, queries, repeats)
             reference = reference or timing

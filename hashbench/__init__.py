@@ -25,6 +25,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "Histograms": "hashbench.metrics.histograms",
         "Method": "hashbench.methods.contract",
         "PairMethod": "hashbench.methods.pairs",
+        "PairScorer": "hashbench.methods.pairs",
         "PairTask": "hashbench.methods.pairs",
         "Queries": "hashbench.evaluation.conditions.contract",
         "Result": "hashbench.results.result",
@@ -41,7 +42,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "compute_job": "hashbench.executors.worker:compute",
         "condition": "hashbench.evaluation.conditions.contract",
         "dataset": "hashbench.datasets.base",
-        "draw": "hashbench.results.figures",
+        "draw": "hashbench.results.figures.drawing",
         "evaluate": "hashbench.metrics.evaluation",
         "evaluate_run": "hashbench.experiments.reevaluation",
         "find_runs": "hashbench.results.runs",
@@ -82,13 +83,14 @@ if TYPE_CHECKING:
     from hashbench.methods.contract import method as method
     from hashbench.methods.contract import option as option
     from hashbench.methods.pairs import PairMethod as PairMethod
+    from hashbench.methods.pairs import PairScorer as PairScorer
     from hashbench.methods.pairs import PairTask as PairTask
     from hashbench.metrics.evaluation import evaluate as evaluate
     from hashbench.metrics.histograms import Histograms as Histograms
     from hashbench.metrics.ranking import Curve as Curve
     from hashbench.metrics.table import measure as measure
     from hashbench.networks.backbones import backbone as backbone
-    from hashbench.results.figures import draw as draw
+    from hashbench.results.figures.drawing import draw as draw
     from hashbench.results.report import report as report
     from hashbench.results.result import Result as Result
     from hashbench.results.runs import find_runs as find_runs

@@ -243,6 +243,8 @@ DATASETS: Registry[Any] = Registry(
         "fashion-mosaic": "hashbench.datasets.families.fashion_mnist:fashion_mosaic",
         "imagenet100": "hashbench.datasets.families.imagenet:imagenet100",
         "mirflickr": "hashbench.datasets.families.mirflickr:mirflickr",
+        "movielens-100k": "hashbench.datasets.interactions.movielens:movielens_100k",
+        "movielens-1m": "hashbench.datasets.interactions.movielens:movielens_1m",
         "nabirds": "hashbench.datasets.families.birds:nabirds",
         "nuswide21": "hashbench.datasets.families.nuswide:nuswide21",
         "reuters": "hashbench.datasets.families.text:reuters",

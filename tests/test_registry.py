@@ -8,8 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 import hashbench
-from hashbench.cli import list as listing
-from hashbench.cli import main
+from hashbench.cli import listing, main
 from hashbench.errors import HashbenchError
 from hashbench.methods.crh import CRH
 from hashbench.registry import BACKBONES, CONDITIONS, DATASETS, EXECUTORS, METHODS, Registry

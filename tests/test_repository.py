@@ -84,7 +84,7 @@ def test_hooks_run_what_ci_runs():
     assert repository["repo"] == "local"
     commands = {hook["entry"].removesuffix(" --force-exclude") for hook in repository["hooks"]}
     assert commands == {"ruff format", "ruff check", "mypy"}
-    lines = (ROOT / ".ci" / "run").read_text().splitlines()
+    lines = [line.strip() for line in (ROOT / ".ci" / "run").read_text().splitlines()]
     for command in commands:
         assert any(line.split(" --")[0].removesuffix(" .") == command for line in lines), command
 

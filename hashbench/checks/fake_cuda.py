@@ -30,11 +30,12 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda:0")
 
 
 class FakeCuda:
-    """The context in which "cuda" is a device; `waits` are the places in which a step waited for it."""
+    """The context in which "cuda" is a device; a step waited for it `waited` times, in the places `waits`."""
 
     def __init__(self, files: Collection[str]):
         """Name places by the innermost line in one of `files`."""
         self.waits: list[str] = []
+        self.waited = 0
         self.step: str | None = None  # the hook that runs, where it must not wait
         self.fakes = FakeTensorMode(allow_non_fake_inputs=True)
         self._files = files
@@ -70,6 +71,7 @@ class FakeCuda:
         """Note that the step waits, and where."""
         if self.step is None:
             return
+        self.waited += 1
         frame = sys._getframe()
         while frame is not None and frame.f_code.co_filename not in self._files:
             frame = frame.f_back  # type: ignore[assignment]
@@ -98,7 +100,7 @@ class _Operators(TorchDispatchMode):
         self._device = device
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
+        kwargs = {name: value for name, value in (kwargs or {}).items() if name != "pin_memory"}  # which needs a driver
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         on_device = [tensor for tensor in tensors if isinstance(tensor, FakeTensor)]
         target = kwargs.get("device")

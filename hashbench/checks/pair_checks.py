@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hashbench.checks.method_checks import Check
 from hashbench.methods.contract import options, resolve_fields
-from hashbench.methods.pairs import PairMethod, PairTask
+from hashbench.methods.pairs import PairMethod, PairScorer, PairTask
 
 NUM_ROWS, NUM_COLUMNS = 90, 70  # more than the longest code has bits, which a factorisation needs
 EMPTY = 4  # the row, and the column, without a pair where there is one
@@ -90,7 +90,7 @@ def seed_decides(case: PairCase) -> str | None:
     np.random.seed(12345)
     random.seed(12345)
     other = case.fit(pairs())
-    same = all(torch.equal(one, two) for one, two in zip(_codes(case.fitted), _codes(other), strict=True))
+    same = all(torch.equal(one, two) for one, two in zip(_found(case.fitted), _found(other), strict=True))
     return None if same else "two fits with one seed give different codes; draw chance from task.generator(purpose)."
 
 
@@ -99,7 +99,7 @@ def state_survives(case: PairCase) -> str | None:
     loaded = case.new()
     for name, value in case.fitted.state_dict().items():
         loaded.register_buffer(name, value.clone())
-    same = all(torch.equal(one, two) for one, two in zip(_codes(case.fitted), _codes(loaded), strict=True))
+    same = all(torch.equal(one, two) for one, two in zip(_found(case.fitted), _found(loaded), strict=True))
     return None if same else "the loaded state gives other codes; keep what the codes need in buffers."
 
 
@@ -112,21 +112,37 @@ def survives_an_empty_row(case: PairCase) -> str | None:
     return _wrong_codes(method, case)
 
 
-def _codes(method: PairMethod) -> tuple[Tensor, Tensor]:
+def _found(method: PairMethod) -> tuple[Tensor, ...]:
+    """Return all that a fitted method tells of the pairs: codes of rows and columns, or scores."""
+    if isinstance(method, PairScorer):
+        return (method.scores(slice(None)),)
     return method.row_codes(), method.column_codes()
 
 
 def _wrong_codes(method: PairMethod, case: PairCase) -> str | None:
-    for what, codes, count in zip(("row", "column"), _codes(method), (NUM_ROWS, NUM_COLUMNS), strict=True):
+    if isinstance(method, PairScorer):
+        return _wrong_scores(method)
+    for what, codes, count in zip(("row", "column"), _found(method), (NUM_ROWS, NUM_COLUMNS), strict=True):
         wanted = (count, case.bits)
         if codes.dtype != torch.bool or tuple(codes.shape) != wanted:
             return f"{what}_codes are {codes.dtype} of shape {tuple(codes.shape)}, not torch.bool of shape {wanted}."
     return None
 
 
+def _wrong_scores(method: PairScorer) -> str | None:
+    scores, wanted = method.scores(slice(1, 5)), (4, NUM_COLUMNS)
+    if not scores.is_floating_point() or tuple(scores.shape) != wanted:
+        return f"scores of four rows are {scores.dtype} of shape {tuple(scores.shape)}, not real of shape {wanted}."
+    if not scores.isfinite().all():
+        return "scores are not finite, so they rank nothing."
+    return None if torch.equal(scores, method.scores(slice(None))[1:5]) else "scores of some rows are not those of all."
+
+
 PAIR_CHECKS = (
     Check("it fits pairs, and keeps its state in buffers", fits, decides=True),
-    Check("codes of rows and columns are bool (n, bits)", codes_are_bool, decides=True),
+    Check(
+        "codes of rows and columns are bool (n, bits), or scores real (n, num_columns)", codes_are_bool, decides=True
+    ),
     Check("one seed gives one result, wherever the global generators stand", seed_decides),
     Check("an empty row and column do no harm", survives_an_empty_row),
     Check("the saved state gives the same codes", state_survives),

@@ -45,8 +45,9 @@ if TYPE_CHECKING:
 @click.option("--encoding", type=click.Choice(["bits", "signs", "real", "packed"]), help="Encoding of the codes.")
 @click.option("--bits", type=int, metavar="K", help="Length of packed codes that do not fill their last byte.")
 @click.option("--labels", type=click.Choice(["integers", "multi-hot", "packed"]), help="Kind of the labels.")
-@click.option("--backend", type=click.Choice(["auto", "numba", "torch"]), default="auto")
-@click.option("--device", default="cpu", metavar="DEVICE", help="cpu or cuda, with the torch backend.")
+@click.option("--backend", type=click.Choice(["auto", "numba", "triton", "torch"]), default="auto",
+              help="auto: numba on the CPU, triton on a GPU, torch where these are missing.")  # fmt: skip
+@click.option("--device", default="cpu", metavar="DEVICE", help="cpu or cuda.")
 @click.option("--workers", type=int, default=1, metavar="N", help="Processes that share the database.")
 @click.option(
     "--threads", type=int, metavar="N", help="Threads of each process; default: the cores divided by the workers."

@@ -38,8 +38,8 @@ class ProgressLines(Reporter):
         self._show_bar, self._bar = bar, tqdm(disable=True)
         self._total, self._shown, self._failed = 0, 0, 0
         self._announced: PlannedRun | None = None
-        self._known = Estimates.of(plan.settings.runs_dir)
         self._left = {str(run): run for run in plan.runs if run.to_compute(plan.settings.rerun)}
+        self._known = Estimates.of(plan.settings.runs_dir) if self._left else Estimates()
         self._works = {name: plan.work(run) for name, run in self._left.items()}
 
     def __enter__(self) -> ProgressLines:

@@ -46,12 +46,13 @@ def method_is_there(name: str) -> bool:
 
 def dataset_is_there(name: str, data_dir: Path | None) -> bool:
     """Return whether `name` is a registered data set, or own data whose file or folder is there."""
-    from hashbench.datasets.catalogue import OWN_KINDS, own_name
+    from hashbench.datasets.catalogue import OTHER_KINDS, OWN_KINDS, own_name
     from hashbench.datasets.files.releases import data_root
     from hashbench.registry import DATASETS
 
-    if not name.startswith(OWN_KINDS):
-        return name.partition("@")[0] in DATASETS
+    own = (*OWN_KINDS, *OTHER_KINDS)
+    if not name.startswith(own):
+        return "," not in name and name.partition("@")[0] in DATASETS
     path = Path(own_name(name)[0].partition(":")[2]).expanduser()
     return any(os.path.exists(place / path) for place in (Path(), data_root(data_dir)))
 

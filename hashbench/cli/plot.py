@@ -16,7 +16,7 @@ from hashbench.cli.options import filter_options, filters
 from hashbench.results.figures import KINDS
 
 if TYPE_CHECKING:
-    from hashbench.results.figures import Drawing
+    from hashbench.results.figures.drawing import Drawing
 
 
 @command(
@@ -43,7 +43,7 @@ def plot(
 
     Results that may not share a figure, of other data or another recipe, give a file each.
     """
-    from hashbench.results.figures import draw
+    from hashbench.results.figures.drawing import draw
     from hashbench.results.figures.style import ending_of, save
     from hashbench.results.runs import finished_runs
     from hashbench.results.tables.selection import each_once, select

@@ -14,13 +14,13 @@ import click
 from hashbench.cli.base import command
 from hashbench.cli.options import data_options
 from hashbench.errors import HashbenchError
-from hashbench.registry import DATASETS
 
 if TYPE_CHECKING:
     from hashbench.datasets.base import Dataset
     from hashbench.evaluation.verification import Labels, VerifiedRun
     from hashbench.experiments.reevaluation import Evaluator
     from hashbench.experiments.relevance import Relevance
+    from hashbench.experiments.tracks import TrackData
     from hashbench.metrics.pairs import Pairs
     from hashbench.results.result import Result
     from hashbench.results.sweeps.planned import Planned
@@ -196,28 +196,27 @@ class _Data:
 
     def __init__(self, spellings: Sequence[str], data_dir: Path | None, accept_unofficial: bool, device: str):
         """Raise HashbenchError where one of the `spellings` names nothing."""
-        from hashbench.datasets.catalogue import find_protocol
-
         for given in spellings:
-            find_protocol(given, data_dir=data_dir)
+            self._full_name(given, data_dir)
         self.data_dir, self.accept_unofficial, self._device = data_dir, accept_unofficial, device
         self._spellings = spellings
         self._names: dict[str, str] = {}
-        self._found: dict[tuple[str, str, str], Dataset | HashbenchError] = {}
+        self._found: dict[tuple[str, str, str], Dataset | TrackData | HashbenchError] = {}
         self._relevance: dict[tuple[Any, ...], Relevance] = {}  # by what it follows from
 
     def name_of(self, result: Result) -> str:
         """Return the name that --dataset gives for a run's data, else the run's own name for them."""
-        from hashbench.datasets.catalogue import OWN_KINDS, find_protocol, own_name
+        from hashbench.datasets.catalogue import OTHER_KINDS, OWN_KINDS, own_name
 
         name, protocol = f"{result.coords['dataset']}@{result.coords['protocol']}", result.coords["protocol"]
         if name not in self._names:
             self._names[name] = name
             for given in self._spellings:
-                spelled = given if own_name(given)[1] or not given.startswith(OWN_KINDS) else f"{given}@{protocol}"
-                with suppress(HashbenchError):  # other data may lack this protocol
-                    if find_protocol(spelled, data_dir=self.data_dir).full_name == name:
-                        self._names[name] = spelled
+                own = given.startswith((*OWN_KINDS, *OTHER_KINDS)) and not own_name(given)[1]
+                for spelled in (f"{given}@{protocol}", given) if own else (given,):
+                    with suppress(HashbenchError):  # other data may lack this protocol
+                        if self._full_name(spelled, self.data_dir) == name:
+                            self._names[name] = spelled
         return self._names[name]
 
     def relevance(self, result: Result) -> tuple[Labels, Pairs]:
@@ -226,11 +225,20 @@ class _Data:
         if key not in self._found:
             self._found[key] = self._read(*key)
         data = self._found[key]
+        from hashbench.datasets.base import Dataset
+
         if isinstance(data, HashbenchError):
             raise data
         then = [result.provenance.get(name) for name in ("split_sha256", "data_integrity")]
-        if then != [data.split.sha256, data.store.integrity]:
+        now = (
+            [data.split.sha256, data.store.integrity]
+            if isinstance(data, Dataset)
+            else [data.split_sha256, data.integrity]
+        )
+        if then != now:
             raise HashbenchError(f"{data.name} is here, but with other images or another split")
+        if not isinstance(data, Dataset):
+            return (None, None), data.pairs
         if result.condition:
             return self._under_condition(result, data)
         return data.labels, data.pairs
@@ -259,10 +267,29 @@ class _Data:
             raise HashbenchError("the fixed features here are others than the result's, as another device rounds them")
         return (None, None), found.pairs
 
-    def _read(self, name: str, part: str, integrity: str) -> Dataset | HashbenchError:
-        from hashbench.datasets.catalogue import OWN_KINDS, load
+    @staticmethod
+    def _full_name(given: str, data_dir: Path | None) -> str:
+        """Return the name and protocol that a name means; raises HashbenchError where it means none."""
+        from hashbench.datasets.catalogue import find_protocol, track_of
+        from hashbench.experiments.tracks import track
+
+        other = track_of(given)
+        return (
+            find_protocol(given, data_dir=data_dir).full_name
+            if other is None
+            else track(other).measures_of(given, data_dir)[0]
+        )
+
+    def _read(self, name: str, part: str, integrity: str) -> Dataset | TrackData | HashbenchError:
+        from hashbench.datasets.catalogue import OWN_KINDS, load, track_of
+        from hashbench.experiments.planning import Settings
+        from hashbench.experiments.tracks import track
+        from hashbench.registry import DATASETS
 
         try:
+            if (other := track_of(name)) is not None:
+                given = Settings(data_dir=self.data_dir, evaluate_on=part, accept_unofficial=self.accept_unofficial)
+                return track(other).load(name, given)
             return load(
                 name,
                 data_dir=self.data_dir,

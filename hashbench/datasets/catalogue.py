@@ -9,18 +9,19 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hashbench.datasets.base import Dataset, DataSource, Store
+from hashbench.datasets.base import Dataset, DataSource
 from hashbench.datasets.protocol import Protocol
 from hashbench.errors import HashbenchError, unknown
 from hashbench.registry import DATASETS
 
 if TYPE_CHECKING:
     from hashbench.datasets.families.user_data import Reading
-    from hashbench.datasets.files.imagefiles import ImageFiles
+    from hashbench.datasets.files.releases import FromFiles
 
 ACCEPT_UNOFFICIAL = "HASHBENCH_ACCEPT_UNOFFICIAL"
 EVALUATE_ON = ("test", "validation")
 OWN_KINDS = ("folder:", "lists:", "arrays:")  # what the names of own data start with, before a path
+OTHER_KINDS = {"pairs:": "pairs"}  # own data that hold other things than inputs with labels, and their track
 OWN_PROTOCOLS = ("given", "auto", "unseen")
 OWN_NEEDS = {  # what own data need for a protocol
     "given": "'given' needs data with a split of their own.",
@@ -28,9 +29,20 @@ OWN_NEEDS = {  # what own data need for a protocol
 }
 
 
+def track_of(name: str) -> str | None:
+    """Return the track of a data set that holds other things than inputs with labels ("pairs"), None of all others."""
+    for start, track in OTHER_KINDS.items():
+        if name.startswith(start):
+            return track
+    registered = name.partition("@")[0]
+    return getattr(DATASETS.get(registered), "track", None) if registered in DATASETS else None
+
+
 def data_source(name: str) -> DataSource:
     """Return the data set registered as `name`; raises HashbenchError for unknown names."""
     source = DATASETS.get(name)
+    if track := track_of(name):
+        raise _of_track(name, track)
     if not isinstance(source, DataSource):
         raise HashbenchError(
             f"The data set '{name}' cannot be used: {source!r} lacks the decorator @hashbench.dataset."
@@ -51,6 +63,8 @@ def find(
     name: str, data_dir: str | Path | None = None, *, reading: Reading | None = None
 ) -> tuple[DataSource, Protocol]:
     """Return the data set and the protocol that a name means, as `find_protocol` does; own data read as `reading`."""
+    if name.startswith(tuple(OTHER_KINDS)):
+        raise _of_track(name, track_of(name))
     if name.startswith(OWN_KINDS):
         from hashbench.datasets.families.user_data import own_source  # needs numpy
 
@@ -83,6 +97,8 @@ def find(
 def own_name(name: str) -> tuple[str, str]:
     """Return the two sides of `folder:PATH@protocol`; an "@" in a path is no protocol's."""
     path, _, protocol = name.rpartition("@")
+    if name.startswith(tuple(OTHER_KINDS)):  # whose files all have an ending, as no protocol has
+        return (path, protocol) if path and "." not in protocol else (name, "")
     return (path, protocol) if protocol in OWN_PROTOCOLS and path else (name, "")
 
 
@@ -118,7 +134,7 @@ def load(
     return Dataset(store, protocol, parts, evaluate_on, found)
 
 
-def require_official(data: Store | ImageFiles, *, accept_unofficial: bool) -> None:
+def require_official(data: FromFiles, *, accept_unofficial: bool) -> None:
     """Raise HashbenchError where a file of `data` is not the official one and that is not accepted."""
     if accept_unofficial or os.environ.get(ACCEPT_UNOFFICIAL, "") not in ("", "0"):
         return
@@ -129,6 +145,13 @@ def require_official(data: Store | ImageFiles, *, accept_unofficial: bool) -> No
                 f"{file.expected}; fetch the official one, or accept it with --accept-unofficial "
                 f"({ACCEPT_UNOFFICIAL}=1), which the results will state."
             )
+
+
+def _of_track(name: str, track: str | None) -> HashbenchError:
+    return HashbenchError(
+        f"{name} holds {track} of users and items, not inputs with labels; `hashbench run` takes it, with methods of "
+        f"the family recommendation."
+    )
 
 
 def _aliases() -> dict[str, Protocol]:

@@ -43,8 +43,9 @@ _PROTOCOL_KEYS = {
     "rule": str,
     "measures": list,
     "aliases": list,
+    "split_sha256": str,
 }
-_OPTIONAL_KEYS = {"multi_label", "aliases", "num_images", "image_size", "found_by"}
+_OPTIONAL_KEYS = {"multi_label", "aliases", "num_images", "image_size", "found_by", "split_sha256"}
 
 
 class Sizes(NamedTuple):
@@ -83,6 +84,7 @@ class Protocol:
     multi_label: bool = False
     num_images: int | None = None  # how many the reader finds in a complete copy; None: not checked
     image_size: int | None = None  # side in pixels at which image files are prepared; None: the set comes as arrays
+    split_sha256: str | None = None  # of the split that the rule gives on the official images; None: not stated
     found_by: tuple[str, ...] | None = None  # the files are there if one of these is, below the data folder; (): always
 
     @property

@@ -72,27 +72,14 @@ def verify(result: Result, relevance: Relevance, sources: Sources | None = None)
     """Return the verification of a finished run; `relevance` gives what is relevant to its queries, where readable."""
     assert result.path is not None
     directory, stale = RunDirectory(result.path), list[str]()
-    checks: dict[str, Callable[[], Iterator[str]]] = {
-        "identity": lambda: (_identity_under if result.condition else _identity)(result, directory),
-        "files": lambda: _files(result, directory),
-        "measures from histograms": lambda: _measures(result, directory),
-        **({"codes from the training's": lambda: _prefix(result, directory)} if _is_prefix(result) else {}),
-        "histograms from codes": lambda: _distances(result, directory),
-        "statistics from codes": lambda: _statistics(result, directory),
-        "histograms from codes and labels": lambda: _relevance(result, directory, relevance),
-        **({"changes of codes": lambda: _changes(result, directory)} if result.condition else {}),
-    }
-    checked, differences, unchecked = [], [], []
-    for name, check in checks.items():
-        try:
-            differences += [f"{name}: {difference}" for difference in check()]
-            checked.append(name)
-        except (FileNotFoundError, HashbenchError) as error:
-            unchecked.append((name, str(error)))
-        except _Damaged as error:
-            differences.append(str(error))
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError, ArithmeticError) as error:
-            differences.append(f"{name}: what is stored does not fit together ({type(error).__name__}: {error})")
+    checked, differences, unchecked = _compared(
+        {
+            **_of_folder(result, directory),
+            **({"codes from the training's": lambda: _prefix(result, directory)} if _is_prefix(result) else {}),
+            **(_of_codes(result, directory, relevance) if result.has_codes else {}),
+            **({"changes of codes": lambda: _changes(result, directory)} if result.condition else {}),
+        }
+    )
     try:
         stale += _stale(result, directory, sources or Sources())
         checked.append("source")
@@ -108,6 +95,52 @@ def verify(result: Result, relevance: Relevance, sources: Sources | None = None)
         tuple(stale),
         result.provenance.get("data_official") is False,
     )
+
+
+def contradictions(result: Result) -> list[str]:
+    """Return what of a finished run differs from its folder's own files, or could not be compared with them.
+
+    It is the quick part of `verify`: the identity, the sha256 of the files, and each measure from the histograms.
+    """
+    assert result.path is not None
+    _, differences, unchecked = _compared(_of_folder(result, RunDirectory(result.path)))
+    return [*dict.fromkeys(differences), *(f"{name}: {reason}" for name, reason in unchecked)]
+
+
+_Checks = Mapping[str, Callable[[], Iterator[str]]]
+
+
+def _of_codes(result: Result, directory: RunDirectory, relevance: Relevance) -> _Checks:
+    """Return the checks that need codes, which a reference that ranks by scores has not."""
+    return {
+        "histograms from codes": lambda: _distances(result, directory),
+        "statistics from codes": lambda: _statistics(result, directory),
+        "histograms from codes and labels": lambda: _relevance(result, directory, relevance),
+    }
+
+
+def _of_folder(result: Result, directory: RunDirectory) -> _Checks:
+    return {
+        "identity": lambda: (_identity_under if result.condition else _identity)(result, directory),
+        "files": lambda: _files(result, directory),
+        "measures from histograms": lambda: _measures(result, directory),
+    }
+
+
+def _compared(checks: _Checks) -> tuple[list[str], list[str], list[tuple[str, str]]]:
+    """Return the names of the checks that could be made, what differs, and why the others could not be made."""
+    checked, differences, unchecked = list[str](), list[str](), list[tuple[str, str]]()
+    for name, check in checks.items():
+        try:
+            differences += [f"{name}: {difference}" for difference in check()]
+            checked.append(name)
+        except (FileNotFoundError, HashbenchError) as error:
+            unchecked.append((name, str(error)))
+        except _Damaged as error:
+            differences.append(str(error))
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError, ArithmeticError) as error:
+            differences.append(f"{name}: what is stored does not fit together ({type(error).__name__}: {error})")
+    return checked, differences, unchecked
 
 
 class Sources:
@@ -271,7 +304,7 @@ def _files(result: Result, directory: RunDirectory) -> Iterator[str]:
 
 def _measures(result: Result, directory: RunDirectory) -> Iterator[str]:
     stored = Histograms.from_arrays(_arrays(directory, "histograms"))
-    if stored.bits != result.coords["bits"]:
+    if result.has_codes and stored.bits != result.coords["bits"]:
         yield f"the histograms are of {stored.bits} bits"
     if result.coords["measure"] not in result.metrics:
         yield f"the result lacks {result.coords['measure']}, the data set's own measure"

@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 
 import torch
 
+from hashbench.datasets.base import Dataset
 from hashbench.errors import HashbenchError
 from hashbench.experiments.experiment import Experiment
 from hashbench.experiments.phases import compute, compute_prefix
 from hashbench.experiments.planning import Plan, PlannedRun
+from hashbench.experiments.tracks import track
 from hashbench.methods.contract import DeepMethod
 from hashbench.networks.model import true_float32
 from hashbench.registry import METHODS
@@ -57,6 +59,8 @@ def follow(plan: Plan, world: World) -> None:
         if run is None or run.experiment is None or run.directory is None:
             raise HashbenchError(f"Rank {world.rank} has made another plan than rank 0; give all the same command.")
         dataset = plan.datasets[run.dataset]
+        assert isinstance(run.experiment, Experiment), "those of other tracks are computed by one process"
+        assert isinstance(dataset, Dataset)
         with true_float32():
             compute(run.experiment, dataset, run.directory, plan.device, progress=False, eval_every=None)
 
@@ -89,10 +93,14 @@ def _compute_into(directory: RunDirectory, run: PlannedRun, plan: Plan) -> None:
     result: Result | None
     try:
         with true_float32():
-            if run.training is not None:
+            if not isinstance(run.experiment, Experiment):
+                result = track(run.experiment.track).compute(run.experiment, dataset, directory, plan.device)
+            elif run.training is not None:
+                assert isinstance(dataset, Dataset)
                 assert run.training.directory is not None
                 result = compute_prefix(run.experiment, dataset, directory, plan.device, run.training.directory)
             else:
+                assert isinstance(dataset, Dataset)
                 join(plan.device).broadcast(run.experiment.id)
                 eval_every = plan.settings.eval_every
                 result = compute(
@@ -104,7 +112,9 @@ def _compute_into(directory: RunDirectory, run: PlannedRun, plan: Plan) -> None:
         raise
     except Exception as error:
         directory.check()  # a lost lock or folder is raised in place of the error
-        explained = _out_of_memory(run.experiment, plan.device, error) if is_out_of_memory(error) else None
+        explained = None
+        if isinstance(run.experiment, Experiment) and is_out_of_memory(error):
+            explained = _out_of_memory(run.experiment, plan.device, error)
         if explained is not None:
             explained.__cause__ = error  # for the traceback in the file
         with suppress(HashbenchError):  # where nothing can be written, the error itself is raised alone

@@ -110,6 +110,11 @@ class Experiment:
 
         Raises HashbenchError where the identity is none of an experiment.
         """
+        if identity.get("inputs") == "pairs":
+            raise HashbenchError(
+                "The run learned from pairs of users and items, so it has no network to load or to measure again; its "
+                "codes are in codes.npz (`hashbench export`), the names of users and items beside them."
+            )
         try:
             recipe = {**identity["recipe"], "betas": tuple(identity["recipe"]["betas"])}
             return cls(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hashbench.experiments.experiment import Experiment
 from hashbench.experiments.planning import Plan, PlannedRun, Request, Settings
 from hashbench.results.sweeps.run_status import RunSnapshot
 from hashbench.storage.strict_json import dumps, loads
@@ -29,7 +30,8 @@ class Job:
         """Return the job of the run at place `at` of a plan."""
         assert run.experiment is not None
         training = None if run.training is None else run.training.snapshot
-        return cls(at, run.experiment.id, run.snapshot, training, small=not run.experiment.recipe.train_backbone)
+        trains = isinstance(run.experiment, Experiment) and run.experiment.recipe.train_backbone
+        return cls(at, run.experiment.id, run.snapshot, training, small=not trains)
 
     def as_planned(self, run: PlannedRun) -> PlannedRun:
         """Return the run of another process's plan as the process that planned the sweep saw it."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from hashbench.datasets.loading.loader import TrainLoader
 from hashbench.datasets.sparse import is_sparse
 from hashbench.evaluation.centers import class_centers
 from hashbench.evaluation.encoding import count, encode_rows
+from hashbench.experiments.clock import Clock
 from hashbench.experiments.experiment import ENGINE, Experiment, recipe_label
 from hashbench.experiments.models import augments_of, make_method, new_model, task_of
 from hashbench.interop.loss_as_method import remarks
@@ -62,7 +62,7 @@ def compute(
 
     All ranks of a world do so together; the result is None but on rank 0, which alone stores anything.
     """
-    started, clock, world = datetime.now(UTC), _Clock(), join(device)
+    started, clock, world = datetime.now(UTC), Clock(), join(device)
     reset_peak_memory(device)
     title = f"{experiment.method} {experiment.bits}b s{experiment.seed}" if progress else None
     task, split = task_of(experiment, device), dataset.split
@@ -128,7 +128,7 @@ def compute_prefix(
 
     Raises HashbenchError where the training's codes are missing.
     """
-    started, clock, bits = datetime.now(UTC), _Clock(), experiment.bits
+    started, clock, bits = datetime.now(UTC), Clock(), experiment.bits
     trained = training.read_result()
     codes = training.read_codes(trained.coords["bits"])
     with clock("evaluate"):
@@ -170,6 +170,7 @@ def run_provenance(experiment: Experiment, dataset: Dataset, device: torch.devic
         **provenance(experiment.method, base=base, device=device, started=started),
         "fidelity": cls.info.fidelity,
         "family": cls.info.family,
+        "labels": "used" if cls.supervised else "withheld",
         "split_sha256": experiment.data.split_sha256,
         "data_integrity": experiment.data.integrity,
         "data_official": dataset.store.official,
@@ -307,23 +308,3 @@ def _weights_sha256(experiment: Experiment) -> str | None:
         return None
     path = BACKBONES.get(experiment.recipe.backbone).weights_file
     return file_sha256(path) if path.is_file() else None  # a trained run is measured again without them
-
-
-class _Clock:
-    """Seconds by phase."""
-
-    def __init__(self) -> None:
-        self._started = time.perf_counter()
-        self._phases: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, phase: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self._phases[phase] = time.perf_counter() - started
-
-    def summary(self, **paid: float) -> dict[str, float]:
-        """Return the seconds of each phase, those `paid` for it where given, of all, and of what lies in no phase."""
-        total = time.perf_counter() - self._started
-        phases = self._phases | paid
-        return {**phases, "total": total, "untracked": max(total - sum(phases.values()), 0.0)}

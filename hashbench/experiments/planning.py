@@ -12,11 +12,11 @@ import torch
 
 from hashbench.datasets import catalogue
 from hashbench.datasets.base import Dataset, Kind
-from hashbench.datasets.protocol import Protocol
 from hashbench.errors import HashbenchError, unknown
 from hashbench.experiments.experiment import IDENTITY, Data, Experiment, grid, resolve_recipe
 from hashbench.experiments.models import augments_of, depends_on_world, task_of
 from hashbench.experiments.settings import parse_row, parse_value, setting_text
+from hashbench.experiments.tracks import TrackData, TrackExperiment, track
 from hashbench.interop.targets import resolve_method
 from hashbench.methods.contract import DeepMethod, Method, Task, defines, wraps
 from hashbench.methods.wrapping import (
@@ -93,7 +93,7 @@ class PlannedRun:
     method: str  # and the fields set for its row: `crh (reassign=false)`
     bits: int
     seed: int
-    experiment: Experiment | None = None
+    experiment: Experiment | TrackExperiment | None = None
     directory: RunDirectory | None = None
     source_sha256: str | None = None  # of the method's file as it is now, with its base's where it has one
     backbone_sha256: str | None = None  # of the backbone's, where it is a plug-in's
@@ -143,7 +143,7 @@ class Plan:
 
     request: Request
     runs: Sequence[PlannedRun]
-    datasets: Mapping[str, Dataset]
+    datasets: Mapping[str, Dataset | TrackData]
     device: torch.device
 
     @property
@@ -154,8 +154,11 @@ class Plan:
     def work(self, run: PlannedRun) -> Work:
         """Return what a run that is not skipped has to do."""
         assert run.experiment is not None
-        split = self.datasets[run.dataset].split
-        return Work.of(run.experiment.identity, queries=len(split.query), database=len(split.database))
+        data = self.datasets[run.dataset]
+        queries, database = (
+            (len(data.split.query), len(data.split.database)) if isinstance(data, Dataset) else data.sizes
+        )
+        return Work.of(run.experiment.identity, queries=queries, database=database)
 
 
 def plan(
@@ -184,21 +187,11 @@ def plan(
     named = _with_backbones_named(settings)
     device = resolve_device(settings.device)
     for name in dataset_names:
-        protocol = catalogue.find_protocol(name, data_dir=settings.data_dir)  # refuse all wrong names before reading
-        _require_measures(protocol)
-    loaded = {
-        name: catalogue.load(
-            name,
-            data_dir=settings.data_dir,
-            evaluate_on=settings.evaluate_on,
-            accept_unofficial=settings.accept_unofficial,
-            size=settings.data_size,
-        )
-        for name in dataset_names
-    }
+        _require_measures(*_measures_of(name, settings.data_dir))  # refuse all wrong names before reading
+    loaded = {name: _load(name, settings) for name in dataset_names}
     _refuse_equal_names(loaded)
     lengths = tuple(sorted({*bits}))
-    resolved = [_resolve(loaded[d], variants[m], b, s, lengths, named, device) for d, m, b, s in coordinates]
+    resolved = [_planned(loaded[d], variants[m], b, s, lengths, named, device) for d, m, b, s in coordinates]
     request = Request(tuple(methods), tuple(dataset_names), tuple(bits), seeds, settings, first_seed)
     return Plan(request, resolved, {dataset.name: dataset for dataset in loaded.values()}, device)
 
@@ -245,32 +238,56 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def _require_measures(protocol: Protocol) -> None:
+def _measures_of(name: str, data_dir: Path | None) -> tuple[str, tuple[str, ...]]:
+    """Return the full name of the protocol that a name means, and its measures, without reading any data."""
+    if (other := catalogue.track_of(name)) is not None:
+        return track(other).measures_of(name, data_dir)
+    protocol = catalogue.find_protocol(name, data_dir=data_dir)
+    return protocol.full_name, protocol.measures
+
+
+def _load(name: str, settings: Settings) -> Dataset | TrackData:
+    if (other := catalogue.track_of(name)) is not None:
+        return track(other).load(name, settings)
+    return catalogue.load(
+        name,
+        data_dir=settings.data_dir,
+        evaluate_on=settings.evaluate_on,
+        accept_unofficial=settings.accept_unofficial,
+        size=settings.data_size,
+    )
+
+
+def _require_measures(protocol: str, measures: Sequence[str]) -> None:
     """Raise HashbenchError for a measure that no run could have, before any is trained for it."""
-    for place, name in enumerate(protocol.measures):
+    for place, name in enumerate(measures):
         try:
             measure = parse(name)
         except ValueError as error:
-            raise HashbenchError(f"The protocol {protocol.full_name} cannot be measured: {error}") from None
+            raise HashbenchError(f"The protocol {protocol} cannot be measured: {error}") from None
         if measure.mode is not None:
             raise HashbenchError(
-                f"The protocol {protocol.full_name} asks for '{measure}', which needs the order of the database; a run "
+                f"The protocol {protocol} asks for '{measure}', which needs the order of the database; a run "
                 "keeps histograms alone: write mAP@1000/hits or mAP@all."
             )
         if measure.is_curve and place == 0:
             raise HashbenchError(
-                f"The protocol {protocol.full_name} has the curve '{measure}' as its default measure; tables need a "
+                f"The protocol {protocol} has the curve '{measure}' as its default measure; tables need a "
                 "single value: name it second."
             )
 
 
-def _refuse_equal_names(loaded: Mapping[str, Dataset]) -> None:
+def _refuse_equal_names(loaded: Mapping[str, Dataset | TrackData]) -> None:
     """Raise HashbenchError where two sets of own data have one name: their runs could not be told apart in a table."""
     first: dict[str, str] = {}
     for given, dataset in loaded.items():
         other = first.setdefault(dataset.name, given)
-        if loaded[other].store.integrity != dataset.store.integrity:
+        if _integrity(loaded[other]) != _integrity(dataset):
             raise HashbenchError(f"'{other}' and '{given}' are both called {dataset.name}; rename the folder of one.")
+
+
+def _integrity(dataset: Dataset | TrackData) -> str:
+    return dataset.store.integrity if isinstance(dataset, Dataset) else dataset.integrity
 
 
 @dataclass(frozen=True)
@@ -290,6 +307,22 @@ class _Variant:
 def _variant(text: str) -> _Variant:
     target, texts = parse_row(text)
     return _Variant(resolve_method(target), texts)
+
+
+def _planned(
+    dataset: Dataset | TrackData,
+    variant: _Variant,
+    bits: int,
+    seed: int,
+    lengths: tuple[int, ...],
+    settings: Settings,
+    device: torch.device,
+) -> PlannedRun:
+    """Return the run as its data set's track resolves it, or as `_resolve` does."""
+    if isinstance(dataset, Dataset):
+        return _resolve(dataset, variant, bits, seed, lengths, settings, device)
+    given: dict[str, Any] = {"row": variant.label, "texts": variant.texts, "bits": bits, "seed": seed}
+    return track(dataset.track).resolve(dataset, variant.cls, **given, settings=settings, device=device)
 
 
 def _resolve(

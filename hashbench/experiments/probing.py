@@ -43,8 +43,9 @@ def probe(plan: Plan, run: PlannedRun) -> float:
     takes, and computing features, which all runs share, is not counted. Raises HashbenchError for a method that is
     fitted in one call, and whatever the method raises.
     """
-    assert run.experiment is not None
     experiment, dataset, device = run.experiment, plan.datasets[run.dataset], plan.device
+    if not (isinstance(experiment, Experiment) and isinstance(dataset, Dataset)):
+        raise HashbenchError("it is fitted in one call, so there are no steps to time.")
     method = make_method(experiment)
     if not isinstance(method, DeepMethod):
         raise HashbenchError("it is fitted in one call, so there are no steps to time.")

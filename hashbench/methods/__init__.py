@@ -25,7 +25,9 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "distances": "hashbench.methods.codebooks",
         "distinct_words": "hashbench.methods.codebooks",
         "draw_anchors": "hashbench.methods.anchors",
+        "factorise_pairs": "hashbench.methods.factorisation",
         "gilbert_varshamov_distance": "hashbench.methods.codebooks",
+        "gram_matrices": "hashbench.methods.factorisation",
         "hadamard_words": "hashbench.methods.codebooks",
         "half_gaussians": "hashbench.methods.similarity",
         "label_overlap": "hashbench.methods.pair_terms",
@@ -43,6 +45,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "option": "hashbench.methods.contract",
         "pair_likelihood": "hashbench.methods.pair_terms",
         "PairMethod": "hashbench.methods.pairs",
+        "PairScorer": "hashbench.methods.pairs",
         "PairTask": "hashbench.methods.pairs",
         "principal_components": "hashbench.methods.projections",
         "project": "hashbench.methods.projections",
@@ -113,6 +116,8 @@ if TYPE_CHECKING:
     from hashbench.methods.contract import option as option
     from hashbench.methods.discrete import coordinate_descent as coordinate_descent
     from hashbench.methods.discrete import ridge as ridge
+    from hashbench.methods.factorisation import factorise_pairs as factorise_pairs
+    from hashbench.methods.factorisation import gram_matrices as gram_matrices
     from hashbench.methods.memory import SampleMemory as SampleMemory
     from hashbench.methods.pair_terms import balanced_pairs as balanced_pairs
     from hashbench.methods.pair_terms import counted_pairs as counted_pairs
@@ -123,6 +128,7 @@ if TYPE_CHECKING:
     from hashbench.methods.pair_terms import similarity_sums as similarity_sums
     from hashbench.methods.pair_terms import soft_bins as soft_bins
     from hashbench.methods.pairs import PairMethod as PairMethod
+    from hashbench.methods.pairs import PairScorer as PairScorer
     from hashbench.methods.pairs import PairTask as PairTask
     from hashbench.methods.projections import Waves as Waves
     from hashbench.methods.projections import nearest_rotation as nearest_rotation

@@ -62,3 +62,22 @@ class PairMethod(nn.Module):
     def column_codes(self) -> Tensor:
         """Return the codes of the columns, bool (num_columns, bits)."""
         raise TypeError(f"{type(self).__name__} must define column_codes().")
+
+
+class PairScorer(PairMethod):
+    """A reference that ranks columns by real scores and has no codes: a row of a table to read the others by.
+
+    `task.bits` is how many real numbers it may keep for a row and for a column.
+    """
+
+    def scores(self, rows: slice) -> Tensor:
+        """Return the scores of all columns for some rows, real (n, num_columns): the larger, the earlier."""
+        raise TypeError(f"{type(self).__name__} must define scores(rows).")
+
+    def row_codes(self) -> Tensor:
+        """Refuse: there are scores alone."""
+        raise TypeError(f"{type(self).__name__} ranks by scores and has no codes.")
+
+    def column_codes(self) -> Tensor:
+        """Refuse: there are scores alone."""
+        raise TypeError(f"{type(self).__name__} ranks by scores and has no codes.")

@@ -6,8 +6,10 @@ depend on its order; so one pass over the codes is enough, nothing is sorted, an
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -15,8 +17,9 @@ from hashbench.metrics.histograms import Counter, Histograms, plain_labels
 from hashbench.metrics.large.rows import ConvertedRows
 from hashbench.metrics.pairs import PairCounter, Pairs
 
+_LOG = logging.getLogger(__name__)
 MAX_BITS = 1024
-Backend = Literal["auto", "numba", "torch"]
+Backend = Literal["auto", "numba", "triton", "torch"]
 NO_PAIRS = Pairs()
 
 
@@ -59,7 +62,8 @@ def histograms(
     query (Q, ceil(bits / 8)) and database (N, ceil(bits / 8)) are packed uint8; labels are integers (Q,), (N,) or
     multi-hot (Q, C), (N, C), or None where `pairs` say what is relevant; `pairs` also say what is left out of the
     rankings. The database and its labels may be memory-mapped: they are read a tile at a time.
-    `backend` is "numba" (CPU), "torch" (any `device`) or "auto": numba on the CPU where it is installed, else torch.
+    `backend` is "numba" (CPU), "triton" (CUDA devices), "torch" (any `device`) or "auto": numba on the CPU and triton
+    on CUDA devices where they can be used, else torch; the log says which it is. No choice changes a count.
     `gains` counts by number of shared labels too. `threads` are those of the CPU kernels (None: one a core), and
     `progress` is called with the items of each tile. Raises ValueError when codes, labels and bits do not fit together.
     """
@@ -74,7 +78,9 @@ def histograms(
     labels = np.zeros(len(query), np.int64) if given is None else given
     most_shared = max(1, int(labels.sum(axis=1).max())) if gains and labels.ndim == 2 else 1
     levels = 1 + (pairs.largest_gain if gains and given is None else most_shared)
-    counter = _counter(backend, device, query, labels, bits=bits, levels=1 + most_shared, threads=threads)
+    items = database, None if given is None else database_labels
+    counter = _counter(backend, device, query, labels, items, bits=bits, levels=1 + most_shared, threads=threads)
+    _LOG.info("The codes are counted by %s on %s.", type(counter).__name__, device)
     beside = PairCounter(pairs, query, given, bits=bits, levels=levels) if pairs else None
     for start in range(0, len(database), counter.tile):
         tile = slice(start, start + counter.tile)
@@ -98,27 +104,45 @@ def _counter(
     device: str,
     query: np.ndarray,
     labels: np.ndarray,
+    items: tuple[np.ndarray | ConvertedRows, np.ndarray | ConvertedRows | None],
     *,
     bits: int,
     levels: int,
     threads: int | None,
 ) -> Counter:
+    """Return the kernel for queries with labels, and items: the codes and labels of the database."""
     _check_padding(query, "Query codes", bits)
-    if backend not in ("auto", "numba", "torch"):
-        raise ValueError(f"Unknown backend '{backend}'; known are auto, numba and torch.")
+    if backend not in get_args(Backend):
+        raise ValueError(f"Unknown backend '{backend}'; known are {', '.join(get_args(Backend))}.")
     if backend == "numba" and device != "cpu":
-        raise ValueError(f"The numba backend runs on the CPU, not on '{device}'; use backend torch there.")
+        raise ValueError(f"The numba backend runs on the CPU, not on '{device}'; use backend auto there.")
     if backend == "numba" or (backend == "auto" and device == "cpu"):
         try:
+            from hashbench.metrics.distinct import DistinctCounter, repeats
             from hashbench.metrics.kernels_numba import NumbaCounter
 
-            return NumbaCounter(query, labels, bits=bits, levels=levels, threads=threads)
+            kernel = DistinctCounter if repeats(*items, queries=len(query)) else NumbaCounter
+            return kernel(query, labels, bits=bits, levels=levels, threads=threads)
         except ImportError as error:
             if backend == "numba":
                 raise ValueError(f"The numba backend cannot be imported ({error}); use backend torch.") from error
+    _check_device(device)
+    if backend == "triton" or (backend == "auto" and device.startswith("cuda")):
+        try:
+            from hashbench.metrics.kernels_triton import TritonCounter
+
+            return TritonCounter(query, labels, bits=bits, levels=levels, device=device)
+        except Exception as error:  # what Triton raises depends on its version, the device and the compilers there
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            if backend == "triton":
+                raise ValueError(f"Triton cannot count on '{device}' ({reason}); use backend torch.") from error
+            warnings.warn(
+                f"Triton cannot count on '{device}' ({reason}); plain torch counts there, which is slower.",
+                RuntimeWarning,
+                stacklevel=3,
+            )
     from hashbench.metrics.kernels_torch import TorchCounter
 
-    _check_device(device)
     return TorchCounter(query, labels, bits=bits, levels=levels, device=device, threads=threads)
 
 

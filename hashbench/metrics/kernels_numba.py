@@ -3,7 +3,8 @@
 What makes it fast: a block of distances is computed by vector instructions into a buffer that stays in the first-level
 cache, and the distances of two items are counted with one increment, in a table of all pairs of distances whose
 margins are the histogram (half the increments, and far fewer that wait for the one before). With one label per item a
-tile is grouped by label first, so that the relevant items of a query are a range and relevance costs nothing.
+tile is grouped by label first, so that the relevant items of a query are a range and relevance costs nothing. Items
+that stand for several have weights, and are counted one by one.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ BLOCK = 2048  # distances computed at a time: 8 KB, well inside the first-level 
 SLOT = np.uint32  # unsigned: a signed index would be checked for counting from the end
 TILE_ITEMS = 65_536  # at most 32,768 pairs are counted between two settlements: 16-bit cells cannot overflow
 TILE_BYTES = 1 << 20  # a tile's codes stay in the second-level cache while the queries pass over them
+NO_WEIGHTS = np.zeros(0, np.int64)
 
 
 def _popcount_instruction(typing: Any, word: Any) -> Any:
@@ -75,6 +77,13 @@ def _tally(slots: np.ndarray, size: int, pairs: np.ndarray, histogram: np.ndarra
 
 
 @compiled
+def _tally_weighted(slots: np.ndarray, size: int, weights: np.ndarray, start: int, histogram: np.ndarray) -> None:
+    """Count `slots[:size]` of the items from `start` on, each as often as its weight says."""
+    for j in range(size):
+        histogram[slots[j]] += weights[start + j]
+
+
+@compiled
 def _settle(pairs: np.ndarray, histogram: np.ndarray) -> None:
     """Add both margins of `pairs` to `histogram` and clear it."""
     for i in range(pairs.shape[0]):
@@ -96,16 +105,25 @@ def _count_range(
     pairs: np.ndarray,
     histogram: np.ndarray,
     in_pairs: bool,
+    weights: np.ndarray,
 ) -> None:
     for block in range(start, stop, BLOCK):
         size = min(BLOCK, stop - block)
         distances_of(query, database, block, size, slots)
-        _tally(slots, size, pairs, histogram, in_pairs)
+        if len(weights):
+            _tally_weighted(slots, size, weights, block, histogram)
+        else:
+            _tally(slots, size, pairs, histogram, in_pairs)
 
 
 @compiled
 def _count_grouped(
-    queries: np.ndarray, classes: np.ndarray, database: np.ndarray, starts: np.ndarray, counts: np.ndarray
+    queries: np.ndarray,
+    classes: np.ndarray,
+    database: np.ndarray,
+    starts: np.ndarray,
+    weights: np.ndarray,
+    counts: np.ndarray,
 ) -> None:
     """Count one label per item: `database (words, n)` is grouped, class c lies at starts[c]:starts[c + 1]."""
     width = counts.shape[2]
@@ -114,13 +132,13 @@ def _count_grouped(
     pairs = _pairs(width, n)
     for q in range(queries.shape[0]):
         query, first, last = queries[q], starts[classes[q]], starts[classes[q] + 1]
-        in_pairs = n - (last - first) >= width * width
-        _count_range(query, database, 0, first, slots, pairs, counts[q, 0], in_pairs)
-        _count_range(query, database, last, n, slots, pairs, counts[q, 0], in_pairs)
+        in_pairs = not len(weights) and n - (last - first) >= width * width
+        _count_range(query, database, 0, first, slots, pairs, counts[q, 0], in_pairs, weights)
+        _count_range(query, database, last, n, slots, pairs, counts[q, 0], in_pairs, weights)
         if in_pairs:
             _settle(pairs, counts[q, 0])
-        in_pairs = last - first >= width * width
-        _count_range(query, database, first, last, slots, pairs, counts[q, 1], in_pairs)
+        in_pairs = not len(weights) and last - first >= width * width
+        _count_range(query, database, first, last, slots, pairs, counts[q, 1], in_pairs, weights)
         if in_pairs:
             _settle(pairs, counts[q, 1])
 
@@ -132,13 +150,14 @@ def _count_masked(
     database: np.ndarray,
     labels: np.ndarray,
     width: int,
+    weights: np.ndarray,
     counts: np.ndarray,
 ) -> None:
     """Count several labels per item: slot = distance + width * shared labels, the latter at most levels - 1."""
     slots, shared = np.empty(BLOCK, SLOT), np.empty(BLOCK, SLOT)
     n, cells = database.shape[1], counts.shape[1]
     pairs = _pairs(cells, n)
-    in_pairs = n >= cells * cells
+    in_pairs = not len(weights) and n >= cells * cells
     highest = SLOT(cells // width - 1)
     for q in range(queries.shape[0]):
         for block in range(0, n, BLOCK):
@@ -147,14 +166,19 @@ def _count_masked(
             _shared_labels(query_labels[q], labels, block, size, shared)
             for j in range(size):
                 slots[j] += min(shared[j], highest) * SLOT(width)
-            _tally(slots, size, pairs, counts[q], in_pairs)
+            if len(weights):
+                _tally_weighted(slots, size, weights, block, counts[q])
+            else:
+                _tally(slots, size, pairs, counts[q], in_pairs)
         if in_pairs:
             _settle(pairs, counts[q])
 
 
 @compiled
-def _group(database: np.ndarray, labels: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the codes ordered by their label's place among the sorted `classes`, and where each class starts."""
+def _group(
+    database: np.ndarray, labels: np.ndarray, weights: np.ndarray, classes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return codes and weights ordered by their label's place among the sorted `classes`, and where a class starts."""
     words, n = database.shape
     places = np.searchsorted(classes, labels)
     starts = np.zeros(len(classes) + 2, np.int64)
@@ -164,12 +188,14 @@ def _group(database: np.ndarray, labels: np.ndarray, classes: np.ndarray) -> tup
         starts[places[i] + 1] += 1
     starts = np.cumsum(starts)
     free = starts.copy()
-    grouped = np.empty_like(database)
+    grouped, grouped_weights = np.empty_like(database), np.empty_like(weights)
     for i in range(n):
         for w in range(words):
             grouped[w, free[places[i]]] = database[w, i]
+        if len(weights):
+            grouped_weights[free[places[i]]] = weights[i]
         free[places[i]] += 1
-    return grouped, starts
+    return grouped, grouped_weights, starts
 
 
 @compiled
@@ -208,17 +234,18 @@ def _rank_in_order(
                         found[q] += 1
 
 
-def _words(rows: np.ndarray) -> np.ndarray:
+def words_of(rows: np.ndarray) -> np.ndarray:
     """Return the bytes of each row, zero-padded, as 64-bit words: (n, bytes) uint8 -> (words, n) uint64."""
-    padding = -rows.shape[1] % 8
-    if padding:
-        rows = np.pad(rows, ((0, 0), (0, padding)))
-    return np.ascontiguousarray(np.ascontiguousarray(rows).view(np.uint64).T)
+    padded = np.zeros((len(rows), -(-rows.shape[1] // 8)), np.uint64)
+    padded.view(np.uint8)[:, : rows.shape[1]] = rows
+    return np.ascontiguousarray(padded.T)
 
 
-def _masks(labels: np.ndarray) -> np.ndarray:
-    """Return multi-hot labels as bit masks: (n, C) bool -> (words, n) uint64."""
-    return _words(np.packbits(labels, axis=1))
+def label_words(labels: np.ndarray) -> np.ndarray:
+    """Return labels as 64-bit words (words, n) uint64: (n,) int64 as they are, (n, C) bool as bit masks."""
+    if labels.ndim == 1:
+        return labels.astype(np.int64, copy=False).view(np.uint64)[None]
+    return words_of(np.packbits(labels, axis=1))
 
 
 def _tile(words: int) -> int:
@@ -231,10 +258,10 @@ class NumbaCounter:
     def __init__(self, queries: np.ndarray, labels: np.ndarray, *, bits: int, levels: int, threads: int | None = None):
         """`queries (Q, bytes)` packed; `labels (Q,)` int64 or `(Q, C)` bool; `levels` of relevance, 0 among them."""
         self._threads = threads or cores()
-        self._queries = np.ascontiguousarray(_words(queries).T)
+        self._queries = np.ascontiguousarray(words_of(queries).T)
         self._several_labels = labels.ndim == 2
         if self._several_labels:
-            self._labels = np.ascontiguousarray(_masks(labels).T)
+            self._labels = np.ascontiguousarray(label_words(labels).T)
         else:
             self._classes, self._labels = np.unique(labels, return_inverse=True)
         self._counts = np.zeros((len(queries), levels, bits + 1), np.int64)
@@ -242,18 +269,23 @@ class NumbaCounter:
 
     def add(self, database: np.ndarray, labels: np.ndarray) -> None:
         """Count one tile of the database: packed codes (n, bytes) and their labels, n at most `tile`."""
-        codes = _words(database)
+        self.add_words(words_of(database), label_words(labels))
+
+    def add_words(self, codes: np.ndarray, labels: np.ndarray, weights: np.ndarray = NO_WEIGHTS) -> None:
+        """Count items as words, codes and labels (words, n) uint64, each `weights (n,)` int64 times."""
         width = self._counts.shape[2]
         if self._several_labels:
-            masks, flat = _masks(labels), self._counts.reshape(len(self._counts), -1)
+            flat = self._counts.reshape(len(self._counts), -1)
 
             def count(part: slice) -> None:
-                _count_masked(self._queries[part], self._labels[part], codes, masks, width, flat[part])
+                _count_masked(self._queries[part], self._labels[part], codes, labels, width, weights, flat[part])
         else:
-            grouped, starts = _group(codes, labels, self._classes)
+            grouped, grouped_weights, starts = _group(codes, labels[0].view(np.int64), weights, self._classes)
 
             def count(part: slice) -> None:
-                _count_grouped(self._queries[part], self._labels[part], grouped, starts, self._counts[part])
+                _count_grouped(
+                    self._queries[part], self._labels[part], grouped, starts, grouped_weights, self._counts[part]
+                )
 
         over_rows(len(self._queries), count, self._threads)
 
@@ -279,9 +311,9 @@ class NumbaRanker:
         last_hit: np.ndarray,
     ):
         """`queries (Q, bytes)` packed; `labels (Q,)` int64 or `(Q, C)` bool; `hist` of the whole database."""
-        self._queries = np.ascontiguousarray(_words(queries).T)
+        self._queries = np.ascontiguousarray(words_of(queries).T)
         self._several_labels = labels.ndim == 2
-        self._labels = np.ascontiguousarray(self._label_words(labels).T)
+        self._labels = np.ascontiguousarray(label_words(labels).T)
         self._nearer = np.cumsum(hist.n, axis=1) - hist.n
         self._hits = np.cumsum(hist.r, axis=1) - hist.r
         self._last_rank, self._last_hit = last_rank, last_hit
@@ -290,7 +322,7 @@ class NumbaRanker:
 
     def add(self, database: np.ndarray, labels: np.ndarray) -> None:
         """Rank the next tile of the database: packed codes (n, bytes) and their labels, n at most `tile`."""
-        codes, theirs = _words(database), self._label_words(labels)
+        codes, theirs = words_of(database), label_words(labels)
 
         def rank(part: slice) -> None:
             _rank_in_order(
@@ -300,6 +332,3 @@ class NumbaRanker:
             )
 
         over_rows(len(self._queries), rank, cores())
-
-    def _label_words(self, labels: np.ndarray) -> np.ndarray:
-        return _masks(labels) if self._several_labels else labels.astype(np.int64).view(np.uint64)[None]

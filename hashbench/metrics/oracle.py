@@ -55,6 +55,11 @@ def precision(ranking: Ranking, k: int) -> float:
     return sum(gain > 0 for gain in ranking[:k]) / k
 
 
+def hit(ranking: Ranking, k: int) -> float:
+    """Return 1 where any of the first k items is relevant, else 0."""
+    return float(any(gain > 0 for gain in ranking[:k]))
+
+
 def recall(ranking: Ranking, k: int) -> float:
     """Return the relevant items among the first k, over all relevant ones; 0 without any."""
     relevant = sum(gain > 0 for gain in ranking)

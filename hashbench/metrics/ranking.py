@@ -96,6 +96,21 @@ def recall_at(hist: Histograms, k: int, *, ties: Ties = "expected") -> np.ndarra
     return _ratio(_groups(hist, k).hits(ties), hist.relevant)
 
 
+def hit_rate_at(hist: Histograms, k: int, *, ties: Ties = "expected") -> np.ndarray:
+    """Return whether any relevant item is among each query's first k, (Q,) float64: in expectation its probability."""
+    _check(hist, k, ties)
+    groups = _groups(hist, k)
+    if ties != "expected":
+        return (groups.hits(ties) > 0).astype(float)
+    cut = np.argmax(np.cumsum(hist.n, axis=1) >= k, axis=1)
+    cut[hist.ranked <= k] = hist.bits
+    n, r, hits_before, kept = (
+        np.take_along_axis(values, cut[:, None], axis=1)[:, 0]
+        for values in (groups.n, groups.r, groups.hits_before, groups.kept)
+    )
+    return np.where(hits_before > 0, 1.0, 1 - _none_of(r, kept, n))
+
+
 def precision_in_ball(hist: Histograms, radius: int) -> np.ndarray:
     """Return the share of relevant items within the Hamming radius of each query, (Q,) float64; 0 when none is."""
     inside, relevant_inside = _ball(hist, radius)
@@ -164,6 +179,20 @@ def curve_by_rank(hist: Histograms, *, points: int = 50) -> Curve:
     found = np.concatenate([start, np.cumsum(hist.r, axis=1)], axis=1)
     hits = np.array([np.interp(cuts, ranks[q], found[q]) for q in range(hist.queries)])
     return Curve(_ratio(hits, hist.relevant[:, None]).mean(axis=0), (hits / cuts).mean(axis=0), cuts)
+
+
+def _none_of(relevant: np.ndarray, drawn: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """Return the probability that none of the relevant items is among those drawn from all, without replacement.
+
+    It is the product of 1 - more / (items - i) over i = 0, ..., fewer - 1, of the fewer and more of the two numbers.
+    """
+    fewer, more = np.minimum(relevant, drawn), np.maximum(relevant, drawn)
+    missed = np.ones(len(items))
+    for i in range(int(fewer.max(initial=0))):
+        missed *= np.where(i < fewer, np.clip(1 - more / np.maximum(items - i, 1), 0, 1), 1.0)
+        if not missed[fewer > i + 1].any():
+            break  # nothing is left that a factor could change
+    return missed
 
 
 def _average_over_hits(hist: Histograms, k: int, ties: Ties) -> np.ndarray:

@@ -142,6 +142,7 @@ _BUILT_IN = (
     ),
     Entry("P@{k}", ranking.precision_at),
     Entry("R@{k}", ranking.recall_at),
+    Entry("HR@{k}", ranking.hit_rate_at),
     Entry("nDCG@{k}", ranking.ndcg_at, gains=True),
     Entry("P@H<={radius}", ranking.precision_in_ball),
     Entry("R@H<={radius}", ranking.recall_in_ball),

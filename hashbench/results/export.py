@@ -47,7 +47,10 @@ def write_codes(directory: RunDirectory, path: Path, part: Part) -> str:
     Which input each row is goes into a second file, `path` with the ending .names.json added: a list of a part's names,
     or both lists by part. A run that does not keep them has none.
     """
-    bits = directory.read_result().coords["bits"]
+    result = directory.read_result()
+    if not result.has_codes:
+        raise HashbenchError(f"{directory.path} ranks by real scores and has no codes to write; name a run that has.")
+    bits = result.coords["bits"]
     packed = directory.read_codes(bits)
     if not {"query", "database"} <= packed.keys():
         raise HashbenchError(f"{directory.codes} does not hold the codes of a run; copy it anew, or run again.")

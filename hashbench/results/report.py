@@ -14,7 +14,8 @@ from typing import Any
 from markupsafe import Markup
 
 from hashbench.errors import HashbenchError
-from hashbench.results.figures import KINDS, draw
+from hashbench.results.figures import KINDS
+from hashbench.results.figures.drawing import draw
 from hashbench.results.figures.inline import svg_element
 from hashbench.results.figures.measures import training_seconds
 from hashbench.results.figures.style import colour_of

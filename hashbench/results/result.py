@@ -56,7 +56,8 @@ _OPTIONAL: dict[str, dict[str, Any]] = {  # what is read of those that a result 
     "coords": {"lengths": list},
     "provenance": {
         **dict.fromkeys(("source_sha256", "backbone_sha256", "condition_sha256"), _TEXT),
-        **dict.fromkeys(("split_sha256", "data_integrity", "weights_sha256", "started", "fidelity"), _TEXT),
+        **dict.fromkeys(("split_sha256", "data_integrity", "weights_sha256", "started"), _TEXT),
+        **dict.fromkeys(("fidelity", "family", "labels", "codes"), _TEXT),
         **dict.fromkeys(("device", "device_name"), _TEXT),
         "threads": _NUMBER,
         "argv": (list, type(None)),
@@ -111,6 +112,11 @@ class Result:
     def condition(self) -> str:
         """The condition under which a finished run was measured again, `noise(sigma=0.1)`; "" of the run itself."""
         return str(self.coords["evaluated"]).partition(", ")[2]
+
+    @property
+    def has_codes(self) -> bool:
+        """Whether the method has codes; a reference that ranks by real scores has none."""
+        return self.provenance.get("codes") != "none"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain data that is stored, in the order of docs/results-on-disk.md."""

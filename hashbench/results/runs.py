@@ -311,8 +311,8 @@ class RunDirectory:
                 raise _unreadable(self.codes, ValueError(what))
         return codes
 
-    def read_histograms(self, bits: int) -> Histograms:
-        """Return the distance histograms of codes of `bits` bits.
+    def read_histograms(self, bits: int | None) -> Histograms:
+        """Return the distance histograms of codes of `bits` bits, or of a ranking by scores (None).
 
         Raises HashbenchError as `read_arrays` does, and for arrays that are no counts.
         """
@@ -321,7 +321,7 @@ class RunDirectory:
             if any(array.dtype.kind not in "iu" or array.min(initial=0) < 0 for array in arrays.values()):
                 raise ValueError("its arrays hold something else than counts")
             found = Histograms.from_arrays(arrays)
-            if found.bits != bits or (found.r > found.n).any():
+            if bits not in (None, found.bits) or (found.r > found.n).any():
                 raise ValueError(f"its counts are not those of codes of {bits} bits")
         except (KeyError, ValueError) as error:
             raise _unreadable(self.histograms, error) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -46,25 +47,38 @@ def loads(text: str | bytes) -> Any:
     MAX_DEPTH lists within each other. Text may hold lone surrogates, as names of files do that are no text.
     """
     try:
-        value = json.loads(
-            text, parse_constant=_refuse, parse_int=_integer, parse_float=_float, object_pairs_hook=_object
-        )
+        value = json.loads(text, parse_constant=_refuse, parse_int=_integer, object_pairs_hook=_object)
+        if any(isinstance(leaf, float) and not math.isfinite(leaf) for leaf in _leaves(value, MAX_DEPTH)):
+            json.loads(text, parse_float=_float)  # slower than float, and names the number
     except RecursionError:
         raise ValueError("its lists nest too deeply") from None
-    for _ in texts(value):
-        pass
     return value
 
 
 def texts(value: Any, depth: int = MAX_DEPTH) -> Iterator[str]:
     """Yield the texts in plain data, keys among them; raises ValueError for more than `depth` lists in each other."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list | tuple):
-        if not depth:
+    return (leaf for leaf in _leaves(value, depth) if isinstance(leaf, str))
+
+
+def _leaves(value: Any, depth: int) -> Iterator[Any]:
+    """Yield what is in plain data but lists and objects, keys among it, level by level."""
+    level = [value]
+    while level:
+        inner: list[Any] = []
+        nested = False
+        for item in level:
+            if isinstance(item, dict):
+                nested = True
+                inner += item
+                inner += item.values()
+            elif isinstance(item, list | tuple):
+                nested = True
+                inner += item
+            else:
+                yield item
+        if nested and not depth:
             raise ValueError(f"its lists nest more than {MAX_DEPTH} deep")
-        for inner in (*value, *value.values()) if isinstance(value, dict) else value:
-            yield from texts(inner, depth - 1)
+        level, depth = inner, depth - 1
 
 
 def _refuse(constant: str) -> None:
@@ -79,16 +93,16 @@ def _float(digits: str) -> float:
 
 
 def _integer(digits: str) -> int:
-    _float(digits)
+    if len(digits) > sys.float_info.max_10_exp:
+        _float(digits)
     return int(digits)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(f"the key {key!r:.60} stands there twice")
-        found[key] = value
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r:.60} stands there twice")
     return found
 
 

@@ -178,15 +178,16 @@ def _compute(
             for start in range(done, shape[0], ROWS_AT_A_TIME * world.size):
                 stop = min(start + ROWS_AT_A_TIME * world.size, shape[0])
                 share = world.share(stop - start)
-                at = start + share.start
-                rows = store.inputs[at : start + share.stop]
+                rows = store.inputs[start + share.start : start + share.stop]
+                found = [torch.empty(0, backbone.width, device=device)]
                 for images in inference_batches(
                     rows, batch_size=batch_size, device=device, size=size, channels_last=True
                 ):
                     with torch.inference_mode():
-                        array[at : at + len(images)] = backbone(images).cpu().numpy()
-                    at += len(images)
+                        found.append(backbone(images))
                     bar.update(len(images) * world.size)
+                # Brought to the host at once, so that no batch waits for it.
+                array[start + share.start : start + share.stop] = torch.cat(found).cpu().numpy()
                 array.flush()
                 own = bytes.fromhex(_sha256(array[start + share.start : start + share.stop]))
                 written = world.all_gather(torch.tensor([[start + share.stop, *own]]))

@@ -35,7 +35,8 @@ def registered(cls, name="made"):
 
 
 @pytest.mark.parametrize("name", ["low-rank", "draws"])
-def test_what_draws_from_global_generators_fails_where_nobody_seeds_them(name, monkeypatch):
+def test_what_draws_from_global_generators_fails_where_nobody_seeds_them(name, inputs, monkeypatch):
+    inputs("first")
     contract_methods.register(name)
     assert check(name).ok
     monkeypatch.setattr(seeds, "seed_globals", lambda *purpose, **given: None)
@@ -72,7 +73,8 @@ class NetworkAsTwin(contract_methods.Twin):
         self.twin = network
 
 
-def test_a_twin_is_saved_and_resumed_and_one_out_of_sight_is_found():
+def test_a_twin_is_saved_and_resumed_and_one_out_of_sight_is_found(inputs):
+    inputs("first")
     found = check(registered(contract_methods.Twin))
     assert found.ok, found.render()
     assert line_of(found, "a resumed training").state == "ok"
@@ -173,7 +175,8 @@ def test_a_rank_that_fails_says_where(memories):
     assert str(raised.value) == f"trained by 2 ranks: KeyError: 'share' (line {number} of {memories})"
 
 
-def test_a_class_that_no_file_has_is_skipped_and_no_memory_is_no_line(cli, memories):
+def test_a_class_that_no_file_has_is_skipped_and_no_memory_is_no_line(cli, inputs):
+    inputs("first")
     assert "no other process finds its class" in line_of(check(registered(contract_methods.Memory)), WHOLE).reason
     shown = cli("check", "csq").stdout
     assert "memory" not in shown

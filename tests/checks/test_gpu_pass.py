@@ -217,7 +217,8 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("cls", FAULTS, ids=lambda cls: cls.__name__)
-def test_a_fault_is_named_with_its_line(cls, monkeypatch):
+def test_a_fault_is_named_with_its_line(cls, inputs, monkeypatch):
+    inputs("first")
     for name in ("DEEP_CHECKS", "FITTED_CHECKS"):  # the others train on the CPU, where these faults are none
         monkeypatch.setattr(verdict, name, [check for check in getattr(verdict, name) if check[0] in (LIES, WAITS)])
     what, reason = FAULTS[cls]

@@ -36,23 +36,11 @@ def short(lengths, fresh_methods):
     return lengths
 
 
-@pytest.fixture
-def one_kind_of_inputs(monkeypatch):
-    """Check a method on the first kind of inputs that it supports: images for most."""
-    cases = verdict._cases
-
-    def of_one_kind(cls):
-        every = list(cases(cls))
-        first = next(case.inputs for case in every if case.supports() is None)
-        return (case for case in every if case.inputs == first)
-
-    monkeypatch.setattr(verdict, "_cases", of_one_kind)
-
-
 @pytest.mark.parametrize("name", [name for name in METHODS if name not in SLOW])
-def test_keeps_the_contract_at_one_length(name, lengths, one_kind_of_inputs, monkeypatch):
+def test_keeps_the_contract_on_images(name, lengths, inputs, monkeypatch):
     """All checks but those on two ranks; tests/methods/test_contract.py has a method with a memory on two."""
     lengths(16 if name == "mish" else 24)  # its blocks have 16 bits
+    inputs("first")  # images for most
     monkeypatch.setattr(verdict, "MEMORY_CHECKS", ())
     found = check(name)
     assert found.ok, found.render()
@@ -60,9 +48,19 @@ def test_keeps_the_contract_at_one_length(name, lengths, one_kind_of_inputs, mon
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(METHODS))
-def test_keeps_the_contract(name, lengths):
+def test_keeps_the_contract_on_other_inputs(name, lengths, inputs):
     """All checks at another length, where Hadamard's matrix exists; `hashbench check` takes both and two more."""
     lengths(24 if name in SLOW else 64)
+    inputs("others")  # vectors and text for most
+    found = check(name)
+    assert found.ok, found.render()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SLOW)
+def test_slow_methods_keep_the_contract_on_images(name, lengths, inputs):
+    lengths(24)
+    inputs("first")
     found = check(name)
     assert found.ok, found.render()
 
@@ -244,8 +242,9 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda cls: cls.__name__)
-def test_a_broken_method_fails_its_check(short, broken):
+def test_a_broken_method_fails_its_check(short, inputs, broken):
     what, reason = BROKEN[broken]
+    inputs("first")
     if broken is not PreparedForBits:
         short(12)
     verdict = check(hashbench.method("broken")(type("Made", (broken,), {"__module__": __name__, **vars(broken)})))

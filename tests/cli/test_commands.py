@@ -318,3 +318,11 @@ def test_a_dry_run_asks_the_network_for_nothing(hashbench, monkeypatch, probe):
     assert "a dry run downloads nothing; `hashbench prepare` and the run itself do" in said
     monkeypatch.setattr("urllib.request.urlopen", _no_network)
     assert "cannot be downloaded (no network)" in hashbench(*arguments, code=2).stderr
+
+
+def test_registered_names_with_protocols_are_a_list():
+    from hashbench.cli.options import dataset_is_there, names
+
+    given = "cifar10@54k,cifar100@45k,movielens-100k@80-20"
+    found = names("--dataset", given, is_there=lambda name: dataset_is_there(name, None))
+    assert found == given.split(",")

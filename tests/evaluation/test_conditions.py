@@ -13,7 +13,7 @@ from torch import Tensor
 
 import hashbench
 from hashbench import datasets
-from hashbench.cli import list as listing
+from hashbench.cli import listing
 from hashbench.errors import HashbenchError
 from hashbench.evaluation import encoding
 from hashbench.evaluation.conditions.contract import as_identity, as_text

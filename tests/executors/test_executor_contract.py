@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from executor_cases import Calls
 
 from hashbench.cli import main
-from hashbench.cli.list import executors
+from hashbench.cli.listing import executors
 from hashbench.errors import HashbenchError
 from hashbench.executors.base import make_executor
 from hashbench.experiments import runner

@@ -16,7 +16,7 @@ import torch
 
 from hashbench.results.runs import RunDirectory, find_runs
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("sweeps")]  # all of one process: they share the sweeps
 KILLS = int(os.environ.get("HASHBENCH_KILLS", "6"))
 KILLS_A_SWEEP = 10
 CELLS = 4

@@ -54,8 +54,9 @@ def test_labels_are_withheld_from_unsupervised_methods(recipe, supervised, tmp_p
     cls = recorder(seen)
     cls.supervised = supervised
     hashbench.method("recorder")(cls)
-    hashbench.run("recorder", "toy", bits=8, epochs=2, recipe=recipe, runs_dir=tmp_path, progress=False,
-                  backbone="toy-backbone", overrides={"recipe": {"size": 0}})  # fmt: skip
+    run = hashbench.run("recorder", "toy", bits=8, epochs=2, recipe=recipe, runs_dir=tmp_path, progress=False,
+                        backbone="toy-backbone", overrides={"recipe": {"size": 0}})  # fmt: skip
+    assert run.provenance["labels"] == ("used" if supervised else "withheld")
     assert seen.keys() == HOOKS
     for hook, labels in seen.items():
         assert labels, hook

@@ -64,6 +64,7 @@ def test_a_measure_is_what_its_name_says() -> None:
         "mAP@5/min": ranking.average_precision(hist, 5, denominator="min"),
         "P@5": ranking.precision_at(hist, 5),
         "R@5": ranking.recall_at(hist, 5),
+        "HR@5": ranking.hit_rate_at(hist, 5),
         "nDCG@5": ranking.ndcg_at(hist, 5),
         "P@H<=1": ranking.precision_in_ball(hist, 1),
         "R@H<=1": ranking.recall_in_ball(hist, 1),

@@ -42,6 +42,10 @@ for k in CUTS:
         lambda hist, k=k, **ties: ranking.recall_at(hist, k, **ties),
         lambda order, k=k: oracle.recall(order, k),
     )
+    MEASURES[f"HR@{k}"] = (
+        lambda hist, k=k, **ties: ranking.hit_rate_at(hist, k, **ties),
+        lambda order, k=k: oracle.hit(order, k),
+    )
     MEASURES[f"nDCG@{k}"] = (
         lambda hist, k=k, **ties: ranking.ndcg_at(hist, k, **ties),
         lambda order, k=k: oracle.ndcg(order, k),
@@ -244,6 +248,8 @@ def test_counts_beyond_32_bits() -> None:
     assert ranking.average_precision(hist, k, denominator="hits")[0] == pytest.approx(0.5, rel=1e-7)
     assert ranking.precision_at(hist, k)[0] == pytest.approx(0.5, rel=1e-12)
     assert ranking.recall_at(hist, k)[0] == pytest.approx(k / 2**33, rel=1e-12)
+    assert ranking.hit_rate_at(hist, 3)[0] == pytest.approx(7 / 8)
+    assert ranking.hit_rate_at(hist, k)[0] == 1
     assert ranking.precision_in_ball(hist, 2)[0] == 0.5
     assert ranking.ndcg_at(hist, 100)[0] == pytest.approx(0.5)
     low, high = (ranking.average_precision(hist, k, denominator="hits", ties=ties)[0] for ties in TIES[1:])

@@ -20,6 +20,7 @@ from hashbench.results.runs import RunDirectory
 from hashbench.system import distributed
 from hashbench.system.distributed import SINGLE, World
 
+pytestmark = pytest.mark.xdist_group("ranks")  # all of one process: most share the runs
 SCRIPT = Path(distributed_runs.__file__)
 
 

@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 from hashbench.datasets.files.downloading import download
 from hashbench.errors import HashbenchError
@@ -49,6 +50,18 @@ class SourceFile:
     def official(self) -> bool | None:
         """Whether the checksum is the official one; None where the official one is not known."""
         return None if self.expected is None else self.digest == self.expected
+
+
+class FromFiles(Protocol):
+    """Data with a name that were read from files."""
+
+    @property
+    def name(self) -> str:
+        """The data set's name."""
+
+    @property
+    def sources(self) -> tuple[SourceFile, ...]:
+        """The files."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from hashbench.results.tables.scores import Score, ScoresByRun
 from hashbench.results.tables.table import DIGITS, Cell, Cost, Row, Table, footnote_mark, rounded
 
 _INPUTS = {"images": "images", "features": "fixed features", "pixels": "raw pixels", "vectors": "vectors",
-           "text": "term vectors"}  # fmt: skip
+           "text": "term vectors", "pairs": "pairs of users and items"}  # fmt: skip
 
 
 #: The mark of rows whose equations are not known from the paper or its authors' code.
@@ -47,6 +47,7 @@ def table_of(
     marks: dict[str, str] = {}  # inputs -> the mark of rows that learn from them, unlike the block
     contradicting: dict[str, list[str]] = {}  # label -> what of it contradicts its histograms
     cells_of: dict[str, str] = {}  # cell -> label
+    scored: list[str] = []  # labels of references that have no codes
     for label, results in block.rows().items():
         chosen = [_chosen(results, bits, f"{label} on {block.name}", problems) for bits in block.bits]
         evidence[label] = [[scores[run.id][measure] for run in runs] for runs in chosen]
@@ -54,13 +55,15 @@ def table_of(
         if found := [_contradiction(run, scores[run.id][measure]) for runs in chosen for run in runs
                      if scores[run.id][measure].counted is not None]:  # fmt: skip
             contradicting[label] = found
+        if not results[0].has_codes:
+            scored.append(label)
         inputs = results[0].coords["inputs"]
         mark = "" if inputs == block.inputs else marks.setdefault(inputs, footnote_mark(len(marks)))
         cells = tuple(map(_cell, evidence[label]))
         runs = [run for some in chosen for run in some]
         method = results[0].coords["method"]
         rows.append(Row(label, mark, cells, method=method, cost=_cost(runs), fidelity=_fidelity(runs)))
-    rows = _with_best(rows)
+    rows = _with_best(rows, apart=scored)
     usual = _INPUTS.get(block.inputs, block.inputs)
     notes = [
         (mark, f"learned from {_INPUTS.get(inputs, inputs)}, the others from {usual}.")
@@ -69,6 +72,7 @@ def table_of(
     later = [
         *([(contradicting, _contradictions(contradicting))] if contradicting else []),
         *_missing(block, cells_of, planned),
+        *([(scored, "ranked by real scores: it has no codes.")] if scored else []),
     ]
     used = len(marks)
     for labels, sentence in later:
@@ -224,10 +228,13 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return statistics.fmean(known) if known and len(known) == len(found) else None
 
 
-def _with_best(rows: Sequence[Row]) -> list[Row]:
-    """Mark the best cells of each column in which more than one row has a value, and the second of more than two."""
+def _with_best(rows: Sequence[Row], *, apart: Collection[str] = ()) -> list[Row]:
+    """Mark the best cells of each column in which more than one row has a value, and the second of more than two.
+
+    The rows whose labels are in `apart` do not take part.
+    """
     tops: list[list[float]] = []
-    for column in zip(*(row.cells for row in rows), strict=True):
+    for column in zip(*(row.cells for row in rows if row.label not in apart), strict=True):
         means = [rounded(cell.mean) for cell in column if cell.values]
         places = sorted(set(means), reverse=True)[: min(2, len(means) - 1)] if means else []
         tops.append(places)
@@ -237,7 +244,9 @@ def _with_best(rows: Sequence[Row]) -> list[Row]:
         return replace(cell, best=place == 0, second=place == 1)
 
     return [
-        replace(row, cells=tuple(placed(cell, places) for cell, places in zip(row.cells, tops, strict=True)))
+        row
+        if row.label in apart
+        else replace(row, cells=tuple(placed(cell, places) for cell, places in zip(row.cells, tops, strict=True)))
         for row in rows
     ]
 

@@ -112,7 +112,7 @@ def _stored(result: Result, measure: str) -> Score | None:
 def _histograms(result: Result) -> Histograms:
     if result.path is None:
         raise HashbenchError(f"The result {result.id[:8]} has no run directory with histograms to compute it from.")
-    return RunDirectory(result.path).read_histograms(result.coords["bits"])
+    return RunDirectory(result.path).read_histograms(result.coords["bits"] if result.has_codes else None)
 
 
 def _recomputed(histograms: Histograms, name: str, ties: str) -> Score:

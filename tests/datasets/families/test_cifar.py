@@ -64,6 +64,7 @@ def test_the_real_cifar10(name, split_sha256):
     assert loaded.store.official is True
     assert loaded.store.integrity.startswith("6ac7fd25")
     assert loaded.split.sha256.startswith(split_sha256)
+    assert loaded.split.sha256 == loaded.protocol.split_sha256
     assert loaded.audit.sizes == find_protocol(name).sizes
     assert loaded.audit.queries_without_relevant == loaded.audit.unlabelled == 0
 
@@ -73,6 +74,7 @@ def test_the_real_cifar100():
     loaded = load("cifar100", accept_unofficial=True)  # known copies of it are real but ordered otherwise
     assert loaded.store.integrity.startswith("a52ba3cd")
     assert loaded.split.sha256.startswith("79a96d99")
+    assert loaded.split.sha256 == loaded.protocol.split_sha256
     assert set(loaded.audit.train_per_class) == {100}
     assert set(loaded.audit.query_per_class) == {50}
     assert set(loaded.audit.database_per_class) == {450}

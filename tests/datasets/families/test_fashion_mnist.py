@@ -25,6 +25,7 @@ def test_the_embedded_set_is_the_10_000_test_pictures(embedded):
     assert store.official is True
     assert store.integrity.startswith("7205b96a")
     assert embedded.split.sha256.startswith("5c03a415"), "a split is never changed: give the rule a new version"
+    assert embedded.split.sha256 == embedded.protocol.split_sha256
     assert embedded.audit.sizes == (4_000, 1_000, 5_000)
     assert set(embedded.audit.query_per_class) == {100}
 
@@ -50,6 +51,7 @@ def test_mosaics_have_one_to_four_pictures_and_their_labels(mosaics, embedded):
     store = mosaics.store
     assert store.inputs.shape == (6_500, 1, 28, 28)
     assert store.multi_label
+    assert mosaics.split.sha256 == mosaics.protocol.split_sha256
     assert set(store.labels.sum(axis=1).tolist()) == {1, 2, 3, 4}
     halves = embedded.store.inputs[:, 0].reshape(10_000, 14, 2, 14, 2).astype(float).mean(axis=(2, 4))
     classes_of = {}

@@ -198,7 +198,7 @@ def test_the_inputs_are_mapped_and_cannot_be_written(tree):
 
 def test_listing_data_sets_does_not_import_torch(tmp_path):
     code = (
-        "import sys; from hashbench.cli import list as listing; print(listing.datasets());"
+        "import sys; from hashbench.cli import listing; print(listing.datasets());"
         "sys.exit(any(name in sys.modules for name in ('torch', 'PIL', 'scipy')))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

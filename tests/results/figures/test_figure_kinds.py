@@ -12,10 +12,11 @@ from matplotlib.colors import to_hex
 from hashbench.errors import HashbenchError
 from hashbench.metrics import histograms, pack
 from hashbench.metrics.measures import evaluate_histograms
-from hashbench.results.figures import KINDS, draw
+from hashbench.results.figures import KINDS
 from hashbench.results.figures.centers import center_distances
 from hashbench.results.figures.codes import code_statistics
 from hashbench.results.figures.curves import precision_curves, recall_curves
+from hashbench.results.figures.drawing import draw
 from hashbench.results.figures.inline import palette, svg_element
 from hashbench.results.figures.measures import by_bits, by_seconds
 from hashbench.results.figures.style import COLOURS, COLOURS_ON_DARK, save

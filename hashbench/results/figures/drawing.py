@@ -1,0 +1,54 @@
+"""Drawing a kind of figure: one for each block of results that may share it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hashbench.errors import HashbenchError, unknown
+from hashbench.results.figures import KINDS
+from hashbench.results.result import Result
+from hashbench.results.tables.blocks import Block, blocks, differences
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure of one block of results, and the description of the block."""
+
+    block: Block
+    words: str
+    figure: Figure
+
+
+def draw(
+    kind: str, results: Sequence[Result], *, measure: str | None = None
+) -> tuple[list[Drawing], list[HashbenchError]]:
+    """Return the figure of each block of `results` in which the kind can be drawn, and why not in each of the others.
+
+    A kind that is not about the queries leaves out what runs gave under conditions, unless there is nothing else.
+
+    Raises HashbenchError for an unknown kind, and for a measure given to a kind that has none.
+    """
+    if kind not in KINDS:
+        raise unknown("kind of figure", kind, KINDS)
+    if measure is not None and not KINDS[kind].measured:
+        measured = " and ".join(name for name, other in KINDS.items() if other.measured)
+        raise HashbenchError(f"A figure of kind '{kind}' shows no measure; {measured} do.")
+    function = KINDS[kind].load()
+    drawings, refusals = [], []
+    if not KINDS[kind].of_queries:
+        results = [result for result in results if not result.condition] or results
+    found = blocks(results)
+    for block, apart in zip(found, differences(found), strict=True):
+        try:
+            figure = function(block.results, measure=measure) if KINDS[kind].measured else function(block.results)
+        except HashbenchError as error:
+            refusals.append(error)
+        else:
+            words = ", ".join(part for part in (block.name, block.describe(), apart) if part)
+            drawings.append(Drawing(block, words, figure))
+    return drawings, refusals

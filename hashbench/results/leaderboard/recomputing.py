@@ -1,0 +1,42 @@
+"""Commands that compute the runs of a row again, and check them."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+
+from hashbench.results.leaderboard.ranking import LeaderboardRow
+from hashbench.results.result import Result
+from hashbench.results.tables.blocks import row_label
+
+
+def commands(row: LeaderboardRow) -> list[str]:
+    """Return command lines that compute the runs of a row again into `runs`, then its conditions, then check all."""
+    runs = row.runs
+    conditions = list(dict.fromkeys(run.condition for run in runs if run.condition))
+    lines = [shlex.join(_run(of_data)) for of_data in _by_dataset(runs)]
+    lines += [shlex.join(["hashbench", "evaluate-run", "runs", "--under", ",".join(conditions)])] if conditions else []
+    return [*lines, "hashbench verify runs --strict"]
+
+
+def _by_dataset(runs: Sequence[Result]) -> Iterator[list[Result]]:
+    names = dict.fromkeys((run.coords["dataset"], run.coords["protocol"]) for run in runs)
+    for name in names:
+        yield [run for run in runs if (run.coords["dataset"], run.coords["protocol"]) == name]
+
+
+def _run(runs: Sequence[Result]) -> Iterator[str]:
+    coords = runs[0].coords
+    name, _, changed = str(coords["recipe"]).partition("(")
+    lengths = {bits for run in runs for bits in run.coords.get("lengths", [run.coords["bits"]])}
+    yield from ("hashbench", "run", "--method", row_label(runs[0]))
+    yield from ("--dataset", f"{coords['dataset']}@{coords['protocol']}")
+    yield from ("--bits", ",".join(map(str, sorted(lengths))))
+    yield from ("--seeds", str(1 + max(run.coords["seed"] for run in runs)), "--recipe", name)
+    if coords["backbone"]:
+        yield from ("--backbone", coords["backbone"])
+    for field, value in re.findall(r"(\w+)=(\([^)]*\)|[^,)]*)", changed):
+        yield from ("--set", f"recipe.{field}={value.strip('()').replace(' ', '')}")
+    if any(run.provenance.get("data_official") is False for run in runs):
+        yield "--accept-unofficial"
