@@ -29,12 +29,14 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "PairTask": "hashbench.methods.pairs",
         "Queries": "hashbench.evaluation.conditions.contract",
         "Result": "hashbench.results.result",
+        "SearchIndex": "hashbench.search.index",
         "Task": "hashbench.methods.contract",
         "Tools": "hashbench.methods.contract",
         "TrainingData": "hashbench.methods.contract",
         "as_loss": "hashbench.interop.method_as_loss",
         "base_method": "hashbench.methods.contract",
         "backbone": "hashbench.networks.backbones",
+        "build_index": "hashbench.search.building",
         "check": "hashbench.checks.verdict",
         "compare": "hashbench.results.tables.comparison",
         "compute_job": "hashbench.executors.worker:compute",
@@ -47,9 +49,11 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "load": "hashbench.experiments.runner",
         "measure": "hashbench.metrics.table",
         "method": "hashbench.methods.contract",
+        "open_index": "hashbench.search.index",
         "option": "hashbench.methods.contract",
         "report": "hashbench.results.report",
         "run": "hashbench.experiments.runner",
+        "search_page": "hashbench.search.page",
         "sweep": "hashbench.experiments.runner",
     },
 )
@@ -92,3 +96,7 @@ if TYPE_CHECKING:
     from hashbench.results.runs import find_runs as find_runs
     from hashbench.results.tables.comparison import Comparison as Comparison
     from hashbench.results.tables.comparison import compare as compare
+    from hashbench.search.building import build_index as build_index
+    from hashbench.search.index import SearchIndex as SearchIndex
+    from hashbench.search.index import open_index as open_index
+    from hashbench.search.page import search_page as search_page

@@ -31,6 +31,7 @@ ORDER = (
     "evaluation",
     "training",
     "experiments",
+    "search",
     "executors",
     "checks",
     "cli",

@@ -140,6 +140,30 @@ def test_the_commands_about_measuring_without_labels_work(tmp_path, monkeypatch)
             assert "40 runs: 40 as stored" in ran.output
 
 
+def test_the_commands_about_using_the_codes_work_in_their_order(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "using-the-codes.md").read_text()
+    for place, name in enumerate(("photos/a.jpg", "photos/b.png", "more-photos/c.jpg", "photo.jpg", "other.jpg")):
+        Path(name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (9, 9), (50 * place, 0, 0)).save(name)
+    commands = re.findall(r"^    hashbench (.*)$", page, re.MULTILINE)
+    inline = [f"index {words}" for words in re.findall(r"`hashbench index ([^`]+)`", page)]
+    named = ["run", "index", "search", "search", "export", "export", "freeze", "verify"]
+    assert [words.split()[0] for words in commands] == named
+    assert inline == ["index shop.hashindex more-photos", "index shop.hashindex photos --kind multi-index"]
+    for words in (*commands[:2], *inline, *commands[2:]):
+        arguments = shlex.split(words.replace("fashion-mnist-10k@5k", "toy@small").replace("fashion-mnist-10k", "toy"))
+        if arguments[0] == "run":
+            arguments += ["--backbone", "toy-backbone"]
+        arguments = [str(next(Path().glob(part))) if "*" in part else part for part in arguments]
+        if arguments[-1].endswith(".onnx"):
+            continue  # tests/networks/test_onnx_export.py does it
+        ran = CliRunner().invoke(main, arguments)
+        assert ran.exit_code == 0, f"{words}\n{ran.output}"
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(code, {})
+
+
 def test_the_dry_run_of_the_reproduction_page_works(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs" / "reproducing-a-paper.md").read_text()

@@ -33,22 +33,21 @@ def encode(
     backbone: str | None,
     device: str,
 ) -> None:
-    """Encode the images in FOLDER with the model of RUN into packed codes and file names (.npz).
+    """Encode the images in FOLDER with the model of RUN, a run or its bundle, into packed codes and file names (.npz).
 
     An interrupted encoding goes on with the same command. Hidden files, such as the `._` files of macOS, are passed
     over.
     """
     from hashbench.evaluation.folders import encode_folder
     from hashbench.experiments import runner
-    from hashbench.results.runs import RunDirectory
     from hashbench.results.sweeps.estimates import plural
 
-    model = runner.load(run, method=method, backbone=backbone, device=device)
+    model, result = runner.load_with_result(run, method=method, backbone=backbone, device=device)
     encoded = encode_folder(
         model,
         folder,
         output,
-        run=RunDirectory(run).read_result().id,
+        run=result.id,
         skip_broken=skip_broken,
         follow_links=follow_links,
         progress=sys.stderr.isatty(),

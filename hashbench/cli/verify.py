@@ -40,6 +40,8 @@ SHOWN = 3  # runs that a line about several names
               help=f"Encode N queries ({QUERIES}) of each run again by its model, and compare codes.")  # fmt: skip
 @click.option("--rerun", type=click.IntRange(min=1), metavar="N",
               help="Compute N runs anew, sampled by a hash of their ids, and compare the measures.")  # fmt: skip
+@click.option("--manifest", type=click.Path(path_type=Path), metavar="FILE",
+              help="Compare the files with those that `hashbench freeze` wrote down, too.")  # fmt: skip
 @click.option("--dataset", "datasets", multiple=True, metavar="NAME",
               help="Own data of RUNS, as they were named then: arrays:path/file.npz.")  # fmt: skip
 @click.option("--method", metavar="TARGET", help="The class behind RUNS, where it came from a module or file.")
@@ -53,6 +55,7 @@ def verify(
     strict: bool,
     queries: str | None,
     rerun: int | None,
+    manifest: Path | None,
     datasets: tuple[str, ...],
     method: str | None,
     backbone: str | None,
@@ -69,6 +72,7 @@ def verify(
     from tqdm import tqdm
 
     from hashbench.evaluation import verification
+    from hashbench.results.freezing import compare_manifest
     from hashbench.results.runs import find_runs
     from hashbench.results.sweeps.planned import planned_runs
 
@@ -82,6 +86,7 @@ def verify(
     results, problems = find_runs(roots)
     if not results and not problems:
         raise HashbenchError(f"There is no finished run below {', '.join(map(str, roots))} to verify.")
+    compared = compare_manifest(manifest, results) if manifest is not None else None
     data = _Data(datasets, data_dir, accept_unofficial, device)
     _register(method, backbone)
     sources = verification.Sources()
@@ -107,10 +112,17 @@ def verify(
     if repeated:
         ids = ", ".join(sorted(id[:8] for id in repeated))
         click.echo(f"Run again, as the sha256 of their ids says: {ids}.")
+    if compared is not None:
+        for line in (*compared.differences, *_unlisted(compared.unlisted)):
+            click.echo(line)
+        same = compared.files - len(compared.differences)
+        click.echo(f"{manifest}: {same:,} of {compared.files:,} files as frozen. Its sha256: {compared.sha256}")
     click.echo(_summary(verdicts, len(problems), model=queries is not None))
     incomplete = bool(missing or unknown)
-    weak = incomplete or any(verdict.stale or verdict.unofficial for verdict in verdicts)
-    if problems or any(verdict.differences for verdict in verdicts) or (strict and weak):
+    differing = compared is not None and bool(compared.differences)
+    unfrozen = compared is not None and bool(compared.unlisted)
+    weak = incomplete or unfrozen or any(verdict.stale or verdict.unofficial for verdict in verdicts)
+    if problems or differing or any(verdict.differences for verdict in verdicts) or (strict and weak):
         sys.exit(1)
     if incomplete or not all(verdict.sound for verdict in verdicts):
         sys.exit(3)
@@ -138,6 +150,14 @@ def _lines(verdicts: Sequence[VerifiedRun], problems: Sequence[str], missing: Se
         yield f"missing: {planned} without a result ({places}); run the sweep again, or delete its note in .sweeps"
     if unofficial:
         yield f"data that are not the official files: in {len(unofficial)} of {total}"
+
+
+def _unlisted(runs: Sequence[Path]) -> Iterator[str]:
+    """Yield that the manifest lacks some runs, where it does."""
+    from hashbench.results.sweeps.estimates import plural
+
+    if runs:
+        yield f"not in the manifest: {len(runs)} {plural('run', len(runs))} ({_some(map(str, runs))})"
 
 
 def _some(names: Iterable[str]) -> str:

@@ -1,12 +1,12 @@
-"""Encoding a folder of images with a trained run: row by row into a journal, then whole into one file."""
+"""Encoding a folder of images with a trained run: row by row into a journal, then whole, for a file of any form."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,28 @@ from hashbench.system.memory import is_out_of_memory
 
 BATCH = 256  # images that are encoded, and written, at a time
 ROWS = "rows.jsonl"  # in the folder of an unfinished encoding: names, states and codes of what is encoded
+NONE_KNOWN: Mapping[str, EncodedImage] = {}
 NAMED = 10  # of the files that cannot be encoded, in an error
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedImage:
+    """An image file as it was when it was encoded, and its code."""
+
+    size: int  # bytes
+    changed: int  # time of change, nanoseconds
+    code: bytes  # packed, ceil(bits / 8) of them
+
+
+@dataclass(frozen=True)
+class EncodedImages:
+    """The images below a folder, those that were encoded before among them."""
+
+    images: Mapping[str, EncodedImage]  # path below the folder -> image, in the order of rows
+    resumed: int  # of these, how many were encoded before an interruption
+    known: int  # of these, how many the caller had
+    broken: Mapping[str, str]  # path -> why it was left out
+    notes: tuple[str, ...]  # sentences on what was passed over: hidden files, other files, broken links
 
 
 @dataclass(frozen=True)
@@ -66,48 +87,90 @@ def encode_folder(
     where they are not, where there are none, for a run that learned from no pictures, and for links to folders, unless
     they are followed.
     """
-    _refuse_other_inputs(model)
     if output.suffix not in ("", ".npz"):
         raise HashbenchError(f"Codes and names of files are written as .npz, not as {output.suffix}; name such a file.")
+    with kept_rows(output) as rows:
+        found = encode_images(
+            model, folder, rows, run=run, skip_broken=skip_broken, follow_links=follow_links, progress=progress
+        )
+        listed = write_skipped(output, found.broken)
+        _write(output, found.images, model.bits)
+    return EncodedFolder(len(found.images), found.resumed, found.broken, listed, found.notes)
+
+
+@contextmanager
+def kept_rows(output: Path) -> Iterator[Path]:
+    """Yield where rows for `output` are kept until the block ends without an error; no other process may use it then.
+
+    Raises RunLocked where one does, and HashbenchError where `output` is nothing that can be written.
+    """
     check_replaceable(output)
-    passed = Passed()
-    states, broken = _find(folder, passed, follow_links, progress)
-    _refuse_broken(broken, folder, skip_broken)
     make_folder(output.parent)
     unfinished = output.with_name(f".{output.name}.encoding")
-    with hold_lock(unfinished):
-        with Journal(unfinished / ROWS, _subject(model, folder, run)) as journal:
-            rows = {
-                name: bytes.fromhex(code)
-                for entry in journal.entries
-                for name, size, changed, code in entry
-                if states.get(name) == (size, changed)
-            }
-            resumed, left = len(rows), [name for name in states if name not in rows]
-            bar = _bar(len(states), progress, initial=resumed)
-            with bar, closing(_encoded(model, folder, left, broken)) as batches:
-                for names, codes in batches:
-                    texts = [code.tobytes().hex() for code in codes]
-                    journal.append([[name, *states[name], text] for name, text in zip(names, texts, strict=True)])
-                    rows.update(zip(names, map(bytes.fromhex, texts), strict=True))
-                    bar.update(len(names))
-        _refuse_broken(broken, folder, skip_broken, kept=len(rows))
-        if not rows:
-            raise HashbenchError(f"No image below {folder} can be decoded: {_named(broken)}.")
-        _write(output, {name: rows[name] for name in states if name in rows}, model.bits, broken)
-        with reported(unfinished):
-            (unfinished / ROWS).unlink()
-    with suppress(OSError):  # where another process has begun meanwhile
-        unfinished.rmdir()
-    return EncodedFolder(len(rows), resumed, broken, list_of_skipped(output), tuple(passed.notes()))
+    rows = unfinished / ROWS
+    try:
+        with hold_lock(unfinished):
+            yield rows
+            with reported(unfinished):
+                rows.unlink(missing_ok=True)
+    finally:
+        with suppress(OSError):  # where rows are kept, or another process has begun meanwhile
+            unfinished.rmdir()
+
+
+def encode_images(
+    model: Model,
+    folder: Path,
+    rows: Path,
+    *,
+    run: str,
+    known: Mapping[str, EncodedImage] = NONE_KNOWN,
+    skip_broken: bool = False,
+    follow_links: bool = False,
+    progress: bool = False,
+) -> EncodedImages:
+    """Return all images below `folder` with their codes, which go to the file `rows` as they come.
+
+    Of the `known` ones and of those in `rows`, files that have not changed are not encoded again. Raises HashbenchError
+    as `encode_folder` does.
+    """
+    _refuse_other_inputs(model)
+    passed = Passed()
+    states, broken = _find(folder, passed, known, follow_links, progress)
+    _refuse_broken(broken, folder, skip_broken)
+    found = {name: image for name, image in known.items() if states.get(name) == (image.size, image.changed)}
+    taken = len(found)
+    with Journal(rows, _subject(model, folder, run)) as journal:
+        for entry in journal.entries:
+            for name, size, changed, code in entry:
+                if states.get(name) == (size, changed):
+                    found[name] = EncodedImage(size, changed, bytes.fromhex(code))
+        resumed, left = len(found) - taken, [name for name in states if name not in found]
+        with (
+            _bar(len(states), progress, initial=len(found)) as bar,
+            closing(_encoded(model, folder, left, broken)) as batches,
+        ):
+            for names, codes in batches:
+                new = {
+                    name: EncodedImage(*states[name], code.tobytes()) for name, code in zip(names, codes, strict=True)
+                }
+                journal.append([[name, each.size, each.changed, each.code.hex()] for name, each in new.items()])
+                found |= new
+                bar.update(len(new))
+    _refuse_broken(broken, folder, skip_broken, kept=len(found))
+    if not found:
+        raise HashbenchError(f"No image below {folder} can be decoded: {_named(broken)}.")
+    in_order = {name: found[name] for name in states if name in found}
+    return EncodedImages(in_order, resumed, taken, broken, tuple(passed.notes()))
 
 
 def _find(
-    folder: Path, passed: Passed, follow_links: bool, progress: bool
+    folder: Path, passed: Passed, known: Mapping[str, EncodedImage], follow_links: bool, progress: bool
 ) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
     """Return the images below a folder, in the order of rows, with bytes and time of change; and the broken ones.
 
-    Those are files that are empty or whose first bytes are no image's, each with the reason.
+    Those are files that are empty or whose first bytes are no image's, each with the reason; `known` ones that have not
+    changed are not opened.
     """
     if not folder.is_dir():
         raise HashbenchError(f"There is no folder {folder}; name one with images ({', '.join(IMAGE_ENDINGS)}).")
@@ -119,7 +182,9 @@ def _find(
     with ThreadPoolExecutor() as pool, _bar(len(names), progress, desc="looking at files") as bar:
         for start in range(0, len(names), BATCH):
             some = names[start : start + BATCH]
-            for name, state in zip(some, pool.map(lambda name: _state(folder / name), some), strict=True):
+            for name, state in zip(
+                some, pool.map(lambda name: _state(folder / name, known.get(name)), some), strict=True
+            ):
                 if isinstance(state, str):
                     broken[name] = state
                 else:
@@ -128,18 +193,26 @@ def _find(
     return states, broken
 
 
-def list_of_skipped(output: Path) -> Path:
-    """Return where the images that are left out of `output` are listed."""
-    return output.with_name(f"{output.name.removesuffix('.npz')}.skipped.jsonl")
+def write_skipped(output: Path, skipped: Mapping[str, str]) -> Path:
+    """List what is left out of `output` in a file beside it, which is returned; none is left there without any."""
+    listed = output.with_name(f"{output.name.removesuffix('.npz')}.skipped.jsonl")
+    if skipped:
+        lines = (dumps({"file": name, "reason": reason}) + "\n" for name, reason in sorted(skipped.items()))
+        write_text(listed, "".join(lines))
+    else:
+        with reported(listed):
+            listed.unlink(missing_ok=True)
+    return listed
 
 
-def _state(path: Path) -> tuple[int, int] | str:
+def _state(path: Path, known: EncodedImage | None) -> tuple[int, int] | str:
     """Return bytes and time of change of an image file, or why it cannot be encoded, by its first bytes alone."""
     try:
         status = os.stat(path)
         if not status.st_size:
             return "is empty"
-        check_header(path)
+        if known is None or (known.size, known.changed) != (status.st_size, status.st_mtime_ns):
+            check_header(path)
     except DamagedImage as error:
         return error.reason
     except OSError as error:  # removed meanwhile
@@ -155,7 +228,7 @@ def _encoded(
     pool = ThreadPoolExecutor()
 
     def submit(start: int) -> dict[str, Future[Tensor]]:
-        return {name: pool.submit(_read, folder / name, channels, size) for name in names[start : start + BATCH]}
+        return {name: pool.submit(read_image, folder / name, channels, size) for name in names[start : start + BATCH]}
 
     try:
         submitted = submit(0)
@@ -185,7 +258,7 @@ def _codes(model: Model, images: Tensor) -> np.ndarray:
         ) from error
 
 
-def _read(path: Path, channels: int, size: Sequence[int]) -> Tensor:
+def read_image(path: Path, channels: int, size: Sequence[int]) -> Tensor:
     """Return one image (channels, height, width), float in [0, 1], resized bilinear and antialiased."""
     try:
         pixels = np.array(read_picture(path, "L" if channels == 1 else "RGB"))
@@ -213,18 +286,10 @@ def _subject(model: Model, folder: Path, run: str) -> dict[str, Any]:
     }
 
 
-def _write(output: Path, rows: Mapping[str, bytes], bits: int, skipped: Mapping[str, str]) -> None:
-    """Write the list of what was skipped, or none, then codes and names."""
-    listed = list_of_skipped(output)
-    if skipped:
-        lines = (dumps({"file": name, "reason": reason}) + "\n" for name, reason in sorted(skipped.items()))
-        write_text(listed, "".join(lines))
-    else:
-        with reported(listed):
-            listed.unlink(missing_ok=True)
-    codes = np.frombuffer(b"".join(rows.values()), np.uint8).reshape(len(rows), -1)
+def _write(output: Path, images: Mapping[str, EncodedImage], bits: int) -> None:
+    codes = np.frombuffer(b"".join(image.code for image in images.values()), np.uint8).reshape(len(images), -1)
     with replacing(output) as file:
-        np.savez_compressed(file, codes=codes, files=np.array([*rows]), bits=np.array(bits))
+        np.savez_compressed(file, codes=codes, files=np.array([*images]), bits=np.array(bits))
 
 
 def _refuse_other_inputs(model: Model) -> None:

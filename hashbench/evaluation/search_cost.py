@@ -90,7 +90,7 @@ def costs_of(
 def _cost(search: Search, index: MultiIndex, query: np.ndarray, database: np.ndarray, threads: int) -> dict[str, Any]:
     from hashbench.metrics.multi_index import linear_scan
 
-    asked = {"radius": search.radius, "neighbours": search.neighbours}
+    asked: dict[str, Any] = {"radius": search.radius, "neighbours": search.neighbours}
 
     def by_index(codes: np.ndarray) -> Found:
         return index.search(codes, **asked, threads=threads)

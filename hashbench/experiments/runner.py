@@ -22,8 +22,8 @@ from hashbench.networks.backbones import file_sha256
 from hashbench.networks.chosen import resolve_backbone, source_of, weights_name
 from hashbench.networks.model import Model
 from hashbench.registry import BACKBONES, EXECUTORS, METHODS
+from hashbench.results.bundle import opened_run
 from hashbench.results.result import Result
-from hashbench.results.runs import RunDirectory
 from hashbench.results.sweeps.progress import record_sweep
 from hashbench.storage.files import make_folder
 from hashbench.storage.locks import EXPIRY
@@ -154,22 +154,30 @@ def run(method: str, dataset: str, *, bits: int, seed: int = 0, **settings: Any)
 def load(run: str | Path, *, method: str | None = None, backbone: str | None = None, device: str = "auto") -> Model:
     """Return the trained model of a finished run: `load("runs/.../s0-3f9a2c71").encode(images)`.
 
-    Where the method's class came from a module or file, `method` names it again, and `backbone` a backbone's factory:
-    no code runs because a run says so. Raises HashbenchError where they are others than the run's.
+    `run` is its folder, a bundle of it, or a search index. Where the method's class came from a module or file,
+    `method` names it again, and `backbone` a backbone's factory: no code runs because a run says so. Raises
+    HashbenchError where they are others than the run's.
     """
-    directory = RunDirectory(Path(run))
-    result = directory.read_result()  # an unfinished run has no model
-    spec = directory.read_spec()
-    experiment = Experiment.from_identity(spec["identity"])
-    require_code(run, experiment, method=method, backbone=backbone)
-    _require_weights(run, experiment, result)
-    training, of = directory, result.id
-    if "prefix_of" in result.provenance:
-        training, of = directory.training(result), result.provenance["prefix_of"]["id"]
-    if not training.model.is_file():
-        raise HashbenchError(f"There is no {training.model}; run again to have the weights, or copy them along.")
-    training.require_stated(training.model)
-    return load_model(experiment, training.model, resolve_device(device), of=of)
+    return load_with_result(run, method=method, backbone=backbone, device=device)[0]
+
+
+def load_with_result(
+    run: str | Path, *, method: str | None = None, backbone: str | None = None, device: str = "auto"
+) -> tuple[Model, Result]:
+    """Return the trained model of a finished run, and its result; raises HashbenchError as `load` does."""
+    with opened_run(Path(run)) as directory:
+        result = directory.read_result()  # an unfinished run has no model
+        spec = directory.read_spec()
+        experiment = Experiment.from_identity(spec["identity"])
+        require_code(run, experiment, method=method, backbone=backbone)
+        _require_weights(run, experiment, result)
+        training, of = directory, result.id
+        if "prefix_of" in result.provenance:
+            training, of = directory.training(result), result.provenance["prefix_of"]["id"]
+        if not training.model.is_file():
+            raise HashbenchError(f"There is no {training.model}; run again to have the weights, or copy them along.")
+        training.require_stated(training.model)
+        return load_model(experiment, training.model, resolve_device(device), of=of), result
 
 
 def require_code(run: str | Path, experiment: Experiment, *, method: str | None, backbone: str | None) -> None:

@@ -60,19 +60,25 @@ class MultiIndex:
             self._starts[self._offsets[place] + 1 : self._offsets[place + 1]] = np.cumsum(counts)
 
     def search(
-        self, query: np.ndarray, *, radius: int | None = None, neighbours: int | None = None, threads: int = 1
+        self,
+        query: np.ndarray,
+        *,
+        radius: int | None = None,
+        neighbours: int | None = None,
+        ties: bool = False,
+        threads: int = 1,
     ) -> Found:
         """Return all items within `radius`, or as many nearest `neighbours`, of packed codes (Q, ceil(bits / 8)).
 
-        Which of the items at the last neighbour's distance are taken is arbitrary. Raises ValueError for codes of
-        another length, and unless one of the two is given.
+        Which of the items at the last neighbour's distance are taken is arbitrary; with `ties`, all of them are. Raises
+        ValueError for codes of another length, and unless one of the two is given.
         """
         limit, wanted = _asked(self.bits, radius, neighbours, len(self._words))
         words, keys = _words(query, self.bits), self._keys(query).T.copy()
 
         def part(rows: slice) -> tuple[np.ndarray, ...]:
             return _search(words[rows], keys[rows], self._words, self._order, self._starts, self._offsets, self.widths,
-                           self.bits, limit, wanted)  # fmt: skip
+                           self.bits, limit, wanted, ties)  # fmt: skip
 
         return _gathered(len(query), part, threads)
 
@@ -91,6 +97,31 @@ def usual_tables(bits: int, items: int) -> int:
     return min(bits, max(-(-bits // MAX_WIDTH), round(bits / math.log2(max(items, 2))), 1))
 
 
+class LinearScan:
+    """A database of codes of which every distance to a query is computed."""
+
+    def __init__(self, database: np.ndarray, bits: int):
+        """Take packed codes (N, ceil(bits / 8)) uint8; raises ValueError where codes and bits do not fit together."""
+        self.bits = bits
+        self._words = _words(database, bits).T.copy()
+
+    def search(
+        self,
+        query: np.ndarray,
+        *,
+        radius: int | None = None,
+        neighbours: int | None = None,
+        ties: bool = False,
+        threads: int = 1,
+    ) -> Found:
+        """Return the same as `MultiIndex.search`; raises ValueError likewise."""
+        limit, wanted = _asked(self.bits, radius, neighbours, self._words.shape[1])
+        words = _words(query, self.bits)
+        return _gathered(
+            len(query), lambda rows: _scan(words[rows], self._words, self.bits, limit, wanted, ties), threads
+        )
+
+
 def linear_scan(
     query: np.ndarray,
     database: np.ndarray,
@@ -101,9 +132,7 @@ def linear_scan(
     threads: int = 1,
 ) -> Found:
     """Return the same as `MultiIndex.search` from every distance; raises ValueError likewise."""
-    limit, wanted = _asked(bits, radius, neighbours, len(database))
-    words, theirs = _words(query, bits), _words(database, bits).T.copy()
-    return _gathered(len(query), lambda rows: _scan(words[rows], theirs, bits, limit, wanted), threads)
+    return LinearScan(database, bits).search(query, radius=radius, neighbours=neighbours, threads=threads)
 
 
 def _asked(bits: int, radius: int | None, neighbours: int | None, items: int) -> tuple[int, int]:
@@ -181,8 +210,8 @@ def _nearest(near: np.ndarray, distance: np.ndarray, count: int, hist: np.ndarra
 
 @compiled
 def _search(query: np.ndarray, keys: np.ndarray, database: np.ndarray, order: np.ndarray, starts: np.ndarray,
-            offsets: np.ndarray, widths: np.ndarray, bits: int, limit: int,
-            wanted: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+            offsets: np.ndarray, widths: np.ndarray, bits: int, limit: int, wanted: int,
+            ties: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
     rows, tables, size = len(query), len(widths), len(database)
     counts, looked = np.zeros(rows, dtype=np.int64), np.zeros((rows, 3), dtype=np.int64)
     items, distances = np.empty(1024, dtype=np.int64), np.empty(1024, dtype=np.int64)
@@ -219,14 +248,15 @@ def _search(query: np.ndarray, keys: np.ndarray, database: np.ndarray, order: np
                 break
         looked[row, 2] = count
         items, distances = _longer(items, done + within), _longer(distances, done + within)
-        counts[row] = _nearest(near, distance, count, hist, reached, wanted, items, distances, done)
+        most = 0 if ties else wanted
+        counts[row] = _nearest(near, distance, count, hist, reached, most, items, distances, done)
         done += counts[row]
     return counts, items[:done].copy(), distances[:done].copy(), looked
 
 
 @compiled
-def _scan(query: np.ndarray, database: np.ndarray, bits: int, limit: int,
-          wanted: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+def _scan(query: np.ndarray, database: np.ndarray, bits: int, limit: int, wanted: int,
+          ties: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
     """Search `database (words, N)`, all of whose distances to a query are computed by vector instructions."""
     rows, size = len(query), database.shape[1]
     counts, looked = np.zeros(rows, dtype=np.int64), np.zeros((rows, 3), dtype=np.int64)
@@ -256,6 +286,7 @@ def _scan(query: np.ndarray, database: np.ndarray, bits: int, limit: int,
         for at in range(count):
             hist[distance[at]] += 1
         items, distances = _longer(items, done + count), _longer(distances, done + count)
-        counts[row] = _nearest(near, distance, count, hist, reached, wanted, items, distances, done)
+        most = 0 if ties else wanted
+        counts[row] = _nearest(near, distance, count, hist, reached, most, items, distances, done)
         done += counts[row]
     return counts, items[:done].copy(), distances[:done].copy(), looked

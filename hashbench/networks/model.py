@@ -129,26 +129,27 @@ class Model:
 
     @true_float32()
     @torch.inference_mode()
-    def encode(self, images: Inputs | Tensor, *, batch_size: int = ENCODE_BATCH) -> np.ndarray:
+    def encode(self, images: Inputs | Tensor, *, batch_size: int = ENCODE_BATCH, real: bool = False) -> np.ndarray:
         """Return the codes, bool (n, bits), of images (n, channels, height, width), uint8 or floats in [0, 1].
 
         Images of another size are resized to the data set's first (bilinear, antialiased), then treated as in training.
-        Vectors (n, width) are taken as they are, also the rows of a CSR matrix. Raises HashbenchError where the shape
-        does not fit.
+        Vectors (n, width) are taken as they are, also the rows of a CSR matrix. With `real`, the network's outputs,
+        float32 (n, bits), are returned, of which a one is 0 or more; their sizes say how sure a bit is. Raises
+        HashbenchError where the shape does not fit, and with `real` for a method whose codes are no signs of outputs.
         """
         given = images if is_sparse(images) else torch.as_tensor(images)
         if given.ndim != len(self.shape) + 1 or given.shape[1] != self.shape[0]:
             sides = ", ".join(map(str, self.shape))
             raise HashbenchError(f"The inputs have shape {tuple(given.shape)}; this run takes (n, {sides}).")
-        found = [np.empty((0, self.bits), dtype=bool)]
+        found = [np.empty((0, self.bits), dtype=np.float32 if real else bool)]
         batches: Iterable[Tensor]
         if is_sparse(given):
             batches = inference_batches(given, batch_size=batch_size, device=self.task.device)
         else:
             batches = given.split(batch_size)
         for batch in batches:
-            inputs = self._prepared(batch)
-            found.append(self.codes(inputs if self._extractor is None else self._extractor(inputs)).cpu().numpy())
+            inputs = self.prepared_inputs(batch)
+            found.append(self._signed_outputs(inputs) if real else self.codes(inputs).cpu().numpy())
         return np.concatenate(found)
 
     def outputs(self, images: Tensor) -> Tensor:
@@ -160,8 +161,23 @@ class Model:
             raise HashbenchError(f"'{self.method.info.name}' has no network, so there are no outputs to differentiate.")
         self.network.eval()
         self.method.eval()
-        inputs = self._prepared(images)
-        return self.network(inputs if self._extractor is None else self._extractor(inputs))
+        return self.network(self.prepared_inputs(images))
+
+    def _signed_outputs(self, inputs: Tensor) -> np.ndarray:
+        """Return the outputs (n, bits) of a batch of what the method learns from, whose signs are its codes."""
+        if self.network is None:
+            raise HashbenchError(f"'{self.method.info.name}' has no network, so its codes have no real-valued outputs.")
+        assert isinstance(self.method, DeepMethod)
+        self.network.eval()
+        self.method.eval()
+        found = self.network(inputs)
+        codes = self._first_bits(self.method.codes(found)).cpu().numpy()
+        outputs: np.ndarray = found[:, : self.bits].cpu().numpy()
+        if outputs.shape != codes.shape or not np.array_equal(outputs >= 0, codes):
+            raise HashbenchError(
+                f"The codes of '{self.method.info.name}' are no signs of its outputs, so none says how sure a bit is."
+            )
+        return outputs
 
     def save(self, path: Path, *, of: str | None = None) -> None:
         """Write what the run `of` keeps, weights and buffers only; raises HashbenchError when it cannot be written."""
@@ -183,6 +199,11 @@ class Model:
             self.method.load_state_dict(state["method"])
             self.network.load_state_dict(state["network"])
 
+    def prepared_inputs(self, batch: Tensor) -> Tensor:
+        """Return a batch of images or vectors, as `encode` takes them, as what the method learns from."""
+        inputs = self._prepared(batch)
+        return inputs if self.extractor is None else self.extractor(inputs)
+
     def _first_bits(self, codes: Tensor) -> Tensor:
         return codes if self.bits == self.task.bits else codes[:, : self.bits]
 
@@ -197,7 +218,7 @@ class Model:
         return resize(resize(batch, (height, width)), size).contiguous(memory_format=torch.channels_last)
 
     @cached_property
-    def _extractor(self) -> nn.Module | None:
+    def extractor(self) -> nn.Module | None:
         """What comes between images and the method's inputs; built on first use, since runs have its outputs cached."""
         found = extractor(self.task.inputs, self.shape, self.recipe)
         return None if found is None else found.to(self.task.device)

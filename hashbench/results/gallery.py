@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from hashbench.errors import HashbenchError
 from hashbench.results.result import Result
 from hashbench.results.runs import RunDirectory
 from hashbench.results.tables.blocks import Block
+from hashbench.results.thumbnails import thumbnail
 
 if TYPE_CHECKING:
     from hashbench.datasets.base import Dataset
@@ -172,7 +171,4 @@ def _data_uri(image: np.ndarray) -> str:
     from PIL import Image
 
     picture = Image.fromarray(image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0)))
-    picture.thumbnail((THUMBNAIL, THUMBNAIL))
-    file = io.BytesIO()
-    picture.save(file, format="png", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    return thumbnail(picture, THUMBNAIL)

@@ -258,7 +258,8 @@ def test_what_is_written_makes_its_folder_and_says_where_there_can_be_none(cli, 
 
 
 def test_a_file_of_a_run_in_place_of_the_run(cli, run):
-    for command in (["show", run.result], ["export", run.result, "codes.npz"], ["encode", run.model, "."]):
+    assert "model.pt is no bundle or search index of hashbench" in cli("encode", run.model, ".", code=2).stderr
+    for command in (["show", run.result], ["export", run.result, "codes.npz"]):
         refused = cli(*command, code=2).stderr
         assert " is no run directory, or not finished" in refused
         assert "delete" not in refused

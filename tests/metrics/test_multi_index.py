@@ -7,7 +7,7 @@ import pytest
 
 from hashbench.metrics.hamming import pack
 from hashbench.metrics.kernels_numba import BLOCK
-from hashbench.metrics.multi_index import MultiIndex, linear_scan, usual_tables
+from hashbench.metrics.multi_index import LinearScan, MultiIndex, linear_scan, usual_tables
 
 
 def codes(count, bits, seed=0, clusters=6):
@@ -48,6 +48,20 @@ def test_the_nearest_are_found_at_their_distances(bits, tables):
                 items = found.items[found.starts[row] : found.starts[row + 1]]
                 assert len({*items}) == min(wanted, 300)
                 assert np.array_equal((query[row] != database[items]).sum(axis=1), nearest[row, :wanted])
+
+
+@pytest.mark.parametrize(("bits", "tables"), [(16, 2), (70, 5)])
+def test_with_ties_all_at_the_last_distance_are_found(bits, tables):
+    query, database = codes(9, bits, 1), codes(300, bits)
+    apart = (query[:, None] != database).sum(axis=2)
+    for wanted in (1, 10, 1000):
+        limits = np.sort(apart, axis=1)[:, min(wanted, 300) - 1]
+        for index in (MultiIndex(pack(database), bits, tables=tables), LinearScan(pack(database), bits)):
+            found = index.search(pack(query), neighbours=wanted, ties=True)
+            for row, limit in enumerate(limits):
+                mine = slice(found.starts[row], found.starts[row + 1])
+                assert sorted(found.items[mine]) == [*np.flatnonzero(apart[row] <= limit)]
+                assert np.array_equal(found.distances[mine], np.sort(apart[row])[: len(found.items[mine])])
 
 
 @pytest.mark.parametrize("bits", [31, 70])
