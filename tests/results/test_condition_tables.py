@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from hashbench.errors import HashbenchError
-from hashbench.results.figures import draw
+from hashbench.results.figures.drawing import draw
 from hashbench.results.tables.comparison import Comparison
 from hashbench.results.tables.conditions import Condition, heads_of
 from hashbench.results.tables.significance import paired
