@@ -162,7 +162,7 @@ def test_blocks_that_may_not_mix_get_a_figure_each(make):
 def test_unknown_kinds_and_measures_out_of_place_are_refused(make):
     with pytest.raises(HashbenchError, match="Did you mean 'recall'"):
         draw("recal", [make()])
-    with pytest.raises(
+    with pytest.raises(HashbenchError, match="'pr' shows no measure; bits and robustness and seconds and"):
         HashbenchError, match="'pr' shows no measure; bits and robustness and seconds and candidates do"
     ):
         draw("pr", [make()], measure="mAP@all")
