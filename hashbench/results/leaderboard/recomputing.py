@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from hashbench.results.leaderboard.ranking import LeaderboardRow
 from hashbench.results.result import Result
@@ -12,10 +13,16 @@ from hashbench.results.tables.blocks import row_label
 
 
 def commands(row: LeaderboardRow) -> list[str]:
-    """Return command lines that compute the runs of a row again into `runs`, then its conditions, then check all."""
+    """Return command lines that compute the runs of a row again into `runs`, then its conditions, then check all.
+
+    Comments say which runs must be there before, whose weights trainings or attacks take.
+    """
     runs = row.runs
     conditions = list(dict.fromkeys(run.condition for run in runs if run.condition))
-    lines = [shlex.join(_run(of_data)) for of_data in _by_dataset(runs)]
+    lines = [f"# first into `runs`: {start}" for start in dict.fromkeys(r.coords.get("start") for r in runs) if start]
+    lines += [shlex.join(_run(of_data)) for of_data in _by_dataset(runs)]
+    if any("surrogate" in run.provenance for run in runs):
+        lines.append("# surrogate: the folder of the run of this id")
     lines += [shlex.join(["hashbench", "evaluate-run", "runs", "--under", ",".join(conditions)])] if conditions else []
     return [*lines, "hashbench verify runs --strict"]
 
@@ -27,10 +34,10 @@ def _by_dataset(runs: Sequence[Result]) -> Iterator[list[Result]]:
 
 
 def _run(runs: Sequence[Result]) -> Iterator[str]:
-    coords = runs[0].coords
+    coords = {key: value for key, value in runs[0].coords.items() if key != "start"}
     name, _, changed = str(coords["recipe"]).partition("(")
     lengths = {bits for run in runs for bits in run.coords.get("lengths", [run.coords["bits"]])}
-    yield from ("hashbench", "run", "--method", row_label(runs[0]))
+    yield from ("hashbench", "run", "--method", row_label(replace(runs[0], coords=coords)))
     yield from ("--dataset", f"{coords['dataset']}@{coords['protocol']}")
     yield from ("--bits", ",".join(map(str, sorted(lengths))))
     yield from ("--seeds", str(1 + max(run.coords["seed"] for run in runs)), "--recipe", name)
@@ -40,3 +47,5 @@ def _run(runs: Sequence[Result]) -> Iterator[str]:
         yield from ("--set", f"recipe.{field}={value.strip('()').replace(' ', '')}")
     if any(run.provenance.get("data_official") is False for run in runs):
         yield "--accept-unofficial"
+    if "start" in runs[0].coords:
+        yield from ("--start-from", "runs")

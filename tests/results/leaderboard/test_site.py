@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+from dataclasses import replace
 from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from leaderboard_cases import store_runs
 
 from hashbench.errors import HashbenchError
+from hashbench.results.leaderboard.recomputing import commands
 from hashbench.results.leaderboard.site import DATA, INDEX, Leaderboard, write_site
 
 ROOT = Path(__file__).parents[3]
@@ -173,3 +175,14 @@ def test_a_folder_of_something_else_is_left_alone(files, tmp_path):
 def test_without_an_entry_the_page_says_so(runs):
     board = Leaderboard.of(runs(0.5, 0.6), check=lambda result: [])
     assert "No run keeps all rules of entry" in board.pages(title="t")[INDEX]
+
+
+def test_what_a_row_began_with_is_named_before_it(runs):
+    results = [
+        replace(run, coords={**run.coords, "start": "csq for 5 epochs"}) for run in runs(0.5, 0.6, 0.7, method="cgat")
+    ]
+    (row,) = Leaderboard.of(results, check=lambda result: []).rankings[0].rows
+    first, run, _ = commands(row)
+    assert first == "# first into `runs`: csq for 5 epochs"
+    assert "--method cgat --dataset" in run
+    assert run.endswith("--start-from runs")
