@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import sys
 import traceback
 import warnings
@@ -113,6 +114,13 @@ def main(debug: bool) -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # for a terminal that has no ±, and names that are no text
+
+
+def terminal() -> tuple[int | None, bool]:
+    """Return how wide the terminal on stdout is, and whether it shows bold; None and False for a file or a pipe."""
+    if not sys.stdout.isatty():
+        return None, False
+    return shutil.get_terminal_size().columns, not os.environ.get("NO_COLOR")
 
 
 def warn(problems: Iterable[str]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hashbench.cli.base import command, warn
+from hashbench.cli.base import command, terminal, warn
 from hashbench.cli.options import filter_options, filters, measure_names
 from hashbench.errors import HashbenchError
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     "hashbench compare runs --measure mAP@1000/hits --measure P@H2",
     "hashbench compare runs --baseline crh --format latex",
     "hashbench compare runs --conditions --bits 32",
+    "hashbench compare runs --percent --no-n --wide --format latex",
     "hashbench compare runs --baseline crh --test queries --method csq,dpn --bits 32,64",
 )
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
@@ -37,6 +38,12 @@ if TYPE_CHECKING:
               help="A column for each condition of `evaluate-run`, with its difference to clean.")  # fmt: skip
 @click.option("--bounds", is_flag=True, help="Show the values for the worst and the best order of ties.")
 @click.option("--cost", is_flag=True, help="Training seconds, images/s and peak memory.")
+@click.option("--percent", is_flag=True, help="81.2 instead of 0.8120.")
+@click.option("--digits", type=click.IntRange(0, 8), metavar="N", show_default=False,
+              help="Decimals of means, deviations and differences; default: 4, in percent 1.")  # fmt: skip
+@click.option("--no-n", is_flag=True, help="Leave out the number of seeds in each cell.")
+@click.option("--wide", is_flag=True, help="One table, with columns by data set, measure and code length.")
+@click.option("--transpose", is_flag=True, help="Methods as columns.")
 @filter_options
 @click.option("--format", "form", type=click.Choice(["text", "markdown", "latex", "html", "csv"]), default="text")
 def compare(
@@ -49,6 +56,11 @@ def compare(
     conditions: bool,
     bounds: bool,
     cost: bool,
+    percent: bool,
+    digits: int | None,
+    no_n: bool,
+    wide: bool,
+    transpose: bool,
     methods: str | None,
     datasets: str | None,
     bits: str | None,
@@ -72,4 +84,17 @@ def compare(
         **filters(methods, datasets, bits),
     )
     warn(comparison.problems)
-    click.echo(comparison.render(form, bounds=bounds, cost=cost))
+    width, bold = terminal()
+    text = comparison.render(
+        form,
+        bounds=bounds,
+        cost=cost,
+        percent=percent,
+        digits=digits,
+        counts=not no_n,
+        wide=wide,
+        transpose=transpose,
+        width=width,
+        bold=bold,
+    )
+    click.echo(text)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hashbench.cli.base import command, print_kept, warn
+from hashbench.cli.base import command, print_kept, terminal, warn
 from hashbench.cli.config import config_option, executor_settings_of, settings_of
 from hashbench.cli.options import data_options, dataset_is_there, executor_options, method_is_there, names, size_option
 from hashbench.cli.plan_table import plan_table
@@ -159,7 +159,8 @@ def run(
         comparison = Comparison.of(outcome.results)
         warn(comparison.problems)
         kept = f"Results are in {runs_dir}; `hashbench compare {runs_dir}` shows them again."
-        print_kept(f"{comparison.render('text')}\n{kept}", otherwise=kept)
+        width, bold = terminal()
+        print_kept(f"{comparison.render('text', width=width, bold=bold)}\n{kept}", otherwise=kept)
     if len(outcome.failures) > 1:
         click.echo(f"{len(outcome.failures)} runs failed:", err=True)
         for run, error in outcome.failures:

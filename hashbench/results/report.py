@@ -27,7 +27,7 @@ from hashbench.results.tables.blocks import Block, blocks, differences
 from hashbench.results.tables.comparison import Comparison
 from hashbench.results.tables.conditions import condition_blocks
 from hashbench.results.tables.rows import conditions_of
-from hashbench.results.tables.table import Table, signed
+from hashbench.results.tables.table import AS_MEASURED, Table
 from hashbench.storage.strict_json import dumps
 
 Galleries = Callable[[Block], Gallery | None]
@@ -104,7 +104,7 @@ def report(
         "report.html",
         styles=("page.css", "report.css"),
         scripts=("sortable.js", "report.js"),
-        filters={"facts": _facts, "colour": colour_of, "seconds": training_seconds, "signed": signed},
+        filters={"facts": _facts, "colour": colour_of, "seconds": training_seconds, "signed": AS_MEASURED.signed},
         title=title,
         sections=sections,
         robustness=robustness,

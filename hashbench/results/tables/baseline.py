@@ -13,7 +13,7 @@ from hashbench.errors import HashbenchError, unknown
 from hashbench.results.sweeps.estimates import plural
 from hashbench.results.tables.scores import Score
 from hashbench.results.tables.significance import FEWEST, holm, permutations_for, sign_flip, welch
-from hashbench.results.tables.table import ALPHA, Cell, Row
+from hashbench.results.tables.table import ALPHA, IN_UNITS, ONE_POINT, Cell, Row
 
 Test = Literal["seeds", "queries"]
 _Place = tuple[int, int]  # row, column
@@ -65,9 +65,7 @@ def with_differences(
         )
     first, *others = sorted(rows, key=lambda row: row.label != label)
     shown = [replace(row, cells=tuple(map(_with_difference, row.cells, first.cells))) for row in others]
-    notes = [
-        ("", f"Signed numbers are differences to {label}, in units of the measure: +0.0100 is one point of 100 more.")
-    ]
+    notes = [("", f"Signed numbers are differences to {label}, {IN_UNITS}{ONE_POINT}.")]
     places = [(i, j) for i, row in enumerate(shown) for j, cell in enumerate(row.cells) if cell.difference is not None]
     over = _over_seeds if against.test == "seeds" else _over_queries
     p, words, reasons = over(places, [first, *shown], evidence)

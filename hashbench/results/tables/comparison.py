@@ -17,11 +17,12 @@ from hashbench.results.tables.baseline import Baseline, Test
 from hashbench.results.tables.blocks import Block, blocks, differences
 from hashbench.results.tables.condition_tables import condition_tables
 from hashbench.results.tables.escaping import html
+from hashbench.results.tables.layout import Layout
 from hashbench.results.tables.published import PublishedNumber
 from hashbench.results.tables.rows import table_of
 from hashbench.results.tables.scores import Score, ScoresByRun, all_scores, measure_name
 from hashbench.results.tables.selection import select, select_planned
-from hashbench.results.tables.table import Table
+from hashbench.results.tables.table import DIGITS, MOST_DIGITS, PERCENT_DIGITS, Notation, Table
 from hashbench.storage.strict_json import canonical
 
 if TYPE_CHECKING:
@@ -83,13 +84,40 @@ class Comparison:
         ]
         return cls(tuple(tables), _records(distinct, scores), _once(sentences))
 
-    def render(self, format: str = "text", *, bounds: bool = False, cost: bool = False) -> str:
+    def render(
+        self,
+        format: str = "text",
+        *,
+        bounds: bool = False,
+        cost: bool = False,
+        percent: bool = False,
+        digits: int | None = None,
+        counts: bool = True,
+        wide: bool = False,
+        transpose: bool = False,
+        width: int | None = None,
+        bold: bool = False,
+    ) -> str:
         """Return the tables as "text", "markdown", "latex" or "html", or "csv" with a line for each cell.
 
-        `bounds` adds the worst and the best order of ties, `cost` time and memory; csv always has both. Raises
-        HashbenchError for another format.
+        `bounds` adds the worst and the best order of ties, `cost` time and memory; csv always has both, and nothing of
+        what follows. Numbers are in `percent` or in [0, 1], with so many decimal `digits` (1 or 4), and with `counts`
+        of seeds. `wide` puts all tables into one with columns by data set, measure and code length, `transpose` the
+        methods into columns. Text alone has a `width`, into which it is broken by columns, and the best in a terminal's
+        `bold`. Raises HashbenchError for another format, and for what does not go together.
         """
-        return render.render(self, format, bounds=bounds, cost=cost)
+        if format == "csv" and (percent or digits is not None or not counts or wide or transpose):
+            raise HashbenchError(
+                "csv has a line for each cell, its numbers in full and in [0, 1]; leave out what lays out tables for "
+                "readers (percent, digits, no n, wide, transpose), or take another format."
+            )
+        if digits is None:
+            digits = PERCENT_DIGITS if percent else DIGITS
+        if not 0 <= digits <= MOST_DIGITS:
+            raise HashbenchError(f"A table has 0 to {MOST_DIGITS} decimal digits, not {digits}.")
+        notation = Notation(percent, digits)
+        layout = Layout(bounds, cost, notation, counts, wide, transpose)
+        return render.render(self, format, layout, width=width, bold=bold)
 
     def to_pandas(self) -> DataFrame:
         """Return the records as a pandas DataFrame, a row for each run and measure.

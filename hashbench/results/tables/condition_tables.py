@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from hashbench.errors import HashbenchError
 from hashbench.results.result import Result
 from hashbench.results.sweeps.estimates import plural
+from hashbench.results.tables.best import with_best
 from hashbench.results.tables.blocks import Block
 from hashbench.results.tables.conditions import (
     CLEAN,
@@ -30,12 +31,11 @@ from hashbench.results.tables.rows import (
     devices_of,
     fidelity_of,
     seed_words,
-    with_best,
     with_fidelity,
 )
 from hashbench.results.tables.scores import Score, ScoresByRun
 from hashbench.results.tables.significance import FEWEST, holm, paired
-from hashbench.results.tables.table import ALPHA, Cell, Row, Table, footnote_mark
+from hashbench.results.tables.table import ALPHA, IN_UNITS, Cell, Row, Table, footnote_mark
 
 
 def condition_tables(
@@ -167,7 +167,7 @@ def _notes(
     if any(cell.difference is not None for row in rows for cell in row.cells):
         yield (
             "",
-            "Signed numbers are differences to clean on the same queries, the mean over runs, in units of the measure.",
+            f"Signed numbers are differences to clean on the same queries, the mean over runs, {IN_UNITS}.",
         )
     there = {*columns}
     for condition in columns:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import math
+import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,29 +12,15 @@ from tabulate import tabulate
 
 from hashbench.errors import unknown
 from hashbench.results.tables import escaping
-from hashbench.results.tables.table import DIGITS, Cell, Cost, Row, Table, signed
+from hashbench.results.tables.cell_lines import csv_lines
+from hashbench.results.tables.layout import Entry, Grid, Layout, grids, in_one_line
+from hashbench.results.tables.table import DIGITS
 from hashbench.storage.strict_json import dumps
 
 if TYPE_CHECKING:
     from hashbench.results.tables.comparison import Comparison
 
-_MISSING = "—"
 _WIDTH = 100  # of the text around a table
-_ARROWS = {"above": "↑", "below": "↓", "": ""}
-_COSTS: dict[str, tuple[str, int]] = {  # of Cost: the column's head, decimals
-    "train_s": ("train s", 1),
-    "prepare_s": ("prepare s", 1),
-    "images_per_s": ("images/s", 0),
-    "peak_memory_mb": ("peak MB", 0),
-}
-
-
-@dataclass(frozen=True)
-class _Columns:
-    """The optional columns beside means and differences."""
-
-    bounds: bool = False
-    cost: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,11 +32,19 @@ class _Style:
     second: str = "{}"
 
 
-def render(comparison: Comparison, format: str, *, bounds: bool = False, cost: bool = False) -> str:
-    """Return the comparison in one of FORMATS; raises HashbenchError for another format."""
+def render(comparison: Comparison, format: str, layout: Layout, *, width: int | None = None, bold: bool = False) -> str:
+    """Return the comparison in one of FORMATS.
+
+    Text is broken into groups of columns that fit into `width` characters, and `bold` adds a terminal's bold to the
+    best of a column. csv has every cell in full, whatever the layout. Raises HashbenchError for another
+    format, and where the tables do not fit into a wide one.
+    """
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
-    return FORMATS[format](comparison, _Columns(bounds, cost))
+    if format == "csv":
+        return csv_lines(comparison.tables)
+    found = grids(comparison.tables, layout)
+    return _text(found, width=width, bold=bold) if format == "text" else _DRAWN[format](found)
 
 
 def plain_table(
@@ -72,57 +64,94 @@ def _plain_text(value: Any) -> str:
         return f"{value:.{DIGITS}f}"
     if isinstance(value, dict | list):
         return dumps(value)
-    return _MISSING if value is None else escaping.plain(str(value))
+    return "—" if value is None else escaping.plain(str(value))
 
 
 # Formats
 
 
-def _text(comparison: Comparison, columns: _Columns) -> str:
-    style = _Style(escaping.plain, best="*{}")
+def _text(found: Iterable[Grid], *, width: int | None, bold: bool) -> str:
+    style = _Style(escaping.plain, best="\x1b[1m*{}\x1b[0m" if bold else "*{}")
+    around = _WIDTH if width is None else min(width, _WIDTH)
 
-    def one(table: Table) -> str:
-        body = tabulate(_body(table, style, columns), headers=_heads(table, style, columns),
-                        disable_numparse=True, colalign=_alignment(table, columns))  # fmt: skip
-        notes = _notes(table, columns)
-        if any(cell.best for row in table.rows for cell in row.cells):
-            notes.append("* best of its column.")
-        prose = [_wrapped(style.escape(note)) for note in notes]
-        return "\n".join([style.escape(table.title), _wrapped(style.escape(table.caption)), "", body, *prose])
+    def wrapped(text: str) -> str:
+        return textwrap.fill(
+            style.escape(text), around, break_on_hyphens=False
+        )  # a name stays whole, to be searched for
 
-    return "\n\n".join(map(one, comparison.tables))
+    def one(grid: Grid) -> str:
+        notes = [*grid.notes]
+        if any(entry.best for _, entries in grid.lines for entry in entries):
+            notes.append(f"* best of its {grid.ranks}.")
+        body = "\n\n".join(_column_groups(grid, style, width))
+        return "\n".join([style.escape(grid.title), wrapped(grid.caption), "", body, *map(wrapped, notes)])
+
+    return "\n\n".join(map(one, found))
 
 
-def _markdown(comparison: Comparison, columns: _Columns) -> str:
+def _column_groups(grid: Grid, style: _Style, width: int | None) -> Iterator[str]:
+    """Yield the table, or its labels with as many columns at a time as fit into `width`, at least one."""
+    labels, *columns = zip(*[_heads(grid, style), *_body(grid, style)], strict=True)
+
+    def drawn(chosen: Sequence[Sequence[str]]) -> str:
+        header, *rows = zip(labels, *chosen, strict=True)
+        return tabulate(rows, headers=header, disable_numparse=True, colalign=["left", *["right"] * len(chosen)])
+
+    start, end = 0, len(columns)
+    while start < len(columns):
+        end = len(columns)
+        while width is not None and end > start + 1 and _width_of(drawn(columns[start:end])) > width:
+            end -= 1
+        yield drawn(columns[start:end])
+        start = end
+
+
+def _width_of(text: str) -> int:
+    return max(len(re.sub(r"\x1b\[\d*m", "", line).rstrip()) for line in text.splitlines())
+
+
+def _markdown(found: Iterable[Grid]) -> str:
     style = _Style(escaping.markdown, best="**{}**")
 
-    def one(table: Table) -> str:
-        body = tabulate(_body(table, style, columns), headers=_heads(table, style, columns), tablefmt="pipe",
-                        disable_numparse=True, colalign=_alignment(table, columns))  # fmt: skip
-        caption = f"**{style.escape(table.title)}**, {style.escape(table.caption)}"
-        return "\n\n".join([caption, body, *map(style.escape, _notes(table, columns))])
+    def one(grid: Grid) -> str:
+        heads = [head.replace("\n", " ") for head in _heads(grid, style)]
+        body = tabulate(_body(grid, style), headers=heads, tablefmt="pipe", disable_numparse=True,
+                        colalign=["left", *["right"] * len(grid.heads)])  # fmt: skip
+        caption = f"**{style.escape(grid.title)}**, {style.escape(grid.caption)}"
+        return "\n\n".join([caption, body, *map(style.escape, grid.notes)])
 
-    return "\n\n".join(map(one, comparison.tables))
+    return "\n\n".join(map(one, found))
 
 
-def _latex(comparison: Comparison, columns: _Columns) -> str:
+def _latex(found: Iterable[Grid]) -> str:
     style = _Style(escaping.latex, best=r"\textbf{{{}}}", second=r"\underline{{{}}}")
 
-    def one(table: Table) -> str:
-        lines = [" & ".join(cells) + r" \\" for cells in _body(table, style, columns)]
-        own_rows = sum(not row.published for row in table.rows)
-        notes = [rf"\par\smallskip{{\footnotesize {style.escape(note)}}}" for note in _notes(table, columns)]
+    def groups(grid: Grid) -> Iterator[str]:
+        if grid.groups:
+            heads = [rf"\multicolumn{{{span}}}{{c}}{{{style.escape(in_one_line(text))}}}" for text, span in grid.groups]
+            ends = [1 + sum(span for _, span in grid.groups[: i + 1]) for i in range(len(grid.groups))]
+            rules = [rf"\cmidrule(lr){{{end - span + 1}-{end}}}"
+                     for end, (_, span) in zip(ends, grid.groups, strict=True)]  # fmt: skip
+            yield " & ".join(["", *heads]) + r" \\"
+            yield " ".join(rules)
+
+    def one(grid: Grid) -> str:
+        lines = [" & ".join(cells) + r" \\" for cells in _body(grid, style)]
+        own = len(lines) - grid.published
+        heads = [style.escape(text) for text in (grid.corner, *grid.heads)]
+        notes = [rf"\par\smallskip{{\footnotesize {style.escape(note)}}}" for note in grid.notes]
         return "\n".join(
             [
                 r"\begin{table}",
                 r"\centering",
-                rf"\caption{{{style.escape(f'{table.title}, {table.caption}')}}}\smallskip",
-                rf"\begin{{tabular}}{{l{'r' * (len(_heads(table, style, columns)) - 1)}}}",
+                rf"\caption{{{style.escape(f'{grid.title}, {grid.caption}')}}}\smallskip",
+                rf"\begin{{tabular}}{{l{'r' * len(grid.heads)}}}",
                 r"\toprule",
-                " & ".join(_heads(table, style, columns)) + r" \\",
+                *groups(grid),
+                " & ".join(heads) + r" \\",
                 r"\midrule",
-                *lines[:own_rows],
-                *([r"\midrule", *lines[own_rows:]] if lines[own_rows:] else []),
+                *lines[:own],
+                *([r"\midrule", *lines[own:]] if lines[own:] else []),
                 r"\bottomrule",
                 r"\end{tabular}",
                 *notes,
@@ -130,33 +159,37 @@ def _latex(comparison: Comparison, columns: _Columns) -> str:
             ]
         )
 
-    return "% Needs \\usepackage{booktabs}.\n" + "\n\n".join(map(one, comparison.tables))
+    return "% Needs \\usepackage{booktabs}.\n" + "\n\n".join(map(one, found))
 
 
-def _html(comparison: Comparison, columns: _Columns) -> str:
+def _html(found: Iterable[Grid]) -> str:
     """Return a fragment: one <figure class="comparison"> for each table; the page around it brings the style."""
     style = _Style(escaping.html, best="<strong>{}</strong>", second="<u>{}</u>")
 
-    def lines(table: Table, *, published: bool) -> list[str]:
-        body = zip(table.rows, _body(table, style, columns), strict=True)
-        cells = [cells for row, cells in body if row.published == published]
+    def lines(rows: Sequence[Sequence[str]]) -> list[str]:
         return [
             f'<tr><th scope="row">{label}</th>{"".join(f"<td>{text}</td>" for text in texts)}</tr>'
-            for label, *texts in cells
+            for label, *texts in rows
         ]
 
-    def one(table: Table) -> str:
-        heads = "".join(f'<th scope="col">{head}</th>' for head in _heads(table, style, columns))
-        published = lines(table, published=True)
-        notes = [f"<p>{style.escape(note)}</p>" for note in _notes(table, columns)]
+    def one(grid: Grid) -> str:
+        heads = "".join(f'<th scope="col">{style.escape(head)}</th>' for head in (grid.corner, *grid.heads))
+        groups = "".join(
+            f'<th scope="colgroup" colspan="{span}">{style.escape(in_one_line(text))}</th>'
+            for text, span in grid.groups
+        )
+        rows = _body(grid, style)
+        own = len(rows) - grid.published
+        published = lines(rows[own:])
+        notes = [f"<p>{style.escape(note)}</p>" for note in grid.notes]
         return "\n".join(
             [
                 '<figure class="comparison">',
                 "<table>",
-                f"<caption><strong>{style.escape(table.title)}</strong>, {style.escape(table.caption)}</caption>",
-                f"<thead><tr>{heads}</tr></thead>",
+                f"<caption><strong>{style.escape(grid.title)}</strong>, {style.escape(grid.caption)}</caption>",
+                f"<thead>{f'<tr><td></td>{groups}</tr>' if groups else ''}<tr>{heads}</tr></thead>",
                 "<tbody>",
-                *lines(table, published=False),
+                *lines(rows[:own]),
                 "</tbody>",
                 *(['<tbody class="published">', *published, "</tbody>"] if published else []),
                 "</table>",
@@ -165,138 +198,26 @@ def _html(comparison: Comparison, columns: _Columns) -> str:
             ]
         )
 
-    return "\n\n".join(map(one, comparison.tables))
+    return "\n\n".join(map(one, found))
 
 
-def _csv(comparison: Comparison, columns: _Columns) -> str:
-    """Return a line for each cell, with everything that is known of it, whichever columns are chosen."""
-    lines = [_line(table, row, i) for table in comparison.tables for row in table.rows for i in range(len(table.bits))]
-    if not any(line["fidelity"] for line in lines):  # results from before it was stated
-        lines = [{key: value for key, value in line.items() if key != "fidelity"} for line in lines]
-    lines = [escaping.csv_line(line) for line in lines]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, dict.fromkeys(key for line in lines for key in line), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return text.getvalue().rstrip("\n")
-
-
-FORMATS: dict[str, Callable[[Comparison, _Columns], str]] = {
-    "text": _text,
-    "markdown": _markdown,
-    "latex": _latex,
-    "html": _html,
-    "csv": _csv,
-}
+_DRAWN: dict[str, Callable[[Iterable[Grid]], str]] = {"markdown": _markdown, "latex": _latex, "html": _html}
+FORMATS = ("text", *_DRAWN, "csv")
 
 
 # What the formats share
 
 
-def _heads(table: Table, style: _Style, columns: _Columns) -> list[str]:
-    heads = ["method", *table.column_heads, *(_COSTS[key][0] for key in _costs(table, columns))]
-    return [style.escape(head) for head in heads]
+def _heads(grid: Grid, style: _Style) -> list[str]:
+    """Return what stands above the labels and the columns; a line of its own for the group of a column."""
+    return ["\n".join(map(style.escape, head.split("\n"))) for head in (grid.corner, *grid.full_heads)]
 
 
-def _body(table: Table, style: _Style, columns: _Columns) -> list[list[str]]:
-    """Return the rows as strings, escaped and styled."""
-    counted = any(len(cell.values) > 1 for row in table.rows for cell in row.cells)
-    return [
-        [
-            style.escape(f"{row.label} {row.mark}".strip()),
-            *(_cell(cell, style, columns, counted=counted and not row.published) for cell in row.cells),
-            *(style.escape(_cost_text(row.cost, key)) for key in _costs(table, columns)),
-        ]
-        for row in table.rows
-    ]
+def _body(grid: Grid, style: _Style) -> list[list[str]]:
+    """Return the lines as strings, escaped and styled."""
+    return [[style.escape(label), *(_styled(entry, style) for entry in entries)] for label, entries in grid.lines]
 
 
-def _cell(cell: Cell, style: _Style, columns: _Columns, *, counted: bool) -> str:
-    if not cell.values:
-        return style.escape(_MISSING)
-    text = f"{cell.mean:.{DIGITS}f}" + ("" if cell.std is None else f" ± {cell.std:.{DIGITS}f}")
-    text += f" ({len(cell.values)})" if counted else ""
-    if columns.bounds and cell.bounds is not None:
-        text += f" [{cell.bounds[0]:.{DIGITS}f}, {cell.bounds[1]:.{DIGITS}f}]"
-    shown = (style.best if cell.best else style.second if cell.second else "{}").format(style.escape(text))
-    return shown if cell.difference is None else f"{shown} {style.escape(_difference(cell))}"
-
-
-def _difference(cell: Cell) -> str:
-    """Return a signed difference behind the arrow of a significant one: ↑+0.0120."""
-    assert cell.difference is not None
-    return _ARROWS[cell.significance] + signed(cell.difference)
-
-
-def _costs(table: Table, columns: _Columns) -> list[str]:
-    """Return the cost columns of a table; that of the preparation only where a method has one."""
-    if not columns.cost:
-        return []
-    return [key for key in _COSTS if key != "prepare_s" or any(row.cost.prepare_s for row in table.rows)]
-
-
-def _cost_text(cost: Cost, key: str) -> str:
-    value: float | None = getattr(cost, key)
-    return _MISSING if value is None else f"{value:,.{_COSTS[key][1]}f}"
-
-
-def _notes(table: Table, columns: _Columns) -> list[str]:
-    notes = [f"{mark} {sentence}".strip() for mark, sentence in table.notes]
-    if columns.bounds:
-        notes.append("[worst, best]: the means if all items at one distance came in the worst or the best order.")
-    if columns.cost:
-        prepared = (
-            "prepare s its own stages before that, in full also where the cache had them"
-            if "prepare_s" in _costs(table, columns)
-            else "no method here has stages before that"
-        )
-        where = "; ".join(table.devices) or "an unknown device"
-        notes.append(
-            f"Cost: means over all runs of a row; train s is the training alone, {prepared}. On {where}"
-            f"{', so not to be compared' if len(table.devices) > 1 else ''}."
-        )
-    return notes
-
-
-def _wrapped(text: str) -> str:
-    return textwrap.fill(text, _WIDTH, break_on_hyphens=False)  # a name stays whole, to be searched for
-
-
-def _alignment(table: Table, columns: _Columns) -> list[str]:
-    return ["left", *["right"] * (len(table.bits) + len(_costs(table, columns)))]
-
-
-def _line(table: Table, row: Row, place: int) -> dict[str, Any]:
-    cell = row.cells[place]
-    lower, upper = cell.bounds or (None, None)
-    conditions = {
-        key: dumps(value) if isinstance(value, dict | list) else value for key, value in table.conditions.items()
-    }
-    if row.published:  # the others are ours
-        conditions = {key: conditions.get(key) for key in ("dataset", "protocol", "evaluated")}
-    return {
-        "row": row.label,
-        "method": row.method,
-        "bits": table.bits[place],
-        **({"condition": table.columns[place]} if table.columns else {}),
-        "measure": table.measure,
-        "n": len(cell.values),
-        "mean": None if math.isnan(cell.mean) else cell.mean,
-        "std": cell.std,
-        "values": " ".join(map(repr, cell.values)),
-        "lower": lower,
-        "upper": upper,
-        "best": cell.best,
-        "baseline": table.baseline,
-        "difference": cell.difference,
-        "test": table.test if cell.p is not None else None,
-        "p_holm": cell.p,
-        "source": row.source,
-        "fidelity": row.fidelity,
-        "note": " ".join(sentence for mark, sentence in table.notes if mark and mark in row.mark.split()),
-        "train_s": row.cost.train_s,
-        "prepare_s": row.cost.prepare_s,
-        "images_per_s": row.cost.images_per_s,
-        "peak_memory_mb": row.cost.peak_memory_mb,
-        **conditions,
-    }
+def _styled(entry: Entry, style: _Style) -> str:
+    mark = style.best if entry.best else style.second if entry.second else "{}"
+    return f"{mark.format(style.escape(entry.text))} {style.escape(entry.behind)}".rstrip()

@@ -12,10 +12,11 @@ from hashbench.results.sweeps.estimates import plural
 from hashbench.results.sweeps.planned import Planned
 from hashbench.results.sweeps.run_status import SOURCES
 from hashbench.results.tables.baseline import Baseline, with_differences
+from hashbench.results.tables.best import with_best
 from hashbench.results.tables.blocks import Block
 from hashbench.results.tables.published import PublishedNumber, known_for, published_rows
 from hashbench.results.tables.scores import Score, ScoresByRun
-from hashbench.results.tables.table import DIGITS, Cell, Cost, Row, Table, footnote_mark, rounded
+from hashbench.results.tables.table import COUNTED, DIGITS, Cell, Cost, Row, Table, footnote_mark
 
 _INPUTS = {"images": "images", "features": "fixed features", "pixels": "raw pixels", "vectors": "vectors",
            "text": "term vectors", "pairs": "pairs of users and items"}  # fmt: skip
@@ -62,8 +63,18 @@ def table_of(
         cells = tuple(map(averaged_cell, evidence[label]))
         runs = [run for some in chosen for run in some]
         method = results[0].coords["method"]
-        rows.append(Row(label, mark, cells, method=method, cost=cost_of(runs), fidelity=fidelity_of(runs)))
-    rows = with_best(rows, apart=scored)
+        rows.append(
+            Row(
+                label,
+                mark,
+                cells,
+                method=method,
+                cost=cost_of(runs),
+                fidelity=fidelity_of(runs),
+                ranked=results[0].has_codes,
+            )
+        )
+    rows = with_best(rows)
     usual = _INPUTS.get(block.inputs, block.inputs)
     notes = [
         (mark, f"learned from {_INPUTS.get(inputs, inputs)}, the others from {usual}.")
@@ -231,29 +242,6 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return statistics.fmean(known) if known and len(known) == len(found) else None
 
 
-def with_best(rows: Sequence[Row], *, apart: Collection[str] = ()) -> list[Row]:
-    """Mark the best cells of each column in which more than one row has a value, and the second of more than two.
-
-    The rows whose labels are in `apart` do not take part.
-    """
-    tops: list[list[float]] = []
-    for column in zip(*(row.cells for row in rows if row.label not in apart), strict=True):
-        means = [rounded(cell.mean) for cell in column if cell.values]
-        places = sorted(set(means), reverse=True)[: min(2, len(means) - 1)] if means else []
-        tops.append(places)
-
-    def placed(cell: Cell, places: list[float]) -> Cell:
-        place = places.index(rounded(cell.mean)) if cell.values and rounded(cell.mean) in places else None
-        return replace(cell, best=place == 0, second=place == 1)
-
-    return [
-        row
-        if row.label in apart
-        else replace(row, cells=tuple(placed(cell, places) for cell, places in zip(row.cells, tops, strict=True)))
-        for row in rows
-    ]
-
-
 def seed_words(rows: Sequence[Row]) -> str:
     """Return over how many seeds the cells of a table are means, in words; "" where it has none."""
     counts = {len(cell.values) for row in rows for cell in row.cells if cell.values}
@@ -262,7 +250,7 @@ def seed_words(rows: Sequence[Row]) -> str:
     if counts == {1}:
         return "one seed"
     spread = str(max(counts)) if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
-    return f"mean ± std (n) over {spread} seeds"
+    return f"{COUNTED} over {spread} seeds"
 
 
 def _printed(

@@ -8,9 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-DIGITS = 4  # of a mean, its std and a difference, as they are printed
+DIGITS = 4  # of a mean, its std and a difference, where no other number is asked for
+PERCENT_DIGITS = 1
+MOST_DIGITS = 8
 ALPHA = 0.05  # the level of every test, after Holm's correction
 _MARKS = "†‡§¶"
+# Words of captions and notes that another notation replaces.
+COUNTED = "mean ± std (n)"
+IN_UNITS = "in units of the measure"
+ONE_POINT = ": +0.0100 is one point of 100 more"
 
 
 def footnote_mark(place: int) -> str:
@@ -68,6 +74,7 @@ class Row:
     cost: Cost = Cost()
     fidelity: str = ""  # where the method's equations come from, as its newest run states; "" where none does
     source: str = ""  # of published numbers, "arXiv:2507.08404, table 6"; "" for runs
+    ranked: bool = True  # whether it may be the best; a reference without codes may not
 
     @property
     def published(self) -> bool:
@@ -103,11 +110,23 @@ class Table:
         return f"{self.dataset}: {self.measure}"
 
 
-def rounded(mean: float) -> float:
-    """Return a mean at the precision at which it is printed."""
-    return round(mean, DIGITS)
+@dataclass(frozen=True)
+class Notation:
+    """How a table writes its values: as they are, in [0, 1], or in percent, with so many decimals."""
+
+    percent: bool = False
+    digits: int = DIGITS
+
+    def number(self, value: float) -> str:
+        """Return a mean, a deviation or a bound: 0.8120, or 81.2 in percent."""
+        return f"{100 * value if self.percent else value:.{self.digits}f}"
+
+    def signed(self, difference: float) -> str:
+        """Return a difference with its sign: +0.0120, −0.0120, ±0.0000."""
+        text = self.number(difference)
+        if not float(text):
+            return f"±{0:.{self.digits}f}"
+        return f"+{text}" if difference > 0 else text.replace("-", "−")
 
 
-def signed(difference: float) -> str:
-    """Return a difference with its sign at the precision at which it is printed: +0.0120, −0.0120, ±0.0000."""
-    return f"{difference:+.{DIGITS}f}".replace("-", "−") if rounded(difference) else f"±{0:.{DIGITS}f}"
+AS_MEASURED = Notation()
