@@ -15,10 +15,10 @@ from markupsafe import Markup
 
 from hashbench.errors import HashbenchError
 from hashbench.results.figures import KINDS
-from hashbench.results.figures.drawing import draw
+from hashbench.results.figures.drawing import Drawing, draw
 from hashbench.results.figures.inline import svg_element
 from hashbench.results.figures.measures import training_seconds
-from hashbench.results.figures.style import colour_of
+from hashbench.results.figures.style import colour_of, stack
 from hashbench.results.gallery import Gallery
 from hashbench.results.pages import page
 from hashbench.results.result import Result
@@ -35,11 +35,22 @@ Galleries = Callable[[Block], Gallery | None]
 
 @dataclass(frozen=True)
 class _Picture:
-    """A figure of a block, inline."""
+    """A figure of a block, inline, and with its panels below each other where it has several."""
 
     kind: str
     summary: str
     svg: Markup
+    stacked: Markup | None
+
+    @classmethod
+    def of(cls, kind: str, drawing: Drawing, *, anchor: str) -> _Picture:
+        """Draw both."""
+        summary = KINDS[kind].summary
+        label = f"{drawing.block.name}: {summary}"
+        svg = Markup(svg_element(drawing.figure, name=f"{anchor}-{kind}", label=label))
+        several = stack(drawing.figure)
+        narrow = Markup(svg_element(drawing.figure, name=f"{anchor}-{kind}-narrow", label=label)) if several else None
+        return cls(kind, summary, svg, narrow)
 
 
 @dataclass(frozen=True)
@@ -100,11 +111,30 @@ def report(
     robustness = [
         _robustness(number, block, comparison) for number, block in enumerate(condition_blocks(results), start=1)
     ]
+    choices = {
+        "method": [*dict.fromkeys(result.coords["method"] for block in found for result in block.results)],
+        "dataset": [*dict.fromkeys(block.name for block in found)],
+        "bits": [str(bits) for bits in sorted({bits for block in found for bits in block.bits})],
+    }
+    named = {method.casefold(): method for method in choices["method"]}
+    fields = [
+        (name, label)
+        for name, label in (("method", "method"), ("dataset", "data set"), ("bits", "bits"))
+        if len(choices[name]) > 1
+    ]
     return page(
         "report.html",
         styles=("page.css", "report.css"),
-        scripts=("sortable.js", "report.js"),
-        filters={"facts": _facts, "colour": colour_of, "seconds": training_seconds, "signed": AS_MEASURED.signed},
+        scripts=("sortable.js", "report.js", *(["filters.js"] if fields else [])),
+        fields=fields,
+        choices=choices,
+        filters={
+            "facts": _facts,
+            "colour": colour_of,
+            "seconds": training_seconds,
+            "signed": AS_MEASURED.signed,
+            "choice": lambda method: named.get(method.casefold(), method),  # papers write capitals of their own
+        },
         title=title,
         sections=sections,
         robustness=robustness,
@@ -123,25 +153,19 @@ def _robustness(number: int, block: Block, comparison: Comparison) -> _Robustnes
         if about.across:
             drawings, refusals = draw(kind, block.results, measure=tables[0].measure)
             not_drawn += map(str, refusals)
-            for drawing in drawings:
-                label = f"{block.name}: {about.summary}"
-                svg = Markup(svg_element(drawing.figure, name=f"c{number}-{kind}", label=label))
-                pictures.append(_Picture(kind, about.summary, svg))
+            pictures += [_Picture.of(kind, drawing, anchor=f"c{number}") for drawing in drawings]
     return _Robustness(f"c{number}", block, tables, tuple(pictures), tuple(not_drawn))
 
 
 def _section(number: int, block: Block, apart: str, comparison: Comparison, galleries: Galleries) -> _Section:
     tables = tuple(table for table in comparison.tables if table.conditions == conditions_of(block))
-    pictures, not_drawn = [], []
+    pictures, not_drawn = list[_Picture](), list[str]()
     for kind, about in KINDS.items():
         if about.across:
             continue
         drawings, refusals = draw(kind, block.results, measure=tables[0].measure if about.measured else None)
         not_drawn += [f"{kind}: {refusal}" for refusal in refusals]
-        for drawing in drawings:
-            label = f"{block.name}: {about.summary}"
-            svg = svg_element(drawing.figure, name=f"s{number}-{kind}", label=label)
-            pictures.append(_Picture(kind, about.summary, Markup(svg)))
+        pictures += [_Picture.of(kind, drawing, anchor=f"s{number}") for drawing in drawings]
     shown, reason = None, ""
     try:
         shown = galleries(block)

@@ -15,6 +15,7 @@ from hashbench.results.gallery import Gallery, Query, Ranking, Shown
 from hashbench.results.report import report
 from hashbench.results.runs import RunDirectory
 from hashbench.results.tables.comparison import Comparison
+from hashbench.results.tables.published import PublishedNumber
 
 PIXEL = "data:image/png;base64,AAAA"
 
@@ -188,3 +189,42 @@ def test_a_baseline_and_problems_are_shown(runs, make):
 
 def test_the_same_results_give_the_same_page(runs):
     assert report(runs, galleries=pictures) == report(runs, galleries=pictures)
+
+
+def test_filters_name_what_the_tables_have(runs, make):
+    number = PublishedNumber("arXiv:1", "table 2", "CSQ", "toy@a", "alex_net", 16, "mAP@all", 0.9, "last epoch")
+    runs = [*runs, make(dataset="other")]
+    page = Page(report(runs, comparison=Comparison.of(runs, published=[number])))
+    assert [attrs["name"] for attrs, _ in page.all("select")] == ["method", "dataset", "bits"]
+    assert [text for _, text in page.all("option")] == [
+        "all",
+        "crh",
+        "csq",
+        "all",
+        "toy@a",
+        "other@a",
+        "all",
+        "16",
+        "32",
+    ]
+    assert [attrs["data-dataset"] for attrs, _ in page.all("section", class_="filtered")] == ["toy@a", "other@a"]
+    rows = [attrs["data-method"] for attrs, _ in page.all("tr") if "data-method" in attrs and "data-bits" not in attrs]
+    assert rows == ["crh", "csq", "csq", "crh"]  # the paper's CSQ among them
+    for tag in ("th", "td"):
+        assert {attrs["data-bits"] for attrs, _ in page.all(tag) if "data-bits" in attrs} == {"16", "32"}
+    cells = [(attrs["data-method"], attrs["data-bits"]) for attrs, _ in page.all("details", class_="cell")]
+    assert cells == [("crh", "16"), ("crh", "32"), ("csq", "16"), ("csq", "32"), ("crh", "32")]
+    assert "const filters" in page.all("script")[0][1]
+
+
+def test_without_a_choice_there_is_no_filter(make):
+    page = Page(report([make()]))
+    assert page.all("select") == []
+    assert "const filters" not in page.all("script")[0][1]
+
+
+def test_figures_of_several_panels_are_there_for_narrow_pages(runs):
+    text = report(runs)
+    (narrow,) = re.findall(r'<div class="narrow"><svg role="img" aria-label="([^"]+)"', text)
+    assert "precision" in narrow.lower()
+    assert 'class="narrow"' not in report(runs[:1])

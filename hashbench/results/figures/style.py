@@ -6,7 +6,6 @@ import hashlib
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import cycle
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,6 +13,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
@@ -56,11 +56,14 @@ COLOURS_ON_DARK = (
 _POINTS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")  # one a colour, where single points are drawn
 _MARKERS = ("", "o", "s", "^")  # a second round through the colours is told apart by markers on curves
 _DASHES = ("-", "--", ":", "-.")  # variants of one method share its colour ...
+_LATER_DASHES = ((0, (6, 1, 1, 1, 1, 1)), (0, (3, 2)), (0, (1, 2.5)), (0, (8, 2, 2, 2)))  # ... four of them; then these
+_STEP = 4  # places to the next colour of a method with more variants: every colour comes before one comes again
 _FILLS = ("full", "none", "left", "right")  # ... and, where points stand alone, its marker
 # Methods that often share a figure get colours far apart; a name that is not here gets one by its hash.
 _KNOWN = ("crh", "csq", "dpn", "shc", "itq", "lsh", "classifier", "hashnet", "dpsh")
 
 _LETTER = 0.065  # inches that a letter of the legend takes
+_NARROW = 3.6  # inches of a figure on the page of a telephone
 
 
 def the_block(results: Iterable[Result]) -> Block:
@@ -81,25 +84,39 @@ def the_block(results: Iterable[Result]) -> Block:
 def styles(labels: Iterable[str], *, points: bool = False) -> dict[str, dict[str, Any]]:
     """Return how each row label is drawn: its method's colour, and dashes for the method's variants in turn.
 
-    With `points`, each method has a marker of its own at every point; else curves are told apart by colour and dash.
+    From a method's fifth variant on, colour and dashes are others. With `points`, each method has a marker of its own
+    at every point; else curves are told apart by colour and dash.
     """
     found: dict[str, dict[str, Any]] = {}
-    variants: dict[str, Any] = {}
-    for label in sorted(labels):  # a method without changed fields comes first, and is solid
-        method = label.split(" ", 1)[0]
-        colour, marker = _colour_and_marker(method)
-        dash, fill = next(variants.setdefault(method, cycle(zip(_DASHES, _FILLS, strict=True))))
-        found[label] = {"color": colour, "linestyle": dash}
+    for label, (turn, place) in _variants(labels).items():
+        own, marker = _colour_and_marker(_method(label))
+        dashes = _DASHES if COLOURS[place] == own else _LATER_DASHES
+        found[label] = {"color": COLOURS[place], "linestyle": dashes[turn]}
         if points:
-            found[label] |= {"marker": marker or _POINTS[COLOURS.index(colour)], "fillstyle": fill}
+            found[label] |= {"marker": marker or _POINTS[COLOURS.index(own)], "fillstyle": _FILLS[turn]}
         else:
             found[label] |= {"marker": marker, "markevery": 0.12}
     return found
 
 
-def colour_of(label: str) -> int:
-    """Return the place in COLOURS of a row label's method."""
-    return COLOURS.index(_colour_and_marker(label.split(" ", 1)[0])[0])
+def colour_of(label: str, among: Iterable[str] = ()) -> int:
+    """Return the place in COLOURS of a row label that shares a figure with the labels `among`."""
+    return _variants({label, *among})[label][1]
+
+
+def _variants(labels: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """Return for each label which of its method's dashes it has, and the place of its colour."""
+    counted: dict[str, int] = {}
+    found = {}
+    for label in sorted(labels):  # a method without changed fields comes first, and is solid
+        variant = counted[_method(label)] = counted.get(_method(label), -1) + 1
+        own = COLOURS.index(_colour_and_marker(_method(label))[0])
+        found[label] = (variant % len(_DASHES), (own + _STEP * (variant // len(_DASHES))) % len(COLOURS))
+    return found
+
+
+def _method(label: str) -> str:
+    return label.split(" ", 1)[0]
 
 
 def _colour_and_marker(method: str) -> tuple[str, str]:
@@ -144,6 +161,36 @@ def finish(figure: Figure, panels: Sequence[Axes], *, title: str, caption: str) 
         figure.legend(handles.values(), handles.keys(), loc="outside right center", fontsize=8)
     for text in figure.findobj(Text):  # a plug-in's name may hold what no SVG may
         text.set_text("\n".join(map(plain, text.get_text().split("\n"))))
+
+
+def stack(figure: Figure) -> bool:
+    """Put the panels of a finished figure below each other, for a narrow page; False where it has only one."""
+    panels = [axes for axes in figure.axes if axes.get_visible()]
+    if len(panels) < 2:
+        return False
+    label = next((axes.get_ylabel() for axes in panels if axes.get_ylabel()), "")
+    with rc_context(STYLE):
+        places = GridSpec(len(panels), 1, figure=figure)
+        for place, axes in zip(places, panels, strict=True):
+            axes.set_subplotspec(place)
+            axes.tick_params(labelleft=True, labelbottom=True)
+            axes.set_ylabel(axes.get_ylabel() or label)
+        caption = figure.get_supxlabel()
+        below = textwrap.fill(" ".join(caption.split("\n")), int(_NARROW / 0.06), break_on_hyphens=False)
+        title = textwrap.fill(" ".join(figure.get_suptitle().split("\n")), int(_NARROW / 0.085), break_on_hyphens=False)
+        figure.suptitle(title, fontsize=10)
+        lines = below.count("\n") + 1
+        for legend in [*figure.legends]:
+            texts = [textwrap.fill(text.get_text(), 48, break_on_hyphens=False) for text in legend.texts]
+            lines += sum(text.count("\n") + 1 for text in texts)
+            legend.remove()
+            figure.supxlabel("")  # the caption stands above the legend: both below would lie on each other
+            figure.legend(legend.legend_handles, texts, loc="outside lower left", fontsize=8, alignment="left",
+                          title=below, title_fontproperties={"size": 7}).get_title().set_color(GREY)  # fmt: skip
+        if figure.get_supxlabel():
+            figure.supxlabel(below, fontsize=7, color=GREY)
+        figure.set_size_inches(_NARROW, 0.7 + 2.6 * len(panels) + 0.17 * lines)
+    return True
 
 
 def bits_axis(axes: Axes, bits: Sequence[int]) -> None:

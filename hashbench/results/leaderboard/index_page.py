@@ -31,7 +31,7 @@ def index_page(rankings: Sequence[Ranking], refused: Sequence[Refusal], *, title
     return page(
         "leaderboard.html",
         styles=("page.css", "leaderboard.css"),
-        scripts=("sortable.js", "leaderboard.js"),
+        scripts=("sortable.js", "filters.js"),
         title=title,
         rankings=rankings,
         refused=refused,

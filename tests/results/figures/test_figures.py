@@ -4,7 +4,7 @@ import pytest
 
 from hashbench.errors import HashbenchError
 from hashbench.results.figures.curves import pr_curves
-from hashbench.results.figures.style import save
+from hashbench.results.figures.style import COLOURS, colour_of, save, stack, styles
 
 
 def lines(figure):
@@ -38,6 +38,37 @@ def test_variants_share_the_colour_and_differ_in_the_dashes(make):
     plain, variant = (lines(figure)["32 bits", label] for label in ("crh", "crh (reassign=false)"))
     assert plain.get_color() == variant.get_color()
     assert (plain.get_linestyle(), variant.get_linestyle()) == ("-", "--")
+
+
+@pytest.mark.parametrize("points", [False, True])
+def test_more_variants_than_dashes_differ_in_colour_and_dash(points):
+    labels = ["crh", *(f"crh (heads={n:02})" for n in range(1, 20)), "csq", *(f"csq (m={n})" for n in range(1, 7))]
+    found = styles(labels, points=points)
+    keys = ("color", "marker", "fillstyle") if points else ("color", "linestyle")
+    looks = [tuple(found[label][key] for key in keys) for label in labels]
+    assert len({*looks}) == len(labels)
+    first, later = labels[:4], labels[4:8]
+    assert len({found[label]["color"] for label in first}) == 1
+    assert {found[label]["color"] for label in first}.isdisjoint(found[label]["color"] for label in later)
+    assert not {found[label]["linestyle"] for label in first} & {found[label]["linestyle"] for label in later}
+    for label in labels:  # so do the swatches of a page
+        assert COLOURS[colour_of(label, labels)] == found[label]["color"]
+
+
+def test_panels_are_stacked_with_all_that_they_show(make):
+    results = [make(bits=bits, method=method) for method in ("crh", "csq") for bits in (16, 32, 64)]
+    figure = pr_curves(results)
+    caption, drawn = figure.get_supxlabel(), lines(figure)
+    assert stack(figure)
+    assert lines(figure) == drawn
+    places = [axes.get_subplotspec().get_geometry() for axes in figure.axes]
+    assert places == [(3, 1, n, n) for n in range(3)]
+    assert {axes.get_ylabel() for axes in figure.axes} == {"precision"}
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.texts] == ["crh", "csq"]
+    assert " ".join(legend.get_title().get_text().split()) == " ".join(caption.split())
+    assert figure.get_figwidth() < 4
+    assert not stack(pr_curves(results[:1]))
 
 
 def test_what_may_not_share_a_table_may_not_share_a_figure(make):

@@ -1,4 +1,4 @@
-// Filters hide what has another value: rankings, rows of them, and columns of settings.
+// Filters hide what has another value: sections, what is about a row of their tables, and columns.
 const filters = document.getElementById("filters");
 const selects = [...filters.querySelectorAll("select")];
 function matches(element) {
@@ -8,8 +8,8 @@ function matches(element) {
   });
 }
 function apply() {
-  for (const section of document.querySelectorAll("section.ranking")) {
-    for (const element of section.querySelectorAll("tbody tr, th[data-bits], td[data-bits]")) {
+  for (const section of document.querySelectorAll("section.filtered")) {
+    for (const element of section.querySelectorAll("tbody tr, details.cell, th[data-bits], td[data-bits]")) {
       element.hidden = !matches(element);
     }
     const columns = [...section.querySelectorAll("th[data-bits]")];
