@@ -7,12 +7,13 @@ from pathlib import Path
 
 import click
 
+from hashbench.cli import completion
 from hashbench.cli.base import command
 from hashbench.cli.options import data_options, size_option
 
 
 @command("hashbench export-split fashion-mnist-10k lists")
-@click.argument("dataset")
+@click.argument("dataset", shell_complete=completion.datasets)
 @click.argument("folder", type=click.Path(path_type=Path))
 @data_options
 @size_option

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from hashbench.cli import completion
 from hashbench.cli.base import command
 from hashbench.errors import HashbenchError
 
@@ -26,7 +27,12 @@ from hashbench.errors import HashbenchError
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the data sets' files.")
 @click.option("--family", metavar="NAME", help="Only methods of this family, such as pairwise.")
 @click.option("--fidelity", metavar="NAME", help="Only methods whose equations come from there, such as published.")
-@click.option("--fields", metavar="METHOD", help="What one method is, its fields, and the recipe of its paper.")
+@click.option(
+    "--fields",
+    metavar="METHOD",
+    shell_complete=completion.methods,
+    help="What one method is, its fields, and the recipe of its paper.",
+)
 def list_names(
     kind: str, pattern: str | None, data_dir: Path | None, family: str | None, fidelity: str | None, fields: str | None
 ) -> None:

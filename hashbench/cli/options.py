@@ -10,6 +10,7 @@ from typing import TypedDict
 
 import click
 
+from hashbench.cli import completion
 from hashbench.errors import HashbenchError
 
 
@@ -86,9 +87,10 @@ def size_option(function: Callable[..., None]) -> Callable[..., None]:
 def filter_options(function: Callable[..., None]) -> Callable[..., None]:
     """Add --method, --dataset and --bits to a command about results, as `methods`, `datasets` and `bits`."""
     rows = "Only these methods or rows, in this order: 'crh (heads=1)'; 'crh ()' is the row with all defaults."
-    methods = click.option("--method", "methods", metavar="NAME[,NAME]", help=rows)
+    methods = click.option("--method", "methods", metavar="NAME[,NAME]", shell_complete=completion.methods, help=rows)
     sets = "Only these data sets, in this order."
-    datasets = click.option("--dataset", "datasets", metavar="NAME[@PROTOCOL][,...]", help=sets)
+    datasets = click.option("--dataset", "datasets", metavar="NAME[@PROTOCOL][,...]",
+                            shell_complete=completion.datasets, help=sets)  # fmt: skip
     return methods(datasets(click.option("--bits", metavar="K[,K]", help="Only these code lengths.")(function)))
 
 

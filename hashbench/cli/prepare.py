@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hashbench.cli import completion
 from hashbench.cli.base import command
 from hashbench.cli.options import data_options, size_option
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     "hashbench prepare cifar10 --data-dir data",
     "hashbench prepare cub200 --data-dir data --size 224",
 )
-@click.argument("dataset", metavar="NAME[@PROTOCOL]")
+@click.argument("dataset", metavar="NAME[@PROTOCOL]", shell_complete=completion.datasets)
 @data_options
 @size_option
 @click.option("--image-root", type=click.Path(path_type=Path), metavar="DIR",

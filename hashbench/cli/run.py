@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hashbench.cli import completion
 from hashbench.cli.base import command, print_kept, terminal, warn
 from hashbench.cli.config import config_option, executor_settings_of, settings_of
 from hashbench.cli.options import data_options, dataset_is_there, executor_options, method_is_there, names, size_option
@@ -31,16 +32,19 @@ if TYPE_CHECKING:
     "hashbench run --method crh --dataset fashion-mnist-10k --seeds 5 --executor local --workers 2",
 )
 @config_option
-@click.option("--method", "methods", required=True, metavar="NAME[,NAME]",
+@click.option("--method", "methods", required=True, metavar="NAME[,NAME]", shell_complete=completion.methods,
               help="Methods; see `hashbench list methods`. Also classes in files: path/file.py:Class. Fields for one "
               "row of the table follow in parentheses: 'crh,crh (reassign=false)'.")  # fmt: skip
-@click.option("--dataset", "datasets", required=True, metavar="NAME[@PROTOCOL][,...]", help="Data sets and protocols.")
+@click.option("--dataset", "datasets", required=True, metavar="NAME[@PROTOCOL][,...]",
+              shell_complete=completion.datasets, help="Data sets and protocols.")  # fmt: skip
 @click.option("--bits", default="16,32,64", metavar="K[,K]", help="Code lengths.")
 @click.option("--seeds", default=1, metavar="N", help="Run seeds 0 to N-1.")
 @click.option(
-    "--recipe", metavar="NAME", help="Training recipe; default: by the size of the images.", show_default=False
-)
-@click.option("--backbone", metavar="NAME", help="Backbone instead of the recipe's: a name (see `hashbench list "
+    "--recipe", metavar="NAME", help="Training recipe; default: by the size of the images.", show_default=False,
+    shell_complete=completion.recipes,
+)  # fmt: skip
+@click.option("--backbone", metavar="NAME", shell_complete=completion.backbones,
+              help="Backbone instead of the recipe's: a name (see `hashbench list "
               "backbones`), torchvision:NAME, timm:NAME, or path/file.py:factory.")  # fmt: skip
 @click.option("--epochs", type=int, metavar="N", help="Epochs instead of the recipe's.")
 @click.option("--set", "settings", multiple=True, metavar="OWNER.FIELD=VALUE",
