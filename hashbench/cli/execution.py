@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from hashbench.results.sweeps.estimates import Estimates, TimeLeft, seconds_left
 if TYPE_CHECKING:
     from hashbench.executors.base import Executor
     from hashbench.experiments.planning import Plan, PlannedRun
+    from hashbench.results.runs import RunDirectory
 
 
 def executor_of(name: str | None, workers: int | None, options: Sequence[str]) -> Executor:
@@ -32,8 +33,11 @@ class ProgressLines(Reporter):
     What is left is the sum over the runs left of what finished runs say of each, in this sweep or before it.
     """
 
-    def __init__(self, plan: Plan, *, bar: bool):
+    def __init__(self, plan: Plan, *, bar: bool, on_result: Callable[[RunDirectory], object] | None = None):
+        """Show the progress of `plan`; `on_result` takes each run that has its result, and what it raises is shown."""
         from tqdm import tqdm
+
+        self._on_result = on_result
 
         self._show_bar, self._bar = bar, tqdm(disable=True)
         self._total, self._shown, self._failed = 0, 0, 0
@@ -73,6 +77,7 @@ class ProgressLines(Reporter):
         status = run.status
         stale = f", but stale: {status.note}" if status.state == "stale" else ""
         self._line(run, f"already finished{stale}")
+        self._has_result(run)
         self._bar.update()
 
     def started(self, run: PlannedRun) -> None:
@@ -103,12 +108,21 @@ class ProgressLines(Reporter):
             self._line(run, done if error is None else f"failed: {error}")
         else:
             self._shown += 1
+        if error is None:
+            self._has_result(run)
         self._bar.update()
         self._show()
 
     def tick(self, left: Sequence[PlannedRun]) -> None:
         """Show how many runs are computed now; the owner of each is read from its lock."""
         self._show()
+
+    def _has_result(self, run: PlannedRun) -> None:
+        if self._on_result is not None and run.directory is not None:
+            try:
+                self._on_result(run.directory)
+            except HashbenchError as error:  # the result is there, and the other runs are to come
+                self._write(f"Warning: {run}: {error}")
 
     def _show(self) -> None:
         """Show beside the bar what is left, how many runs are computed now, and how many failed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,9 @@ if TYPE_CHECKING:
               "database.")  # fmt: skip
 @click.option("--eval-every", type=click.IntRange(min=1), metavar="N",
               help="Log measures every N epochs, for inspection only; see `hashbench plot training`.")  # fmt: skip
+@click.option("--log-to", metavar="tensorboard[:FOLDER]",
+              help="Write each finished run's training log and measures for TensorBoard: into the run's folder "
+              "`tensorboard`, or below FOLDER.")  # fmt: skip
 @click.option("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")
 @click.option("--runs-dir", type=click.Path(path_type=Path), default=Path("runs"), help="Folder of the results.")
 @data_options
@@ -85,6 +89,7 @@ def run(
     compiled: bool,
     evaluate_on: str,
     eval_every: int | None,
+    log_to: str | None,
     device: str,
     runs_dir: Path,
     data_dir: Path | None,
@@ -116,9 +121,11 @@ def run(
     from hashbench.cli.execution import ProgressLines, executor_of
     from hashbench.datasets.files.downloading import offline
     from hashbench.experiments import planning, runner
+    from hashbench.results.scalars import scalars_folder, write_scalars
     from hashbench.results.tables.comparison import Comparison
     from hashbench.system.distributed import world
 
+    scalars = None if log_to is None else scalars_folder(log_to)
     if probe and not world().is_single:
         raise HashbenchError("--probe times the steps of one process; give the command without torchrun.")
     chosen_executor = executor_of(executor, workers, [*executor_settings_of(context), *executor_settings])
@@ -157,7 +164,8 @@ def run(
     for run in plan.runs:
         if run.skipped is not None:
             click.echo(f"skipped: {run}: {run.skipped}", err=True)
-    with ProgressLines(plan, bar=shared.progress) as lines:
+    on_result = None if log_to is None else partial(write_scalars, folder=scalars, runs_dir=runs_dir)
+    with ProgressLines(plan, bar=shared.progress, on_result=on_result) as lines:
         outcome = runner.execute(plan, chosen_executor, workers=workers, reporter=lines)
     if outcome.results:
         comparison = Comparison.of(outcome.results)

@@ -33,6 +33,7 @@ RESULT = "result.json"
 SPEC = "spec.json"
 MAX_NAMES = 1 << 30  # bytes of the names of all images of a data set
 UNDER = "under"  # in a run directory: the run measured again, a folder for each condition
+SCALARS = "tensorboard"  # the folder of what `--log-to tensorboard` wrote
 _NO_FILE = (FileNotFoundError, NotADirectoryError)  # the second where a file is named instead of a run
 
 
@@ -185,6 +186,7 @@ class RunDirectory:
         with files.reported(self.path):
             self.result.unlink(missing_ok=True)  # a reader finds the old run, none, or the new one; never a mixture
             shutil.rmtree(self.path / UNDER, ignore_errors=True)  # measured with the weights that are replaced
+            shutil.rmtree(self.path / SCALARS, ignore_errors=True)  # of the training that is replaced
             for name in sorted(os.listdir(newer.path), key=lambda name: name == RESULT):
                 os.replace(newer.path / name, self.path / name)
                 (newer.path / name).unlink(missing_ok=True)  # still there where both were names of one file

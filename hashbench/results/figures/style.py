@@ -171,8 +171,8 @@ def stack(figure: Figure) -> bool:
     label = next((axes.get_ylabel() for axes in panels if axes.get_ylabel()), "")
     with rc_context(STYLE):
         places = GridSpec(len(panels), 1, figure=figure)
-        for place, axes in zip(places, panels, strict=True):
-            axes.set_subplotspec(place)
+        for row, axes in enumerate(panels):
+            axes.set_subplotspec(places[row, 0])
             axes.tick_params(labelleft=True, labelbottom=True)
             axes.set_ylabel(axes.get_ylabel() or label)
         caption = figure.get_supxlabel()
@@ -185,7 +185,8 @@ def stack(figure: Figure) -> bool:
             lines += sum(text.count("\n") + 1 for text in texts)
             legend.remove()
             figure.supxlabel("")  # the caption stands above the legend: both below would lie on each other
-            figure.legend(legend.legend_handles, texts, loc="outside lower left", fontsize=8, alignment="left",
+            handles = [handle for handle in legend.legend_handles if handle is not None]
+            figure.legend(handles, texts, loc="outside lower left", fontsize=8, alignment="left",
                           title=below, title_fontproperties={"size": 7}).get_title().set_color(GREY)  # fmt: skip
         if figure.get_supxlabel():
             figure.supxlabel(below, fontsize=7, color=GREY)
