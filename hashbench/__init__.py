@@ -21,6 +21,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "Curve": "hashbench.metrics.ranking",
         "DeepMethod": "hashbench.methods.contract",
         "Executor": "hashbench.executors.base",
+        "FixedFeatures": "hashbench.evaluation.conditions.contract",
         "HashbenchError": "hashbench.errors",
         "Histograms": "hashbench.metrics.histograms",
         "Method": "hashbench.methods.contract",
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from hashbench.datasets.loading.batch import Batch as Batch
     from hashbench.errors import HashbenchError as HashbenchError
     from hashbench.evaluation.conditions.contract import Condition as Condition
+    from hashbench.evaluation.conditions.contract import FixedFeatures as FixedFeatures
     from hashbench.evaluation.conditions.contract import Queries as Queries
     from hashbench.evaluation.conditions.contract import condition as condition
     from hashbench.executors.base import Executor as Executor
