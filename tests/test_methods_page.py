@@ -112,7 +112,8 @@ def page():
         ]
         for name, cls in members.items():
             info = cls.info
-            cells = [f"[`{name}`](#{name})", link(info.paper), info.year, info.fidelity, cls.reproduced, needs(cls)]
+            cells = [f"[`{name}`](#{name})", link(info.paper), info.year or "", info.fidelity]
+            cells += [cls.reproduced, needs(cls)]
             lines.append("| " + " | ".join(map(str, cells)) + " |")
         for name, cls in members.items():
             lines += described(name, cls)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from hashbench.cli.base import command, readable, warn
+from hashbench.errors import HashbenchError
 
 
 @command(
@@ -44,6 +45,8 @@ def search(
 
     if page is not None:
         check_replaceable(page)
+        if page.suffix.lower() not in (".html", ".htm"):  # else a slip writes over the index, or a photo
+            raise HashbenchError(f"{page} names no page; give --html a file that ends in .html.")
     opened = open_index(index, method=method, backbone=backbone, device=device)
     warn(opened.notes)
     answers = opened.search(photos, top=top, rerank=rerank)

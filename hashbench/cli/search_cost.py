@@ -56,9 +56,14 @@ def search_cost(
 
     results, problems = finished_runs(*runs)
     warn(problems)
-    chosen = [result for result in each_once(results) if not result.condition]
-    if not chosen:
+    runs_themselves = [result for result in each_once(results) if not result.condition]
+    if not runs_themselves:
         raise HashbenchError("These are runs under conditions, whose database is the run's; name the runs themselves.")
+    chosen = [result for result in runs_themselves if result.has_codes]
+    if not chosen:
+        raise HashbenchError("These runs rank by real scores and have no codes to search; name runs that have.")
+    warn(f"{result.path} ranks by real scores and has no codes to search; it is left out."
+         for result in runs_themselves if not result.has_codes)  # fmt: skip
     found: list[tuple[Any, dict[str, Any]]] = []
     with tqdm(select(chosen, **filters(methods, datasets, bits)), unit="run", disable=not sys.stderr.isatty(),
               leave=False) as progress:  # fmt: skip

@@ -285,12 +285,13 @@ class _Data:
 
     def _read(self, name: str, part: str, integrity: str) -> Dataset | TrackData | HashbenchError:
         from hashbench.datasets.catalogue import OWN_KINDS, load, track_of
-        from hashbench.experiments.planning import Settings
-        from hashbench.experiments.tracks import track
         from hashbench.registry import DATASETS
 
         try:
             if (other := track_of(name)) is not None:
+                from hashbench.experiments.planning import Settings
+                from hashbench.experiments.tracks import track
+
                 given = Settings(data_dir=self.data_dir, evaluate_on=part, accept_unofficial=self.accept_unofficial)
                 return track(other).load(name, given)
             return load(

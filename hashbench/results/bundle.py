@@ -37,6 +37,11 @@ def bundle_members(run: RunDirectory) -> dict[str, bytes]:
     if run.run is not run:
         raise HashbenchError(f"{run.path} is a run measured under a condition; name the run itself, {run.run.path}.")
     result, spec = run.read_result(), run.read_spec()
+    if result.coords["inputs"] == "pairs":
+        raise HashbenchError(
+            f"{run.path} learned from pairs of users and items, so it has no network to take along; export its codes, "
+            f"as in `hashbench export RUN codes.npz`."
+        )
     members = {CARD: model_card(result, spec["identity"]).encode()}
     holders = {"run": run}
     if "prefix_of" in result.provenance:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hashbench.errors import HashbenchError
 from hashbench.results.result import Result
-from hashbench.results.runs import RESULT, SPEC, RunDirectory, find_runs
+from hashbench.results.runs import RESULT, SPEC, RunDirectory, find_runs, refuse_file_of_a_run
 from hashbench.storage.files import make_folder, read_note, sha256, write_text
 
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
@@ -40,6 +40,7 @@ def freeze(roots: Sequence[Path], manifest: Path) -> Frozen:
 
     Raises HashbenchError where there is no run, one is damaged, or one lies outside of the manifest's folder.
     """
+    refuse_file_of_a_run(manifest)
     results, problems = find_runs(roots)
     if problems or not results:
         raise HashbenchError(
@@ -75,6 +76,8 @@ def compare_manifest(manifest: Path, results: Iterable[Result]) -> Compared:
     if not lines or None in lines:
         raise HashbenchError(f"{manifest} holds other lines than those of `hashbench freeze`; copy it anew.")
     stated = {line[2]: line[1] for line in lines if line is not None}
+    if len(stated) < len(lines):
+        raise HashbenchError(f"{manifest} names a file twice; copy it anew, or freeze the runs again.")
     differences = []
     for name, expected in stated.items():
         path = manifest.parent / name

@@ -542,6 +542,12 @@ def _refuse_other(result: Result, id: str | None, folder: Path) -> None:
         )
 
 
+def refuse_file_of_a_run(path: Path) -> None:
+    """Raise HashbenchError where `path`, which a user wants written, is a file that a finished run is made of."""
+    if path.name in {RESULT, SPEC, *RunDirectory(path.parent).stated_files()} and (path.parent / RESULT).exists():
+        raise HashbenchError(f"{path} is a file of the run in {path.parent} and is not written over; name another.")
+
+
 def _missing(path: Path) -> HashbenchError:
     return HashbenchError(
         f"There is no {path}; {path.parent} is no run directory, or not finished, or the file was not copied along."

@@ -51,6 +51,9 @@ class Archive:
     def __init__(self, path: Path, *kinds: str):
         """Open it; raises HashbenchError where it is missing, damaged, or of none of the `kinds`."""
         self.path = path
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            kind = "a folder" if path.is_dir() else "no regular file"
+            raise HashbenchError(f"{path} is {kind}; name a file that holds a {' or '.join(kinds)}.")
         try:
             self._archive = zipfile.ZipFile(path)
         except FileNotFoundError:

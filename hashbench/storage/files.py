@@ -217,6 +217,8 @@ def _way_out(error: OSError) -> str:
         return "a file stands where a folder is needed, so move it away or name another folder"
     if error.errno == errno.EISDIR:
         return "a folder stands where a file is needed, so move it away"
+    if error.errno == errno.ENAMETOOLONG:
+        return "name a shorter one"
     if error.errno == errno.ENOENT:
         return "make that folder or name another"
     return "name a folder you may write to"

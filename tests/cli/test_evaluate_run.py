@@ -327,7 +327,7 @@ def test_the_page_about_conditions_works_as_written(cli, monkeypatch):
         monkeypatch.setattr(CONDITIONS, name, dict(getattr(CONDITIONS, name)))
     page = (ROOT / "docs" / "conditions.md").read_text()
     commands = re.findall(r"^    hashbench (.*)$", page, re.MULTILINE)
-    assert {shlex.split(command)[0] for command in commands} == {"run", "evaluate-run", "compare", "verify"}
+    assert {shlex.split(command)[0] for command in commands} == {"run", "evaluate-run", "compare", "plot", "verify"}
     for command in commands:
         arguments = shlex.split(command.replace("fashion-mnist-10k", "toy").replace("@5k", "@small"))
         arguments = [str(next(Path().glob(part))) if "*" in part else part for part in arguments]

@@ -104,7 +104,7 @@ def test_official_is_known_only_where_every_checksum_is(plug_in, expected, offic
 def test_a_split_that_does_not_fit_its_protocol_is_an_error(plug_in):
     plug_in(toml=TOML.replace("database = 36", "database = 37"))
     with pytest.raises(
-        HashbenchError, match="sketches@p states 40 train, 4 query and 37 database images, but sketches gives"
+        HashbenchError, match="sketches@p states 40 train, 4 query and 37 database items, but sketches gives"
     ):
         load("sketches")
 

@@ -161,7 +161,7 @@ def test_shards_of_ranks_have_one_shape(given):
 def test_queries_without_pairs_are_counted(given):
     save(given | {"relevance": given["relevance"][7:]})
     assert load("arrays:given.npz").audit.queries_without_relevant == 1
-    with pytest.raises(HashbenchError, match="for no train image which others are relevant"):
+    with pytest.raises(HashbenchError, match="for no train item which others are relevant"):
         load("arrays:given.npz", evaluate_on="validation")
 
 

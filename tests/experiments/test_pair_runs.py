@@ -174,6 +174,15 @@ def test_other_commands_take_such_runs_or_say_why_not(folder, cli):
     (scores,) = folder.glob("runs/toy@80-20/counted/12b/s0-*")
     assert "which of the data set's names" in cli("export", codes, "codes.npz").stdout
     assert "has no codes to write" in cli("export", scores, "codes.npz", code=2).stderr
+    assert "no network to take along; export its codes" in cli("export", codes, "run.zip", code=2).stderr
+    assert not (folder / "run.zip").exists()
+    searched = cli("search-cost", codes, scores, "--radius", "1")
+    assert (
+        f"{scores.relative_to(folder)} ranks by real scores and has no codes to search; it is left" in searched.stderr
+    )
+    assert " drawn " in searched.stdout
+    assert "These runs rank by real scores" in cli("search-cost", scores, code=2).stderr
+    assert "no track takes users and items" in cli("leaderboard", codes, "-o", "site").stderr
     assert "has no network to load" in cli("evaluate-run", codes, "--under", "noise", code=2).stderr
     with pytest.raises(HashbenchError, match="has no network to load"):
         hashbench.load(codes)

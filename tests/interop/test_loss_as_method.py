@@ -15,7 +15,6 @@ from hashbench.cli import main
 from hashbench.datasets import catalogue as datasets
 from hashbench.datasets.loading.loader import TrainLoader
 from hashbench.errors import HashbenchError
-from hashbench.experiments import runner
 from hashbench.experiments.settings import parse_value
 from hashbench.interop.loss_as_method import remarks
 from hashbench.interop.module_state import AttributeState
@@ -23,6 +22,7 @@ from hashbench.interop.targets import resolve_method
 from hashbench.methods.contract import Task
 from hashbench.networks.backbones import Identity
 from hashbench.networks.network import HashNetwork
+from hashbench.results.runs import RunDirectory
 from hashbench.system.provenance import source_sha256
 from hashbench.training.loop import Reports, train
 from hashbench.training.trainset import TrainSet
@@ -222,7 +222,7 @@ class Killed(Exception):
 
 
 def killed_in_epoch_2(target, monkeypatch, runs_dir):
-    append = runner.RunDirectory.append_log
+    append = RunDirectory.append_log
     with monkeypatch.context() as patched:
 
         def append_log(self, line):
@@ -230,7 +230,7 @@ def killed_in_epoch_2(target, monkeypatch, runs_dir):
                 raise Killed
             append(self, line)
 
-        patched.setattr(runner.RunDirectory, "append_log", append_log)
+        patched.setattr(RunDirectory, "append_log", append_log)
         with pytest.raises(HashbenchError, match="Killed"):
             hashbench.run(target, "toy", runs_dir=runs_dir, **SETTLED)
 

@@ -69,6 +69,22 @@ def test_what_cannot_be_frozen_is_refused(swept, cli):
     assert not Path("frozen.sha256").exists()
 
 
+def test_a_manifest_that_names_a_file_twice_is_refused(frozen, cli):
+    lines = frozen.read_text().splitlines(keepends=True)
+    frozen.write_text("".join(["0" * 64 + lines[0][64:], *lines]))  # of which the last one would be compared alone
+    assert "frozen.sha256 names a file twice" in cli("verify", "--manifest", frozen, code=2).stderr
+
+
+def test_no_file_of_a_run_is_written_over(frozen, cli):
+    run = sorted(Path("runs").glob("*/*/*/*"))[0]
+    for command, name in (("export", "codes.npz"), ("freeze", "result.json"), ("freeze", "spec.json")):
+        before = (run / name).read_bytes()
+        said = cli(command, run, *(["-o"] if command == "freeze" else []), run / name, code=2).stderr
+        assert f"{name} is a file of the run in {run} and is not written over; name another." in said
+        assert (run / name).read_bytes() == before
+    cli("export", run, run / "other.npz")
+
+
 def test_another_file_is_no_manifest(frozen, cli):
     frozen.write_text("hello\n")
     assert "holds other lines than those of `hashbench freeze`" in cli("verify", "--manifest", frozen, code=2).stderr

@@ -33,6 +33,14 @@ def test_the_commands(indexed, cli):
     assert "cannot be used: it is cut short, or no" in cli("search", "photos/0.png", "photos/0.png", code=2).stderr
 
 
+@pytest.mark.parametrize("name", ["shop.hashindex", "photos/0.png", "page"])
+def test_a_page_writes_over_no_index_and_no_photo(indexed, cli, name):
+    before = Path(name).read_bytes() if Path(name).exists() else None
+    said = cli("search", indexed, "photos/0.png", "--html", name, code=2).stderr
+    assert f"{name} names no page; give --html a file that ends in .html." in said
+    assert (Path(name).read_bytes() if Path(name).exists() else None) == before
+
+
 def test_gone_images_and_broken_ones_are_said(indexed, cli):
     Path("photos/2.png").unlink()
     Path("photos/cut.png").touch()

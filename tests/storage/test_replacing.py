@@ -24,6 +24,14 @@ def test_what_is_no_file_stays(tmp_path, monkeypatch, place):
     assert stat.S_ISFIFO(os.stat("link").st_mode)
 
 
+def test_a_name_that_is_too_long_says_so(tmp_path):
+    with (
+        pytest.raises(HashbenchError, match="File name too long; name a shorter one"),
+        replacing(tmp_path / ("n" * 250)),
+    ):
+        pass
+
+
 def test_a_file_is_replaced(tmp_path):
     (tmp_path / "a").write_bytes(b"old")
     with replacing(tmp_path / "a") as file:

@@ -214,7 +214,7 @@ def _numbers(names: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
     import numpy as np
 
     known = {*names}
-    whole = all(name.isascii() and name.isdigit() and str(int(name)) == name for name in known)
-    ordered = sorted(known, key=int) if whole else sorted(known)
+    whole = all(name.isascii() and name.isdigit() and (name == "0" or name[0] != "0") for name in known)
+    ordered = sorted(known, key=lambda name: (len(name), name)) if whole else sorted(known)  # without int: any length
     number = {name: at for at, name in enumerate(ordered)}
     return np.array([number[name] for name in names], np.int64), tuple(ordered)

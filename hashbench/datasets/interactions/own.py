@@ -24,6 +24,7 @@ KIND = "pairs:"
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 NEEDED, OPTIONAL = ("user", "item"), ("rating", "time", "part")
 PARTS = ("train", "test")
+SMALLEST = 1e-6  # rating; much smaller ones are 0 in float32, in which methods see them
 FORM = "the first line names the columns: user,item and, where there are, rating, time and part"
 
 
@@ -127,7 +128,7 @@ def _number(path: Path, line: int, column: str, cell: str) -> float:
         value = float(cell)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value) or (column == "rating" and not 0 < value < 1e6):
+    if not math.isfinite(value) or (column == "rating" and not SMALLEST <= value < 1e6):
         wanted = "a number above 0, with larger ones for what is liked more" if column == "rating" else "a number"
         raise HashbenchError(f"{path}, line {line:,}: its {column} is '{cell}'; write {wanted}.")
     return value

@@ -37,6 +37,11 @@ def split_of(store: Interactions, protocol: InteractionProtocol, evaluate_on: st
                 f"{protocol.full_name} counts ratings of {protocol.liked:g} or more, and there are none."
             )
         is_test = is_test & (store.rating >= protocol.liked)
+    if not is_train.any():
+        raise HashbenchError(
+            f"{protocol.full_name} leaves no pair to learn from ({len(store):,} pairs, all to be found); mark some as "
+            f"train, or take another protocol."
+        )
     if not is_test.any():
         raise HashbenchError(
             f"{protocol.full_name} leaves no user a relevant item to find ({len(store):,} pairs of "

@@ -126,7 +126,8 @@ def entries(results: Iterable[Result], check: Check) -> tuple[list[Entry], list[
 def refusal(runs: Sequence[Result], reasons: Iterable[str]) -> Refusal:
     """Return the refusal of `runs` of one row and setting, for these reasons."""
     seeds = tuple(run.coords["seed"] for run in runs)
-    return Refusal(row_label(runs[0]), str(_setting(runs[0])), tuple(dict.fromkeys(reasons)), seeds)
+    each_once = dict.fromkeys(reason.rstrip(".") for reason in reasons)
+    return Refusal(row_label(runs[0]), str(_setting(runs[0])), tuple(each_once), seeds)
 
 
 def _setting(run: Result) -> Setting:
@@ -174,6 +175,8 @@ def _one(key: str, what: str, runs: Sequence[Result], *, known: Collection[str] 
 
 def _protocol(run: Result) -> Protocol:
     name = f"{run.coords['dataset']}@{run.coords['protocol']}"
+    if run.coords["inputs"] == "pairs":
+        raise HashbenchError(f"no track takes users and items, as of {name}; `hashbench compare` shows them in tables")
     if name.startswith(OWN_KINDS):
         raise HashbenchError(f"{name} is data of somebody's own, without a canonical split")
     try:

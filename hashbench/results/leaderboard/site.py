@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hashbench import __version__
@@ -14,8 +14,8 @@ from hashbench.results.leaderboard.index_page import index_page
 from hashbench.results.leaderboard.ranking import LeaderboardRow, Ranking, rankings
 from hashbench.results.leaderboard.row_page import ROWS, Paper, family_of, page_of, place_of, row_page
 from hashbench.results.result import Result
-from hashbench.storage.files import make_folder, write_text
-from hashbench.storage.strict_json import document
+from hashbench.storage.files import make_folder, read_note, reported, write_text
+from hashbench.storage.strict_json import document, loads
 
 INDEX, DATA = "index.html", "leaderboard.json"
 SCHEMA = 1  # of DATA
@@ -66,15 +66,33 @@ def write_site(pages: Mapping[str, str], folder: Path) -> int:
 
     Raises HashbenchError where the folder holds anything but a leaderboard.
     """
-    if folder.is_dir() and not (folder / DATA).is_file() and any(folder.iterdir()):
-        raise HashbenchError(f"{folder} holds files that are no leaderboard; name a new or empty folder with -o.")
+    former = _pages_of(folder)
     make_folder(folder / ROWS)
+    write_text(folder / DATA, pages[DATA])  # first: after an interruption the folder is known as a leaderboard's
     for name, text in pages.items():
         write_text(folder / name, text)
-    for old in (folder / ROWS).glob("*.html"):
-        if f"{ROWS}/{old.name}" not in pages:
-            old.unlink()
+    for name in former - pages.keys():
+        with reported(folder / name):
+            (folder / name).unlink(missing_ok=True)
     return sum(len(text.encode()) for text in pages.values())
+
+
+def _pages_of(folder: Path) -> set[str]:
+    """Return the pages of rows that the leaderboard in a folder names; raises HashbenchError for anything else there.
+
+    No file that it does not name is ours to remove.
+    """
+    with reported(folder):
+        if not folder.is_dir() or not any(folder.iterdir()):
+            return set()
+    try:
+        data = loads(read_note(folder / DATA))
+        named = {str(row["page"]) for ranking in data["rankings"] for row in ranking["rows"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise HashbenchError(
+            f"{folder} holds files that are no leaderboard; name a new or empty folder with -o."
+        ) from None
+    return {name for name in named if PurePosixPath(name).parts[:-1] == (ROWS,) and name.endswith(".html")}
 
 
 def _ranking_data(ranking: Ranking) -> dict[str, Any]:

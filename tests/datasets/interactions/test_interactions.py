@@ -110,6 +110,17 @@ def test_training_pairs_are_left_out_and_the_queries_are_users_with_something_to
         assert dense[store.users.index(user), store.items.index(item)] == rating[user, item]
 
 
+def test_a_number_of_any_length_is_a_name():
+    long = "9" * 5000  # which int() refuses
+    assert numbered("toy", ["10", long, "0", "9"], ["x"] * 4).users == ("0", "9", "10", long)
+
+
+def test_a_split_without_training_pairs_is_refused(folder):
+    write_pairs("all.csv", [("a", "x", "test"), ("b", "y", "test")], header="user,item,part")
+    with pytest.raises(HashbenchError, match="all@given leaves no pair to learn from"):
+        load("pairs:all.csv")
+
+
 def test_names_that_are_numbers_are_ordered_as_numbers():
     assert numbered("a", ["10", "9", "2"], ["b", "10", "9"]).users == ("2", "9", "10")
     assert numbered("a", ["10", "9", "2"], ["b", "10", "9"]).items == ("10", "9", "b")
@@ -134,6 +145,7 @@ REFUSED = {
     "user,item\na,\n": "line 2: its item is empty",
     "user,item,rating\na,x,0\n": "line 2: its rating is '0'; write a number above 0",
     "user,item,rating\na,x,nan\n": "line 2: its rating is 'nan'",
+    "user,item,rating\na,x,1e-50\n": "line 2: its rating is '1e-50'",
     "user,item,rating\na,x,-1\n": "line 2: its rating is '-1'",
     "user,item,time\na,x,today\n": "line 2: its time is 'today'; write a number",
     "user,item,part\na,x,valid\n": "line 2: its part is 'valid'; write train or test",

@@ -63,6 +63,11 @@ def test_what_the_check_finds_is_a_reason(runs):
     assert only(refused).reasons == ("seed 1: P@10 differs",)
 
 
+def test_a_reason_that_is_a_sentence_ends_like_the_others(runs):
+    refused = only(entries(runs(*SOUND), lambda result: ["spec.json cannot be read; copy it anew."])[1])
+    assert {reason[-4:] for reason in refused.reasons} == {"anew"}
+
+
 def test_all_reasons_are_told(runs):
     refused = only(entries(runs(0.5, ties="optimistic", provenance={"fidelity": None}), nothing)[1])
     assert len(refused.reasons) == 3

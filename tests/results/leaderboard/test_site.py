@@ -13,8 +13,10 @@ import pytest
 from leaderboard_cases import store_runs
 
 from hashbench.errors import HashbenchError
+from hashbench.results.leaderboard import site
 from hashbench.results.leaderboard.recomputing import commands
 from hashbench.results.leaderboard.site import DATA, INDEX, Leaderboard, write_site
+from hashbench.storage.files import write_text
 
 ROOT = Path(__file__).parents[3]
 NAME = '<script>alert("x")</script>'
@@ -160,16 +162,41 @@ def test_a_site_is_written_whole_and_again(files, tmp_path):
     folder = tmp_path / "site"
     write_site(files, folder)
     assert {path.relative_to(folder).as_posix() for path in folder.rglob("*.html")} | {DATA} == {*files}
-    (folder / "rows" / "of-old-00000000.html").write_text("an older row")
-    write_site(files, folder)
-    assert not (folder / "rows" / "of-old-00000000.html").exists()
+    (folder / "rows" / "mine.html").write_text("not of the leaderboard")
+    fewer = Leaderboard.of([], check=lambda result: []).pages(title="t")
+    write_site(fewer, folder)
+    assert [path.name for path in (folder / "rows").iterdir()] == ["mine.html"]
 
 
-def test_a_folder_of_something_else_is_left_alone(files, tmp_path):
-    (tmp_path / "thesis.txt").write_text("mine")
+def test_an_interrupted_site_is_written_by_the_same_command(files, tmp_path, monkeypatch):
+    def interrupted(path, text):
+        write_text(path, text)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(site, "write_text", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_site(files, tmp_path)
+    monkeypatch.undo()
+    write_site(files, tmp_path)
+    assert (tmp_path / INDEX).is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("thesis.txt", "mine"), (DATA, '{"rows": []}'), (DATA, "[1"), (DATA, '{"rankings": 7}')]
+)
+def test_a_folder_of_something_else_is_left_alone(name, text, files, tmp_path):
+    (tmp_path / name).write_text(text)
     with pytest.raises(HashbenchError, match="holds files that are no leaderboard"):
         write_site(files, tmp_path)
-    assert [path.name for path in tmp_path.iterdir() if path.name in (INDEX, "rows")] == []
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_no_file_outside_of_the_pages_of_rows_is_removed(files, tmp_path):
+    (tmp_path / "mine.html").write_text("mine")
+    pages = ["mine.html", "rows/../mine.html", str(tmp_path / "mine.html")]
+    (tmp_path / DATA).write_text(json.dumps({"rankings": [{"rows": [{"page": page} for page in pages]}]}))
+    write_site(files, tmp_path)
+    assert (tmp_path / "mine.html").read_text() == "mine"
 
 
 def test_without_an_entry_the_page_says_so(runs):

@@ -1,6 +1,7 @@
 """Files of several members: whole, as listed, and nothing else."""
 
 import json
+import os
 import zipfile
 from contextlib import suppress
 
@@ -86,6 +87,12 @@ def test_other_kinds_and_other_files_are_refused(path, tmp_path):
     with pytest.raises(HashbenchError, match="There is no"):
         Archive(tmp_path / "none", "thing")
     (tmp_path / "text").write_text("hello")
-    for other in (tmp_path / "text", tmp_path):
-        with pytest.raises(HashbenchError, match="cannot be used"):
-            Archive(other, "thing")
+    with pytest.raises(HashbenchError, match="cannot be used"):
+        Archive(tmp_path / "text", "thing")
+
+
+def test_a_pipe_is_not_waited_for_and_a_folder_is_named(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path, kind in ((tmp_path / "pipe", "no regular file"), (tmp_path, "a folder")):
+        with pytest.raises(HashbenchError, match=f"is {kind}; name a file that holds a thing"):
+            Archive(path, "thing")
