@@ -46,8 +46,14 @@ def test_keeps_the_contract_on_images(name, lengths, inputs, monkeypatch):
     assert found.ok, found.render()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", list(METHODS))
+def each_method():
+    """Return all names: the first of each family is slow, the others are long."""
+    first = {METHODS.get(name).info.family: name for name in reversed(list(METHODS)) if name not in SLOW}
+    for name in METHODS:
+        yield pytest.param(name, marks=pytest.mark.slow if name in first.values() else pytest.mark.long)
+
+
+@pytest.mark.parametrize("name", each_method())
 def test_keeps_the_contract_on_other_inputs(name, lengths, inputs):
     """All checks at another length, where Hadamard's matrix exists; `hashbench check` takes both and two more."""
     lengths(24 if name in SLOW else 64)
