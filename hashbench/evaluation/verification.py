@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -31,7 +32,8 @@ from hashbench.metrics.measures import parse
 from hashbench.metrics.pairs import Pairs
 from hashbench.registry import BACKBONES, CONDITIONS, METHODS, Registry
 from hashbench.results.result import Result, cell_of
-from hashbench.results.runs import RunDirectory
+from hashbench.results.runs import RunDirectory, find_runs
+from hashbench.results.studies import STUDY, Study, Trial
 from hashbench.results.sweeps.run_status import SOURCES
 from hashbench.storage.files import sha256
 from hashbench.storage.strict_json import digest
@@ -77,6 +79,7 @@ def verify(result: Result, relevance: Relevance, sources: Sources | None = None)
             **_of_folder(result, directory),
             **({"codes from the training's": lambda: _prefix(result, directory)} if _is_prefix(result) else {}),
             **(_of_codes(result, directory, relevance) if result.has_codes else {}),
+            **({"tuning": lambda: _tuning(result, directory)} if "tuned" in result.provenance else {}),
             **({"changes of codes": lambda: _changes(result, directory)} if result.condition else {}),
         }
     )
@@ -243,6 +246,10 @@ def _identity(result: Result, directory: RunDirectory) -> Iterator[str]:
     start, stated = identity.get("start", {}), result.provenance.get("start", {})
     if start.get("id") != stated.get("id") or bool(start) != ("start" in coords):
         yield "the result and spec.json do not agree on the run that it was started from"
+    tuned = identity.get("tuned", {})
+    stated = {"study": result.provenance.get("tuned", {}).get("id"), **coords.get("tuned", {})}
+    yield from (f"the result and spec.json do not agree on the {name} behind the settings"
+                for name in ("study", "trials", "settings") if tuned.get(name) != stated.get(name))  # fmt: skip
     expected = RunDirectory.at(
         "", dataset=f"{coords['dataset']}@{coords['protocol']}", method=coords["method"], bits=coords["bits"],
         seed=coords["seed"], id=result.id,
@@ -337,6 +344,30 @@ def _prefix(result: Result, directory: RunDirectory) -> Iterator[str]:
     for part in ("query", "database"):
         if not np.array_equal(stored[part], first_bits(whole[part], result.coords["bits"])):
             yield f"the codes of the {part} are not the first bits of those in {training.path}"
+
+
+def _tuning(result: Result, directory: RunDirectory) -> Iterator[str]:
+    """Compare what a result states of the study behind its settings with the study, and that with its trials' runs."""
+    stated = result.provenance["tuned"]
+    folder = Path(os.path.normpath(directory.path / stated["path"]))
+    if not (folder / STUDY).exists():
+        raise FileNotFoundError(f"there is no study in {folder}")
+    study = _read(folder / STUDY, lambda: Study.read(folder)).first(stated["trials"])
+    yield from (f"{name} is {_short(stated.get(name))} in the result and {_short(value)} in {folder}"
+                for name, value in study.cost().items() if not _same(stated.get(name), value))  # fmt: skip
+    if study.best is None or study.best.settings != result.coords["tuned"]["settings"]:
+        yield f"the settings are not the best of {folder}"
+    runs, problems = find_runs([study.runs_dir]) if study.runs_dir.is_dir() else ([], [])
+    yield from problems
+    by_id = {run.id: run for run in runs}
+    for number, trial in enumerate(study.trials):
+        found = [by_id[id] for id in trial.runs if id in by_id]
+        if len(found) < len(trial.runs):
+            raise FileNotFoundError(f"the runs of trial {number} are not in {study.runs_dir}")
+        again = Trial.of(trial.settings, found) if found else trial
+        if not (_same(again.value, trial.value) and _same(again.seconds, trial.seconds)):
+            yield f"trial {number} is not what its runs in {study.runs_dir} give"
+        yield from (f"trial {number} was measured on {run.part} queries" for run in found if run.part != "validation")
 
 
 def _distances(result: Result, directory: RunDirectory) -> Iterator[str]:
