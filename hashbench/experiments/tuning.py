@@ -9,6 +9,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,13 @@ from hashbench.experiments.search_space import RECIPE, Space, read_space, space_
 from hashbench.experiments.settings import parse_row, parse_settings
 from hashbench.experiments.tuned import base_of
 from hashbench.interop.targets import resolve_method
+from hashbench.methods.contract import Method
 from hashbench.results.studies import Study, Trial
 from hashbench.storage.files import make_folder
 from hashbench.storage.locks import RunLocked, hold_lock
 from hashbench.system.distributed import world
 
+_PAIRS = "pairs of users and items, which are not tuned yet"
 OnTrial = Callable[["Row", Study], object]  # is told of each trial that ended, the last one of the study
 
 
@@ -37,7 +40,6 @@ class Row:
     """One row of a table that is tuned: what is searched, and the study in which it is."""
 
     name: str  # crh (reassign=false)
-    method: str
     data: Dataset
     dataset: str  # as it was named
     space: Space
@@ -111,18 +113,21 @@ def rows_of(
         raise HashbenchError("Trials train from the beginning, from untuned settings; leave start_from and tuned out.")
     settings = dataclasses.replace(settings, evaluate_on="validation", rerun="missing")
     classes = {name: resolve_method(parse_row(name)[0]) for name in dict.fromkeys(methods)}
-    entries = read_space(space)
+    entries, spaces = read_space(space), dict[str, Space]()
+    for name, cls in classes.items():
+        if not issubclass(cls, Method):
+            raise HashbenchError(f"{name} learns from {_PAIRS}; name a method of inputs with labels.")
+        spaces[name] = space_of(entries, cls, space)
+        _refuse_given(name, cls.info.name, spaces[name], settings, space)
+        if size_of(spaces[name]) < trials:
+            raise HashbenchError(
+                f"--trials {trials} is more than the {size_of(spaces[name]):.0f} settings that {space} has for {name}; "
+                f"give fewer trials, or a larger space."
+            )
     rows = []
     for dataset in dict.fromkeys(datasets):
         data = _validation(dataset, settings)
-        for name, cls in classes.items():
-            searched = space_of(entries, cls, space)
-            _refuse_given(name, cls.info.name, searched, settings, space)
-            if size_of(searched) < trials:
-                raise HashbenchError(
-                    f"--trials {trials} is more than the {size_of(searched):.0f} settings that {space} has for "
-                    f"{name}; give fewer trials, or a larger space."
-                )
+        for name, searched in spaces.items():
             plan = planning.plan([name], [dataset], bits, seeds=seeds, settings=settings, loaded={dataset: data})
             experiment = _planned(plan)[0].experiment
             assert isinstance(experiment, Experiment)
@@ -136,7 +141,7 @@ def rows_of(
                 "sampler": {"name": "tpe", "seed": sampler_seed},
             }
             study = Study.at(settings.runs_dir, subject)
-            row = Row(name, cls.info.name, data, dataset, searched, study, _untuned(searched, experiment), settings)
+            row = Row(name, data, dataset, searched, study, _untuned(searched, experiment), settings)
             _check_ends(row)
             rows.append(row)
     return rows
@@ -200,17 +205,19 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def _validation(dataset: str, settings: Settings) -> Dataset:
     """Return a data set with its validation queries; raises HashbenchError where it has none."""
-    if (other := catalogue.track_of(dataset)) is not None:
-        raise HashbenchError(f"--dataset {dataset} holds {other} of users and items, whose methods are not tuned here.")
-    of = {
-        "data_dir": settings.data_dir,
-        "accept_unofficial": settings.accept_unofficial,
-        "size": settings.data_size,
-    }
+    if catalogue.track_of(dataset) is not None:
+        raise HashbenchError(f"--dataset {dataset} holds {_PAIRS}; name inputs with labels.")
+    load = partial(
+        catalogue.load,
+        dataset,
+        data_dir=settings.data_dir,
+        accept_unofficial=settings.accept_unofficial,
+        size=settings.data_size,
+    )
     try:
-        return catalogue.load(dataset, evaluate_on="validation", **of)
+        return load(evaluate_on="validation")
     except HashbenchError as error:
-        catalogue.load(dataset, **of)  # raises where the data themselves are the reason
+        load()  # raises where the data themselves are the reason
         raise HashbenchError(
             f"--dataset {dataset} has no validation queries, and nothing is tuned on test queries; name a protocol "
             f"with more training images, or run without tuning. ({error})"

@@ -18,7 +18,7 @@ from hashbench.errors import HashbenchError
 from hashbench.results.result import Result
 from hashbench.results.runs import TUNING, folder_name
 from hashbench.storage.notes import read_note, write_note
-from hashbench.storage.strict_json import digest
+from hashbench.storage.strict_json import canonical, digest, loads
 
 STUDY = "study.json"
 _TRIALS = "trials"  # in a study's folder: the runs of its trials, a runs directory
@@ -58,6 +58,7 @@ class Study:
     @classmethod
     def at(cls, runs_dir: Path, subject: Mapping[str, Any]) -> Study:
         """Return the study of `subject` in a runs directory: as it is there, else without trials."""
+        subject = loads(canonical(subject))  # as it is read again
         data, method = subject["base"]["data"], subject["base"]["method"]["name"]
         dataset = folder_name(f"{data['dataset']}@{data['protocol']}")
         place = runs_dir / TUNING / dataset / folder_name(method) / digest(subject)[:8]

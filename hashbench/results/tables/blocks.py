@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hashbench.results.sweeps.estimates import plural
 from hashbench.storage.strict_json import canonical, dumps
 
 if TYPE_CHECKING:
@@ -163,7 +162,7 @@ def row_label(result: Result, shown: Sequence[str] = ()) -> str:
 def tuned_words(tuned: Mapping[str, Any]) -> list[str]:
     """Return what a row's label says of its tuning: settings of the recipe, which the other rows need not have."""
     recipe = [f"{name}={text}" for name, text in tuned["settings"].items() if name.startswith("recipe.")]
-    return [*recipe, f"tuned over {tuned['trials']} {plural('trial', tuned['trials'])}"]
+    return [*recipe, f"tuned over {tuned['trials']} trial{'' if tuned['trials'] == 1 else 's'}"]
 
 
 def _value(value: Any) -> str:
