@@ -1,8 +1,10 @@
 """Tuning on validation queries: what is searched, what a trial sees, how a study goes on, and what runs state of it."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,8 +17,11 @@ from hashbench.experiments import tuning
 from hashbench.experiments.experiment import Experiment
 from hashbench.experiments.jobs import Sweep
 from hashbench.experiments.planning import Settings, plan, plan_of
+from hashbench.results.leaderboard.recomputing import commands
+from hashbench.results.model_card import model_card
 from hashbench.results.runs import RunDirectory, find_runs
 from hashbench.results.studies import STUDY, Study, find_studies
+from hashbench.results.tables.blocks import row_label
 from hashbench.results.tables.comparison import Comparison
 
 TOY = {"backbone": "toy-backbone", "progress": False, "device": "cpu", "epochs": 1}
@@ -281,6 +286,26 @@ def test_the_commands_tune_several_rows_alike_and_run_what_they_found(cli, space
     assert "Tuned on validation queries, csq (" in ran.output
     assert cli(*command[1:]).output.count("already finished") == 4
     cli("verify", "runs")
+
+
+def test_what_is_made_of_tuned_runs_keeps_saying_so(tuned, tmp_path):
+    runs, study, _ = (Path(shutil.copytree(tuned[0], tmp_path / "runs")), *tuned[1:])
+    results = find_runs([runs])[0]
+    under = hashbench.evaluate_run(results[0], under="noise(sigma=0.1)", device="cpu")
+    assert (under.path / under.provenance["tuned"]["path"]).resolve() == study_in(runs).path.resolve()
+    assert "tuned over 4 trials" in row_label(under)
+    ran = CliRunner().invoke(main, ["verify", str(runs)])
+    assert ran.exit_code == 0, ran.output
+    card = model_card(results[0], RunDirectory(results[0].path).read_spec()["identity"])
+    assert f"recipe.learning_rate={study.best.settings['recipe.learning_rate']}" in card.replace("\\", "")
+    told = commands(SimpleNamespace(runs=results))
+    assert f"# first into `runs`: the study .tuning/toy@small/csq/{study.id[:8]}" in told
+    command = next(line for line in told if line.startswith("hashbench run"))
+    arguments = shlex.split(command)[1:]
+    assert arguments[arguments.index("--method") + 1] == "csq"
+    ran = CliRunner().invoke(main, [*arguments, "--runs-dir", str(runs), "--tuned", str(runs), "--dry-run"])
+    assert ran.exit_code == 0, ran.output
+    assert "0 of 2 runs to compute" in ran.output
 
 
 def test_a_worker_makes_the_same_plan_of_tuned_runs(tuned):
