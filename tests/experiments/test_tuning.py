@@ -329,6 +329,18 @@ def test_a_study_of_another_row_is_not_taken(tuned):
         plan(["csq"], ["toy"], [8], settings=Settings(**TOY, runs_dir=runs, tuned=other / "trials"))
 
 
+def test_of_two_studies_that_of_the_code_length_counts_else_neither(tuned, tmp_path, space):
+    runs = Path(shutil.copytree(tuned[0], tmp_path / "runs"))
+    (other,) = tune(runs, space(), 1, bits=(12,))
+    settings = Settings(**TOY, runs_dir=runs, tuned=runs)
+    taken = [plan(["csq"], ["toy"], [bits], settings=settings).runs[0].study.id for bits in (8, 12)]
+    assert taken == [tuned[1].id, other.id]
+    with pytest.raises(HashbenchError, match="16 bits could take its settings from"):
+        plan(["csq"], ["toy"], [16], settings=settings)
+    (run,) = plan(["csq"], ["toy"], [16], settings=Settings(**TOY, runs_dir=runs, tuned=other.path)).runs
+    assert run.study.id == other.id
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
