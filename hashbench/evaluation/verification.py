@@ -250,6 +250,11 @@ def _identity(result: Result, directory: RunDirectory) -> Iterator[str]:
     stated = {"study": result.provenance.get("tuned", {}).get("id"), **coords.get("tuned", {})}
     yield from (f"the result and spec.json do not agree on the {name} behind the settings"
                 for name in ("study", "trials", "settings") if tuned.get(name) != stated.get(name))  # fmt: skip
+    for name, text in tuned.get("settings", {}).items():
+        owner, _, field = name.partition(".")
+        value = recipe.get(field) if owner == "recipe" else _field(identity["method"], field)
+        if not _reads_as(text, value):
+            yield f"{name} is {_short(value)} in spec.json, and {text} is the setting that was tuned"
     expected = RunDirectory.at(
         "", dataset=f"{coords['dataset']}@{coords['protocol']}", method=coords["method"], bits=coords["bits"],
         seed=coords["seed"], id=result.id,
@@ -262,6 +267,15 @@ def _apart(specified: Mapping[str, Any], stated: Mapping[str, Any]) -> Iterator[
     for name, value in specified.items():
         if not _same(stated.get(name), value):
             yield f"{name} is {_short(stated.get(name))} in the result and {_short(value)} in spec.json"
+
+
+def _reads_as(text: str, value: Any) -> bool:
+    """Return whether a setting as it is typed has this value."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return _same(float(text), value)
+    return text == (",".join(map(str, value)) if isinstance(value, list) else str(value)) or (
+        isinstance(value, bool) and text == str(value).lower()
+    )
 
 
 def _field(method: Mapping[str, Any], name: str) -> Any:

@@ -160,11 +160,15 @@ def _dimension(name: str, entry: Mapping[str, Any], cls: type[Method], path: Pat
 def _choices(name: str, given: Any, owner: type, field: str, where: str) -> Dimension:
     if not isinstance(given, list) or len(given) < 2:
         raise HashbenchError(f"{where}: choices is a list of two or more values.")
-    texts = [setting_text(value).lower() if isinstance(value, bool) else setting_text(value) for value in given]
-    values = [parse_value(owner, field, text) for text in texts]
+    values = [parse_value(owner, field, setting_text(value)) for value in given]
     if any(value in values[:place] for place, value in enumerate(values)):
         raise HashbenchError(f"{where}: choices has a value twice; give it once.")
-    return Dimension(name, choices=tuple(texts), values=tuple(values))
+    return Dimension(name, choices=tuple(map(_typed, values)), values=tuple(values))
+
+
+def _typed(value: Any) -> str:
+    """Return a choice as it is typed, the same text for the same value."""
+    return setting_text(value).lower() if isinstance(value, bool) else setting_text(value)
 
 
 def _owner(name: str, cls: type[Method]) -> tuple[type, str]:

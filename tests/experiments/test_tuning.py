@@ -197,7 +197,7 @@ def test_verify_compares_runs_with_their_study(tuned, tmp_path):
 
 def test_verify_notices_a_result_that_makes_its_tuning_cheaper(tuned, tmp_path):
     runs = Path(shutil.copytree(tuned[0], tmp_path / "runs"))
-    result = next(runs.rglob("s0-*/result.json"))
+    result = next((runs / "toy@small").rglob("s0-*/result.json"))
     stored = json.loads(result.read_text())
     stored["provenance"]["tuned"]["seconds"] = 0.5
     stored["coords"]["tuned"]["trials"] = 1
@@ -206,6 +206,37 @@ def test_verify_notices_a_result_that_makes_its_tuning_cheaper(tuned, tmp_path):
     assert ran.exit_code == 1
     assert "seconds is 0.5 in the result" in ran.output
     assert "do not agree on the trials behind the settings" in ran.output
+
+
+def test_verify_notices_settings_that_are_not_those_tuned(tuned, tmp_path):
+    runs = Path(shutil.copytree(tuned[0], tmp_path / "runs"))
+    spec = next((runs / "toy@small").rglob("s0-*/spec.json"))
+    stored = json.loads(spec.read_text())
+    stored["identity"]["recipe"]["learning_rate"] = 0.5
+    spec.write_text(json.dumps(stored))
+    ran = CliRunner().invoke(main, ["verify", str(runs)])
+    assert ran.exit_code == 1
+    assert "recipe.learning_rate is 0.5 in spec.json" in ran.output
+
+
+def test_every_kind_of_setting_is_tuned_and_verified(tmp_path, space):
+    path = space("""
+[recipe]
+nesterov = {choices = [true, false]}
+betas = {choices = [[0.9, 0.999], [0.5, 0.9]]}
+weight_decay = {choices = [0, "1/4"]}
+schedule = {choices = ["cosine", "constant"]}
+batch_size = {low = 16, high = 64}
+[csq]
+center_draws = {choices = [20, 21]}
+""")
+    runs = tmp_path / "runs"
+    (study,) = tune(runs, path, 2)
+    assert {trial.settings["recipe.betas"] for trial in study.trials} <= {"0.9,0.999", "0.5,0.9"}
+    assert {trial.settings["recipe.nesterov"] for trial in study.trials} <= {"true", "false"}
+    hashbench.sweep(["csq"], ["toy"], [8], runs_dir=runs, tuned=runs, **TOY)
+    ran = CliRunner().invoke(main, ["verify", str(runs)])
+    assert ran.exit_code == 0, ran.output
 
 
 def test_an_interrupted_study_goes_on_as_if_it_had_not_been(tuned, tmp_path, space, monkeypatch):
