@@ -98,7 +98,10 @@ def tuned_coords(tuned: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def before_tuning(recipe: Recipe, tuned: Mapping[str, Any] | None) -> Recipe:
     """Return the recipe that rows of a table share: with the values from before tuning."""
-    return dataclasses.replace(recipe, **tuned["recipe"]) if tuned else recipe
+    if not tuned:
+        return recipe
+    before = {name: tuple(value) if isinstance(value, list) else value for name, value in tuned["recipe"].items()}
+    return dataclasses.replace(recipe, **before)
 
 
 def stated(study: Study, directory: RunDirectory) -> dict[str, Any]:

@@ -19,10 +19,12 @@ from hashbench.experiments.jobs import Sweep
 from hashbench.experiments.planning import Settings, plan, plan_of
 from hashbench.results.leaderboard.recomputing import commands
 from hashbench.results.model_card import model_card
+from hashbench.results.result import cell_of
 from hashbench.results.runs import RunDirectory, find_runs
 from hashbench.results.studies import STUDY, Study, find_studies
 from hashbench.results.tables.blocks import row_label
 from hashbench.results.tables.comparison import Comparison
+from hashbench.storage.strict_json import digest
 
 TOY = {"backbone": "toy-backbone", "progress": False, "device": "cpu", "epochs": 1}
 SPACE = """
@@ -214,9 +216,15 @@ def test_verify_notices_settings_that_are_not_those_tuned(tuned, tmp_path):
     stored = json.loads(spec.read_text())
     stored["identity"]["recipe"]["learning_rate"] = 0.5
     spec.write_text(json.dumps(stored))
+    result = json.loads((spec.parent / "result.json").read_text())  # altered so as to fit
+    result["id"] = digest(stored["identity"])
+    result["coords"]["cell"] = cell_of(stored["identity"])
+    (spec.parent / "result.json").write_text(json.dumps(result))
+    spec.parent.rename(spec.parent.with_name(f"s0-{result['id'][:8]}"))
     ran = CliRunner().invoke(main, ["verify", str(runs)])
     assert ran.exit_code == 1
-    assert "recipe.learning_rate is 0.5 in spec.json" in ran.output
+    assert "identity: recipe.learning_rate is 0.5 in spec.json, and" in ran.output
+    assert ran.output.count("\n") == 2  # and nothing else is found
 
 
 def test_every_kind_of_setting_is_tuned_and_verified(tmp_path, space):
