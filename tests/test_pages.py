@@ -176,8 +176,8 @@ def test_the_commands_about_tuning_work_in_their_order(tmp_path, monkeypatch):
     ((name, space),) = re.findall(r"Save this as `(\w+\.toml)`:\n\n```toml\n(.*?)```", page, re.DOTALL)
     Path(name).write_text(space)
     commands = re.findall(r"^    hashbench (.*)$", page, re.MULTILINE)
-    commands += [f"compare {folder}" for folder in re.findall(r"`hashbench compare ([^`]+)`", page)]
-    assert [words.split()[0] for words in commands] == ["tune", "run", "run", "compare", "verify", "compare"]
+    commands += re.findall(r"`hashbench (export [^`]+)`", page)
+    assert [words.split()[0] for words in commands] == ["tune", "run", "run", "compare", "verify", "export"]
     for words in commands:
         ran = CliRunner().invoke(main, shlex.split(words))
         assert ran.exit_code == 0, f"{words}\n{ran.output}"

@@ -18,7 +18,7 @@ from hashbench.experiments.models import augments_of, depends_on_world, task_of
 from hashbench.experiments.settings import parse_row, parse_value, setting_text
 from hashbench.experiments.starts import Start, Starts, cannot_start
 from hashbench.experiments.tracks import TrackData, TrackExperiment, track
-from hashbench.experiments.tuned import Studies, settings_of
+from hashbench.experiments.tuned import Studies, settings_of, tuned_coords
 from hashbench.experiments.tuned import identity_of as tuned_identity
 from hashbench.interop.targets import resolve_method
 from hashbench.methods.contract import DeepMethod, Method, Task, defines, wraps
@@ -426,9 +426,9 @@ def _resolve(
         backbone=backbone,
     )
     if study is not None:
-        tuned = tuned_identity(study)
-        experiment = dataclasses.replace(experiment, tuned=tuned)
-        run = dataclasses.replace(run, method=variant.label_after(*tuned_words(tuned)), study=study)
+        experiment = dataclasses.replace(experiment, tuned=tuned_identity(study))
+        words = tuned_words(tuned_coords(experiment)["tuned"])
+        run = dataclasses.replace(run, method=variant.label_after(*words), study=study)
     elif studies is not None:
         study = studies.of(experiment)
         variant, settings = _tuned(variant, study), _with_recipe(settings, study)

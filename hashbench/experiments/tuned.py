@@ -16,6 +16,7 @@ from hashbench.results.studies import Study, find_studies
 from hashbench.storage.strict_json import canonical
 
 _OF_THE_RUN = ("bits", "seed", "lengths", "world", "tuned")  # what runs with the outcome of one study differ in
+_LEFT_OUT = {"compile": False, "hidden": 0}  # of the recipe in an identity, where it has these values
 _OF_THE_PART = ("split_sha256", "evaluated", "num_train")  # of data: test and validation are parts of one split
 
 
@@ -87,20 +88,28 @@ def identity_of(study: Study) -> dict[str, Any]:
         "study": study.id,
         "trials": len(study.trials),
         "settings": dict(study.best.settings),
-        "recipe": {field: recipe[field] for field in searched if field in recipe},
+        "recipe": {field: recipe.get(field, _LEFT_OUT.get(field)) for field in searched},
     }
 
 
-def tuned_coords(tuned: Mapping[str, Any] | None) -> dict[str, Any]:
+def tuned_coords(experiment: Experiment) -> dict[str, Any]:
     """Return what the coordinates of a result state of the study that its settings come from; {} without one."""
-    return {"tuned": {"trials": tuned["trials"], "settings": tuned["settings"]}} if tuned else {}
+    tuned, before = experiment.tuned, recipe_before(experiment)
+    if not tuned:
+        return {}
+    changed = [field for field in tuned["recipe"] if getattr(before, field) != getattr(experiment.recipe, field)]
+    recipe = {field: tuned["settings"][f"{RECIPE}.{field}"] for field in changed}
+    return {"tuned": {"trials": tuned["trials"], "settings": tuned["settings"], "recipe": recipe}}
 
 
-def before_tuning(recipe: Recipe, tuned: Mapping[str, Any] | None) -> Recipe:
-    """Return the recipe that rows of a table share: with the values from before tuning."""
+def recipe_before(experiment: Experiment) -> Recipe:
+    """Return the recipe that rows of a table share: that of the experiment with the values from before tuning."""
+    recipe, tuned = experiment.recipe, experiment.tuned
     if not tuned:
         return recipe
-    before = {name: tuple(value) if isinstance(value, list) else value for name, value in tuned["recipe"].items()}
+    before: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in tuned["recipe"].items()
+    }
     return dataclasses.replace(recipe, **before)
 
 

@@ -68,7 +68,7 @@ _OPTIONAL: dict[str, dict[str, Any]] = {  # what is read of those that a result 
     },
 }
 _TUNED: dict[str, dict[str, Any]] = {  # what is read of the study behind a run's settings
-    "coords": {"trials": int, "settings": dict},
+    "coords": {"trials": int, "settings": dict, "recipe": dict},
     "provenance": {"trials": int, "failed": int, "seconds": _NUMBER, "bits": list, "space_sha256": str},
 }
 

@@ -13,15 +13,19 @@ from hashbench.results.sweeps.estimates import duration, plural
 def tuning_notes(runs_of: Mapping[str, Sequence[Result]]) -> list[tuple[str, str]]:
     """Return the footnote of a table with tuned rows, `runs_of` by label; none where no row is tuned."""
     studies = {label: _studies(runs) for label, runs in runs_of.items()}
-    tuned = {label: "; ".join(map(_words, found)) for label, found in studies.items() if found}
+    tuned = {label: " and ".join(map(_words, found)) for label, found in studies.items() if found}
     if not tuned:
         return []
-    told = ", ".join(f"{label}: {words}" for label, words in tuned.items())
-    untuned = [label for label, found in studies.items() if not found]
+    methods = [runs[0].coords["method"] for runs in runs_of.values()]
+    names = {
+        label: method if methods.count(method) == 1 else label for label, method in zip(runs_of, methods, strict=True)
+    }
+    told = "; ".join(f"{names[label]}: {words}" for label, words in tuned.items())
+    untuned = [names[label] for label, found in studies.items() if not found]
     others = f" Not tuned: {', '.join(untuned)}." if untuned else ""
     budgets = {sum(study["trials"] for study in found) for found in studies.values() if found}
     apart = " The tuned rows had different numbers of trials." if len(budgets) > 1 else ""
-    return [("", f"Tuned on validation queries, {told}.{others}{apart}")]
+    return [("", f"Tuned on validation queries: {told}.{others}{apart}")]
 
 
 def total_of(runs: Sequence[Result], what: Literal["trials", "seconds"]) -> float | None:
