@@ -3,6 +3,7 @@
 import json
 import shlex
 import shutil
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -421,6 +422,12 @@ def test_a_space_that_is_none_is_refused_before_any_trial(tmp_path, space, text,
         tune(tmp_path / "runs", space(text), 3)
     assert words in str(error.value)
     assert not (tmp_path / "runs").exists()
+
+
+def test_without_optuna_the_way_out_is_said(tmp_path, space, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(HashbenchError, match=r"pip install 'hashbench\[tune\]'"):
+        tune(tmp_path / "runs", space(), 2)
 
 
 def test_what_is_given_is_not_searched(tmp_path, space):
