@@ -66,11 +66,11 @@ def train_with_siblings(
 def _siblings(plan: Plan, run: PlannedRun, directory: RunDirectory) -> list[PlannedRun]:
     """Return the runs that may be trained with a run; none where its method, or what was asked for, excludes it."""
     experiment, settings = run.experiment, plan.settings
-    cls = METHODS.get(run.experiment.method) if isinstance(experiment, Experiment) else None
+    if not isinstance(experiment, Experiment):
+        return []
+    cls = METHODS.get(experiment.method)
     if (
-        not isinstance(experiment, Experiment)
-        or cls is None
-        or not issubclass(cls, DeepMethod)
+        not issubclass(cls, DeepMethod)
         or why_not_together(cls) is not None
         or experiment.inputs == "images"  # the network is what takes the time
         or experiment.lengths
