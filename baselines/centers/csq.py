@@ -45,6 +45,7 @@ class CSQ(hashbench.DeepMethod):
 
     #: The official ResNet-50 code's; weight decay unverified.
     per_sample = True
+    maps_over_seeds = True
     paper_recipe: ClassVar[dict[str, Any]] = {
         "backbone": "resnet50",
         "optimizer": "adam",

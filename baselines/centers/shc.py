@@ -47,6 +47,7 @@ class SHC(hashbench.DeepMethod):
     quantization: float = hashbench.option(1e-4, "gamma, weight of the quantization term")
 
     per_sample = True
+    maps_over_seeds = True
     paper_recipe: ClassVar[dict[str, Any]] = {
         "backbone": "resnet34",
         "optimizer": "rmsprop",

@@ -35,6 +35,7 @@ class DCH(hashbench.DeepMethod):
     )
     self_pairs: bool = hashbench.option(False, "count each sample's pair with itself")
 
+    maps_over_seeds = True
     #: The authors' code, 2,000 iterations of it; the backbone's rate is a tenth of the head's.
     paper_recipe: ClassVar[dict[str, Any]] = {
         "backbone": "alexnet",

@@ -28,6 +28,7 @@ class HashNet(hashbench.DeepMethod):
     )
     self_pairs: bool = hashbench.option(False, "count each sample's pair with itself")
 
+    maps_over_seeds = True
     #: The authors' PyTorch code, which halves the rate every 2,000 iterations; epochs are unverified.
     paper_recipe: ClassVar[dict[str, Any]] = {
         "backbone": "resnet50",

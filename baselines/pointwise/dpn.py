@@ -38,6 +38,7 @@ class DPN(hashbench.DeepMethod):
 
     #: Published, but for the backbone's learning rate (here the head's), which is unverified.
     per_sample = True
+    maps_over_seeds = True
     paper_recipe: ClassVar[dict[str, Any]] = {
         "backbone": "alexnet",
         "optimizer": "sgd",
@@ -76,7 +77,7 @@ class DPN(hashbench.DeepMethod):
     def loss(self, out: Tensor, batch: hashbench.Batch) -> dict[str, Tensor]:
         """Return the mean over labelled samples of the hinge, summed over the bits."""
         assert batch.labels is not None, "DPN is supervised"
-        labelled = batch.labels.any(dim=1)
+        labelled = batch.labels.sum(dim=1) > 0
         if self.multi_label == "majority":
             target = majority(batch.labels, self.centers, self.ties)
             up, down = (1 + target) / 2, (1 - target) / 2

@@ -35,6 +35,7 @@ class OrthoHash(hashbench.DeepMethod):
     )
     batch_norm: bool = hashbench.option(True, "batch norm after the linear layer of the head")
 
+    maps_over_seeds = True
     #: Published; the authors' code's for all its data sets.
     paper_recipe: ClassVar[dict[str, Any]] = {
         "backbone": "alexnet",

@@ -20,6 +20,7 @@ class Classifier(hashbench.DeepMethod):
     """Cross-entropy on C logits; the code is the word that the arg-max class holds in a random wide codebook."""
 
     per_sample = True
+    maps_over_seeds = True
 
     words: Tensor  # (C, K) bool
 

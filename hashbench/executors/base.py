@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,10 +47,15 @@ class JobQueue:
     def __len__(self) -> int:
         return len(self._free) + len(self._held)
 
-    def next(self) -> tuple[Job, bool] | None:
-        """Return a job, and whether to wait for the process that computes its run; None where none is left."""
+    def next(self, *, cells: Collection[str] = ()) -> tuple[Job, bool] | None:
+        """Return a job, and whether to wait for the process that computes its run; None where none is left.
+
+        Jobs of `cells`, which others are at, come after the rest: whoever trains one may train its other seeds, too.
+        """
         if self._free:
-            return self._free.popleft(), False
+            job = next((job for job in self._free if job.cell not in cells), self._free[0])
+            self._free.remove(job)
+            return job, False
         return (self._held.popleft(), True) if self._held else None
 
     def put_back(self, job: Job) -> None:
@@ -60,6 +65,16 @@ class JobQueue:
     def put_aside(self, job: Job) -> None:
         """Queue a job last whose run another process computes."""
         self._held.append(job)
+
+
+def seeds_together(given: int | None, jobs: int, workers: int) -> int:
+    """Return how many seeds of a row a worker trains at once, at most; by default none is taken that another could.
+
+    Raises HashbenchError for a number `given` that is not possible.
+    """
+    if given is not None and given < 1:
+        raise HashbenchError(f"--executor-option together={given} is not possible; give 1 or more.")
+    return given or max(1, jobs // workers)
 
 
 def parse_options(texts: Iterable[str]) -> dict[str, str]:

@@ -17,7 +17,7 @@ import torch
 from tqdm.auto import tqdm
 
 from hashbench.errors import HashbenchError
-from hashbench.executors.base import TICK, Executor, JobQueue
+from hashbench.executors.base import TICK, Executor, JobQueue, seeds_together
 from hashbench.executors.worker import Worker
 from hashbench.experiments.jobs import Job, JobEnd, JobEvent, JobHeld, Sweep
 from hashbench.experiments.planning import resolve_device
@@ -31,13 +31,17 @@ class Local(Executor):
     """Worker processes on this machine, each with its share of the cores; Ctrl-C ends them."""
 
     threads: int | None = None  # of each worker; by default those of this process, divided among the workers
+    together: int | None = (
+        None  # seeds of a row that a worker trains at once, at most; by default as many as leave work for all
+    )
 
     def compute(self, sweep: Sweep, jobs: Sequence[Job], *, workers: int | None) -> Generator[JobEvent | None]:
         """Yield each job as it ends; a worker that dies is replaced, and its job is tried once more."""
         devices = _devices(sweep.request.settings.device)
         count = min(workers or len(devices), len(jobs))
         threads = self.threads or max(1, torch.get_num_threads() // count)
-        pool = _WorkerPool(sweep, [devices[at % len(devices)] for at in range(count)], threads)
+        together = seeds_together(self.together, len(jobs), count)
+        pool = _WorkerPool(sweep, [devices[at % len(devices)] for at in range(count)], threads, together)
         try:
             yield from pool.run(jobs)
         finally:
@@ -66,8 +70,8 @@ class _WorkerProcess:
 class _WorkerPool:
     """The worker processes of one sweep."""
 
-    def __init__(self, sweep: Sweep, devices: Sequence[str], threads: int):
-        self._sweep, self._threads = sweep, threads
+    def __init__(self, sweep: Sweep, devices: Sequence[str], threads: int, together: int):
+        self._sweep, self._threads, self._together = sweep, threads, together
         self._context = multiprocessing.get_context("forkserver")  # a plain fork would copy CUDA's state and threads
         self._context.set_forkserver_preload([__name__])  # torch is imported once, so that a new worker is quick
         self._workers: dict[Connection, _WorkerProcess] = {}
@@ -106,7 +110,7 @@ class _WorkerPool:
 
     def _start_worker(self, device: str) -> None:
         own_end, worker_end = self._context.Pipe()
-        arguments = (worker_end, self._sweep.on(device), self._threads, dict(os.environ))
+        arguments = (worker_end, self._sweep.on(device), self._threads, self._together, dict(os.environ))
         process = self._context.Process(target=serve, args=arguments, name=f"hashbench worker on {device}", daemon=True)
         process.start()
         worker_end.close()  # while it is open here, the end of the worker would not be seen
@@ -114,7 +118,8 @@ class _WorkerPool:
 
     def _assign(self, queue: JobQueue) -> None:
         for worker in self._workers.values():
-            if worker.ready and worker.job is None and (turn := queue.next()):
+            cells = {other.job.cell for other in self._workers.values() if other.job} if self._together > 1 else ()
+            if worker.ready and worker.job is None and (turn := queue.next(cells=cells)):
                 worker.job = turn[0]
                 with suppress(OSError):  # a dead worker is found at its pipe next
                     worker.pipe.send(turn)
@@ -163,7 +168,7 @@ def _exit_reason(code: int | None) -> str:
     return f"left with exit code {code}"
 
 
-def serve(pipe: Connection, sweep: Sweep, threads: int, environment: Mapping[str, str]) -> None:
+def serve(pipe: Connection, sweep: Sweep, threads: int, together: int, environment: Mapping[str, str]) -> None:
     """Run a worker process: compute the jobs that come through the pipe until it is closed at the other end."""
     os.environ.clear()  # it was that of the time when this process's first worker was started
     os.environ.update(environment)
@@ -172,7 +177,7 @@ def serve(pipe: Connection, sweep: Sweep, threads: int, environment: Mapping[str
     tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system, which a worker that is ended leaves behind
     torch.set_num_threads(threads)
     try:
-        worker = Worker.start(sweep)
+        worker = Worker.start(sweep, together=together)
     except HashbenchError as error:
         pipe.send(error)
         return

@@ -21,11 +21,12 @@ WAIT = 1.0  # seconds between two checks of a run that another process computes
 class Worker:
     """A plan, and the watch on the locks of other processes."""
 
-    def __init__(self, plan: Plan):
-        self._plan, self._watch = plan, LockWatch()
+    def __init__(self, plan: Plan, *, together: int = 1):
+        """`together` is the largest number of runs that it trains at once, where their seed alone differs."""
+        self._plan, self._watch, self._together = plan, LockWatch(), together
 
     @classmethod
-    def start(cls, sweep: Sweep) -> Worker:
+    def start(cls, sweep: Sweep, *, together: int = 1) -> Worker:
         """Make this process a worker of `sweep`, with a plan of its own.
 
         Raises HashbenchError where the sweep cannot be planned here, or the results folder is missing.
@@ -41,7 +42,7 @@ class Worker:
                 f"name one that all machines see: --runs-dir /shared/runs."
             )
         try:
-            return cls(plan_of(sweep.request))
+            return cls(plan_of(sweep.request), together=together)
         except HashbenchError as error:
             raise HashbenchError(f"On {platform.node()} the sweep cannot be planned: {error}") from error
 
@@ -57,7 +58,7 @@ class Worker:
         run = job.as_planned(run)
         while True:
             try:
-                execute_run(self._plan, run, watch=self._watch)
+                execute_run(self._plan, run, watch=self._watch, together=self._together)
                 return JobEnd(job.at)
             except RunLocked:
                 if not wait:

@@ -21,8 +21,15 @@ class Clock:
         yield
         self._phases[phase] = time.perf_counter() - started
 
-    def summary(self, **paid: float) -> dict[str, float]:
-        """Return the seconds of each phase, those `paid` for it where given, of all, and of what lies in no phase."""
-        total = time.perf_counter() - self._started
+    def before(self, phase: str, paid: float) -> float:
+        """Return how much of the seconds `paid` for a phase passed before this clock was there."""
+        return max(paid - self._phases.get(phase, 0.0), 0.0)
+
+    def summary(self, *, before: float = 0.0, **paid: float) -> dict[str, float]:
+        """Return the seconds of each phase, those `paid` for it where given, of all, and of what lies in no phase.
+
+        All are those since the clock was made, and those `before`.
+        """
+        total = before + time.perf_counter() - self._started
         phases = self._phases | paid
         return {**phases, "total": total, "untracked": max(total - sum(phases.values()), 0.0)}

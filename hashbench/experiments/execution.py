@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import torch
 
@@ -13,6 +12,7 @@ from hashbench.errors import HashbenchError
 from hashbench.experiments.experiment import Experiment
 from hashbench.experiments.phases import compute, compute_prefix
 from hashbench.experiments.planning import Plan, PlannedRun
+from hashbench.experiments.siblings import train_with_siblings
 from hashbench.experiments.tracks import track
 from hashbench.experiments.tuned import stated
 from hashbench.methods.contract import DeepMethod
@@ -26,12 +26,16 @@ from hashbench.system.distributed import World, join
 from hashbench.system.memory import is_out_of_memory
 
 
-def execute_run(plan: Plan, run: PlannedRun, *, watch: LockWatch | None = None, needed: bool = False) -> Result:
+def execute_run(
+    plan: Plan, run: PlannedRun, *, watch: LockWatch | None = None, needed: bool = False, together: int = 1
+) -> Result:
     """Return the result of one run of a plan: loaded where it is finished, else computed and stored.
 
     A run whose codes are the first bits of another's has that computed before; one that is `needed` so is computed
-    whatever is asked to be run again. Raises RunLocked where another process computes it (without `watch`, one of
-    another machine counts as running for ever); any other error of a computation is written to FAILED.json and raised.
+    whatever is asked to be run again. Where its method allows it, others of its row that differ in the seed alone are
+    trained with it, at most so many `together`, and left to be evaluated. Raises RunLocked where another process
+    computes it (without `watch`, one of another machine counts as running for ever); any other error of a computation
+    is written to FAILED.json and raised.
     """
     if run.directory is None or run.experiment is None:
         raise HashbenchError(f"{run}: {run.skipped}")
@@ -47,6 +51,9 @@ def execute_run(plan: Plan, run: PlannedRun, *, watch: LockWatch | None = None, 
         if to_compute():  # no other process did, between the first check and the lock
             if run.failed_meanwhile:
                 raise HashbenchError(f"it has failed since this sweep was planned: {directory.read_failure()}")
+            if not directory.finished:
+                with true_float32():
+                    train_with_siblings(plan, run, directory, watch, at_most=together)
             _compute_into(directory.again if directory.finished else directory, run, plan)
         if directory.again.finished:
             directory.replace_with(directory.again)
@@ -89,9 +96,7 @@ def _compute_into(directory: RunDirectory, run: PlannedRun, plan: Plan) -> None:
     """Compute a run and store all of it in `directory`, which is locked; write FAILED.json where that fails."""
     assert run.experiment is not None
     make_folder(directory.path)
-    started = datetime.now(UTC).isoformat(timespec="seconds")
-    how = {"device": str(plan.device), "started": started, **run.sources}
-    directory.write_spec({"identity": run.experiment.identity, "how": how})
+    run.state_experiment(directory, plan.device)
     directory.remove_kept()
     dataset, progress = plan.datasets[run.dataset], plan.settings.progress
     result: Result | None

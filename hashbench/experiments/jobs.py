@@ -26,6 +26,7 @@ class Job:
     snapshot: RunSnapshot  # what lay in its directory when the sweep was planned
     training: RunSnapshot | None = None  # likewise of the run whose codes this one takes the first bits of
     small: bool = False  # it trains a head on fixed features: several of them fit on one GPU
+    cell: str = ""  # what it shares with runs that differ in nothing but the seed
 
     @classmethod
     def of(cls, at: int, run: PlannedRun) -> Job:
@@ -33,7 +34,7 @@ class Job:
         assert run.experiment is not None
         training = None if run.training is None else run.training.snapshot
         trains = isinstance(run.experiment, Experiment) and run.experiment.recipe.train_backbone
-        return cls(at, run.experiment.id, run.snapshot, training, small=not trains)
+        return cls(at, run.experiment.id, run.snapshot, training, small=not trains, cell=run.experiment.cell)
 
     def as_planned(self, run: PlannedRun) -> PlannedRun:
         """Return the run of another process's plan as the process that planned the sweep saw it."""

@@ -48,7 +48,7 @@ _LOG = logging.getLogger(__name__)
 MEASURES = ("mAP@all", "mAP@1000/hits", "mAP@1000/R", "mAP@1000/min", "P@100", "P@1000", "R@1000")
 BALLS_AND_CURVES = ("P@H<=2", "R@H<=2", "PR", "PR@k")
 #: What the provenance of a prefix's result takes over from that of its training.
-OF_TRAINING = ("source_sha256", "backbone_sha256", "prepared_from_cache", "processes")
+OF_TRAINING = ("source_sha256", "backbone_sha256", "prepared_from_cache", "trained_beside", "processes")
 
 
 def compute(
@@ -92,7 +92,7 @@ def compute(
         monitor = monitor_every(eval_every, model, dataset, partial(encode_rows, model, inputs, world=SINGLE))
         if world.is_main:
             _warn(directory, [f"{experiment.method}: {text}" for text in remarks(type(model.method), task)])
-        trained = _fit(model, data, directory, title, monitor, of=_code_and_run(experiment))
+        trained = _fit(model, data, directory, title, monitor, of=code_and_run(experiment))
     with clock("encode"):
         query, database = (encode_rows(model, inputs, part, world) for part in (split.query, split.database))
     with clock("evaluate"):
@@ -121,12 +121,17 @@ def compute(
         diagnostics=trained.diagnostics,
         epoch={"kept": "last", "of": experiment.recipe.epochs if model.network is not None else 0},
         # What was prepared for another bit length, or trained before an interruption, counts as well.
-        time=clock.summary(prepare=prepared.seconds, train=trained.seconds),
+        time=clock.summary(
+            before=clock.before("train", trained.seconds) if trained.beside else 0.0,
+            prepare=prepared.seconds,
+            train=trained.seconds,
+        ),
         images_per_s=trained.images_per_s,
         peak_memory_mb=peak_memory_mb(device),
         provenance={
             **run_provenance(experiment, dataset, device, started),
             "prepared_from_cache": prepared.cached,
+            "trained_beside": trained.beside,
             "processes": world.size,
             **_start(start, directory),
         },
@@ -208,7 +213,7 @@ def _warn(directory: RunDirectory, sentences: Sequence[str]) -> None:
             directory.append_log({"warning": sentence})
 
 
-def _code_and_run(experiment: Experiment) -> str:
+def code_and_run(experiment: Experiment) -> str:
     """Return the hash of what a checkpoint belongs to: the run, and the code of method and backbone."""
     code = source_sha256(*classes_of(METHODS.get(experiment.method), experiment.fields))
     backbone = None if experiment.inputs == "pixels" else source_of(experiment.recipe.backbone)

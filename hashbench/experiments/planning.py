@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -123,6 +124,13 @@ class PlannedRun:
     def sources(self) -> dict[str, str | None]:
         """The sha256 of the files behind the run as they are now, as its spec and its provenance call them."""
         return {"source_sha256": self.source_sha256, "backbone_sha256": self.backbone_sha256}
+
+    def state_experiment(self, directory: RunDirectory, device: torch.device) -> None:
+        """Write into `directory`, which is locked, what is computed there from now on."""
+        assert self.experiment is not None
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        how = {"device": str(device), "started": started, **self.sources}
+        directory.write_spec({"identity": self.experiment.identity, "how": how})
 
     @property
     def finished(self) -> bool:

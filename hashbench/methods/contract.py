@@ -156,6 +156,10 @@ class DeepMethod(Method):
     #: neither head nor method hold statistics of a batch. Then several devices may share a batch without changing the
     #: numbers; else their number is part of the run's identity, for each sees only its own samples.
     per_sample: ClassVar[bool] = False
+    #: Whether the losses of several seeds may be computed in one call by `torch.func.vmap`, so that the seeds of a row
+    #: train side by side: `loss` reads nothing but outputs, labels, index, epoch and step, its tensors, and what
+    #: `setup` derived from fields and task without the seed; it changes nothing, and neither it nor the head draws.
+    maps_over_seeds: ClassVar[bool] = False
     #: How many views of each training image a batch holds, augmented independently.
     views: ClassVar[int] = 1
     #: The augmentation of each view, "" for the recipe's; empty: the recipe's for all.

@@ -49,6 +49,7 @@ class CRH(DeepMethod):
     )
 
     per_sample = True
+    maps_over_seeds = True
     paper_recipe: ClassVar[dict[str, Any]] = {
         "backbone": "resnet34",
         "optimizer": "adam",

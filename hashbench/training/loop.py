@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count, islice
 from pathlib import Path
@@ -37,6 +37,7 @@ class TrainingProgress:
     seconds: float = 0.0
     images: int = 0
     diagnostics: dict[str, float] = field(default_factory=dict)  # of the last epoch
+    beside: int = 0  # trainings of other seeds that went on at the same time, with which the seconds are shared
 
     @property
     def images_per_s(self) -> float | None:
@@ -74,55 +75,99 @@ def train(
     if not world.is_single and task.device.type == "cuda":
         for module in (network, method):  # a method may keep a twin of the network
             nn.SyncBatchNorm.convert_sync_batchnorm(module)  # there is none for the CPU
-    optimizer = _optimizer(method.parameter_groups(network, recipe), recipe)
+    training = Training(method, network, task, recipe, data, reports, world)
     stepped = network.compiled() if recipe.compile else network
-    progress = _resume(reports, method, network, optimizer, world)
     world.broadcast_in_place([*_state(network), *_state(method)])
-    warned = False
-    bar = tqdm(total=recipe.epochs * task.num_train, initial=progress.images, unit="img", unit_scale=True,
-               desc=reports.bar, disable=reports.bar is None, leave=False, dynamic_ncols=True)  # fmt: skip
-    with bar:
-        for epoch in range(progress.epochs_done, recipe.epochs):
+    with progress_bar([training], reports.bar) as bar:
+        for epoch in range(training.progress.epochs_done, recipe.epochs):
             started = time.perf_counter()
             seeds.seed_globals(task.seed, "epoch", epoch, rank=world.rank)  # so that no state of theirs need be saved
-            losses = _Losses(epoch, bar, world)
-            sums = _train_epoch(method, network, stepped, optimizer, data.batches(epoch), task, recipe, losses, world)
+            losses = Losses(epoch, bar, world)
+            sums = _train_epoch(
+                method, network, stepped, training.optimizer, data.batches(epoch), task, recipe, losses, world
+            )
             world.broadcast_in_place(network.buffers())
             means = losses.means()
-            with torch.no_grad():
-                if method.wants_fresh_pass(epoch):
-                    network.eval()
-                    sums = _Sums(world)
-                    seen = []
-                    for batch in data.fresh():
-                        sums.add(method.epoch_sums(network(batch.inputs), batch), batch)
-                        seen.append(batch.index)
-                    _gather_samples(method, torch.cat(seen), task.num_train, world)
-                progress.diagnostics = method.end_epoch(epoch, world.all_reduced(sums.total))
-            world.broadcast_in_place(method.buffers())  # what a rank drew, or took of its own share, is rank 0's now
-            progress.epochs_done = epoch + 1
-            progress.images += task.num_train
-            progress.seconds += time.perf_counter() - started
-            measures = reports.monitor(epoch)  # after the clock was read: monitoring is no part of training
-            reports.log(
-                {
-                    "epoch": epoch,
-                    "loss": means,
-                    "diagnostics": progress.diagnostics,
-                    "learning_rate": optimizer.param_groups[-1]["lr"],
-                    "seconds": progress.seconds,
-                    **({} if measures is None else {"measures": measures}),
-                }
-            )
-            if reports.checkpoint is None or progress.epochs_done == recipe.epochs:
-                continue
-            reason = method.resumes()
-            if reason is None:
-                _save(reports.checkpoint, reports.of, progress, method, network, optimizer)
-            elif not warned:
-                warned = True
-                _warn(f"{method.info.name} cannot resume, an interrupted run starts over: {reason}", reports)
-    return progress
+            diagnostics = training.end_epoch(epoch, sums)
+            training.report(epoch, means, diagnostics, seconds=time.perf_counter() - started)
+    return training.progress
+
+
+class Training:
+    """A training on its way: what is trained, with its optimiser, and how far it has come; resumed where it can be."""
+
+    def __init__(
+        self,
+        method: DeepMethod,
+        network: HashNetwork,
+        task: Task,
+        recipe: Recipe,
+        data: TrainingData,
+        reports: Reports,
+        world: World = SINGLE,
+    ):
+        """Begin, or go on from the checkpoint; raises HashbenchError where that does not fit."""
+        self.method, self.network, self.task, self.recipe, self.data = method, network, task, recipe, data
+        self.optimizer = make_optimizer(method.parameter_groups(network, recipe), recipe)
+        self.progress = _resume(reports, method, network, self.optimizer, world)
+        self.world = world
+        self._reports, self._warned = reports, False
+
+    @torch.no_grad()
+    def end_epoch(self, epoch: int, sums: Sums) -> dict[str, float]:
+        """Let the method end an epoch on its `sums`, or on those of the fresh pass it asks for; returns diagnostics."""
+        method, network, world = self.method, self.network, self.world
+        if method.wants_fresh_pass(epoch):
+            network.eval()
+            sums = Sums(world)
+            seen = []
+            for batch in self.data.fresh():
+                sums.add(method.epoch_sums(network(batch.inputs), batch), batch)
+                seen.append(batch.index)
+            _gather_samples(method, torch.cat(seen), self.task.num_train, world)
+        diagnostics = method.end_epoch(epoch, world.all_reduced(sums.total))
+        world.broadcast_in_place(method.buffers())  # what a rank drew, or took of its own share, is rank 0's now
+        return diagnostics
+
+    def report(
+        self, epoch: int, losses: dict[str, float], diagnostics: dict[str, float], *, seconds: float, beside: int = 0
+    ) -> None:
+        """Count an epoch that took `seconds` as done, log it, and keep a checkpoint of all epochs but the last.
+
+        Where trainings of other seeds went on `beside` it, the last epoch is kept, too: the run goes on from there.
+        """
+        progress, reports = self.progress, self._reports
+        progress.diagnostics = diagnostics
+        progress.epochs_done = epoch + 1
+        progress.images += self.task.num_train
+        progress.seconds += seconds
+        progress.beside = max(progress.beside, beside)
+        measures = reports.monitor(epoch)  # after the clock was read: monitoring is no part of training
+        reports.log(
+            {
+                "epoch": epoch,
+                "loss": losses,
+                "diagnostics": progress.diagnostics,
+                "learning_rate": self.optimizer.param_groups[-1]["lr"],
+                "seconds": progress.seconds,
+                **({} if measures is None else {"measures": measures}),
+            }
+        )
+        if reports.checkpoint is None or (progress.epochs_done == self.recipe.epochs and not beside):
+            return
+        reason = self.method.resumes()
+        if reason is None:
+            _save(reports.checkpoint, reports.of, progress, self.method, self.network, self.optimizer)
+        elif not self._warned:
+            self._warned = True
+            _warn(f"{self.method.info.name} cannot resume, an interrupted run starts over: {reason}", reports)
+
+
+def progress_bar(trainings: Sequence[Training], title: str | None) -> tqdm:
+    """Return the bar over all images that the trainings see, those before now counted; None for a title: no bar."""
+    total = sum(training.recipe.epochs * training.task.num_train for training in trainings)
+    return tqdm(total=total, initial=sum(training.progress.images for training in trainings), unit="img",
+                unit_scale=True, desc=title, disable=title is None, leave=False, dynamic_ncols=True)  # fmt: skip
 
 
 def time_steps(
@@ -132,14 +177,14 @@ def time_steps(
 
     The epochs' first batches are taken as a training takes them; no epoch is ended, and nothing is reported.
     """
-    optimizer = _optimizer(method.parameter_groups(network, recipe), recipe)
+    optimizer = make_optimizer(method.parameter_groups(network, recipe), recipe)
     stepped = network.compiled() if recipe.compile else network
     batches = chain.from_iterable(data.batches(epoch) for epoch in count())
     started, timed = 0.0, steps - steps // 4
     for share in (steps - timed, timed):
         started = time.perf_counter()
         seeds.seed_globals(task.seed, "epoch", 0)
-        losses = _Losses(0, tqdm(disable=True), SINGLE)
+        losses = Losses(0, tqdm(disable=True), SINGLE)
         _train_epoch(method, network, stepped, optimizer, islice(batches, share), task, recipe, losses, SINGLE)
         losses.means()
         if task.device.type == "cuda":
@@ -161,16 +206,16 @@ def _train_epoch(
     batches: Iterator[Batch],
     task: Task,
     recipe: Recipe,
-    losses: _Losses,
+    losses: Losses,
     world: World,
-) -> _Sums:
+) -> Sums:
     """Take one optimiser step for each batch; nothing in here waits for the device but the bar, once a second.
 
     `stepped` is the network as training steps see it, compiled where the recipe says so.
     """
     for module in (network, stepped, method):
         module.train()
-    sums = _Sums(world)
+    sums = Sums(world)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for batch in batches:
         factor = recipe.learning_rate_factor(batch.step, task.steps_per_epoch)
@@ -191,7 +236,7 @@ def _train_epoch(
             method.after_step(network, batch)
             _gather_samples(method, batch.index, batch.whole, world)
             sums.add(method.epoch_sums(out.detach(), batch), batch)
-        losses.add(batch, terms)
+        losses.add(batch, [*terms], torch.stack([term.detach() for term in terms.values()]))
     return sums
 
 
@@ -205,7 +250,7 @@ def _gather_samples(method: DeepMethod, index: Tensor, whole: int, world: World)
         buffer[everywhere] = world.all_gather_share(buffer[index], whole)
 
 
-class _Sums:
+class Sums:
     """The sums that a method collects over an epoch, by name, on the device."""
 
     def __init__(self, world: World) -> None:
@@ -220,7 +265,7 @@ class _Sums:
             self.total[name] = self.total[name] + value if name in self.total else value
 
 
-class _Losses:
+class Losses:
     """The loss terms of an epoch, kept on the device and brought to the host about once a second."""
 
     def __init__(self, epoch: int, bar: tqdm, world: World):
@@ -232,15 +277,15 @@ class _Losses:
         self._weights: list[float] = []
         self._checked = time.monotonic()
 
-    def add(self, batch: Batch, terms: dict[str, Tensor]) -> None:
-        """Add the terms of one step; show and check what was added about once a second."""
-        if self._names not in ([], list(terms)):
+    def add(self, batch: Batch, names: list[str], values: Tensor) -> None:
+        """Add the terms of one step, `values` (T,); show and check what was added about once a second."""
+        if self._names not in ([], names):
             raise HashbenchError(
-                f"The loss terms changed within epoch {self._epoch + 1} from {self._names} to {list(terms)}; "
+                f"The loss terms changed within epoch {self._epoch + 1} from {self._names} to {names}; "
                 f"return the same names in every step, a term that is not due as 0."
             )
-        self._names = list(terms)
-        self._pending.append(torch.stack([term.detach() for term in terms.values()]))
+        self._names = names
+        self._pending.append(values)
         self._sizes.append(batch.whole or len(batch.index))
         self._weights.append(self._sizes[-1] * self._world.weight(len(batch.index), self._sizes[-1]))
         if time.monotonic() - self._checked > CHECK_SECONDS:
@@ -279,7 +324,8 @@ class _Losses:
                 )
 
 
-def _optimizer(groups: list[dict[str, Any]], recipe: Recipe) -> torch.optim.Optimizer:
+def make_optimizer(groups: list[dict[str, Any]], recipe: Recipe) -> torch.optim.Optimizer:
+    """Return the recipe's optimiser of parameter groups, whose rates without schedule are their `initial_lr`."""
     common: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
     optimizer: torch.optim.Optimizer
     if recipe.optimizer == "sgd":

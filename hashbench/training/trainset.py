@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,12 @@ class TrainSet:
         return TrainSet(
             self._loader, self._inputs, self._index, size=self._size, device=self._device, features=self._features
         )
+
+    def of_seed(self, seed: int) -> TrainSet:
+        """Return the same training set in another seed's order."""
+        other = copy.copy(self)
+        other._loader = self._loader.of_seed(seed)
+        return other
 
     @property
     def labels(self) -> Tensor | None:

@@ -7,6 +7,7 @@ every device and for every method, and no step waits for the host.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -74,6 +75,12 @@ class TrainLoader:
         self._count, self._shape = count, tuple(inputs.shape[1:])
         self._bounds = _batch_bounds(count, batch_size)
         self._seed, self._size, self._channels_last = seed, size, channels_last
+
+    def of_seed(self, seed: int) -> TrainLoader:
+        """Return the loader of the same training set in another seed's order; the two share what lies on the device."""
+        other = copy.copy(self)
+        other._seed = seed
+        return other
 
     @property
     def steps_per_epoch(self) -> int:
