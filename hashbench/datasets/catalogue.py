@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hashbench.datasets.base import Dataset, DataSource
-from hashbench.datasets.protocol import Protocol
+from hashbench.datasets.protocol import DRAW, Protocol
 from hashbench.errors import HashbenchError, unknown
 from hashbench.registry import DATASETS
 
@@ -53,8 +53,9 @@ def data_source(name: str) -> DataSource:
 def find_protocol(name: str, *, data_dir: str | Path | None = None) -> Protocol:
     """Return the protocol that `dataset`, `dataset@protocol` or an alias names, without reading any data.
 
-    A bare data set means its first protocol. Of own data (`folder:PATH`, `lists:PATH`, `arrays:PATH`) all but the
-    pixels is read. Raises HashbenchError with the nearest known name.
+    A bare data set means its first protocol, and `dataset@protocol-draw2` another split by the same rule. Of own data
+    (`folder:PATH`, `lists:PATH`, `arrays:PATH`) all but the pixels is read. Raises HashbenchError with the nearest
+    known name.
     """
     return find(name, data_dir)[1]
 
@@ -87,6 +88,8 @@ def find(
     found = {protocol.name: protocol for protocol in source.protocols}
     if name == set_name:
         return source, next(iter(found.values()))
+    if wanted not in found and (drawn := DRAW.fullmatch(wanted)) and drawn["name"] in found:
+        return source, found[drawn["name"]].drawn(int(drawn["draw"]))
     if wanted not in found:
         known = [protocol.full_name for protocol in found.values()]
         hint = OWN_NEEDS[wanted] if source.spelling else "`hashbench list datasets` shows all."

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +24,8 @@ RULES = (  # implemented in rules.py
     "unseen-v1",
 )
 SELF_SIZED = ("given-v1", "shares-v1", "unseen-v1")  # rules that take no number of train and query images
+DRAWN = tuple(rule for rule in RULES if rule != "given-v1")  # rules that pick images or classes by hashes
+DRAW = re.compile(r"(?P<name>.+)-draw(?P<draw>[2-9]|[1-9][0-9]{1,8})")  # of a protocol's name: another of its splits
 BY_RULE = "rule"  # in place of a size: as many images as the rule yields
 _FAMILY_KEYS = {
     "about": str,
@@ -86,11 +89,23 @@ class Protocol:
     image_size: int | None = None  # side in pixels at which image files are prepared; None: the set comes as arrays
     split_sha256: str | None = None  # of the split that the rule gives on the official images; None: not stated
     found_by: tuple[str, ...] | None = None  # the files are there if one of these is, below the data folder; (): always
+    draw: int = 1  # which of the splits that the rule can give; all but the first carry it in their name
 
     @property
     def full_name(self) -> str:
         """The name to type, `dataset@protocol`."""
         return f"{self.dataset}@{self.name}"
+
+    @property
+    def ranking(self) -> str:
+        """What the hashes of images and classes start with: the rule, and the draw of all but the first split."""
+        return self.rule if self.draw == 1 else f"{self.rule}, draw {self.draw}"
+
+    def drawn(self, draw: int) -> Protocol:
+        """Return the protocol with another split by its rule; raises HashbenchError where that draws nothing."""
+        if self.rule not in DRAWN:
+            raise HashbenchError(f"{self.full_name} takes its split as given, so there is no draw {draw} of it.")
+        return replace(self, name=f"{self.name}-draw{draw}", draw=draw, split_sha256=None, aliases=())
 
     def require_count(self, found: int) -> None:
         """Raise HashbenchError where the reader `found` another number of images than a complete copy has."""

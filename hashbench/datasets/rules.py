@@ -177,7 +177,7 @@ def _unseen(store: Store, protocol: Protocol, keys: Keys) -> Parts:
     their images by rank where the source has none. The seen classes' test images, or that fifth of them, are left out.
     """
     _require_single_label(store, protocol)
-    order = sorted(store.classes, key=lambda name: sha256(protocol.rule.encode() + b"\0" + name.encode()).digest())
+    order = sorted(store.classes, key=lambda name: sha256(protocol.ranking.encode() + b"\0" + name.encode()).digest())
     unseen = set(order[: -(-len(order) // UNSEEN_SHARE)])
     train: list[int] = []
     query: list[int] = []

@@ -1,7 +1,7 @@
 """Splits: the images of a data set ranked, picked by a protocol's rule, and named by a hash.
 
 Images are ranked by sha256(rule, image), those of large sets by sha256(rule, official file name), so the same images
-come out of any copy of the data.
+come out of any copy of the data. Another draw of a protocol hashes its number with the rule.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def split(store: Store, protocol: Protocol) -> Split:
     protocol's sizes, or lacks what its rule needs.
     """
     protocol.require_count(len(store.labels))
-    keys = rank_keys(store, protocol.rule)
+    keys = rank_keys(store, protocol.ranking)
     train, query, rest = RULES[protocol.rule](store, protocol, keys)
     return _in_rank_order(store, keys, train, query, rest + train if protocol.train_in_database else rest)
 
@@ -49,12 +49,13 @@ def hold_out(store: Store, parts: Split) -> Split:
     return _in_rank_order(store, keys, rest, query, rest)
 
 
-def rank_keys(store: Store, rule: str) -> Keys:
-    """Return what ranks each image under `rule`: its official name, or its pixels where the store has no names.
+def rank_keys(store: Store, ranking: str) -> Keys:
+    """Return what ranks each image: the hash of `ranking` (a rule and its draw) and the image.
 
+    The image is its official name, or its pixels where the store has no names.
     Images that tie are the same picture with the same labels.
     """
-    start = sha256(rule.encode() + b"\0")
+    start = sha256(ranking.encode() + b"\0")
     images = bytes_of_rows(store.inputs) if store.names is None else map(str.encode, store.names)
     keys = []
     for image, labels in zip(images, store.labels, strict=True):

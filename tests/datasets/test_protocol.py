@@ -189,3 +189,12 @@ def test_a_protocol_file_in_order_is_read(tmp_path):
     path.write_text(GOOD.replace("database = 3", 'database = "rule"'))
     assert read_protocols("toy", path)[0].sizes == (2, 1, None)
     assert (protocol.aliases, protocol.multi_label) == ((), False)
+
+
+def test_another_draw_is_a_protocol_of_its_own():
+    assert find_protocol("cifar10@54k-draw12").full_name == "cifar10@54k-draw12"
+    for name in ("cifar10@54k-draw1", "cifar10@54k-draw02", "cifar10@54k-draw"):  # the first has no number
+        with pytest.raises(HashbenchError, match="Unknown protocol"):
+            find_protocol(name)
+    with pytest.raises(HashbenchError, match="takes its split as given"):
+        find_protocol("cifar10@50k-draw2")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hashbench.datasets.protocol import RULES, Protocol, Sizes
+from hashbench.datasets.protocol import DRAWN, RULES, Protocol, Sizes
 from hashbench.datasets.rules import RULES as IMPLEMENTED
 from hashbench.datasets.splits import hold_out, split
 from hashbench.errors import HashbenchError
@@ -43,6 +43,31 @@ def test_a_large_set_is_ranked_by_its_official_names_and_not_by_its_pixels(make_
     shuffle = np.random.default_rng(0).permutation(40)
     moved = make_store(inputs=one.inputs[shuffle], labels=one.labels[shuffle], names=tuple(names[i] for i in shuffle))
     assert split(moved, protocol()).sha256 == split(one, protocol()).sha256
+
+
+@pytest.mark.parametrize("rule", DRAWN)
+def test_another_draw_of_a_rule_is_another_split_that_no_order_of_the_files_changes(make_store, rule):
+    store = make_store(part=GIVEN, each=10)
+    first = protocol(rule, (20, 4, 16))
+    draws = [split(store, first), *(split(store, first.drawn(draw)) for draw in range(2, 8))]
+    assert len({draw.sha256 for draw in draws}) > (
+        2 if rule == "unseen-v1" else 6
+    )  # which has four classes to draw from
+    assert {(len(draw.train), len(draw.query)) for draw in draws} == {(len(draws[0].train), len(draws[0].query))}
+    assert split(shuffled(store, 0), first.drawn(7)).sha256 == draws[-1].sha256
+
+
+def test_another_draw_hashes_its_number_with_the_rule(make_store):
+    names = tuple(f"train/{number}.jpg" for number in range(40))
+    store = make_store(names=names)
+    members = np.flatnonzero(store.labels[:, 3]).tolist()
+    first = min(members, key=lambda i: sha256(b"per-class-v1, draw 2\0" + names[i].encode()).digest())
+    assert set(members) & set(split(store, protocol().drawn(2)).query.tolist()) == {first}
+
+
+def test_a_given_split_has_no_other_draw():
+    with pytest.raises(HashbenchError, match="takes its split as given"):
+        protocol("given-v1").drawn(2)
 
 
 @pytest.mark.parametrize("rule", RULES)

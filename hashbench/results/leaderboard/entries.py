@@ -186,7 +186,9 @@ def _protocol(run: Result) -> Protocol:
 
 
 def _wrong_split(runs: Sequence[Result], protocol: Protocol) -> Iterator[str]:
-    if protocol.split_sha256 is None:
+    if protocol.draw > 1:
+        yield f"{protocol.full_name} is another draw of the split, not the canonical one"
+    elif protocol.split_sha256 is None:
         yield f"the protocol {protocol.full_name} does not state its canonical split (split_sha256 in its TOML file)"
     elif any(run.provenance.get("split_sha256") != protocol.split_sha256 for run in runs):
         yield f"its split is not the canonical one of {protocol.full_name}"

@@ -35,6 +35,7 @@ def test_three_seeds_that_keep_all_rules_are_an_entry(runs):
         (SOUND, {"evaluated": "validation"}, "measured on validation queries"),
         (SOUND, {"provenance": {"split_sha256": "f" * 64}}, "not the canonical one of fashion-mnist-10k@5k"),
         (SOUND, {"dataset": "mirflickr", "protocol": "38"}, "does not state its canonical split"),
+        (SOUND, {"protocol": "5k-draw2"}, "another draw of the split"),
         (SOUND, {"provenance": {"fidelity": None}}, "does not state the fidelity"),
         (SOUND, {"provenance": {"fidelity": "excellent"}}, "does not state the fidelity"),
         (SOUND, {"provenance": {"source_sha256": None}}, "does not state the source"),
