@@ -56,6 +56,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "run": "hashbench.experiments.runner",
         "search_page": "hashbench.search.page",
         "sweep": "hashbench.experiments.runner",
+        "tune": "hashbench.experiments.tuning",
     },
 )
 __all__ += ["__version__"]
@@ -75,6 +76,7 @@ if TYPE_CHECKING:
     from hashbench.experiments.runner import load as load
     from hashbench.experiments.runner import run as run
     from hashbench.experiments.runner import sweep as sweep
+    from hashbench.experiments.tuning import tune as tune
     from hashbench.interop.method_as_loss import as_loss as as_loss
     from hashbench.methods.contract import DeepMethod as DeepMethod
     from hashbench.methods.contract import Method as Method

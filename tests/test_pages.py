@@ -165,6 +165,29 @@ def test_the_commands_about_using_the_codes_work_in_their_order(tmp_path, monkey
     exec(code, {})
 
 
+def test_the_commands_about_tuning_work_in_their_order(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "tuning.md").read_text().replace("fashion-mosaic@4k", "toy@small")
+    for text, short in (("fashion-mosaic", "toy"), ("trials 8", "trials 2"), ("trials=8", "trials=2"),
+                        ("epochs 3", "epochs 1"), ("epochs=3", "epochs=1"), ("seeds 3", "seeds 1"),
+                        ("--bits 32", "--bits 8 --backbone toy-backbone"), ("[32]", "[8], backbone='toy-backbone'"),
+                        ("over 8 trials", "over 2 trials")):  # fmt: skip
+        page = page.replace(text, short)
+    ((name, space),) = re.findall(r"Save this as `(\w+\.toml)`:\n\n```toml\n(.*?)```", page, re.DOTALL)
+    Path(name).write_text(space)
+    commands = re.findall(r"^    hashbench (.*)$", page, re.MULTILINE)
+    commands += re.findall(r"`hashbench (export [^`]+)`", page)
+    assert [words.split()[0] for words in commands] == ["tune", "run", "run", "compare", "verify", "export"]
+    for words in commands:
+        ran = CliRunner().invoke(main, shlex.split(words))
+        assert ran.exit_code == 0, f"{words}\n{ran.output}"
+        if words == "compare runs":
+            assert "tuned over 2 trials)" in ran.output
+            assert "Not tuned: csq." in " ".join(ran.output.split())
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(code, {})
+
+
 def test_the_dry_run_of_the_reproduction_page_works(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs" / "reproducing-a-paper.md").read_text()

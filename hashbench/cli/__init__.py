@@ -21,6 +21,7 @@ from hashbench.cli import (
     search_cost,
     show,
     status,
+    tune,
     verify,
 )
 from hashbench.cli.base import main
@@ -47,5 +48,6 @@ __all__ = [
     "search_cost",
     "show",
     "status",
+    "tune",
     "verify",
 ]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,7 @@ from typing import Any
 import click
 
 from hashbench.errors import HashbenchError, unknown
-from hashbench.storage.files import read_note
+from hashbench.storage.toml_files import read_toml
 
 _SETTINGS = "hashbench.settings"  # where the context keeps the file's [set] table
 _EXECUTOR = "hashbench.executor"  # and that of its [executor] table
@@ -38,7 +36,7 @@ def executor_settings_of(context: click.Context) -> tuple[str, ...]:
 def _read(context: click.Context, parameter: click.Parameter, path: Path | None) -> None:
     if path is None:
         return
-    table = _undotted(path, _loaded(path))
+    table = _undotted(path, read_toml(path))
     flags = {
         name.removeprefix("--"): option
         for option in context.command.params
@@ -60,21 +58,6 @@ def _read(context: click.Context, parameter: click.Parameter, path: Path | None)
             raise unknown(f"key in {path}", key, flags)
     context.meta[_SETTINGS] = _settings(path, given.pop("set", {}))
     context.default_map = {flags[key].name: _default(path, flags[key], key, value) for key, value in given.items()}
-
-
-def _loaded(path: Path) -> dict[str, Any]:
-    """Return the table that a TOML file holds, as any editor saves it."""
-    try:
-        content = read_note(path)
-        encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
-        return tomllib.loads(content.decode(encoding).replace("\r\n", "\n"))
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise HashbenchError(f"{path} cannot be read ({reason}); is the path right?") from error
-    except RecursionError:
-        raise HashbenchError(f"{path} is not TOML that can be read: its tables nest too deeply.") from None
-    except ValueError as error:  # which TOML's and Unicode's errors are
-        raise HashbenchError(f"{path} is not TOML: {error}.") from error
 
 
 def _undotted(path: Path, table: Mapping[str, Any]) -> dict[str, Any]:

@@ -128,7 +128,7 @@ def evaluate(
 @contextmanager
 def _counting_bar(items: int, shard: Shard | None) -> Iterator[Callable[[int], object]]:
     """Show how many items were counted, on a terminal, where that takes longer than a second."""
-    from tqdm import tqdm
+    from tqdm.auto import tqdm
 
     if shard is not None:
         start, stop = shard.rows(items)

@@ -48,7 +48,7 @@ def evaluate_run(
     """
     texts = names("--under", under)
 
-    from tqdm import tqdm
+    from tqdm.auto import tqdm
 
     from hashbench.experiments import reevaluation
     from hashbench.experiments.execution import reason_of

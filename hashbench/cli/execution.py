@@ -36,7 +36,7 @@ class ProgressLines(Reporter):
 
     def __init__(self, plan: Plan, *, bar: bool, on_result: Callable[[RunDirectory], object] | None = None):
         """Show the progress of `plan`; `on_result` takes each run that has its result, and what it raises is shown."""
-        from tqdm import tqdm
+        from tqdm.auto import tqdm
 
         self._on_result = on_result
 
@@ -61,7 +61,7 @@ class ProgressLines(Reporter):
 
     def begin(self, runs: int) -> None:
         """Draw the bar, where there is more than one run."""
-        from tqdm import tqdm
+        from tqdm.auto import tqdm
 
         self._total = runs
         self._bar = tqdm(
@@ -138,6 +138,6 @@ class ProgressLines(Reporter):
         self._write(f"[{self._shown}/{self._total}] {run} {what}")
 
     def _write(self, text: str) -> None:
-        from tqdm import tqdm
+        from tqdm.auto import tqdm
 
         tqdm.write(text, file=sys.stderr)

@@ -33,7 +33,7 @@ def leaderboard(results: tuple[Path, ...], output: Path, reconstructed: bool, st
     stated fidelity and source. What breaks a rule is listed with the reason. The pages need no network; any web server
     shows them, and so does a browser from the folder.
     """
-    from tqdm import tqdm
+    from tqdm.auto import tqdm
 
     from hashbench.evaluation.verification import contradictions
     from hashbench.results.leaderboard.site import Leaderboard, write_site

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     "hashbench run --method crh --dataset fashion-mnist-10k --bits 16,32 --epochs 5 --dry-run",
     "hashbench run --method crh,csq --dataset fashion-mnist-10k --bits 16,32 --seeds 5 --dry-run --probe",
     "hashbench run --method cgat --dataset fashion-mnist-10k --bits 32 --epochs 5 --start-from runs",
+    "hashbench run --method csq --dataset fashion-mnist-10k --bits 32 --seeds 5 --tuned runs",
     "hashbench run --config sweep.toml --rerun stale",
     "hashbench run --method crh --dataset fashion-mnist-10k --seeds 5 --executor local --workers 2",
 )
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
 @click.option("--start-from", type=click.Path(path_type=Path), metavar="RUN", help="Begin with the weights of a "
               "finished run: of the same method, or of the base of one around another, with the same data, backbone, "
               "bits and seed. Of a folder of runs, each run takes the one that fits it.")  # fmt: skip
+@click.option("--tuned", type=click.Path(path_type=Path), metavar="STUDY", help="Run with the best settings of a study "
+              "of `hashbench tune`. Of a runs directory, each row takes the study that fits it.")  # fmt: skip
 @click.option("--compile", "compiled", is_flag=True, help="Train through torch.compile (recipe.compile=true).")
 @click.option("--evaluate-on", type=click.Choice(["test", "validation"]), default="test",
               help="validation: a fifth of the training images become the queries, the others are training images and "
@@ -86,6 +89,7 @@ def run(
     epochs: int | None,
     settings: tuple[str, ...],
     start_from: Path | None,
+    tuned: Path | None,
     compiled: bool,
     evaluate_on: str,
     eval_every: int | None,
@@ -139,6 +143,7 @@ def run(
         epochs=epochs,
         overrides=overrides,
         start_from=start_from,
+        tuned=tuned,
         evaluate_on=evaluate_on,
         device=device,
         runs_dir=runs_dir,

@@ -48,7 +48,7 @@ def search_cost(
     """
     searches = _searches(radius, neighbours)
 
-    from tqdm import tqdm
+    from tqdm.auto import tqdm
 
     from hashbench.evaluation.search_cost import search_cost as measure
     from hashbench.results.runs import RunDirectory, finished_runs

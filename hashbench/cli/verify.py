@@ -71,7 +71,7 @@ def verify(
     specs. Lists differences and what could not be checked. Exit code 0: all is as stored; 1: something differs; 3:
     something could not be checked.
     """
-    from tqdm import tqdm
+    from tqdm.auto import tqdm
 
     from hashbench.evaluation import verification
     from hashbench.results.freezing import compare_manifest

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import __version__ as pillow
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 import hashbench
 from hashbench.datasets.files.decoding import DamagedImage, check_header, read_picture

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -33,7 +34,8 @@ from hashbench.metrics.measures import parse
 from hashbench.metrics.pairs import Pairs
 from hashbench.registry import BACKBONES, CONDITIONS, METHODS, Registry
 from hashbench.results.result import Result, cell_of
-from hashbench.results.runs import RunDirectory
+from hashbench.results.runs import RunDirectory, find_runs
+from hashbench.results.studies import STUDY, Study, Trial
 from hashbench.results.sweeps.run_status import SOURCES
 from hashbench.storage.files import sha256
 from hashbench.storage.strict_json import digest
@@ -78,6 +80,7 @@ def verify(result: Result, relevance: Relevance, sources: Sources | None = None)
             **_of_folder(run),
             **({"codes from the training's": lambda: _prefix(run)} if _is_prefix(result) else {}),
             **(_of_codes(run) if result.has_codes else {}),
+            **({"tuning": lambda: _tuning(result, run.directory)} if "tuned" in result.provenance else {}),
             **({"changes of codes": lambda: _changes(run)} if result.condition else {}),
         }
     )
@@ -303,6 +306,15 @@ def _identity(run: _Run) -> Iterator[str]:
     start, stated = identity.get("start", {}), result.provenance.get("start", {})
     if start.get("id") != stated.get("id") or bool(start) != ("start" in coords):
         yield "the result and spec.json do not agree on the run that it was started from"
+    tuned = identity.get("tuned", {})
+    stated = {"study": result.provenance.get("tuned", {}).get("id"), **coords.get("tuned", {})}
+    yield from (f"the result and spec.json do not agree on the {name} behind the settings"
+                for name in ("study", "trials", "settings") if tuned.get(name) != stated.get(name))  # fmt: skip
+    for name, text in tuned.get("settings", {}).items():
+        owner, _, field = name.partition(".")
+        value = recipe.get(field) if owner == "recipe" else _field(identity["method"], field)
+        if not _reads_as(text, value):
+            yield f"{name} is {_short(value)} in spec.json, and {text} is the setting that was tuned"
     expected = RunDirectory.at(
         "", dataset=f"{coords['dataset']}@{coords['protocol']}", method=coords["method"], bits=coords["bits"],
         seed=coords["seed"], id=result.id,
@@ -315,6 +327,15 @@ def _apart(specified: Mapping[str, Any], stated: Mapping[str, Any]) -> Iterator[
     for name, value in specified.items():
         if not _same(stated.get(name), value):
             yield f"{name} is {_short(stated.get(name))} in the result and {_short(value)} in spec.json"
+
+
+def _reads_as(text: str, value: Any) -> bool:
+    """Return whether a setting as it is typed has this value."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return _same(float(text), value)
+    return text == (",".join(map(str, value)) if isinstance(value, list) else str(value)) or (
+        isinstance(value, bool) and text == str(value).lower()
+    )
 
 
 def _field(method: Mapping[str, Any], name: str) -> Any:
@@ -398,6 +419,30 @@ def _prefix(run: _Run) -> Iterator[str]:
     for part in ("query", "database"):
         if not np.array_equal(stored[part], first_bits(whole[part], run.bits)):
             yield f"the codes of the {part} are not the first bits of those in {training.path}"
+
+
+def _tuning(result: Result, directory: RunDirectory) -> Iterator[str]:
+    """Compare what a result states of the study behind its settings with the study, and that with its trials' runs."""
+    stated = result.provenance["tuned"]
+    folder = Path(os.path.normpath(directory.path / stated["path"]))
+    if not (folder / STUDY).exists():
+        raise FileNotFoundError(f"there is no study in {folder}")
+    study = _read(folder / STUDY, lambda: Study.read(folder)).first(stated["trials"])
+    yield from (f"{name} is {_short(stated.get(name))} in the result and {_short(value)} in {folder}"
+                for name, value in study.cost().items() if not _same(stated.get(name), value))  # fmt: skip
+    if study.best is None or study.best.settings != result.coords["tuned"]["settings"]:
+        yield f"the settings are not the best of {folder}"
+    runs, problems = find_runs([study.runs_dir]) if study.runs_dir.is_dir() else ([], [])
+    yield from problems
+    by_id = {run.id: run for run in runs}
+    for number, trial in enumerate(study.trials):
+        found = [by_id[id] for id in trial.runs if id in by_id]
+        if len(found) < len(trial.runs):
+            raise FileNotFoundError(f"the runs of trial {number} are not in {study.runs_dir}")
+        again = Trial.of(trial.settings, found) if found else trial
+        if not (_same(again.value, trial.value) and _same(again.seconds, trial.seconds)):
+            yield f"trial {number} is not what its runs in {study.runs_dir} give"
+        yield from (f"trial {number} was measured on {run.part} queries" for run in found if run.part != "validation")
 
 
 def _distances(run: _Run) -> Iterator[str]:

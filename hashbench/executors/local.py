@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 
 import torch
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from hashbench.errors import HashbenchError
 from hashbench.executors.base import TICK, Executor, JobQueue

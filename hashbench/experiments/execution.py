@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import torch
@@ -13,6 +14,7 @@ from hashbench.experiments.experiment import Experiment
 from hashbench.experiments.phases import compute, compute_prefix
 from hashbench.experiments.planning import Plan, PlannedRun
 from hashbench.experiments.tracks import track
+from hashbench.experiments.tuned import stated
 from hashbench.methods.contract import DeepMethod
 from hashbench.networks.model import true_float32
 from hashbench.registry import METHODS
@@ -114,6 +116,8 @@ def _compute_into(directory: RunDirectory, run: PlannedRun, plan: Plan) -> None:
                     start=run.start,
                 )
             assert result is not None, "rank 0 has the result"
+            if run.study is not None:
+                result = replace(result, provenance={**result.provenance, **stated(run.study, directory)})
             directory.write_result(result)
     except RunLocked:
         raise

@@ -63,6 +63,7 @@ class Experiment:
     lengths: tuple[int, ...] = ()  # code lengths that one training serves, ascending; () where each has its own
     backbone: Mapping[str, Any] = field(default_factory=dict)  # what its name leaves open: version, width, source
     start: Mapping[str, str] | None = None  # the run whose weights the training begins with: its id, its cell's
+    tuned: Mapping[str, Any] | None = None  # the study behind its settings: its id, trials, settings, and those before
     world: int = 1  # devices that share a batch, where each sees only its own pairs or batch statistics; else 1
 
     @property
@@ -95,6 +96,7 @@ class Experiment:
             **({"lengths": list(self.lengths)} if self.lengths else {}),
             **({"backbone": dict(self.backbone)} if self.backbone else {}),
             **({"start": dict(self.start)} if self.start else {}),
+            **({"tuned": dict(self.tuned)} if self.tuned else {}),
             **({"world": self.world} if self.world > 1 else {}),
         }
 
@@ -134,6 +136,7 @@ class Experiment:
                 lengths=tuple(identity.get("lengths", ())),
                 backbone=identity.get("backbone", {}),
                 start=identity.get("start"),
+                tuned=identity.get("tuned"),
                 world=identity.get("world", 1),
             )
         except (KeyError, TypeError, AttributeError) as error:

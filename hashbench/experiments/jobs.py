@@ -14,7 +14,7 @@ from hashbench.experiments.planning import Plan, PlannedRun, Request, Settings
 from hashbench.results.sweeps.run_status import RunSnapshot
 from hashbench.storage.strict_json import dumps, loads
 
-_FOLDERS = ("runs_dir", "data_dir", "start_from")  # settings that are paths
+_FOLDERS = ("runs_dir", "data_dir", "start_from", "tuned")  # settings that are paths
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ class Sweep:
             runs_dir=given.runs_dir.absolute(),
             data_dir=given.data_dir and given.data_dir.expanduser().absolute(),
             start_from=given.start_from and given.start_from.absolute(),
+            tuned=given.tuned and given.tuned.absolute(),
             progress=False,
         )
         return cls(dataclasses.replace(plan.request, settings=settings), os.getcwd(), tuple(argv), plan)

@@ -21,6 +21,7 @@ from hashbench.experiments.clock import Clock
 from hashbench.experiments.experiment import ENGINE, Experiment, recipe_label
 from hashbench.experiments.models import augments_of, make_method, new_model, task_of
 from hashbench.experiments.starts import Start, start_of
+from hashbench.experiments.tuned import recipe_before, tuned_coords
 from hashbench.interop.loss_as_method import remarks
 from hashbench.methods.contract import DeepMethod, Method, wraps
 from hashbench.methods.wrapping import changed_fields, classes_of
@@ -296,11 +297,12 @@ def _coords(experiment: Experiment, dataset: Dataset, start: str | None) -> dict
         "measure": str(parse(dataset.protocol.measures[0])),
         "backbone": recipe.backbone,
         **({"backbone_is": label_of(experiment.backbone)} if experiment.backbone else {}),
-        "recipe": recipe_label(recipe, paper=cls.paper_recipe, multi_label=data.multi_label),
+        "recipe": recipe_label(recipe_before(experiment), paper=cls.paper_recipe, multi_label=data.multi_label),
         "inputs": experiment.inputs,
         "bits": experiment.bits,
         **({"lengths": list(experiment.lengths)} if experiment.lengths else {}),
         **({"start": start} if start else {}),
+        **tuned_coords(experiment),
         "seed": experiment.seed,
         "cell": experiment.cell,
         "engine": ENGINE,

@@ -18,6 +18,8 @@ from hashbench.experiments.models import augments_of, depends_on_world, task_of
 from hashbench.experiments.settings import parse_row, parse_value, setting_text
 from hashbench.experiments.starts import Start, Starts, cannot_start
 from hashbench.experiments.tracks import TrackData, TrackExperiment, track
+from hashbench.experiments.tuned import Studies, settings_of, tuned_coords
+from hashbench.experiments.tuned import identity_of as tuned_identity
 from hashbench.interop.targets import resolve_method
 from hashbench.methods.contract import DeepMethod, Method, Task, defines, wraps
 from hashbench.methods.wrapping import (
@@ -35,8 +37,10 @@ from hashbench.networks.network import input_shape
 from hashbench.recipes import PAPER, Recipe
 from hashbench.results.result import Result
 from hashbench.results.runs import RunDirectory
+from hashbench.results.studies import Study
 from hashbench.results.sweeps.estimates import Work
 from hashbench.results.sweeps.run_status import EMPTY, RunSnapshot, RunStatus, is_stale, run_status, snapshot
+from hashbench.results.tables.blocks import tuned_words
 from hashbench.system import distributed
 from hashbench.system.provenance import source_sha256
 
@@ -57,6 +61,7 @@ class Settings:
     evaluate_on: str = "test"
     device: str = "auto"
     start_from: Path | None = None  # a finished run, or a folder of them, whose weights the trainings begin with
+    tuned: Path | None = None  # a study, or a folder of them: each row takes the best settings of the one that fits it
     runs_dir: Path = Path("runs")
     data_dir: Path | None = None
     accept_unofficial: bool = False
@@ -74,6 +79,7 @@ class Settings:
         object.__setattr__(self, "overrides", texts)
         object.__setattr__(self, "runs_dir", Path(self.runs_dir))
         object.__setattr__(self, "start_from", None if self.start_from is None else Path(self.start_from))
+        object.__setattr__(self, "tuned", None if self.tuned is None else Path(self.tuned))
         object.__setattr__(self, "data_dir", None if self.data_dir is None else Path(self.data_dir))
 
 
@@ -104,6 +110,7 @@ class PlannedRun:
     skipped: str | None = None
     snapshot: RunSnapshot = EMPTY  # what lay in the directory when the sweep was planned
     start: Start | None = None  # the run whose weights its training begins with, where it is one
+    study: Study | None = None  # the study that its settings come from, where it is one
     training: PlannedRun | None = None  # the run of longer codes whose first bits this one evaluates, where it is one
 
     @property
@@ -179,8 +186,9 @@ def plan(
     seeds: int = 1,
     first_seed: int = 0,
     settings: Settings,
+    loaded: Mapping[str, Dataset | TrackData] | None = None,
 ) -> Plan:
-    """Resolve the grid of a sweep: reads the data sets, trains nothing, writes nothing.
+    """Resolve the grid of a sweep: reads the data sets unless they are `loaded`, trains nothing, writes nothing.
 
     `methods` are rows of a table: a target as `resolve_method` takes (a name, or a class in a module or file, whose
     code is then run), and fields that it alone has, `crh (reassign=false)`. Raises HashbenchError for anything unknown
@@ -199,11 +207,16 @@ def plan(
     device = resolve_device(settings.device)
     for name in dataset_names:
         _require_measures(*_measures_of(name, settings.data_dir))  # refuse all wrong names before reading
-    loaded = {name: _load(name, settings) for name in dataset_names}
+    loaded = {name: _load(name, settings) for name in dataset_names} if loaded is None else loaded
     _refuse_equal_names(loaded)
     lengths = tuple(sorted({*bits}))
+    if settings.start_from is not None and settings.tuned is not None:
+        raise HashbenchError("--start-from and --tuned do not go together: studies train from the beginning.")
     starts = None if settings.start_from is None else Starts(settings.start_from)
-    resolved = [_planned(loaded[d], variants[m], b, s, lengths, named, device, starts) for d, m, b, s in coordinates]
+    studies = None if settings.tuned is None else Studies(settings.tuned)
+    resolved = [
+        _planned(loaded[d], variants[m], b, s, lengths, named, device, starts, studies) for d, m, b, s in coordinates
+    ]
     request = Request(tuple(methods), tuple(dataset_names), tuple(bits), seeds, settings, first_seed)
     return Plan(request, resolved, {dataset.name: dataset for dataset in loaded.values()}, device)
 
@@ -314,13 +327,24 @@ class _Variant:
         """The row's name: `crh (reassign=false)`."""
         return self._label([])
 
-    def label_after(self, start: Start) -> str:
-        """Return the row's name where its trainings begin with other runs' weights."""
-        return self._label([f"start={start.label}"])
+    def label_after(self, *what: str) -> str:
+        """Return the row's name with what its trainings begin with, or where its settings come from."""
+        return self._label(what)
 
     def _label(self, more: Sequence[str]) -> str:
         fields = ", ".join([*(f"{field}={text}" for field, text in sorted(self.texts.items())), *more])
         return f"{self.cls.info.name} ({fields})" if fields else self.cls.info.name
+
+
+def _tuned(variant: _Variant, study: Study) -> _Variant:
+    """Return the row with the best settings of a study."""
+    return _Variant(variant.cls, {**variant.texts, **settings_of(study, variant.cls.info.name)})
+
+
+def _with_recipe(settings: Settings, study: Study) -> Settings:
+    """Return the settings with those of the recipe that a study found best."""
+    recipe = {**settings.overrides.get("recipe", {}), **settings_of(study, "recipe")}
+    return dataclasses.replace(settings, overrides={**settings.overrides, "recipe": recipe})
 
 
 def _variant(text: str) -> _Variant:
@@ -337,10 +361,13 @@ def _planned(
     settings: Settings,
     device: torch.device,
     starts: Starts | None,
+    studies: Studies | None,
 ) -> PlannedRun:
     """Return the run as its data set's track resolves it, or as `_resolve` does."""
     if isinstance(dataset, Dataset):
-        return _resolve(dataset, variant, bits, seed, lengths, settings, device, starts)
+        return _resolve(dataset, variant, bits, seed, lengths, settings, device, starts, studies)
+    if studies is not None:
+        raise HashbenchError(f"{dataset.name} holds {dataset.track}, which is not tuned; leave --tuned out.")
     given: dict[str, Any] = {"row": variant.label, "texts": variant.texts, "bits": bits, "seed": seed}
     return track(dataset.track).resolve(dataset, variant.cls, **given, settings=settings, device=device)
 
@@ -354,10 +381,13 @@ def _resolve(
     settings: Settings,
     device: torch.device,
     starts: Starts | None,
+    studies: Studies | None,
+    study: Study | None = None,
 ) -> PlannedRun:
     """Return the run with its experiment, or with the reason why its method cannot do it.
 
-    `lengths` are all that are asked for, ascending; `starts` the runs of one of which it begins with the weights.
+    `lengths` are all that are asked for, ascending; `starts` the runs of one of which it begins with the weights. Of
+    the `studies`, the one that fits is found first; `study` is the one whose best settings are in variant and settings.
     """
     cls, method = variant.cls, variant.cls.info.name
     run = PlannedRun(dataset.name, variant.label, bits, seed)
@@ -401,6 +431,14 @@ def _resolve(
         lengths=lengths if cls.prefixes else (),
         backbone=backbone,
     )
+    if study is not None:
+        experiment = dataclasses.replace(experiment, tuned=tuned_identity(study))
+        words = tuned_words(tuned_coords(experiment)["tuned"])
+        run = dataclasses.replace(run, method=variant.label_after(*words), study=study)
+    elif studies is not None:
+        study = studies.of(experiment)
+        variant, settings = _tuned(variant, study), _with_recipe(settings, study)
+        return _resolve(dataset, variant, bits, seed, lengths, settings, device, starts, studies, study)
     if issubclass(cls, DeepMethod) and not distributed.world().is_single and depends_on_world(cls, experiment, device):
         experiment = dataclasses.replace(experiment, world=distributed.world().size)
     classes = classes_of(cls, experiment.fields)
@@ -416,7 +454,7 @@ def _resolve(
     start = None if starts is None else starts.of(experiment)
     if start is not None:
         experiment = dataclasses.replace(experiment, start=start.identity)
-        run = dataclasses.replace(run, method=variant.label_after(start))
+        run = dataclasses.replace(run, method=variant.label_after(f"start={start.label}"))
     directory = RunDirectory.at(
         settings.runs_dir, dataset=data.name, method=method, bits=bits, seed=seed, id=experiment.id
     )
@@ -430,7 +468,9 @@ def _resolve(
         start=start,
         training=None
         if bits == experiment.training_bits
-        else _resolve(dataset, variant, experiment.training_bits, seed, lengths, settings, device, starts),
+        else _resolve(
+            dataset, variant, experiment.training_bits, seed, lengths, settings, device, starts, studies, study
+        ),
     )
 
 

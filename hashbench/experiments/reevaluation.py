@@ -259,6 +259,7 @@ class Evaluator:
                 "condition_sha256": source_sha256(type(wanted.condition)),
                 **({"features_sha256": relevance.features_sha256} if relevance else {}),
                 **_surrogate(wanted),
+                **_tuned(wanted),
             },
         )
         if snapshot(run).result != then:
@@ -389,6 +390,15 @@ def _surrogate(wanted: Measuring) -> dict[str, Any]:
         return {}
     id = wanted.identity["condition"]["fields"]["surrogate"]
     return {"surrogate": {"id": id, "path": wanted.surrogate.beside(wanted.directory)}}
+
+
+def _tuned(wanted: Measuring) -> dict[str, Any]:
+    """Return what the provenance of a result states of the study behind the run's settings."""
+    if "tuned" not in wanted.run.provenance:
+        return {}
+    of_run = wanted.run.provenance["tuned"]
+    study = RunDirectory(_path(wanted.run) / of_run["path"])
+    return {"tuned": {**of_run, "path": study.beside(wanted.directory)}}
 
 
 def _measures_of(run: Result) -> list[Measure]:

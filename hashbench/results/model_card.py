@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hashbench.results.result import Result
+from hashbench.results.tables.blocks import tuned_words
 from hashbench.results.tables.escaping import markdown
 from hashbench.storage.strict_json import dumps
 
@@ -55,6 +56,7 @@ def _lines(result: Result, identity: Mapping[str, Any]) -> Iterator[str]:
         "source sha256": provenance.get("source_sha256"),
         "backbone": coords["backbone"],
         "recipe": coords["recipe"],
+        **({"tuned": ", ".join(tuned_words(coords["tuned"]))} if "tuned" in coords else {}),
         "seed": coords["seed"],
         "run id": result.id,
     })  # fmt: skip

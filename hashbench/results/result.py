@@ -53,7 +53,7 @@ _COORDS: dict[str, Any] = {
 }
 _EPOCH: dict[str, Any] = {"kept": (str, int, type(None)), "of": (int, type(None))}
 _OPTIONAL: dict[str, dict[str, Any]] = {  # what is read of those that a result may have
-    "coords": {"lengths": list, "start": str},
+    "coords": {"lengths": list, "start": str, "tuned": dict},
     "provenance": {
         **dict.fromkeys(("source_sha256", "backbone_sha256", "condition_sha256"), _TEXT),
         **dict.fromkeys(("split_sha256", "data_integrity", "weights_sha256", "started"), _TEXT),
@@ -64,7 +64,12 @@ _OPTIONAL: dict[str, dict[str, Any]] = {  # what is read of those that a result 
         "prefix_of": dict,
         "start": dict,
         "surrogate": dict,
+        "tuned": dict,
     },
+}
+_TUNED: dict[str, dict[str, Any]] = {  # what is read of the study behind a run's settings
+    "coords": {"trials": int, "settings": dict, "recipe": dict},
+    "provenance": {"trials": int, "failed": int, "seconds": _NUMBER, "bits": list, "space_sha256": str},
 }
 
 
@@ -193,7 +198,10 @@ def _mistyped_options(data: dict[str, Any]) -> str | None:
         there = {key: wanted for key, wanted in types.items() if key in data[section]}
         if wrong := _mistyped(data[section], there, f"{section}."):
             return wrong
-    for name in {"prefix_of", "start", "surrogate"} & data["provenance"].keys():
+    for section, types in _TUNED.items():
+        if "tuned" in data[section] and (wrong := _mistyped(data[section]["tuned"], types, f"{section}.tuned.")):
+            return wrong
+    for name in {"prefix_of", "start", "surrogate", "tuned"} & data["provenance"].keys():
         if wrong := _mistyped(data["provenance"][name], {"id": str, "path": str}, f"provenance.{name}."):
             return wrong
     return None

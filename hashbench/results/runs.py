@@ -33,6 +33,7 @@ RESULT = "result.json"
 SPEC = "spec.json"
 MAX_NAMES = 1 << 30  # bytes of the names of all images of a data set
 UNDER = "under"  # in a run directory: the run measured again, a folder for each condition
+TUNING = ".tuning"  # in a runs directory: studies; their trials are runs on validation queries, in no table
 SCALARS = "tensorboard"  # the folder of what `--log-to tensorboard` wrote
 _NO_FILE = (FileNotFoundError, NotADirectoryError)  # the second where a file is named instead of a run
 
@@ -49,7 +50,7 @@ class RunDirectory:
     def at(cls, runs_dir: Path | str, *, dataset: str, method: str, bits: int, seed: int, id: str) -> RunDirectory:
         """Return where the run with this `id` (hex) and `dataset` ("name@protocol") belongs; makes nothing on disk."""
         name = f"s{seed}-{id[:8]}"
-        return cls(Path(runs_dir) / _folder_name(dataset) / _folder_name(method) / f"{bits}b" / name, id=id)
+        return cls(Path(runs_dir) / folder_name(dataset) / folder_name(method) / f"{bits}b" / name, id=id)
 
     @property
     def spec(self) -> Path:
@@ -147,7 +148,7 @@ class RunDirectory:
 
     def under(self, condition: str, id: str) -> RunDirectory:
         """Return where this run measured again under a `condition` (its name) belongs; `id` is of both, hex."""
-        return RunDirectory(self.path / UNDER / f"{_folder_name(condition)}-{id[:8]}", id=id)
+        return RunDirectory(self.path / UNDER / f"{folder_name(condition)}-{id[:8]}", id=id)
 
     @property
     def run(self) -> RunDirectory:
@@ -451,13 +452,13 @@ def finished_runs(*roots: Path | str) -> tuple[list[Result], list[str]]:
 
 
 def run_folders(root: Path, problems: list[str]) -> Iterator[tuple[Path, list[str]]]:
-    """Yield the run directories below `root`, with the names in each; sentences about what cannot be read join
-    `problems`. Raises HashbenchError where `root` is no folder.
+    """Yield the run directories below `root`, with the names in each, but for the trials of studies; sentences about
+    what cannot be read join `problems`. Raises HashbenchError where `root` is no folder.
     """
     if not os.path.isdir(root):
         raise HashbenchError(f"There is no folder {root}; name a runs directory, or start a run with `hashbench run`.")
     for folder, subfolders, names in os.walk(root, onerror=lambda error: problems.append(_not_listed(error))):
-        subfolders.sort(key=_natural)
+        subfolders[:] = sorted((name for name in subfolders if name != TUNING), key=_natural)
         found = [*subfolders, *names]
         if RESULT in found:
             subfolders.clear()  # runs do not nest
@@ -490,7 +491,7 @@ def _natural(name: str) -> list[tuple[str, int]]:
     return [(text, int(number or -1)) for text, number in re.findall(r"(\D*)(\d*)", name)]
 
 
-def _folder_name(name: str) -> str:
+def folder_name(name: str) -> str:
     """Return a registered name as one folder name; a plug-in may have any name, the id keeps runs apart."""
     return re.sub(r"[^\w@+=.-]|^\.", "_", name)
 

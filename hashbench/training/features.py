@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from hashbench.datasets.base import Store
 from hashbench.datasets.loading.loader import inference_batches

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from hashbench.datasets.loading.batch import Batch
 from hashbench.errors import HashbenchError

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from hashbench.datasets.loading.batch import Batch
 from hashbench.methods.contract import DeepMethod, Method, Task, base_of, defines

@@ -138,7 +138,7 @@ def unpack(archive: Path, target: Path, *, marker: str) -> None:
 
 
 def _extract(archive: Path, folder: Path) -> None:
-    from tqdm import tqdm
+    from tqdm.auto import tqdm
 
     try:
         members = _zip_members(archive, folder) if archive.suffix == ".zip" else _tar_members(archive, folder)

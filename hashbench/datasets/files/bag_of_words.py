@@ -97,7 +97,7 @@ def _counts(documents: Sequence[str], fitted: np.ndarray, vocabulary: int, name:
     """Return how often each word of the vocabulary occurs, (N, words) int64, words in the order of the alphabet."""
     import numpy as np
     from sklearn.feature_extraction.text import CountVectorizer
-    from tqdm import tqdm
+    from tqdm.auto import tqdm
 
     counter = CountVectorizer(stop_words="english", dtype=np.int64)
     try:

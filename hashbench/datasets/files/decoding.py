@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from hashbench.datasets.files.imagefiles import ImageFiles
 from hashbench.errors import HashbenchError

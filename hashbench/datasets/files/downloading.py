@@ -91,7 +91,7 @@ def _is_at(file: BinaryIO, path: Path) -> bool:
 
 def _fetch(url: str, file: BinaryIO, path: Path, *, title: str) -> None:
     """Append to `file`, which is at `path`, what it lacks of `url`."""
-    from tqdm import tqdm
+    from tqdm.auto import tqdm
 
     done = os.fstat(file.fileno()).st_size
     request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})

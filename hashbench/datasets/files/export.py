@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from hashbench.datasets.base import Dataset, Store
 from hashbench.errors import HashbenchError

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from hashbench.datasets.audit import Audit, audited_split
 from hashbench.datasets.base import DataSource, Store

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from PIL import features
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from hashbench.datasets.audit import audit, audited_split
 from hashbench.datasets.base import DataSource, Split, Store

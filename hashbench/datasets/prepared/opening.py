@@ -234,7 +234,7 @@ def _require_unaltered(folder: Path, inputs: np.ndarray, hashes: np.ndarray, rec
 
 def intact_rows(rows: np.ndarray, hashes: np.ndarray, *, title: str) -> int:
     """Return how many leading `rows` (n, ...) have the sha256 that `hashes` (n, 32) states; a long check has a bar."""
-    from tqdm import tqdm
+    from tqdm.auto import tqdm
 
     step = max(1, CHUNK_BYTES // max(1, rows[:1].nbytes))
 

@@ -51,7 +51,7 @@ class Neighbours(Condition):
     def relevance(self, features: FixedFeatures) -> csr_array[Any, Any]:
         """Return the neighbours as ones, (Q, N); raises HashbenchError for too few items and for NaN."""
         from scipy.sparse import csr_array, vstack
-        from tqdm import tqdm
+        from tqdm.auto import tqdm
 
         queries, items = len(features.query), len(features.database)
         if self.k >= items:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -23,6 +24,14 @@ class Drawing:
     block: Block
     words: str
     figure: Figure
+
+    def _repr_png_(self) -> bytes:
+        """Return the figure for notebooks."""
+        from hashbench.results.figures.style import write  # needs matplotlib
+
+        file = io.BytesIO()
+        write(self.figure, file, "png")
+        return file.getvalue()
 
 
 def draw(

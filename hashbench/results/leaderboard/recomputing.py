@@ -20,11 +20,21 @@ def commands(row: LeaderboardRow) -> list[str]:
     runs = row.runs
     conditions = list(dict.fromkeys(run.condition for run in runs if run.condition))
     lines = [f"# first into `runs`: {start}" for start in dict.fromkeys(r.coords.get("start") for r in runs) if start]
+    lines += [f"# first into `runs`: the study {study}" for study in _studies(runs)]
     lines += [shlex.join(_run(of_data)) for of_data in _by_dataset(runs)]
     if any("surrogate" in run.provenance for run in runs):
         lines.append("# surrogate: the folder of the run of this id")
     lines += [shlex.join(["hashbench", "evaluate-run", "runs", "--under", ",".join(conditions)])] if conditions else []
     return [*lines, "hashbench verify runs --strict"]
+
+
+def _studies(runs: Sequence[Result]) -> dict[str, None]:
+    """Return the places in `runs` of the studies behind some runs."""
+    return dict.fromkeys(
+        f".tuning/{'/'.join(run.provenance['tuned']['path'].split('/')[-3:])}"
+        for run in runs
+        if "tuned" in run.provenance
+    )
 
 
 def _by_dataset(runs: Sequence[Result]) -> Iterator[list[Result]]:
@@ -34,7 +44,10 @@ def _by_dataset(runs: Sequence[Result]) -> Iterator[list[Result]]:
 
 
 def _run(runs: Sequence[Result]) -> Iterator[str]:
-    coords = {key: value for key, value in runs[0].coords.items() if key != "start"}
+    coords = {key: value for key, value in runs[0].coords.items() if key not in ("start", "tuned")}
+    searched = runs[0].coords.get("tuned", {}).get("settings", {})
+    fields = {name: value for name, value in coords["fields"].items() if f"{coords['method']}.{name}" not in searched}
+    coords["fields"] = fields  # the others come from the study
     name, _, changed = str(coords["recipe"]).partition("(")
     lengths = {bits for run in runs for bits in run.coords.get("lengths", [run.coords["bits"]])}
     yield from ("hashbench", "run", "--method", row_label(replace(runs[0], coords=coords)))
@@ -47,5 +60,7 @@ def _run(runs: Sequence[Result]) -> Iterator[str]:
         yield from ("--set", f"recipe.{field}={value.strip('()').replace(' ', '')}")
     if any(run.provenance.get("data_official") is False for run in runs):
         yield "--accept-unofficial"
+    if searched:
+        yield from ("--tuned", "runs")
     if "start" in runs[0].coords:
         yield from ("--start-from", "runs")

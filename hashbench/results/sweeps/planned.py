@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hashbench.results.runs import RESULT
+from hashbench.results.runs import RESULT, TUNING
 from hashbench.storage import files
 from hashbench.storage.strict_json import loads
 
@@ -103,6 +103,7 @@ def _runs_dirs(root: Path) -> Iterator[Path]:
     for folder, subfolders, names in os.walk(root):
         if SWEEPS in subfolders and folder != str(root):
             yield Path(folder)
+        subfolders[:] = [name for name in subfolders if name != TUNING]
         if RESULT in names:
             subfolders.clear()
 

@@ -18,6 +18,8 @@ def csv_lines(tables: Iterable[Table]) -> str:
     lines = [_line(table, row, i) for table in tables for row in table.rows for i in range(len(table.bits))]
     if not any(line["fidelity"] for line in lines):  # results from before it was stated
         lines = [{key: value for key, value in line.items() if key != "fidelity"} for line in lines]
+    if not any(line["tuning_trials"] for line in lines):
+        lines = [{key: value for key, value in line.items() if not key.startswith("tuning_")} for line in lines]
     lines = [escaping.csv_line(line) for line in lines]
     text = io.StringIO()
     writer = csv.DictWriter(text, dict.fromkeys(key for line in lines for key in line), lineterminator="\n")
@@ -58,5 +60,7 @@ def _line(table: Table, row: Row, place: int) -> dict[str, Any]:
         "prepare_s": row.cost.prepare_s,
         "images_per_s": row.cost.images_per_s,
         "peak_memory_mb": row.cost.peak_memory_mb,
+        "tuning_trials": row.cost.tuning_trials,
+        "tuning_s": row.cost.tuning_s,
         **conditions,
     }

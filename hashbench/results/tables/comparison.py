@@ -220,10 +220,11 @@ def _records(results: Sequence[Result], scores: ScoresByRun) -> tuple[dict[str, 
 
 
 def _record(result: Result, measure: str, score: Score) -> dict[str, Any]:
-    coords = {key: value for key, value in result.coords.items() if key not in ("fields", "measure")}
+    coords = {key: value for key, value in result.coords.items() if key not in ("fields", "measure", "tuned")}
     return {
         **coords,
         "fields": canonical(result.coords["fields"]),
+        **_tuning(result),
         "measure": measure,
         "ties": result.ties,
         "value": score.value,
@@ -236,4 +237,16 @@ def _record(result: Result, measure: str, score: Score) -> dict[str, Any]:
         "peak_memory_mb": result.peak_memory_mb,
         "id": result.id,
         "run": None if result.path is None else str(result.path),
+    }
+
+
+def _tuning(result: Result) -> dict[str, Any]:
+    """Return what a record says of the tuning behind a run; only those of tuned ones have it."""
+    if "tuned" not in result.coords:
+        return {}
+    seconds = result.provenance.get("tuned", {}).get("seconds")
+    return {
+        "tuned": canonical(result.coords["tuned"]["settings"]),
+        "tuning_trials": result.coords["tuned"]["trials"],
+        "tuning_s": seconds,
     }

@@ -19,6 +19,8 @@ _COSTS: dict[str, tuple[str, int]] = {  # of Cost: the column's head, decimals
     "prepare_s": ("prepare s", 1),
     "images_per_s": ("images/s", 0),
     "peak_memory_mb": ("peak MB", 0),
+    "tuning_trials": ("trials", 0),
+    "tuning_s": ("tuning s", 1),
 }
 
 
@@ -135,10 +137,11 @@ def _entry(cell: Cell, layout: Layout, *, counted: bool) -> Entry:
 
 
 def _costs(table: Table, layout: Layout) -> list[str]:
-    """Return the cost columns of a table; that of the preparation only where a method has one."""
+    """Return the cost columns of a table; those of preparation and tuning only where a row has them."""
     if not layout.cost:
         return []
-    return [key for key in _COSTS if key != "prepare_s" or any(row.cost.prepare_s for row in table.rows)]
+    of_some = ("prepare_s", "tuning_trials", "tuning_s")
+    return [key for key in _COSTS if key not in of_some or any(getattr(row.cost, key) for row in table.rows)]
 
 
 def _cost_text(cost: Cost, key: str) -> str:
@@ -170,9 +173,10 @@ def _notes(table: Table, rows: Sequence[Row], grid: Grid, layout: Layout) -> Ite
             if "prepare_s" in _costs(table, layout)
             else "no method here has stages before that"
         )
+        tuned = ", tuning s all trials of a row together" if "tuning_s" in _costs(table, layout) else ""
         where = "; ".join(table.devices) or "an unknown device"
         yield (
-            f"Cost: means over all runs of a row; train s is the training alone, {prepared}. On {where}"
+            f"Cost: means over all runs of a row; train s is the training alone, {prepared}{tuned}. On {where}"
             f"{', so not to be compared' if len(table.devices) > 1 else ''}."
         )
 

@@ -17,6 +17,7 @@ from hashbench.results.tables.blocks import Block
 from hashbench.results.tables.published import PublishedNumber, known_for, published_rows
 from hashbench.results.tables.scores import Score, ScoresByRun
 from hashbench.results.tables.table import COUNTED, DIGITS, Cell, Cost, Row, Table, footnote_mark
+from hashbench.results.tables.tuning_costs import total_of, tuning_notes
 
 _INPUTS = {"images": "images", "features": "fixed features", "pixels": "raw pixels", "vectors": "vectors",
            "text": "term vectors", "pairs": "pairs of users and items"}  # fmt: skip
@@ -48,6 +49,7 @@ def table_of(
     marks: dict[str, str] = {}  # inputs -> the mark of rows that learn from them, unlike the block
     contradicting: dict[str, list[str]] = {}  # label -> what of it contradicts its histograms
     cells_of: dict[str, str] = {}  # cell -> label
+    runs_of: dict[str, list[Result]] = {}  # label -> those averaged
     scored: list[str] = []  # labels of references that have no codes
     for label, results in block.rows().items():
         chosen = [averaged(results, bits, f"{label} on {block.name}", problems) for bits in block.bits]
@@ -61,7 +63,7 @@ def table_of(
         inputs = results[0].coords["inputs"]
         mark = "" if inputs == block.inputs else marks.setdefault(inputs, footnote_mark(len(marks)))
         cells = tuple(map(averaged_cell, evidence[label]))
-        runs = [run for some in chosen for run in some]
+        runs_of[label] = runs = [run for some in chosen for run in some]
         method = results[0].coords["method"]
         rows.append(
             Row(
@@ -92,7 +94,7 @@ def table_of(
         rows = [replace(row, mark=f"{row.mark} {mark}".strip()) if row.label in labels else row for row in rows]
         notes.append((mark, sentence))
     rows, new_notes = with_fidelity(rows)
-    notes += new_notes
+    notes += [*new_notes, *tuning_notes(runs_of)]
     baseline, test = None, ""
     if against is not None:
         rows, new_notes, baseline, test = with_differences(against, rows, evidence)
@@ -191,7 +193,7 @@ def averaged_cell(scores: Sequence[Score]) -> Cell:
 
 
 def cost_of(runs: Sequence[Result]) -> Cost:
-    """Return the mean cost of a row's runs."""
+    """Return the mean cost of a row's runs, and what its tuning took in all."""
 
     def mean(of: Callable[[Result], float | None]) -> float | None:
         return _mean(value for value in map(of, runs) if value is not None)
@@ -201,6 +203,8 @@ def cost_of(runs: Sequence[Result]) -> Cost:
         prepare_s=mean(lambda run: run.time.get("prepare")),
         images_per_s=mean(lambda run: run.images_per_s),
         peak_memory_mb=mean(lambda run: run.peak_memory_mb),
+        tuning_trials=total_of(runs, "trials"),
+        tuning_s=total_of(runs, "seconds"),
     )
 
 

@@ -55,12 +55,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Cost:
-    """Means over the runs of a row; None where nothing is known."""
+    """Means over the runs of a row, and what its tuning took; None where nothing is known, or nothing was tuned."""
 
     train_s: float | None = None  # the training alone
     prepare_s: float | None = None  # the method's own stages before it, also where they came from the cache
     images_per_s: float | None = None
     peak_memory_mb: float | None = None
+    tuning_trials: float | None = None  # all that were tried for the row's settings, on validation queries
+    tuning_s: float | None = None  # which they took
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,47 @@
+"""What the tuning behind the rows of a table cost, so that a tuned row is not taken for one that was run as it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from hashbench.results.result import Result
+from hashbench.results.sweeps.estimates import duration, plural
+
+
+def tuning_notes(runs_of: Mapping[str, Sequence[Result]]) -> list[tuple[str, str]]:
+    """Return the footnote of a table with tuned rows, `runs_of` by label; none where no row is tuned."""
+    studies = {label: _studies(runs) for label, runs in runs_of.items()}
+    tuned = {label: " and ".join(map(_words, found)) for label, found in studies.items() if found}
+    if not tuned:
+        return []
+    methods = [runs[0].coords["method"] for runs in runs_of.values()]
+    names = {
+        label: method if methods.count(method) == 1 else label for label, method in zip(runs_of, methods, strict=True)
+    }
+    told = "; ".join(f"{names[label]}: {words}" for label, words in tuned.items())
+    untuned = [names[label] for label, found in studies.items() if not found]
+    others = f" Not tuned: {', '.join(untuned)}." if untuned else ""
+    budgets = {sum(study["trials"] for study in found) for found in studies.values() if found}
+    apart = " The tuned rows had different numbers of trials." if len(budgets) > 1 else ""
+    return [("", f"Tuned on validation queries: {told}.{others}{apart}")]
+
+
+def total_of(runs: Sequence[Result], what: Literal["trials", "seconds"]) -> float | None:
+    """Return all trials, or their seconds, behind a row's settings; None where nothing was tuned."""
+    found = _studies(runs)
+    return math.fsum(study[what] for study in found) if found else None
+
+
+def _studies(runs: Sequence[Result]) -> list[Mapping[str, Any]]:
+    """Return what the runs state of the studies behind them, each once."""
+    stated = [run.provenance["tuned"] for run in runs if "tuned" in run.provenance]
+    return list({study["id"]: study for study in stated}.values())
+
+
+def _words(study: Mapping[str, Any]) -> str:
+    failed = f" ({study['failed']} failed)" if study["failed"] else ""
+    bits = ", ".join(map(str, study["bits"]))
+    trials = f"{study['trials']} {plural('trial', study['trials'])}{failed}"
+    return f"{trials} at {bits} bits in {duration(study['seconds'])}"
