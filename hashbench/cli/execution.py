@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from hashbench.executors.base import Executor
     from hashbench.experiments.planning import Plan, PlannedRun
     from hashbench.results.runs import RunDirectory
+    from hashbench.results.sweeps.run_status import RunStatus
 
 
 def executor_of(name: str | None, workers: int | None, options: Sequence[str]) -> Executor:
@@ -72,9 +73,8 @@ class ProgressLines(Reporter):
             bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} runs [{elapsed}{postfix}]",
         )
 
-    def finished(self, run: PlannedRun) -> None:
+    def finished(self, run: PlannedRun, status: RunStatus) -> None:
         """Show that there is nothing to do for a run, and whether its result is stale."""
-        status = run.status
         stale = f", but stale: {status.note}" if status.state == "stale" else ""
         self._line(run, f"already finished{stale}")
         self._has_result(run)

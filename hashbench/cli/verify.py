@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -90,8 +92,12 @@ def verify(
     data = _Data(datasets, data_dir, accept_unofficial, device)
     _register(method, backbone)
     sources = verification.Sources()
-    bar = tqdm(results, unit="run", disable=not sys.stderr.isatty(), leave=False)
-    verdicts = [verification.verify(result, data.relevance, sources) for result in bar]
+    check = partial(verification.verify, relevance=data.relevance, sources=sources)
+    with tqdm(total=len(results), unit="run", disable=not sys.stderr.isatty(), leave=False) as bar:
+        verdicts = []
+        for verdict in _at_once(check, results):
+            verdicts.append(verdict)
+            bar.update()
     repeated: set[str] = set()
     if queries is not None or rerun is not None:
         from hashbench.experiments import repetition
@@ -126,6 +132,20 @@ def verify(
         sys.exit(1)
     if incomplete or not all(verdict.sound for verdict in verdicts):
         sys.exit(3)
+
+
+def _at_once(check: Callable[[Result], VerifiedRun], results: Sequence[Result]) -> Iterator[VerifiedRun]:
+    """Yield the verdicts in the order of `results`, as many runs at a time as there are cores.
+
+    Threads do, as files are unpacked and arrays computed without the interpreter's lock.
+    """
+    from hashbench.metrics.histograms import cores
+
+    pool = ThreadPoolExecutor(cores())
+    try:
+        yield from pool.map(check, results)
+    finally:
+        pool.shutdown(cancel_futures=True)  # after Ctrl-C nothing new is begun
 
 
 def _lines(verdicts: Sequence[VerifiedRun], problems: Sequence[str], missing: Sequence[Planned]) -> Iterator[str]:
@@ -203,6 +223,7 @@ class _Data:
         self._names: dict[str, str] = {}
         self._found: dict[tuple[str, str, str], Dataset | TrackData | HashbenchError] = {}
         self._relevance: dict[tuple[Any, ...], Relevance] = {}  # by what it follows from
+        self._lock = Lock()  # each is read once, whichever run asks first
 
     def name_of(self, result: Result) -> str:
         """Return the name that --dataset gives for a run's data, else the run's own name for them."""
@@ -221,6 +242,10 @@ class _Data:
 
     def relevance(self, result: Result) -> tuple[Labels, Pairs]:
         """Return labels (n, C) of the run's queries and database, and pairs; raises HashbenchError without the data."""
+        with self._lock:
+            return self._relevance_of(result)
+
+    def _relevance_of(self, result: Result) -> tuple[Labels, Pairs]:
         key = (self.name_of(result), result.part, str(result.provenance.get("data_integrity")))
         if key not in self._found:
             self._found[key] = self._read(*key)

@@ -12,7 +12,9 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -72,26 +74,25 @@ class VerifiedRun:
 
 def verify(result: Result, relevance: Relevance, sources: Sources | None = None) -> VerifiedRun:
     """Return the verification of a finished run; `relevance` gives what is relevant to its queries, where readable."""
-    assert result.path is not None
-    directory, stale = RunDirectory(result.path), list[str]()
+    run, stale = _Run.of(result, relevance), list[str]()
     checked, differences, unchecked = _compared(
         {
-            **_of_folder(result, directory),
-            **({"codes from the training's": lambda: _prefix(result, directory)} if _is_prefix(result) else {}),
-            **(_of_codes(result, directory, relevance) if result.has_codes else {}),
-            **({"tuning": lambda: _tuning(result, directory)} if "tuned" in result.provenance else {}),
-            **({"changes of codes": lambda: _changes(result, directory)} if result.condition else {}),
+            **_of_folder(run),
+            **({"codes from the training's": lambda: _prefix(run)} if _is_prefix(result) else {}),
+            **(_of_codes(run) if result.has_codes else {}),
+            **({"tuning": lambda: _tuning(result, run.directory)} if "tuned" in result.provenance else {}),
+            **({"changes of codes": lambda: _changes(run)} if result.condition else {}),
         }
     )
     try:
-        stale += _stale(result, directory, sources or Sources())
+        stale += _stale(run, sources or Sources())
         checked.append("source")
     except (FileNotFoundError, HashbenchError) as error:
         unchecked.append(("source", str(error)))
     except (_Damaged, KeyError, TypeError, AttributeError):
         pass  # the identity says so already
     return VerifiedRun(
-        result.path,
+        run.directory.path,
         tuple(checked),
         tuple(dict.fromkeys(differences)),
         tuple(unchecked),
@@ -105,28 +106,87 @@ def contradictions(result: Result) -> list[str]:
 
     It is the quick part of `verify`: the identity, the sha256 of the files, and each measure from the histograms.
     """
-    assert result.path is not None
-    _, differences, unchecked = _compared(_of_folder(result, RunDirectory(result.path)))
+    _, differences, unchecked = _compared(_of_folder(_Run.of(result, _no_relevance)))
     return [*dict.fromkeys(differences), *(f"{name}: {reason}" for name, reason in unchecked)]
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """A run that is verified: what several checks read or count is read and counted once.
+
+    Each property raises FileNotFoundError where its file is missing, and _Damaged where that cannot be read.
+    """
+
+    result: Result
+    directory: RunDirectory
+    relevance: Relevance
+
+    @classmethod
+    def of(cls, result: Result, relevance: Relevance) -> _Run:
+        assert result.path is not None
+        return cls(result, RunDirectory(result.path), relevance)
+
+    @property
+    def bits(self) -> int:
+        return int(self.result.coords["bits"])
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        return _identity_in(self.directory)
+
+    @cached_property
+    def stored(self) -> Histograms:
+        return Histograms.from_arrays(_arrays(self.directory, "histograms"))
+
+    @cached_property
+    def own_codes(self) -> dict[str, np.ndarray]:
+        return _arrays(self.directory, "codes")
+
+    @cached_property
+    def codes(self) -> dict[str, np.ndarray]:
+        """The codes by part; under a condition, the database's lie in the run."""
+        own = self.own_codes
+        return own if self.directory.run is self.directory else _arrays(self.directory.run, "codes") | own
+
+    @cached_property
+    def labelled(self) -> tuple[Labels, Histograms]:
+        """Labels, where they say what is relevant, and the histograms counted by them anew."""
+        labels, pairs = self.relevance(self.result)
+        query, database = self.codes["query"], self.codes["database"]
+        gains = self.stored.gains is not None
+        return labels, histograms(query, database, *labels, bits=self.bits, pairs=pairs, gains=gains)
+
+    @cached_property
+    def distances(self) -> np.ndarray:
+        """The number of items at each distance, counted anew: (Q, bits + 1), with or without labels."""
+        with suppress(Exception):  # whatever is wrong with the labels is said where they are checked
+            if self.labelled[1].excluded is None:
+                return self.labelled[1].n
+        nothing = [np.zeros(len(self.codes[part]), dtype=np.int64) for part in ("query", "database")]
+        return histograms(self.codes["query"], self.codes["database"], *nothing, bits=self.bits).n
+
+
+def _no_relevance(result: Result) -> tuple[Labels, Pairs]:
+    raise HashbenchError("labels are not asked for")
 
 
 _Checks = Mapping[str, Callable[[], Iterator[str]]]
 
 
-def _of_codes(result: Result, directory: RunDirectory, relevance: Relevance) -> _Checks:
+def _of_codes(run: _Run) -> _Checks:
     """Return the checks that need codes, which a reference that ranks by scores has not."""
     return {
-        "histograms from codes": lambda: _distances(result, directory),
-        "statistics from codes": lambda: _statistics(result, directory),
-        "histograms from codes and labels": lambda: _relevance(result, directory, relevance),
+        "histograms from codes": lambda: _distances(run),
+        "statistics from codes": lambda: _statistics(run),
+        "histograms from codes and labels": lambda: _relevance(run),
     }
 
 
-def _of_folder(result: Result, directory: RunDirectory) -> _Checks:
+def _of_folder(run: _Run) -> _Checks:
     return {
-        "identity": lambda: (_identity_under if result.condition else _identity)(result, directory),
-        "files": lambda: _files(result, directory),
-        "measures from histograms": lambda: _measures(result, directory),
+        "identity": lambda: (_identity_under if run.result.condition else _identity)(run),
+        "files": lambda: _files(run),
+        "measures from histograms": lambda: _measures(run),
     }
 
 
@@ -187,10 +247,10 @@ def _of_classes(registry: Registry[Any], names: tuple[str, ...]) -> str | None:
     return source_sha256(*map(registry.get, names))
 
 
-def _stale(result: Result, directory: RunDirectory, sources: Sources) -> Iterator[str]:
+def _stale(run: _Run, sources: Sources) -> Iterator[str]:
     """Yield whose source has changed since the run; raises HashbenchError where either source is unknown."""
-    identity = _read(directory.spec, directory.read_spec)["identity"]
-    of_run = identity if directory.run is directory else _read(directory.run.spec, directory.run.read_spec)["identity"]
+    result, directory, identity = run.result, run.directory, run.identity
+    of_run = identity if directory.run is directory else _identity_in(directory.run)
     method, backbone = of_run["method"], str(of_run["recipe"]["backbone"])
     base = method["fields"].get("base")
     names = (method["name"], base["name"]) if isinstance(base, Mapping) else (method["name"],)
@@ -211,8 +271,8 @@ class _Damaged(Exception):
     """A file of the run that is there and cannot be read: a difference, whatever was to be checked with it."""
 
 
-def _identity(result: Result, directory: RunDirectory) -> Iterator[str]:
-    identity, coords = _read(directory.spec, directory.read_spec)["identity"], result.coords
+def _identity(run: _Run) -> Iterator[str]:
+    result, identity, coords = run.result, run.identity, run.result.coords
     if digest(identity) != result.id:
         yield f"spec.json has the id {digest(identity)[:8]}, the result {result.id[:8]}"
     if cell_of(identity) != coords["cell"]:
@@ -259,8 +319,8 @@ def _identity(result: Result, directory: RunDirectory) -> Iterator[str]:
         "", dataset=f"{coords['dataset']}@{coords['protocol']}", method=coords["method"], bits=coords["bits"],
         seed=coords["seed"], id=result.id,
     ).path  # fmt: skip
-    if directory.path.name != expected.name:
-        yield f"the folder is called {directory.path.name} instead of {expected.name}"
+    if run.directory.path.name != expected.name:
+        yield f"the folder is called {run.directory.path.name} instead of {expected.name}"
 
 
 def _apart(specified: Mapping[str, Any], stated: Mapping[str, Any]) -> Iterator[str]:
@@ -293,9 +353,9 @@ def _is_prefix(result: Result) -> bool:
     return "prefix_of" in result.provenance
 
 
-def _identity_under(result: Result, directory: RunDirectory) -> Iterator[str]:
+def _identity_under(under: _Run) -> Iterator[str]:
     """Compare the identity of a run measured again, and that it lies in this run."""
-    identity, coords = _read(directory.spec, directory.read_spec)["identity"], result.coords
+    result, directory, identity, coords = under.result, under.directory, under.identity, under.result.coords
     run = _read(directory.run.result, directory.run.read_result)
     if digest(identity) != result.id:
         yield f"spec.json has the id {digest(identity)[:8]}, the result {result.id[:8]}"
@@ -304,7 +364,7 @@ def _identity_under(result: Result, directory: RunDirectory) -> Iterator[str]:
     cell = digest({"condition": identity["condition"], "run": run.coords["cell"]})
     expected = {**run.coords, "evaluated": f"{run.part}, {as_text(identity['condition'])}", "cell": cell}
     if changes_relevance(CONDITIONS.get(identity["condition"]["name"])):
-        of_run = _read(directory.run.spec, directory.run.read_spec)["identity"]
+        of_run = _identity_in(directory.run)
         expected["relevance"] = relevance_in(identity["condition"]["name"], of_run, run.coords.get("relevance"))
     yield from (f"{name} is {coords.get(name)!r} instead of {value!r}" for name, value in expected.items()
                 if coords.get(name) != value)  # fmt: skip
@@ -319,8 +379,9 @@ def _identity_under(result: Result, directory: RunDirectory) -> Iterator[str]:
         yield f"the folder is called {directory.path.name} instead of {name}"
 
 
-def _files(result: Result, directory: RunDirectory) -> Iterator[str]:
+def _files(run: _Run) -> Iterator[str]:
     """Compare the sha256 of the files that are there with those that the result states."""
+    directory = run.directory
     stated = directory.stated_files()
     if not stated and (directory.model.exists() or directory.centers.exists()):  # what nothing else tells of
         raise HashbenchError("the result is from before it stated the sha256 of the run's files")
@@ -329,8 +390,8 @@ def _files(result: Result, directory: RunDirectory) -> Iterator[str]:
             yield f"{path.name} is not the file that the result was stored with"
 
 
-def _measures(result: Result, directory: RunDirectory) -> Iterator[str]:
-    stored = Histograms.from_arrays(_arrays(directory, "histograms"))
+def _measures(run: _Run) -> Iterator[str]:
+    result, stored = run.result, run.stored
     if result.has_codes and stored.bits != result.coords["bits"]:
         yield f"the histograms are of {stored.bits} bits"
     if result.coords["measure"] not in result.metrics:
@@ -348,15 +409,15 @@ def _measures(result: Result, directory: RunDirectory) -> Iterator[str]:
             yield from (f"{name} has {part} without a measure" for name in then if name not in now)
 
 
-def _prefix(result: Result, directory: RunDirectory) -> Iterator[str]:
+def _prefix(run: _Run) -> Iterator[str]:
     """Compare the codes with the first bits of the codes of the training that they come from."""
     try:
-        training = directory.training(result)
+        training = run.directory.training(run.result)
     except HashbenchError:
         raise FileNotFoundError("the training's run is not there") from None
-    stored, whole = _arrays(directory, "codes"), _arrays(training, "codes")
+    stored, whole = run.own_codes, _arrays(training, "codes")
     for part in ("query", "database"):
-        if not np.array_equal(stored[part], first_bits(whole[part], result.coords["bits"])):
+        if not np.array_equal(stored[part], first_bits(whole[part], run.bits)):
             yield f"the codes of the {part} are not the first bits of those in {training.path}"
 
 
@@ -384,48 +445,36 @@ def _tuning(result: Result, directory: RunDirectory) -> Iterator[str]:
         yield from (f"trial {number} was measured on {run.part} queries" for run in found if run.part != "validation")
 
 
-def _distances(result: Result, directory: RunDirectory) -> Iterator[str]:
+def _distances(run: _Run) -> Iterator[str]:
     """Compare the distances alone, which need no labels."""
-    stored, codes = Histograms.from_arrays(_arrays(directory, "histograms")), _codes(directory)
-    nothing = [np.zeros(len(codes[part]), dtype=np.int64) for part in ("query", "database")]
-    again = histograms(codes["query"], codes["database"], *nothing, bits=result.coords["bits"])
+    stored, again = run.stored, run.distances
     if stored.excluded is None:
-        if not np.array_equal(again.n, stored.n):
-            yield _rows_apart(again.n, stored.n, "distances")
-    elif again.n.shape != stored.n.shape or (again.n < stored.n).any():
+        if not np.array_equal(again, stored.n):
+            yield _rows_apart(again, stored.n, "distances")
+    elif again.shape != stored.n.shape or (again < stored.n).any():
         yield "the histograms count more items than there are"
-    elif not np.array_equal(again.ranked, stored.ranked + stored.excluded):
+    elif not np.array_equal(again.sum(axis=1), stored.ranked + stored.excluded):
         yield "the items ranked and left out are not those of the database"
 
 
-def _statistics(result: Result, directory: RunDirectory) -> Iterator[str]:
-    stored, codes = Histograms.from_arrays(_arrays(directory, "histograms")), _codes(directory)
-    yield from _differences(result.code_stats, code_statistics(codes["database"], stored))
+def _statistics(run: _Run) -> Iterator[str]:
+    yield from _differences(run.result.code_stats, code_statistics(run.codes["database"], run.stored))
 
 
-def _changes(result: Result, directory: RunDirectory) -> Iterator[str]:
+def _changes(run: _Run) -> Iterator[str]:
     """Compare how many codes and bits a condition changed."""
-    codes, before = _arrays(directory, "codes"), _arrays(directory.run, "codes")["query"]
-    identity = _read(directory.spec, directory.read_spec)["identity"]["condition"]
-    before = before[places_of(identity, str(result.provenance.get("split_sha256")), len(before))]
+    codes, before = run.own_codes, _arrays(run.directory.run, "codes")["query"]
+    split = str(run.result.provenance.get("split_sha256"))
+    before = before[places_of(run.identity["condition"], split, len(before))]
     flipped = np.unpackbits(codes["query"] ^ before, axis=1).sum(axis=1)
     now = {"changed_codes": float((flipped > 0).mean()), "flipped_bits": float(flipped.mean())}
-    if "relevant_items" in result.diagnostics:
-        now["relevant_items"] = float(_arrays(directory, "histograms")["r"].sum(axis=1).mean())
-    yield from _differences(result.diagnostics, now)
+    if "relevant_items" in run.result.diagnostics:
+        now["relevant_items"] = float(run.stored.r.sum(axis=1).mean())
+    yield from _differences(run.result.diagnostics, now)
 
 
-def _relevance(result: Result, directory: RunDirectory, relevance: Relevance) -> Iterator[str]:
-    stored, codes = Histograms.from_arrays(_arrays(directory, "histograms")), _codes(directory)
-    labels, pairs = relevance(result)
-    again = histograms(
-        codes["query"],
-        codes["database"],
-        *labels,
-        bits=result.coords["bits"],
-        pairs=pairs,
-        gains=stored.gains is not None,
-    )
+def _relevance(run: _Run) -> Iterator[str]:
+    stored, (labels, again) = run.stored, run.labelled
     if again.arrays().keys() != stored.arrays().keys():
         yield f"the histograms hold {', '.join(stored.arrays())}, and {', '.join(again.arrays())} computed anew"
         return
@@ -435,14 +484,14 @@ def _relevance(result: Result, directory: RunDirectory, relevance: Relevance) ->
         yield _rows_apart(again.r, stored.r, "relevant items")
     if again.gains is not None and stored.gains is not None and not np.array_equal(again.gains, stored.gains):
         yield "the counts by gain differ"
-    now = class_separation(codes["database"], labels[1], result.coords["bits"])
-    stated = {name: value for name, value in now.items() if name in result.code_stats}  # older results lack them
-    yield from _differences(result.code_stats, stated)
+    now = class_separation(run.codes["database"], labels[1], run.bits)
+    code_stats = run.result.code_stats
+    yield from _differences(code_stats, {name: value for name, value in now.items() if name in code_stats})
 
 
-def _codes(directory: RunDirectory) -> dict[str, np.ndarray]:
-    own = _arrays(directory, "codes")
-    return own if directory.run is directory else _arrays(directory.run, "codes") | own
+def _identity_in(directory: RunDirectory) -> dict[str, Any]:
+    identity: dict[str, Any] = _read(directory.spec, directory.read_spec)["identity"]
+    return identity
 
 
 def _arrays(directory: RunDirectory, name: str) -> dict[str, np.ndarray]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from hashbench import recipes
@@ -75,9 +76,9 @@ class Experiment:
         """Pixels to which the loader resizes what the network sees; 0 where it sees the inputs as they are."""
         return self.recipe.size if self.inputs == "images" else 0
 
-    @property
+    @cached_property
     def identity(self) -> dict[str, Any]:
-        """Everything that can change a number, as plain data; its sha256 is the run's id."""
+        """Everything that can change a number, as plain data, not to be changed; its sha256 is the run's id."""
         recipe = dataclasses.asdict(self.recipe)
         del recipe["name"], recipe["summary"]
         for later in ("compile", "hidden"):  # came later than the first runs, which keep their identity
@@ -99,12 +100,12 @@ class Experiment:
             **({"world": self.world} if self.world > 1 else {}),
         }
 
-    @property
+    @cached_property
     def id(self) -> str:
         """The sha256 of the identity's canonical JSON, hex."""
         return digest(self.identity)
 
-    @property
+    @cached_property
     def cell(self) -> str:
         """What runs that differ in nothing but the seed, and what it decides, have in common, 64 hex digits."""
         return cell_of(self.identity)

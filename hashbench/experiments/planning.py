@@ -36,6 +36,7 @@ from hashbench.metrics.measures import parse
 from hashbench.networks.chosen import identity_of, misfit, resolve_backbone, source_of, weights_name
 from hashbench.networks.network import input_shape
 from hashbench.recipes import PAPER, Recipe
+from hashbench.results.result import Result
 from hashbench.results.runs import RunDirectory
 from hashbench.results.studies import Study
 from hashbench.results.sweeps.estimates import Work
@@ -119,6 +120,11 @@ class PlannedRun:
         if self.directory is None:
             return RunStatus("skipped", str(self.skipped))
         return run_status(self.directory, self.sources)
+
+    def status_by(self, result: Result | HashbenchError) -> RunStatus:
+        """Return the status of a run whose result, or why it cannot be read, is known."""
+        assert self.directory is not None
+        return run_status(self.directory, self.sources, result=result)
 
     @property
     def sources(self) -> dict[str, str | None]:

@@ -25,6 +25,7 @@ from hashbench.registry import BACKBONES, EXECUTORS, METHODS
 from hashbench.results.bundle import opened_run
 from hashbench.results.result import Result
 from hashbench.results.sweeps.progress import record_sweep
+from hashbench.results.sweeps.run_status import RunStatus
 from hashbench.storage.files import make_folder
 from hashbench.storage.locks import EXPIRY
 from hashbench.system.distributed import join
@@ -57,8 +58,8 @@ class Reporter:
     def begin(self, runs: int) -> None:
         """Receive the number of runs, of finished ones and of those to compute."""
 
-    def finished(self, run: PlannedRun) -> None:
-        """Receive a run that had its result before."""
+    def finished(self, run: PlannedRun, status: RunStatus) -> None:
+        """Receive a run that had its result before, with its status: finished, stale, damaged or running again."""
 
     def started(self, run: PlannedRun) -> None:
         """Receive a run that is computed from now on, where the executor knows."""
@@ -98,8 +99,10 @@ def execute(
     }
     record_sweep(plan.settings.runs_dir, works, cells)
     reporter.begin(len(left) + len(finished))
-    for run in finished.values():
-        reporter.finished(run)
+    known: dict[int, Result | HashbenchError] = {}  # what the finished runs' results say, each read once
+    for at, run in finished.items():
+        known[at] = _read(run)
+        reporter.finished(run, run.status_by(known[at]))
     failures: dict[int, Exception] = {}
     wanted = [*sorted({**left, **finished})]
     with closing(_events(plan, executor, left, workers)) as events:
@@ -122,7 +125,7 @@ def execute(
         reporter.ended(run, error)
     if world.is_single or not failures:
         world.broadcast(None)  # the other ranks end
-    return _outcome(plan, wanted, failures)
+    return _outcome(plan, wanted, failures, known)
 
 
 def sweep(
@@ -243,33 +246,45 @@ def _events(
         yield from executor.compute(Sweep.of(plan, sys.argv), jobs, workers=workers)
 
 
-def _outcome(plan: Plan, wanted: Sequence[int], failures: dict[int, Exception]) -> Outcome:
+def _outcome(
+    plan: Plan, wanted: Sequence[int], failures: dict[int, Exception], known: dict[int, Result | HashbenchError]
+) -> Outcome:
     results: list[Result] = []
     failed: list[tuple[PlannedRun, Exception]] = []
     for at in wanted:
         if at in failures:
             failed.append((plan.runs[at], failures[at]))
             continue
-        try:
-            results.append(_result(plan.runs[at]))
-        except HashbenchError as error:
-            failed.append((plan.runs[at], error))
+        found = known[at] if at in known else _result(plan.runs[at])
+        if isinstance(found, Result):
+            results.append(found)
+        else:
+            failed.append((plan.runs[at], found))
     return Outcome(results, failed)
 
 
-def _result(run: PlannedRun) -> Result:
-    """Return the result of a run that ended without error; a network file system may show it a little later."""
+def _read(run: PlannedRun) -> Result | HashbenchError:
+    """Return the result of a finished run, or why it cannot be read."""
+    assert run.directory is not None
+    run.directory.remove_leftovers()
+    try:
+        return run.directory.read_result()
+    except HashbenchError as error:
+        return error
+
+
+def _result(run: PlannedRun) -> Result | HashbenchError:
+    """Return `_read` of a run that ended without error; a network file system may show it a little later."""
     assert run.directory is not None
     deadline = time.monotonic() + EXPIRY
     while not run.finished:
         if time.monotonic() > deadline:
-            raise HashbenchError(
+            return HashbenchError(
                 f"a worker has finished it, but there is no {run.directory.result} here; "
                 f"name a results folder that all machines share: --runs-dir /shared/runs."
             )
         time.sleep(_POLL)
-    run.directory.remove_leftovers()
-    return run.directory.read_result()
+    return _read(run)
 
 
 def _write_failure(run: PlannedRun, error: str) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from hashbench.metrics import table
 from hashbench.metrics.compatibility import MODES, Mode
 from hashbench.metrics.histograms import Histograms
-from hashbench.metrics.ranking import Curve, Denominator, Ties
+from hashbench.metrics.ranking import Curve, Denominator, SharedHistograms, Ties
 from hashbench.metrics.table import Entry
 
 
@@ -138,6 +138,7 @@ def evaluate_histograms(
     """Return values, tie bounds, curves and counts of all measures; raises ValueError for unknown names."""
     chosen: Sequence[Measure] = [parse(measure) if isinstance(measure, str) else measure for measure in measures]
     radii = {measure.radius for measure in chosen if measure.radius is not None}
+    hist = SharedHistograms.of(hist)
     return Evaluation(
         metrics={str(measure): measure.value(hist, ties=ties) for measure in chosen if not measure.is_curve},
         bounds={str(measure): list(measure.bounds(hist)) for measure in chosen if bounds and measure.depends_on_ties},

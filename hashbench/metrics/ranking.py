@@ -11,8 +11,9 @@ come before it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Literal, get_args
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 
@@ -22,6 +23,7 @@ Ties = Literal["expected", "optimistic", "pessimistic"]
 Denominator = Literal["R", "hits", "min"]
 HARMONIC = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, 65))])
 TERMS = 1 << 19  # terms of the hypergeometric expectations in memory at a time
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,27 @@ class Curve:
     x: np.ndarray
     y: np.ndarray
     at: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class SharedHistograms(Histograms):
+    """Histograms of one evaluation: what several of its measures need of them is computed once."""
+
+    known: dict[tuple[Any, ...], Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, hist: Histograms) -> SharedHistograms:
+        """Return these histograms, with nothing computed yet."""
+        return cls(hist.n, hist.r, hist.gains, hist.excluded)
+
+
+def _once(hist: Histograms, key: tuple[Any, ...], compute: Callable[[], Found]) -> Found:
+    if not isinstance(hist, SharedHistograms):
+        return compute()
+    if key not in hist.known:
+        hist.known[key] = compute()
+    found: Found = hist.known[key]
+    return found
 
 
 @dataclass(frozen=True)
@@ -52,6 +75,10 @@ class _Groups:
     def most(self) -> np.ndarray:
         """The largest number of relevant items that can be among those kept."""
         return np.minimum(self.kept, self.r)
+
+    def only(self, chosen: np.ndarray) -> _Groups:
+        """The groups that are chosen by an array of bool or indices, in one row."""
+        return _Groups(*(getattr(self, field.name)[chosen] for field in fields(_Groups)))
 
     def hits(self, ties: Ties) -> np.ndarray:
         """The number of relevant items among those kept, (Q,)."""
@@ -78,8 +105,7 @@ def average_precision(
         if cut.any():
             values[cut] = _average_over_hits(Histograms(hist.n[cut], hist.r[cut]), k, ties)
         return values
-    groups = _groups(hist, k)
-    total = _precision_sum(groups, ties).sum(axis=1)
+    total = _once(hist, ("total", k, ties), lambda: _precision_sums(hist, k, ties).sum(axis=1))
     relevant = hist.relevant.astype(float)
     return _ratio(total, relevant if denominator != "min" or k is None else np.minimum(relevant, k))
 
@@ -87,13 +113,13 @@ def average_precision(
 def precision_at(hist: Histograms, k: int, *, ties: Ties = "expected") -> np.ndarray:
     """Return the share of relevant items among the first k of each query, (Q,) float64; divides by k even beyond N."""
     _check(hist, k, ties)
-    return _groups(hist, k).hits(ties) / k
+    return _hits(hist, k, ties) / k
 
 
 def recall_at(hist: Histograms, k: int, *, ties: Ties = "expected") -> np.ndarray:
     """Return the share of each query's relevant items that are among its first k, (Q,) float64."""
     _check(hist, k, ties)
-    return _ratio(_groups(hist, k).hits(ties), hist.relevant)
+    return _ratio(_hits(hist, k, ties), hist.relevant)
 
 
 def hit_rate_at(hist: Histograms, k: int, *, ties: Ties = "expected") -> np.ndarray:
@@ -101,7 +127,7 @@ def hit_rate_at(hist: Histograms, k: int, *, ties: Ties = "expected") -> np.ndar
     _check(hist, k, ties)
     groups = _groups(hist, k)
     if ties != "expected":
-        return (groups.hits(ties) > 0).astype(float)
+        return (_hits(hist, k, ties) > 0).astype(float)
     cut = np.argmax(np.cumsum(hist.n, axis=1) >= k, axis=1)
     cut[hist.ranked <= k] = hist.bits
     n, r, hits_before, kept = (
@@ -200,7 +226,7 @@ def _average_over_hits(hist: Histograms, k: int, ties: Ties) -> np.ndarray:
     groups = _groups(hist, k)
     place = np.argmax(np.cumsum(hist.n, axis=1) >= k, axis=1)[:, None]
     whole = np.arange(hist.bits + 1) < place
-    head = np.where(whole, _precision_sum(groups, ties), 0.0).sum(axis=1, keepdims=True)
+    head = np.where(whole, _precision_sums(hist, k, ties), 0.0).sum(axis=1, keepdims=True)
     cut = _Groups(*(np.take_along_axis(getattr(groups, field.name), place, axis=1) for field in fields(_Groups)))
     over_hits = {"expected": _expected, "optimistic": _largest, "pessimistic": _smallest}[ties]
     return over_hits(head, cut)[:, 0]
@@ -272,6 +298,23 @@ def _hypergeometric(
     return h, chance / chance.sum(axis=1, keepdims=True)
 
 
+def _precision_sums(hist: Histograms, k: int | None, ties: Ties) -> np.ndarray:
+    """Return `_precision_sum` of every group, (Q, bits + 1), 0 of those of which the cut keeps nothing."""
+
+    def compute() -> np.ndarray:
+        groups = _groups(hist, k)
+        some = groups.kept > 0
+        found = np.zeros(some.shape)
+        found[some] = _precision_sum(_once(hist, ("kept", k), lambda: groups.only(some)), ties)
+        return found
+
+    return _once(hist, ("sums", k, ties), compute)
+
+
+def _hits(hist: Histograms, k: int, ties: Ties) -> np.ndarray:
+    return _once(hist, ("hits", k, ties), lambda: _groups(hist, k).hits(ties))
+
+
 def _precision_sum(groups: _Groups, ties: Ties) -> np.ndarray:
     """Return the sum of precisions at the relevant ranks among the kept positions of every group.
 
@@ -299,8 +342,11 @@ def _harmonic_span(count: np.ndarray, before: np.ndarray) -> np.ndarray:
     logarithms' difference is taken as one, so that nothing cancels.
     """
     last = len(HARMONIC) - 1
-    small_before, small_after = np.minimum(before, last), np.minimum(before + count, last)
-    near = HARMONIC[small_after.astype(np.intp)] - HARMONIC[small_before.astype(np.intp)]
+    before, count = np.broadcast_arrays(before, count)
+    small = before < last
+    near = np.zeros(before.shape)
+    after = np.minimum(before[small] + count[small], last).astype(np.intp)
+    near[small] = HARMONIC[after] - HARMONIC[before[small].astype(np.intp)]
     start = np.maximum(before, last) + 0.5
     far_count = np.maximum(before + count + 0.5 - start, 0.0)
     far = np.log1p(far_count / start) + (_harmonic_rest(start + far_count) - _harmonic_rest(start))
@@ -313,10 +359,13 @@ def _harmonic_rest(middle: np.ndarray) -> np.ndarray:
 
 
 def _groups(hist: Histograms, k: int | None) -> _Groups:
-    n, r = hist.n.astype(float), hist.r.astype(float)
-    before = _exclusive(n)
-    kept = n if k is None else np.clip(k - before, 0, n)
-    return _Groups(n, r, before, _exclusive(r), kept)
+    def compute() -> _Groups:
+        n, r = hist.n.astype(float), hist.r.astype(float)
+        before = _exclusive(n)
+        kept = n if k is None else np.clip(k - before, 0, n)
+        return _Groups(n, r, before, _exclusive(r), kept)
+
+    return _once(hist, ("groups", k), compute)
 
 
 def _ball(hist: Histograms, radius: int) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,7 @@ import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
@@ -95,14 +96,14 @@ class Recipe:
 
 def names() -> list[str]:
     """Return the names of the recipes that come with hashbench, `paper` among them."""
-    return sorted([*(f.name.removesuffix(".toml") for f in _files()), PAPER])
+    return sorted([*_tables(), PAPER])
 
 
 def summary(name: str) -> str:
     """Return the one-line summary of a recipe."""
     if name == PAPER:
         return "Each method's own published settings, to reproduce published numbers; methods then differ in recipe."
-    return str(_read(name)["summary"])
+    return str(_tables()[name]["summary"])
 
 
 def load(
@@ -123,7 +124,7 @@ def load(
         chosen = {key: value[kind] if isinstance(value, Mapping) else value for key, value in paper.items()}
         values = {"summary": summary(PAPER), **PAPER_BASE, **chosen}
     else:
-        values = _read(name)
+        values = dict(_tables()[name])
     values |= {"name": name, **(overrides or {})}
     known = {field.name for field in dataclasses.fields(Recipe)}
     for key in values:
@@ -134,9 +135,8 @@ def load(
     return Recipe(**values)
 
 
-def _files() -> list[Any]:
-    return [f for f in files(__name__).iterdir() if f.name.endswith(".toml")]
-
-
-def _read(name: str) -> dict[str, Any]:
-    return tomllib.loads(files(__name__).joinpath(f"{name}.toml").read_text(encoding="utf-8"))
+@cache
+def _tables() -> dict[str, dict[str, Any]]:
+    """Return what the recipes of the package say, by name; a large sweep asks for each run."""
+    found = [file for file in files(__name__).iterdir() if file.name.endswith(".toml")]
+    return {file.name.removesuffix(".toml"): tomllib.loads(file.read_text(encoding="utf-8")) for file in found}

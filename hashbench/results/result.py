@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from hashbench.errors import HashbenchError
 from hashbench.metrics.ranking import Ties
-from hashbench.storage.strict_json import as_text, digest, loads, texts
+from hashbench.storage.strict_json import as_text, digest, is_ascii, loads, texts
 
 SCHEMA = 1
 LARGEST = 1e20  # the size of numbers above which sums and means leave the range of floats; seeds have 64 bits
@@ -99,7 +99,8 @@ class Result:
         """Return the result in `source`, the run directory `path`'s; raises HashbenchError saying what is wrong."""
         try:
             data = source if isinstance(source, dict) else loads(source)
-            half = next((text for text in texts(data) if not text.isascii() and as_text(text) != text), None)
+            plain = not isinstance(source, dict) and is_ascii(source)
+            half = None if plain else next((text for text in texts(data) if as_text(text) != text), None)
             if half is not None:
                 raise ValueError(f"{as_text(half)!r:.60} holds half a character")
             wrong = _problem(data)
@@ -232,10 +233,11 @@ def _bad_curves(curves: dict[str, Any]) -> str | None:
 
 def _numbers(values: Any) -> bool:
     """Return whether `values` is a list of numbers, some of which may be undefined."""
-    return isinstance(values, list | tuple) and all(
-        value is None or (isinstance(value, int | float) and not isinstance(value, bool) and _possible(value))
-        for value in values
-    )
+    if not isinstance(values, list | tuple):
+        return False
+    kinds = {*map(type, values)}  # looked at once, as a curve has many points
+    plain = all(issubclass(kind, int | float | type(None)) and kind is not bool for kind in kinds)
+    return plain and all(abs(value) <= LARGEST for value in values if value is not None)
 
 
 def _possible(value: float) -> bool:

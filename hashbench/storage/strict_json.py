@@ -40,6 +40,13 @@ def as_text(argument: str) -> str:
     return argument.encode(errors="backslashreplace").decode()
 
 
+def is_ascii(text: str | bytes) -> bool:
+    """Return whether JSON `text` is seen at once to hold only ASCII, with nothing else behind an escape."""
+    if isinstance(text, bytes):
+        return text.isascii() and b"\\u" not in text and b"\0" not in text  # as UTF-16 has
+    return text.isascii() and "\\u" not in text
+
+
 def loads(text: str | bytes) -> Any:
     """Return what strict JSON `text` stands for: plain data, all of whose numbers are finite.
 
@@ -48,7 +55,7 @@ def loads(text: str | bytes) -> Any:
     """
     try:
         value = json.loads(text, parse_constant=_refuse, parse_int=_integer, object_pairs_hook=_object)
-        if any(isinstance(leaf, float) and not math.isfinite(leaf) for leaf in _leaves(value, MAX_DEPTH)):
+        if not all(map(math.isfinite, _leaves(value, MAX_DEPTH, float))):
             json.loads(text, parse_float=_float)  # slower than float, and names the number
     except RecursionError:
         raise ValueError("its lists nest too deeply") from None
@@ -57,28 +64,31 @@ def loads(text: str | bytes) -> Any:
 
 def texts(value: Any, depth: int = MAX_DEPTH) -> Iterator[str]:
     """Yield the texts in plain data, keys among them; raises ValueError for more than `depth` lists in each other."""
-    return (leaf for leaf in _leaves(value, depth) if isinstance(leaf, str))
+    return _leaves(value, depth, str)
 
 
-def _leaves(value: Any, depth: int) -> Iterator[Any]:
-    """Yield what is in plain data but lists and objects, keys among it, level by level."""
-    level = [value]
-    while level:
+def _leaves(value: Any, depth: int, kind: type) -> Iterator[Any]:
+    """Yield what in plain data is of a `kind` that is neither list nor object, keys among it, level by level.
+
+    A list of one kind, as curves are, is looked through without a step of Python's for each of its items.
+    """
+    level: list[Any] = [[value]]
+    for _ in range(depth + 1):
         inner: list[Any] = []
-        nested = False
         for item in level:
-            if isinstance(item, dict):
-                nested = True
-                inner += item
-                inner += item.values()
-            elif isinstance(item, list | tuple):
-                nested = True
-                inner += item
-            else:
-                yield item
-        if nested and not depth:
-            raise ValueError(f"its lists nest more than {MAX_DEPTH} deep")
-        level, depth = inner, depth - 1
+            for values in (item.keys(), item.values()) if isinstance(item, dict) else (item,):
+                kinds = {*map(type, values)}
+                if kinds == {kind}:
+                    yield from values
+                    continue
+                if any(issubclass(found, kind) for found in kinds):
+                    yield from (leaf for leaf in values if isinstance(leaf, kind))
+                if any(issubclass(found, dict | list | tuple) for found in kinds):
+                    inner += [nested for nested in values if isinstance(nested, dict | list | tuple)]
+        level = inner
+        if not level:
+            return
+    raise ValueError(f"its lists nest more than {MAX_DEPTH} deep")
 
 
 def _refuse(constant: str) -> None:

@@ -149,7 +149,8 @@ def case_of(memories, name):
 
 
 @pytest.mark.slow
-def test_a_memory_of_a_base_is_whole_on_two_ranks_too(memories):
+def test_a_memory_of_a_base_is_whole_on_two_ranks_too(memories, inputs):
+    inputs("first")
     found = check(f"{memories}:Around")
     assert found.ok, found.render()
     assert line_of(found, ROWS).state == line_of(found, WHOLE).state == "ok"
@@ -186,7 +187,8 @@ def test_a_class_that_no_file_has_is_skipped_and_no_memory_is_no_line(cli, input
 
 
 @pytest.mark.slow
-def test_one_of_each_by_the_command_line(cli, memories):
+def test_one_of_each_by_the_command_line(cli, memories, inputs):
+    inputs("first")
     Path("mine.py").write_text(
         "import hashbench\n"
         "@hashbench.method('tight')\n"

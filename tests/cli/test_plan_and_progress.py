@@ -202,7 +202,7 @@ def test_what_is_left_is_what_finished_runs_say_of_the_others(cli, bars, capsys)
     made = plan(["crh", "csq"], ["toy"], [12, 16], settings=Settings(epochs=2, progress=False))
     finished, crh, *csq = made.runs
     with lines(made) as shown:
-        shown.finished(finished)
+        shown.finished(finished, finished.status)
         shown.started(crh)
         assert bars[-1] == "about 2 min left and 2 runs of unknown length"
         takes(RunDirectory(hashbench.run("crh", "toy", bits=16, epochs=2, progress=False).path), total=20.0)

@@ -78,8 +78,9 @@ def test_a_killed_run_goes_on_and_a_loaded_model_gives_the_stored_codes(method, 
     [pytest.param(name, marks=pytest.mark.slow if name == "memory" else ()) for name in contract_methods.CLASSES],
 )
 def test_keeps_the_contract(method, monkeypatch):
-    monkeypatch.setattr("hashbench.checks.verdict.BITS", (12, 16))
-    monkeypatch.setattr("hashbench.checks.method_checks.BITS", (12, 16))
+    lengths = (12, 16) if method == "draws" else (12,)  # it prepares something, which is to be the same for both
+    monkeypatch.setattr("hashbench.checks.verdict.BITS", lengths)
+    monkeypatch.setattr("hashbench.checks.method_checks.BITS", lengths)
     verdict = check(method)
     assert verdict.ok, verdict.render()
 

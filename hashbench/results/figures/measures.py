@@ -54,11 +54,11 @@ def by_seconds(results: Iterable[Result], *, measure: str | None = None) -> Figu
         raise HashbenchError("None of these results says how long its training took; name runs of `hashbench run`.")
     rows = block.rows()
     row_styles = styles(rows, points=True)
-    lengths = sorted({result.coords["bits"] for result in timed})
+    lengths, shown = sorted({result.coords["bits"] for result in timed}), {result.id for result in timed}
     with sheet(len(lengths), labels=rows) as (figure, panels):
         for bits, axes in zip(lengths, panels, strict=True):
             for label, row in rows.items():
-                runs = [result for result in row if result in timed and result.coords["bits"] == bits]
+                runs = [result for result in row if result.id in shown and result.coords["bits"] == bits]
                 seconds = [max(training_seconds(result), _SHORTEST) for result in runs]
                 if runs:
                     axes.plot(

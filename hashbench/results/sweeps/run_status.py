@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from hashbench.errors import HashbenchError
+from hashbench.results.result import Result
 from hashbench.results.runs import RunDirectory
 from hashbench.storage.locks import LockWatch, owner_of
 
@@ -47,15 +48,19 @@ def snapshot(directory: RunDirectory) -> RunSnapshot:
 
 
 def run_status(
-    directory: RunDirectory, sources: Mapping[str, str | None] | None = None, *, watch: LockWatch | None = None
+    directory: RunDirectory,
+    sources: Mapping[str, str | None] | None = None,
+    *,
+    watch: LockWatch | None = None,
+    result: Result | HashbenchError | None = None,
 ) -> RunStatus:
     """Return the status of a run; it is stale when one of its `sources` (keys of SOURCES to sha256) was another.
 
     A finished run is running only where it is run again, whatever lock was left in it. `watch` sees the locks of other
-    machines from one call to the next.
+    machines from one call to the next. `result` is that of the run, or why it cannot be read, where it was read before.
     """
     if directory.finished and not os.path.isdir(directory.again.path):
-        return _finished(directory, sources or {})
+        return _finished(directory, sources or {}, result)
     try:
         owner = owner_of(directory.path, watch)
     except OSError as error:
@@ -66,7 +71,7 @@ def run_status(
         since = f" since {owner.started}" if owner.started else ""
         return RunStatus("running", f"by {owner}{since}", owner.started)
     if directory.finished:
-        return _finished(directory, sources or {})
+        return _finished(directory, sources or {}, result)
     if os.path.lexists(directory.failure):
         return RunStatus("failed", _reason(directory))
     return RunStatus("interrupted" if os.path.lexists(directory.spec) else "to do")
@@ -77,12 +82,17 @@ def is_stale(directory: RunDirectory, sources: Mapping[str, str | None]) -> bool
     return _finished(directory, sources).state == "stale"
 
 
-def _finished(directory: RunDirectory, sources: Mapping[str, str | None]) -> RunStatus:
+def _finished(
+    directory: RunDirectory, sources: Mapping[str, str | None], result: Result | HashbenchError | None = None
+) -> RunStatus:
     """Return whether a finished run is stale, or damaged, which is that its result cannot be read."""
     try:
-        then = directory.read_result().provenance
+        result = result or directory.read_result()
     except HashbenchError as error:
-        return RunStatus("damaged", str(error))
+        result = error
+    if isinstance(result, HashbenchError):
+        return RunStatus("damaged", str(result))
+    then = result.provenance
     for key, sha256 in sources.items():
         if sha256 is not None and then.get(key) not in (None, sha256):
             return RunStatus("stale", STALE.format(owner=SOURCES[key]))

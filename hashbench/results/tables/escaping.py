@@ -37,7 +37,7 @@ _ACCENTS = set("\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a\u030b\u03
 
 def plain(text: str) -> str:
     """Return `text` without what moves a terminal's cursor or turns the reading direction."""
-    return "".join(character if character.isprintable() else " " for character in text)
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def markdown(text: str) -> str:

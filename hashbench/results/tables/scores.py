@@ -13,10 +13,11 @@ import numpy as np
 from hashbench.errors import HashbenchError
 from hashbench.metrics.histograms import Histograms
 from hashbench.metrics.measures import parse
-from hashbench.metrics.ranking import Ties
+from hashbench.metrics.ranking import SharedHistograms, Ties
 from hashbench.results.result import Result
 from hashbench.results.runs import RunDirectory
 from hashbench.results.sweeps.estimates import plural
+from hashbench.results.tables.recomputed import Recomputed, Values, computed
 
 
 @dataclass(frozen=True)
@@ -59,15 +60,16 @@ def all_scores(
     """
     scores: ScoresByRun = {result.id: {} for result in results}
     missing: dict[str, list[str]] = {}
+    known = Recomputed()
     for result in results:
         histograms = functools.cache(functools.partial(_histograms, result))  # read at most once, and only if needed
         for measure in measures or [result.coords["measure"]]:
             score = _stored(result, measure) or Score()
             try:
                 if score.value is not None and compared and _has_histograms(result):
-                    score = _compared(score, histograms, measure, result.ties, problems)
+                    score = _compared(score, lambda: known.values(result, measure, histograms), measure, problems)  # noqa: B023
                 if score.value is None:
-                    score = _recomputed(histograms(), measure, result.ties)
+                    score = Score(*computed(histograms(), measure, result.ties))
                 if per_query:
                     values = parse(measure).per_query(histograms(), ties=cast(Ties, result.ties))
                     score = replace(score, queries=values)
@@ -75,6 +77,7 @@ def all_scores(
                 what = measure if score.value is None else f"{measure} of each query"
                 missing.setdefault(what, []).append(str(error))
             scores[result.id][measure] = score
+    known.keep()
     for what, reasons in missing.items():
         share = f"{len(reasons):,} of {len(results):,} {plural('run', len(results))}"
         problems.append(f"{what} is unknown for {share}; the first: {reasons[0]}")
@@ -85,16 +88,14 @@ def _has_histograms(result: Result) -> bool:
     return result.path is not None and RunDirectory(result.path).histograms.is_file()
 
 
-def _compared(
-    score: Score, histograms: Callable[[], Histograms], measure: str, ties: str, problems: list[str]
-) -> Score:
+def _compared(score: Score, values: Callable[[], Values], measure: str, problems: list[str]) -> Score:
     """Return a stored score with the value that the histograms give, where that is another one."""
     try:
         parse(measure)
     except ValueError:  # of a plug-in that is not installed here
         return score
     try:
-        again = _recomputed(histograms(), measure, ties)
+        again = Score(*values())
     except (ValueError, KeyError, IndexError) as error:
         problems.append(f"{measure} could not be held against the histograms: {error}")
         return score
@@ -112,10 +113,5 @@ def _stored(result: Result, measure: str) -> Score | None:
 def _histograms(result: Result) -> Histograms:
     if result.path is None:
         raise HashbenchError(f"The result {result.id[:8]} has no run directory with histograms to compute it from.")
-    return RunDirectory(result.path).read_histograms(result.coords["bits"] if result.has_codes else None)
-
-
-def _recomputed(histograms: Histograms, name: str, ties: str) -> Score:
-    measure = parse(name)
-    lower, upper = measure.bounds(histograms) if measure.depends_on_ties else (None, None)
-    return Score(measure.value(histograms, ties=cast(Ties, ties)), lower, upper)
+    bits = result.coords["bits"] if result.has_codes else None
+    return SharedHistograms.of(RunDirectory(result.path).read_histograms(bits))
