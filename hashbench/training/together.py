@@ -6,19 +6,18 @@ A step on fixed features is many small operations. Here those of the loss are do
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch import Tensor
 
-from hashbench.datasets.loading.batch import Batch
 from hashbench.methods.contract import DeepMethod, defines
 from hashbench.system import seeds
 from hashbench.training.loop import Losses, Sums, Training, make_optimizer, progress_bar
+from hashbench.training.mapped_loss import MappedLoss
+from hashbench.training.same_bits import same_bits
 
 
 def why_not_together(cls: type[DeepMethod]) -> str | None:
@@ -32,19 +31,22 @@ def why_not_together(cls: type[DeepMethod]) -> str | None:
 
 
 def train_together(trainings: Sequence[Training], *, bar: str | None) -> bool:
-    """Train what differs in nothing but the seed to the end, from the same epoch; returns False where that cannot be.
+    """Train what differs in nothing but the seed, from the same epoch; returns False where it cannot go on to the end.
 
-    It can where the loss of several seeds, and its gradient, have the bits of each seed's own, which is tried on the
-    first batch: how a product is rounded may depend on the machine, and on its size. Raises HashbenchError as `train`
-    does, for the first seed whose loss is not finite.
+    It can where the loss of several seeds, and its gradient, have the bits of each seed's own, which is tried before
+    each epoch: then each training has come as far as the epoch before. Raises HashbenchError as `train` does, for the
+    first seed whose loss is not finite.
     """
     optimizer = _JointOptimizer.of(trainings)
-    if optimizer is None or not _same_bits(trainings):
+    if optimizer is None:
         return False
     first = trainings[0]
+    begin = first.progress.epochs_done
     with progress_bar(trainings, bar) as shown:
-        for epoch in range(first.progress.epochs_done, first.recipe.epochs):
+        for epoch in range(begin, first.recipe.epochs):
             started = time.perf_counter()
+            if not same_bits(trainings, epoch, begun=epoch > begin):
+                return False
             losses = [Losses(epoch, shown, training.world) for training in trainings]
             sums = _train_epoch(trainings, optimizer, epoch, losses)
             optimizer.share_state(trainings)
@@ -80,46 +82,6 @@ def _train_epoch(
                 sums[at].add(training.method.epoch_sums(outs[at].detach(), batch), batch)
                 losses[at].add(batch, [*terms], values[at])
     return sums
-
-
-class MappedLoss:
-    """The losses of several methods of one class, which differ in their tensors alone, as one function.
-
-    Buffers are read when it is made: between epochs they may change.
-    """
-
-    def __init__(self, methods: Sequence[DeepMethod]):
-        self._loss = _Loss(methods[0])
-        self._parameters = [dict(method.named_parameters()) for method in methods]
-        buffers = [dict(method.named_buffers()) for method in methods]
-        self._buffers = {f"method.{name}": torch.stack([its[name] for its in buffers]) for name in buffers[0]}
-
-    def __call__(self, outs: Tensor, batches: Sequence[Batch]) -> dict[str, Tensor]:
-        """Return the loss terms (S,) of outputs (S, n, width), a batch for each; the batches' inputs are not read."""
-        first = batches[0]
-        parameters = {
-            f"method.{name}": torch.stack([its[name] for its in self._parameters]) for name in self._parameters[0]
-        }
-        index = torch.stack([batch.index for batch in batches])
-        labels = None if first.labels is None else torch.stack([batch.labels for batch in batches])  # type: ignore[misc]
-
-        def loss(tensors: dict[str, Tensor], out: Tensor, labels: Tensor | None, index: Tensor) -> dict[str, Tensor]:
-            batch = Batch((), labels, index, first.epoch, first.step, first.whole)
-            return functional_call(self._loss, tensors, (out, batch), tie_weights=False)
-
-        in_dims = (0, 0, None if labels is None else 0, 0)
-        return vmap(loss, in_dims=in_dims)(parameters | self._buffers, outs, labels, index)
-
-
-class _Loss(nn.Module):
-    """A method's loss as a module's forward pass, for functional calls."""
-
-    def __init__(self, method: DeepMethod):
-        super().__init__()
-        self.method = method
-
-    def forward(self, out: Tensor, batch: Batch) -> dict[str, Tensor]:
-        return self.method.loss(out, batch)
 
 
 class _JointOptimizer:
@@ -176,54 +138,3 @@ class _JointOptimizer:
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     return [tensor for group in optimizer.param_groups for tensor in group["params"]]
-
-
-def _same_bits(trainings: Sequence[Training]) -> bool:
-    """Return whether the mapped loss of a batch, and its gradient, have the bits of each seed's own; copies are tried.
-
-    Both sizes that batches of an epoch have are tried, the last of which may have one sample more than the others. A
-    network that draws from a global generator counts as unequal.
-    """
-    batches = [next(iter(training.data.batches(training.progress.epochs_done))) for training in trainings]
-    task, size = trainings[0].task, len(batches[0].index)
-    last = task.num_train - (task.steps_per_epoch - 1) * size
-    drawn = torch.get_rng_state()
-    networks = [copy.deepcopy(training.network).train() for training in trainings]
-    methods = [copy.deepcopy(training.method).train() for training in trainings]
-    for count in {size, last}:
-        some = [_resized(batch, count) for batch in batches]
-        outs = [network(batch.inputs).detach() for network, batch in zip(networks, some, strict=True)]
-        try:
-            found = _step(methods, torch.stack(outs), some)
-        except (RuntimeError, TypeError, IndexError):  # what vmap cannot map; a loss that reads the inputs
-            return False
-        for at, method in enumerate(methods):
-            alone = _step([method], outs[at][None], some[at : at + 1])
-            if not all(torch.equal(mine[at], its[0]) for mine, its in zip(found, alone, strict=True)):
-                return False
-    return torch.equal(drawn, torch.get_rng_state())
-
-
-def _resized(batch: Batch, count: int) -> Batch:
-    """Return a batch of the first samples; where it needs one more than there are, the first is there twice."""
-    rows = torch.arange(count) % len(batch.index)
-    labels = None if batch.labels is None else batch.labels[rows]
-    return Batch((batch.inputs[rows],), labels, batch.index[rows], batch.epoch, batch.step, count)
-
-
-def _step(methods: Sequence[DeepMethod], outs: Tensor, batches: Sequence[Batch]) -> list[Tensor]:
-    """Return a loss's terms (S, T), and gradients: of the outputs (S, n, width), and of each parameter (S, ...).
-
-    Of a single method they are computed as a training of it alone does.
-    """
-    outs = outs.clone().requires_grad_()
-    if len(methods) == 1:
-        terms = {name: term[None] for name, term in methods[0].loss(outs[0], batches[0]).items()}
-    else:
-        terms = MappedLoss(methods)(outs, batches)
-    stacked = torch.stack(list(terms.values()), dim=1)
-    parameters = [[*method.parameters()] for method in methods]
-    flat = [tensor for its in parameters for tensor in its]
-    of_outs, *of_flat = torch.autograd.grad(stacked.sum(), [outs, *flat], materialize_grads=True)
-    rows = [of_flat[at * len(its) : (at + 1) * len(its)] for at, its in enumerate(parameters)]
-    return [stacked.detach(), of_outs, *(torch.stack(tensors) for tensors in zip(*rows, strict=True))]

@@ -16,9 +16,10 @@ from hashbench.networks.network import HashNetwork
 from hashbench.registry import METHODS
 from hashbench.storage.tensorfiles import load
 from hashbench.system import seeds
-from hashbench.training import together
+from hashbench.training import same_bits
 from hashbench.training.loop import Reports, Training, train
-from hashbench.training.together import MappedLoss, train_together, why_not_together
+from hashbench.training.mapped_loss import MappedLoss
+from hashbench.training.together import train_together, why_not_together
 
 MAPPED = sorted(
     name
@@ -89,6 +90,55 @@ class OwnRates(Pull):
     def setup(self, task, prepared):
         super().setup(task, prepared)
         self.task = task
+
+
+class Remembers(Pull):
+    """Its loss keeps a mean of what it has seen."""
+
+    def setup(self, task, prepared):
+        super().setup(task, prepared)
+        self.register_buffer("mean", torch.zeros(task.bits), persistent=False)
+
+    def loss(self, out, batch):
+        terms = super().loss(out, batch)
+        self.mean.mul_(0.9).add_(0.1 * out.detach().mean(dim=0))
+        return terms
+
+
+class Counts(Pull):
+    """Its loss counts its calls."""
+
+    calls = 0
+
+    def loss(self, out, batch):
+        self.calls += 1
+        return super().loss(out, batch)
+
+
+class Unused(Pull):
+    """It has a parameter that its loss does not read, which weight decay would shrink if it had a gradient of 0."""
+
+    def setup(self, task, prepared):
+        super().setup(task, prepared)
+        self.unused = nn.Parameter(torch.ones(3))
+
+
+class RoundsOtherwise(Pull):
+    """Mapped over seeds, it has other last digits in large values, as products of some sizes have in some."""
+
+    def loss(self, out, batch):
+        if torch._C._functorch.is_batchedtensor(out):
+            out = out * torch.where(out.abs() > 2, 1 + 1e-6, 1.0)
+        return super().loss(out, batch)
+
+
+class RoundsOtherwiseLater(Pull):
+    """The same, in all values, after two epochs."""
+
+    def loss(self, out, batch):
+        if torch._C._functorch.is_batchedtensor(out) and batch.epoch >= 2:
+            out = out * (1 + 1e-6)
+        return super().loss(out, batch)
 
 
 class Data:
@@ -225,7 +275,7 @@ def train_to_the_end(one, seed, reports):
     return one
 
 
-@pytest.mark.parametrize("cls", [OwnNumber, Draws, Waits, OwnRates])
+@pytest.mark.parametrize("cls", [OwnNumber, Draws, Waits, OwnRates, Remembers, Counts, Unused, RoundsOtherwise])
 def test_what_would_not_be_the_same_is_left_as_it_is(cls):
     trainings = [training(cls, seed) for seed in range(2)]
     before = [{name: value.clone() for name, value in state(one).items()} for one in trainings]
@@ -233,6 +283,16 @@ def test_what_would_not_be_the_same_is_left_as_it_is(cls):
     for one, expected in zip(trainings, before, strict=True):
         assert_same(state(one), expected)
         assert one.progress.epochs_done == 0
+
+
+def test_what_is_no_more_the_same_goes_on_alone(tmp_path):
+    reports = [Reports(checkpoint=tmp_path / f"{seed}.pt", of="x") for seed in range(2)]
+    cls = RoundsOtherwiseLater
+    assert not train_together([training(cls, seed, reports[seed]) for seed in range(2)], bar=None)
+    for seed in range(2):
+        one = training(cls, seed, reports[seed])
+        assert (one.progress.epochs_done, one.progress.beside) == (2, 1)
+        assert_same(state(train_to_the_end(one, seed, reports[seed])), alone(cls, seed))
 
 
 def test_methods_that_say_nothing_or_act_after_steps_are_trained_alone():
@@ -245,8 +305,8 @@ def test_methods_that_say_nothing_or_act_after_steps_are_trained_alone():
 @pytest.mark.parametrize("count", [33, 40, 47])
 def test_every_size_of_a_batch_is_tried(monkeypatch, count):
     tried = set()
-    given = together._step
-    monkeypatch.setattr(together, "_step", lambda m, outs, b: (tried.add(outs.shape[1]), given(m, outs, b))[1])
+    given = same_bits._step
+    monkeypatch.setattr(same_bits, "_step", lambda m, outs, b: (tried.add(outs.shape[1]), given(m, outs, b))[1])
     monkeypatch.setattr(sys.modules[__name__], "COUNT", count)
     trainings = [training(Pull, seed) for seed in range(2)]
     train_together(trainings, bar=None)
