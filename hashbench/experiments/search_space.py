@@ -149,21 +149,38 @@ def _dimension(name: str, entry: Mapping[str, Any], cls: type[Method], path: Pat
     kind = _number(typing.get_type_hints(owner)[field])
     if kind is None:
         raise HashbenchError(f"{where} takes no numbers, so it has no bounds; give it choices.")
-    low, high = (parse_value(owner, field, setting_text(bound)) for bound in bounds)
+    low, high = (_value(owner, field, bound, where) for bound in bounds)
     if not low < high:
         raise HashbenchError(f"{where}: low = {low} is not below high = {high}; leave out what is not searched.")
+    if not math.isfinite(high - low):
+        raise HashbenchError(
+            f"{where}: from {low} to {high} is too far to draw from; give bounds nearer to each other."
+        )
     if entry.get("log") and low <= 0:
         raise HashbenchError(f"{where}: low = {low} has no logarithm; give low above 0, or leave log out.")
-    return Dimension(name, low, high, entry.get("log", False), kind is int)
+    found = Dimension(name, low, high, entry.get("log", False), kind is int)
+    if len({*found.ends}) < 2:
+        raise HashbenchError(
+            f"{where}: low and high are one number to {_DIGITS} digits; leave out what is not searched."
+        )
+    return found
 
 
 def _choices(name: str, given: Any, owner: type, field: str, where: str) -> Dimension:
     if not isinstance(given, list) or len(given) < 2:
         raise HashbenchError(f"{where}: choices is a list of two or more values.")
-    values = [parse_value(owner, field, setting_text(value)) for value in given]
+    values = [_value(owner, field, value, where) for value in given]
     if any(value in values[:place] for place, value in enumerate(values)):
         raise HashbenchError(f"{where}: choices has a value twice; give it once.")
     return Dimension(name, choices=tuple(map(_typed, values)), values=tuple(values))
+
+
+def _value(owner: type, field: str, given: Any, where: str) -> Any:
+    """Return what stands in a space file as a value of the field; raises HashbenchError that says where it stands."""
+    try:
+        return parse_value(owner, field, setting_text(given))
+    except HashbenchError as error:
+        raise HashbenchError(f"{where}: {error}") from error
 
 
 def _typed(value: Any) -> str:

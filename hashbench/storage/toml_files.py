@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import codecs
 import tomllib
+from collections import deque
 from pathlib import Path
 from typing import Any
 
 from hashbench.errors import HashbenchError
 from hashbench.storage.files import read_note
+from hashbench.storage.strict_json import texts
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -16,7 +18,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         content = read_note(path)
         encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
-        return tomllib.loads(content.decode(encoding).replace("\r\n", "\n"))
+        table = tomllib.loads(content.decode(encoding).replace("\r\n", "\n"))
     except OSError as error:
         reason = error.strerror or str(error)
         raise HashbenchError(f"{path} cannot be read ({reason}); is the path right?") from error
@@ -24,3 +26,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise HashbenchError(f"{path} is not TOML that can be read: its tables nest too deeply.") from None
     except ValueError as error:  # which TOML's and Unicode's errors are
         raise HashbenchError(f"{path} is not TOML: {error}.") from error
+    try:
+        deque(texts(table), maxlen=0)  # goes as deep as the table does: readers need not fear for Python's stack
+    except ValueError:
+        raise HashbenchError(f"{path} is not TOML that can be read: its tables nest too deeply.") from None
+    return table
