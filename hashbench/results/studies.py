@@ -45,6 +45,18 @@ class Trial:
             return cls(settings, None, seconds, (), f"{results[0].coords['measure']} is undefined")
         return cls(settings, statistics.fmean(known), seconds, tuple(result.id for result in results))
 
+    @classmethod
+    def read(cls, stored: Mapping[str, Any]) -> Trial:
+        """Return a trial as `vars` of it is stored; raises ValueError, KeyError or TypeError where that is none."""
+        trial = cls(**{**stored, "runs": tuple(stored["runs"])})
+        kinds = {"settings": dict, "value": float | int | None, "seconds": float | int, "reason": str}
+        for name, kind in kinds.items():
+            if not isinstance(value := getattr(trial, name), kind):
+                raise ValueError(f"{name} of a trial is {value!r:.60}")
+        if not all(isinstance(text, str) for text in (*trial.settings.values(), *trial.runs)):
+            raise ValueError("settings and runs of a trial are texts")
+        return trial
+
 
 @dataclass(frozen=True)
 class Study:
@@ -74,8 +86,10 @@ class Study:
         try:
             if note is None:
                 raise ValueError("it is torn or altered")
-            trials = tuple(Trial(**{**trial, "runs": tuple(trial["runs"])}) for trial in note["trials"])
+            trials = tuple(map(Trial.read, note["trials"]))
             study = cls(folder, note["subject"], note["asked"], trials)
+            if not isinstance(study.asked, int):
+                raise ValueError(f"asked is {study.asked!r:.60}")
             if digest(study.subject)[:8] != folder.name:
                 raise ValueError("it is another study's than the folder's")
         except (ValueError, KeyError, TypeError) as error:

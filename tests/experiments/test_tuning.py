@@ -25,6 +25,7 @@ from hashbench.results.runs import RunDirectory, find_runs
 from hashbench.results.studies import STUDY, Study, find_studies
 from hashbench.results.tables.blocks import row_label
 from hashbench.results.tables.comparison import Comparison
+from hashbench.storage.notes import read_note, write_note
 from hashbench.storage.strict_json import digest
 
 TOY = {"backbone": "toy-backbone", "progress": False, "device": "cpu", "epochs": 1}
@@ -382,6 +383,26 @@ def test_of_two_studies_that_of_the_code_length_counts_else_neither(tuned, tmp_p
         plan(["csq"], ["toy"], [16], settings=settings)
     (run,) = plan(["csq"], ["toy"], [16], settings=Settings(**TOY, runs_dir=runs, tuned=other.path)).runs
     assert run.study.id == other.id
+
+
+@pytest.mark.parametrize(
+    ("of_trial", "key", "value"),
+    [
+        (True, "value", "high"),
+        (True, "settings", [1]),
+        (True, "runs", [1]),
+        (False, "trials", None),
+        (False, "asked", "4"),
+    ],
+)
+def test_a_study_whose_entries_are_of_other_kinds_is_refused(tuned, tmp_path, of_trial, key, value):
+    study = tuned[1]
+    (copy := tmp_path / study.path.name).mkdir()
+    note = read_note(study.path / STUDY)
+    (note["trials"][1] if of_trial else note)[key] = value
+    write_note(copy / STUDY, note)
+    with pytest.raises(HashbenchError, match="put a whole copy in its place"):
+        Study.read(copy)
 
 
 @pytest.mark.parametrize(

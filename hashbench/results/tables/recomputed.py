@@ -19,7 +19,8 @@ from typing import Any, cast
 
 from hashbench import __version__
 from hashbench.errors import HashbenchError
-from hashbench.metrics import ranking
+from hashbench.metrics import histograms as histograms_module
+from hashbench.metrics import measures, ranking, table
 from hashbench.metrics.histograms import Histograms
 from hashbench.metrics.measures import parse
 from hashbench.metrics.ranking import Ties
@@ -33,6 +34,7 @@ from hashbench.storage.strict_json import digest
 
 RESTED = 2.0  # seconds since a file's last change, before which another change might leave it the same times
 
+_CODE = (histograms_module, measures, ranking, table)  # by which values are computed
 Values = tuple[float, float | None, float | None]  # of a measure: its mean, and the bounds of ties where it has them
 
 
@@ -105,4 +107,5 @@ def _note_of(file: Path) -> Path:
 @cache
 def _version() -> str:
     """Return what the values are computed by: the version, and the code as it is."""
-    return f"{__version__} {hashlib.sha256(inspect.getsource(ranking).encode()).hexdigest()[:16]}"
+    sources = "".join(map(inspect.getsource, _CODE))
+    return f"{__version__} {hashlib.sha256(sources.encode()).hexdigest()[:16]}"

@@ -1,12 +1,13 @@
 """What tables compute of histograms is kept, and a file that changed is read again."""
 
+import inspect
 import os
 import sys
 
 import numpy as np
 import pytest
 
-from hashbench.metrics import Histograms
+from hashbench.metrics import Histograms, histograms, measures, ranking, table
 from hashbench.metrics.measures import parse
 from hashbench.results.runs import RunDirectory, find_runs
 from hashbench.results.tables import recomputed
@@ -94,3 +95,14 @@ def test_a_damaged_note_is_as_none_and_nothing_stays_of_runs_that_are_gone(run, 
     shown(other)
     assert str(other.histograms) in note.read_text()
     assert str(run.histograms) not in note.read_text()
+
+
+@pytest.mark.parametrize("module", [histograms, measures, ranking, table])
+def test_other_code_of_measures_computes_anew(run, reads, monkeypatch, module):
+    shown(run)
+    source = inspect.getsource
+    monkeypatch.setattr(inspect, "getsource", lambda of: source(of) + ("#" if of is module else ""))
+    recomputed._version.cache_clear()
+    shown(run)
+    recomputed._version.cache_clear()
+    assert len(reads) == 2
