@@ -88,11 +88,12 @@ def find(
     found = {protocol.name: protocol for protocol in source.protocols}
     if name == set_name:
         return source, next(iter(found.values()))
-    if wanted not in found and (drawn := DRAW.fullmatch(wanted)) and drawn["name"] in found:
+    drawn = DRAW.fullmatch(wanted)
+    if wanted not in found and drawn is not None and drawn["name"] in found:
         return source, found[drawn["name"]].drawn(int(drawn["draw"]))
     if wanted not in found:
         known = [protocol.full_name for protocol in found.values()]
-        hint = OWN_NEEDS[wanted] if source.spelling else "`hashbench list datasets` shows all."
+        hint = OWN_NEEDS[wanted if drawn is None else drawn["name"]] if source.spelling else "`hashbench list datasets` shows all."
         raise unknown("protocol", f"{set_name}@{wanted}", known, hint=hint)
     return source, found[wanted]
 
@@ -102,7 +103,8 @@ def own_name(name: str) -> tuple[str, str]:
     path, _, protocol = name.rpartition("@")
     if name.startswith(tuple(OTHER_KINDS)):  # whose files all have an ending, as no protocol has
         return (path, protocol) if path and "." not in protocol else (name, "")
-    return (path, protocol) if protocol in OWN_PROTOCOLS and path else (name, "")
+    drawn = DRAW.fullmatch(protocol)
+    return (path, protocol) if (drawn["name"] if drawn else protocol) in OWN_PROTOCOLS and path else (name, "")
 
 
 def load(

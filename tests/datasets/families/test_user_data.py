@@ -385,6 +385,8 @@ def test_a_split_without_queries_is_refused(tmp_path):
 def test_names_are_parted_at_a_protocol_and_nowhere_else():
     assert own_name("folder:/data/a@b") == ("folder:/data/a@b", "")
     assert own_name("folder:/data/a@b@unseen") == ("folder:/data/a@b", "unseen")
+    assert own_name("folder:/data/a@auto-draw2") == ("folder:/data/a", "auto-draw2")
+    assert own_name("folder:/data/a@b-draw2") == ("folder:/data/a@b-draw2", "")
 
 
 def test_no_path_of_this_machine_enters_an_experiment_or_its_place(pets, tmp_path, monkeypatch):
@@ -437,3 +439,13 @@ def test_the_command_line_takes_own_data(pets):
         done = subprocess.run([sys.executable, "-m", "hashbench", *command], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert "folder:pets: 30 inputs" in done.stdout
+
+
+def test_own_data_have_other_draws(tmp_path):
+    path = tmp_path / "own.npz"
+    np.savez(path, features=np.random.default_rng(0).normal(size=(120, 3)), labels=np.arange(120) % 3)
+    first, second = (load(f"arrays:{path}{protocol}").split for protocol in ("@auto", "@auto-draw2"))
+    assert len(first.query) == len(second.query)
+    assert {*first.query.tolist()} != {*second.query.tolist()}
+    with pytest.raises(HashbenchError, match="'given' needs data with a split of their own"):
+        load(f"arrays:{path}@given-draw2")
