@@ -93,7 +93,11 @@ def find(
         return source, found[drawn["name"]].drawn(int(drawn["draw"]))
     if wanted not in found:
         known = [protocol.full_name for protocol in found.values()]
-        hint = OWN_NEEDS[wanted if drawn is None else drawn["name"]] if source.spelling else "`hashbench list datasets` shows all."
+        hint = (
+            OWN_NEEDS[wanted if drawn is None else drawn["name"]]
+            if source.spelling
+            else "`hashbench list datasets` shows all."
+        )
         raise unknown("protocol", f"{set_name}@{wanted}", known, hint=hint)
     return source, found[wanted]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import codecs
 import tomllib
-from collections import deque
 from pathlib import Path
 from typing import Any
 
 from hashbench.errors import HashbenchError
 from hashbench.storage.files import read_note
-from hashbench.storage.strict_json import texts
+
+_MAX_DEPTH = 64  # of tables within each other
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -26,8 +26,14 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise HashbenchError(f"{path} is not TOML that can be read: its tables nest too deeply.") from None
     except ValueError as error:  # which TOML's and Unicode's errors are
         raise HashbenchError(f"{path} is not TOML: {error}.") from error
-    try:
-        deque(texts(table), maxlen=0)  # goes as deep as the table does: readers need not fear for Python's stack
-    except ValueError:
-        raise HashbenchError(f"{path} is not TOML that can be read: its tables nest too deeply.") from None
+    if _is_deep(table):
+        raise HashbenchError(f"{path} is not TOML that can be read: its tables nest too deeply.")
     return table
+
+
+def _is_deep(table: dict[str, Any]) -> bool:
+    """Return whether tables lie deeper in each other than readers may follow, who call themselves for each."""
+    level = [table]
+    for _ in range(_MAX_DEPTH):
+        level = [value for table in level for value in table.values() if isinstance(value, dict)]
+    return bool(level)

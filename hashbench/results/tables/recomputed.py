@@ -107,5 +107,5 @@ def _note_of(file: Path) -> Path:
 @cache
 def _version() -> str:
     """Return what the values are computed by: the version, and the code as it is."""
-    sources = "".join(map(inspect.getsource, _CODE))
+    sources = "".join(inspect.getsource(module) for module in _CODE)
     return f"{__version__} {hashlib.sha256(sources.encode()).hexdigest()[:16]}"
