@@ -8,6 +8,7 @@ from typing import Any
 from hashbench.datasets.protocol import Protocol
 from hashbench.errors import HashbenchError
 from hashbench.results.result import Result
+from hashbench.results.tables.conditions import CLEAN, condition_of
 
 MANY = (
     50  # classes from which a data set has many: CIFAR-10 and NUS-WIDE lie below it, CIFAR-100 and ImageNet-100 above
@@ -45,6 +46,11 @@ def track_of(result: Result, data: Mapping[str, Any], protocol: Protocol) -> str
     if result.condition:
         if "relevance" in result.coords:
             raise HashbenchError(f"its track is unclear: {result.condition} changes what is relevant, not the queries")
+        condition = condition_of(result)
+        if condition.name == CLEAN:
+            raise HashbenchError(f"its track is unclear: {result.condition} is to compare with, and changes no query")
+        if "surrogate" in condition.fields:
+            raise HashbenchError("its attack was made on another run, whose own row could not have it")
         return "attacked"
     if result.coords["inputs"] == "text":
         return "text"

@@ -134,3 +134,9 @@ def test_a_run_under_a_condition_is_of_the_track_attacked(runs):
     assert (entry.track, entry.setting.condition) == ("attacked", "noise(sigma=0.1)")
     nearest = [replace(run, coords={**run.coords, "relevance": "neighbours in the pixels"}) for run in stored]
     assert "changes what is relevant" in only(entries(nearest, nothing)[1]).reasons[0]
+    for condition, reason in (
+        ("clean(queries=500)", "changes no query"),
+        ("pgd(eps=8/255, surrogate=1a2b3c4d)", "made on another run"),
+    ):
+        others = [replace(run, coords={**run.coords, "evaluated": f"test, {condition}"}) for run in stored]
+        assert reason in only(entries(others, nothing)[1]).reasons[0]
