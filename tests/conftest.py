@@ -23,6 +23,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def no_bytecode_of_what_tests_write():
+    """A module written again within a second, as long as before, would be taken for its bytecode."""
+    sys.dont_write_bytecode = True
+
+
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory, monkeypatch):
     """Keep every test away from the user's cache, data and each other."""
