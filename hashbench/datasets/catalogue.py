@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hashbench.datasets.base import Dataset, DataSource
-from hashbench.datasets.protocol import DRAW, Protocol
+from hashbench.datasets.protocol import Protocol, name_and_draw
 from hashbench.errors import HashbenchError, unknown
 from hashbench.registry import DATASETS
 
@@ -88,18 +88,14 @@ def find(
     found = {protocol.name: protocol for protocol in source.protocols}
     if name == set_name:
         return source, next(iter(found.values()))
-    drawn = DRAW.fullmatch(wanted)
-    if wanted not in found and drawn is not None and drawn["name"] in found:
-        return source, found[drawn["name"]].drawn(int(drawn["draw"]))
-    if wanted not in found:
-        known = [protocol.full_name for protocol in found.values()]
-        hint = (
-            OWN_NEEDS[wanted if drawn is None else drawn["name"]]
-            if source.spelling
-            else "`hashbench list datasets` shows all."
-        )
-        raise unknown("protocol", f"{set_name}@{wanted}", known, hint=hint)
-    return source, found[wanted]
+    if wanted in found:
+        return source, found[wanted]
+    first, draw = name_and_draw(wanted)
+    if first in found:
+        return source, found[first].drawn(draw)
+    known = [protocol.full_name for protocol in found.values()]
+    hint = OWN_NEEDS[first] if source.spelling else "`hashbench list datasets` shows all."
+    raise unknown("protocol", f"{set_name}@{wanted}", known, hint=hint)
 
 
 def own_name(name: str) -> tuple[str, str]:
@@ -107,8 +103,7 @@ def own_name(name: str) -> tuple[str, str]:
     path, _, protocol = name.rpartition("@")
     if name.startswith(tuple(OTHER_KINDS)):  # whose files all have an ending, as no protocol has
         return (path, protocol) if path and "." not in protocol else (name, "")
-    drawn = DRAW.fullmatch(protocol)
-    return (path, protocol) if (drawn["name"] if drawn else protocol) in OWN_PROTOCOLS and path else (name, "")
+    return (path, protocol) if name_and_draw(protocol)[0] in OWN_PROTOCOLS and path else (name, "")
 
 
 def load(

@@ -25,7 +25,7 @@ RULES = (  # implemented in rules.py
 )
 SELF_SIZED = ("given-v1", "shares-v1", "unseen-v1")  # rules that take no number of train and query images
 DRAWN = tuple(rule for rule in RULES if rule != "given-v1")  # rules that pick images or classes by hashes
-DRAW = re.compile(r"(?P<name>.+)-draw(?P<draw>[2-9]|[1-9][0-9]{1,8})")  # of a protocol's name: another of its splits
+_DRAW = re.compile(r"(.+)-draw([2-9]|[1-9][0-9]{1,8})")  # of a protocol's name: another of its splits
 BY_RULE = "rule"  # in place of a size: as many images as the rule yields
 _FAMILY_KEYS = {
     "about": str,
@@ -120,6 +120,12 @@ class Protocol:
         if self.sizes.train is None or self.sizes.query is None:
             raise HashbenchError(f"{self.full_name} must state its train and query sizes for the rule '{self.rule}'.")
         return self.sizes.train, self.sizes.query
+
+
+def name_and_draw(name: str) -> tuple[str, int]:
+    """Return what a protocol's name says without its draw, and the draw: ("54k", 2) of "54k-draw2"; 1 where none is."""
+    found = _DRAW.fullmatch(name)
+    return (found[1], int(found[2])) if found else (name, 1)
 
 
 def read_protocols(name: str, path: Path) -> tuple[Protocol, ...]:

@@ -19,6 +19,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         content = read_note(path)
         encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
         table = tomllib.loads(content.decode(encoding).replace("\r\n", "\n"))
+        if _is_deep(table):
+            raise RecursionError
     except OSError as error:
         reason = error.strerror or str(error)
         raise HashbenchError(f"{path} cannot be read ({reason}); is the path right?") from error
@@ -26,8 +28,6 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise HashbenchError(f"{path} is not TOML that can be read: its tables nest too deeply.") from None
     except ValueError as error:  # which TOML's and Unicode's errors are
         raise HashbenchError(f"{path} is not TOML: {error}.") from error
-    if _is_deep(table):
-        raise HashbenchError(f"{path} is not TOML that can be read: its tables nest too deeply.")
     return table
 
 
