@@ -1,0 +1,187 @@
+"""What of a run needs its codes or its model: their entropy, classes as near as in the features, real-valued outputs.
+
+    python studies/two/codes.py RUNS -o results/two-codes.csv [--data-dir FOLDER]
+
+Writes one line for each run on fixed features that has codes; lines that are there already are kept. `answers.py` reads
+them. RUNS with codes.npz and model.pt are not committed.
+
+entropy     of the distribution of database codes, in nats, with Miller and Madow's correction; at most log N
+order       Spearman's correlation, over all pairs of classes, of the distance of two classes' mean codes with the
+            cosine distance of their mean features
+queries     how many queries the next three have, the first ones of the protocol
+codes       their mAP@all by Hamming distance, ties expected
+outputs     by the cosine of the network's real-valued outputs; empty for codes that are no signs of outputs
+features    by the cosine of the fixed features
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.spatial.distance import pdist
+from scipy.stats import spearmanr
+
+import hashbench
+from hashbench.datasets.base import Dataset
+from hashbench.datasets.catalogue import load
+from hashbench.errors import HashbenchError
+from hashbench.experiments.experiment import Experiment
+from hashbench.experiments.phases import fixed_inputs
+from hashbench.experiments.runner import load_with_result
+from hashbench.metrics.hamming import unpack
+from hashbench.results.result import Result
+from hashbench.results.runs import RunDirectory, find_runs
+from hashbench.results.tables.blocks import row_label
+from hashbench.system.distributed import SINGLE
+
+COLUMNS = (
+    "id",
+    "dataset",
+    "recipe",
+    "row",
+    "bits",
+    "seed",
+    "entropy",
+    "order",
+    "queries",
+    "codes",
+    "outputs",
+    "features",
+)
+QUERIES = 500  # of which the real-valued rankings are made
+CPU = torch.device("cpu")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="+")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--data-dir", type=Path)
+    options = parser.parse_args()
+    lines = {}
+    if options.output.exists():
+        with options.output.open() as file:
+            lines = {line["id"]: line for line in csv.DictReader(file)}
+    for result in find_runs(options.runs)[0]:
+        if result.id not in lines and result.has_codes and result.coords["inputs"] == "features":
+            lines[result.id] = dict(zip(COLUMNS, line(result, options.data_dir), strict=True))
+            write(options.output, lines)
+    print(f"{options.output}: {len(lines)} runs")
+
+
+def write(path: Path, lines: dict[str, dict[str, object]]) -> None:
+    """Write all lines, sorted, at once."""
+    part = path.with_suffix(".part")
+    with part.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(sorted(lines.values(), key=lambda one: tuple(str(one[name]) for name in COLUMNS[1:6])))
+    part.replace(path)
+
+
+def line(result: Result, data_dir: Path | None) -> list[object]:
+    """Return the values of COLUMNS of one run."""
+    coords, run = result.coords, RunDirectory(Path(str(result.path)))
+    experiment = Experiment.from_identity(run.read_spec()["identity"])
+    name = f"{coords['dataset']}@{coords['protocol']}"
+    dataset, features = inputs(name, data_dir, experiment.recipe.backbone, experiment)
+    codes = {part: unpack(packed, coords["bits"]) for part, packed in run.read_codes(coords["bits"]).items()}
+    query, database = dataset.split.query[:QUERIES], dataset.split.database
+    truth = [dataset.store.labels[part].astype(np.float32) for part in (query, database)]
+    relevant = truth[0] @ truth[1].T > 0
+    signs = [np.where(codes[part], 1.0, -1.0).astype(np.float32) for part in ("query", "database")]
+    measured = hashbench.evaluate(
+        codes["query"][:QUERIES], codes["database"], *(each.astype(np.uint8) for each in truth), measures=["mAP@all"]
+    )
+    outputs = real_outputs(run, features, [query, database], signs)
+    return [
+        result.id,
+        name,
+        coords["recipe"],
+        row_label(result),
+        coords["bits"],
+        coords["seed"],
+        round(entropy(codes["database"]), 3),
+        round(class_order(signs[1], features[database], truth[1]), 3),
+        len(query),
+        round(float(measured["mAP@all"]), 4),
+        "" if outputs is None else round(average_precision(*outputs, relevant), 4),
+        round(of_features(name, experiment.recipe.backbone), 4),
+    ]
+
+
+_LOADED: dict[tuple[str, str], tuple[Dataset, np.ndarray]] = {}
+
+
+def inputs(name: str, data_dir: Path | None, backbone: str, experiment: Experiment) -> tuple[Dataset, np.ndarray]:
+    """Return a data set and the fixed features of all its images, read once."""
+    if (name, backbone) not in _LOADED:
+        dataset = load(name, data_dir=data_dir, accept_unofficial=True)
+        _LOADED[name, backbone] = dataset, fixed_inputs(experiment, dataset, CPU, False, SINGLE)
+    return _LOADED[name, backbone]
+
+
+@cache
+def of_features(name: str, backbone: str) -> float:
+    """Return mAP@all of the first queries by the cosine of the fixed features."""
+    dataset, features = _LOADED[name, backbone]
+    query, database = dataset.split.query[:QUERIES], dataset.split.database
+    labels = dataset.store.labels.astype(np.float32)
+    return average_precision(features[query], features[database], labels[query] @ labels[database].T > 0)
+
+
+def entropy(codes: np.ndarray) -> float:
+    """Return the entropy of the distribution of codes (N, K) in nats, corrected by (distinct - 1) / 2 N."""
+    counts = np.unique(np.packbits(codes, axis=1), axis=0, return_counts=True)[1]
+    share = counts / len(codes)
+    return min(float(-(share * np.log(share)).sum() + (len(counts) - 1) / (2 * len(codes))), float(np.log(len(codes))))
+
+
+def class_order(signs: np.ndarray, features: np.ndarray, labels: np.ndarray) -> float:
+    """Return Spearman's correlation of distances between classes by their mean codes and by their mean features."""
+    count = labels.sum(axis=0)[:, None]
+    by_codes, by_features = (
+        pdist(labels.T @ of / count, metric) for of, metric in ((signs, "cityblock"), (features, "cosine"))
+    )
+    return float(spearmanr(by_codes, by_features).statistic)
+
+
+def real_outputs(
+    run: RunDirectory, features: np.ndarray, parts: list[np.ndarray], signs: list[np.ndarray]
+) -> list[np.ndarray] | None:
+    """Return the network's outputs for query and database; None where codes are not the signs of outputs."""
+    try:
+        model, _ = load_with_result(run.path)
+    except HashbenchError:
+        return None
+    if model.network is None:
+        return None
+    model.network.eval()
+    with torch.inference_mode():
+        found = [model.network(torch.from_numpy(features[part])).numpy() for part in parts]
+    if any(
+        out.shape != sign.shape or ((out >= 0) != (sign > 0)).mean() > 1e-4
+        for out, sign in zip(found, signs, strict=False)
+    ):
+        return None
+    return found
+
+
+def average_precision(query: np.ndarray, database: np.ndarray, relevant: np.ndarray) -> float:
+    """Return mAP@all of rankings by the cosine, relevant (Q, N) bool."""
+    query, database = (
+        each / np.maximum(np.linalg.norm(each, axis=1, keepdims=True), 1e-12) for each in (query, database)
+    )
+    order = np.argsort(-(query @ database.T), axis=1, kind="stable")
+    hits = np.take_along_axis(relevant, order, axis=1)
+    precision = np.cumsum(hits, axis=1) / np.arange(1, hits.shape[1] + 1)
+    return float(((precision * hits).sum(axis=1) / np.maximum(hits.sum(axis=1), 1)).mean())
+
+
+if __name__ == "__main__":
+    main()
