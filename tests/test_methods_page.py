@@ -5,6 +5,7 @@ HASHBENCH_UPDATE_PAGES=1 pytest tests/test_methods_page.py
 
 import inspect
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -125,3 +126,11 @@ def test_the_page_is_what_the_registry_says():
     if os.environ.get("HASHBENCH_UPDATE_PAGES"):
         PAGE.write_text(page())
     assert PAGE.read_text() == page()
+
+
+def test_the_model_card_names_the_methods_that_are_not_from_a_paper():
+    own = [name for name, entry in METHODS.entries().items() if entry.origin.distribution == "hashbench"]
+    card = (PAGE.parent / "model-card.md").read_text()
+    for fidelity in ("account", "sibling", "reconstructed"):
+        (named,) = re.findall(rf"^\| {fidelity}: .* \| (.*) \|$", card, re.MULTILINE)
+        assert named.split(", ") == sorted(name for name in own if METHODS.get(name).info.fidelity == fidelity)
