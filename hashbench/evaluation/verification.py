@@ -37,7 +37,7 @@ from hashbench.results.result import Result, cell_of
 from hashbench.results.runs import RunDirectory, find_runs
 from hashbench.results.studies import STUDY, Study, Trial
 from hashbench.results.sweeps.run_status import SOURCES
-from hashbench.storage.files import sha256
+from hashbench.storage.files import is_file, is_folder, sha256
 from hashbench.storage.strict_json import digest
 
 TOLERANCE = 1e-9  # the same sums in another order differ by less
@@ -386,7 +386,7 @@ def _files(run: _Run) -> Iterator[str]:
     if not stated and (directory.model.exists() or directory.centers.exists()):  # what nothing else tells of
         raise HashbenchError("the result is from before it stated the sha256 of the run's files")
     for path in directory.kept:
-        if path.is_file() and stated.get(path.name) not in (None, sha256(path)):
+        if is_file(path) and stated.get(path.name) not in (None, sha256(path)):
             yield f"{path.name} is not the file that the result was stored with"
 
 
@@ -425,14 +425,14 @@ def _tuning(result: Result, directory: RunDirectory) -> Iterator[str]:
     """Compare what a result states of the study behind its settings with the study, and that with its trials' runs."""
     stated = result.provenance["tuned"]
     folder = Path(os.path.normpath(directory.path / stated["path"]))
-    if not (folder / STUDY).exists():
+    if not is_file(folder / STUDY):
         raise FileNotFoundError(f"there is no study in {folder}")
     study = _read(folder / STUDY, lambda: Study.read(folder)).first(stated["trials"])
     yield from (f"{name} is {_short(stated.get(name))} in the result and {_short(value)} in {folder}"
                 for name, value in study.cost().items() if not _same(stated.get(name), value))  # fmt: skip
     if study.best is None or study.best.settings != result.coords["tuned"]["settings"]:
         yield f"the settings are not the best of {folder}"
-    runs, problems = find_runs([study.runs_dir]) if study.runs_dir.is_dir() else ([], [])
+    runs, problems = find_runs([study.runs_dir]) if is_folder(study.runs_dir) else ([], [])
     yield from problems
     by_id = {run.id: run for run in runs}
     for number, trial in enumerate(study.trials):
@@ -500,7 +500,7 @@ def _arrays(directory: RunDirectory, name: str) -> dict[str, np.ndarray]:
 
 def _read(path: Path, reading: Callable[[], Content]) -> Content:
     """Return what `reading` gives; raises FileNotFoundError without the file, _Damaged where it cannot be read."""
-    if not path.exists():
+    if not path.exists() and not is_file(path):
         raise FileNotFoundError(f"there is no {path.name}")
     try:
         return reading()

@@ -11,7 +11,7 @@ from pathlib import Path
 from hashbench.errors import HashbenchError
 from hashbench.results.result import Result
 from hashbench.results.runs import RESULT, SPEC, RunDirectory, find_runs, refuse_file_of_a_run
-from hashbench.storage.files import make_folder, read_note, sha256, write_text
+from hashbench.storage.files import is_file, make_folder, read_note, sha256, write_text
 
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 
@@ -97,7 +97,7 @@ def _files(result: Result) -> list[Path]:
     """Return the files of a run that are there; raises HashbenchError where one is another than the result states."""
     assert result.path is not None
     directory = RunDirectory(result.path)
-    found = [path for name in directory.stated_files() if (path := directory.path / name).is_file()]
+    found = [path for name in directory.stated_files() if is_file(path := directory.path / name)]
     for path in found:
         directory.require_stated(path)
     return [directory.path / RESULT, directory.path / SPEC, *found]

@@ -159,7 +159,7 @@ class RunDirectory:
     @property
     def finished(self) -> bool:
         """Whether the run has its result, be it one that cannot be read."""
-        return os.path.lexists(self.result)
+        return files.exists(self.result)
 
     @contextlib.contextmanager
     def lock(self, watch: LockWatch | None = None) -> Iterator[RunDirectory]:
@@ -365,7 +365,7 @@ class RunDirectory:
         Raises HashbenchError where the file is corrupt, or is not about the rows of the run's codes.
         """
         path = self.run.names
-        if not os.path.lexists(path):
+        if not files.exists(path):
             return None
         try:
             with gzip.open(io.BytesIO(_read(path))) as file:
@@ -398,7 +398,7 @@ class RunDirectory:
 
     def read_log(self) -> list[dict[str, Any]]:
         """Return the log's entries, [] without a log; of an epoch that was done again after a kill, only the last."""
-        if not os.path.lexists(self.log):
+        if not files.exists(self.log):
             return []
         *lines, _torn = _read(self.log).split(b"\n")
         entries: dict[Any, dict[str, Any]] = {}
@@ -453,13 +453,18 @@ def finished_runs(*roots: Path | str) -> tuple[list[Result], list[str]]:
 
 def run_folders(root: Path, problems: list[str]) -> Iterator[tuple[Path, list[str]]]:
     """Yield the run directories below `root`, with the names in each, but for the trials of studies; sentences about
-    what cannot be read join `problems`. Raises HashbenchError where `root` is no folder.
+    what cannot be read join `problems`. Raises HashbenchError where `root` is no folder, be it packed, and for a packed
+    run without its spec.
     """
-    if not os.path.isdir(root):
+    if not files.is_folder(root):
         raise HashbenchError(f"There is no folder {root}; name a runs directory, or start a run with `hashbench run`.")
-    for folder, subfolders, names in os.walk(root, onerror=lambda error: problems.append(_not_listed(error))):
+    for folder, subfolders, names in files.walk(root, lambda error: problems.append(_not_listed(error))):
         subfolders[:] = sorted((name for name in subfolders if name != TUNING), key=_natural)
         found = [*subfolders, *names]
+        if RESULT in found and SPEC not in found and not os.path.isdir(root):
+            raise HashbenchError(
+                f"{folder} lacks its {SPEC}, as no file of `hashbench pack` does; pack the runs again."
+            )
         if RESULT in found:
             subfolders.clear()  # runs do not nest
         elif SPEC in found and UNDER in subfolders:
@@ -475,11 +480,11 @@ def _finished_folders(root: Path, problems: list[str]) -> Iterator[Path]:
             yield folder
             if UNDER in names:
                 try:
-                    inner = sorted(os.listdir(folder / UNDER))
+                    inner = files.names_in(folder / UNDER)
                 except OSError as error:
                     problems.append(_not_listed(error))
                     continue
-                yield from (folder / UNDER / name for name in inner if os.path.lexists(folder / UNDER / name / RESULT))
+                yield from (folder / UNDER / name for name in inner if files.exists(folder / UNDER / name / RESULT))
 
 
 def _not_listed(error: OSError) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 from hashbench.errors import HashbenchError
 from hashbench.results.result import Result
 from hashbench.results.runs import TUNING, folder_name
+from hashbench.storage.files import exists
 from hashbench.storage.notes import read_note, write_note
 from hashbench.storage.strict_json import canonical, digest, loads
 
@@ -80,7 +81,7 @@ class Study:
     def read(cls, folder: Path) -> Study:
         """Return the study in a folder; raises HashbenchError where it is missing, damaged, or another's."""
         path = folder / STUDY
-        if not os.path.lexists(path):
+        if not exists(path):
             raise HashbenchError(f"There is no {path}; copy the study along, or tune again.")
         note = read_note(path)
         try:

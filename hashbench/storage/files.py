@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from hashbench.errors import HashbenchError
+from hashbench.storage.packed import find_packed, kind_in_package, walk_packed
 
 # Hidden, so that a reader's glob for *.json never meets half a file; machines that share a folder may share a pid too.
 _TEMPORARY = ".{name}.{pid}-{token}.part"
@@ -25,9 +26,20 @@ MAX_NOTE = 1 << 26  # bytes of a file of JSON; the largest of ours hold some kil
 
 
 @contextlib.contextmanager
-def regular(path: Path) -> Iterator[io.BufferedReader]:
-    """Open a file to read it; raises OSError where that is impossible or it is no regular file, and never waits."""
-    with open(path, "rb", opener=_opened_at_once) as file:
+def regular(path: Path) -> Iterator[io.BufferedIOBase]:
+    """Open a file to read it, be it in a packed folder; never waits.
+
+    Raises OSError where that is impossible or it is no regular file, HashbenchError where it is damaged in its package.
+    """
+    try:
+        opened = open(path, "rb", opener=_opened_at_once)  # noqa: SIM115  (closed below)
+    except NotADirectoryError:
+        found = find_packed(path)
+        if found is None or found[1] not in found[0]:
+            raise
+        yield io.BytesIO(found[0].read(found[1]))
+        return
+    with opened as file:
         mode = os.fstat(file.fileno()).st_mode
         if not stat.S_ISREG(mode):
             raise OSError(f"it is a {_KINDS.get(stat.S_IFMT(mode), 'special file')} instead of a file")
@@ -37,10 +49,44 @@ def regular(path: Path) -> Iterator[io.BufferedReader]:
 def read_note(path: Path, limit: int = MAX_NOTE) -> bytes:
     """Return what a regular file of at most `limit` bytes holds; raises OSError for any other, and never waits."""
     with regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        if size > limit:
+        content = file.read(limit + 1)
+        if len(content) > limit:
             raise OSError(f"it has more than {limit:,} bytes")
-        return file.read(size)
+        return content
+
+
+def exists(path: Path) -> bool:
+    """Return whether something lies at `path`, be it a link to nowhere, or in a packed folder."""
+    return os.path.lexists(path) or kind_in_package(path) is not None
+
+
+def is_file(path: Path) -> bool:
+    """Return whether `path` is a regular file, be it in a packed folder."""
+    return os.path.isfile(path) or kind_in_package(path) == "file"
+
+
+def is_folder(path: Path) -> bool:
+    """Return whether `path` is a folder, be it packed; raises HashbenchError where its zip file cannot be used."""
+    return os.path.isdir(path) or kind_in_package(path) == "folder"
+
+
+def names_in(folder: Path) -> list[str]:
+    """Return the names in a folder, be it packed, sorted; raises OSError where it cannot be read."""
+    try:
+        return sorted(os.listdir(folder))
+    except NotADirectoryError:
+        found = find_packed(folder)
+        if found is None:
+            raise
+        if found[1] not in found[0].folders:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(folder)) from None
+        return sorted(found[0].folders[found[1]])
+
+
+def walk(folder: Path, onerror: Callable[[OSError], None] | None = None) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Yield what os.walk does, also of a packed folder."""
+    found = None if os.path.isdir(folder) else find_packed(folder)
+    return os.walk(folder, onerror=onerror) if found is None else walk_packed(folder, *found)
 
 
 _KINDS = {stat.S_IFDIR: "folder", stat.S_IFIFO: "pipe", stat.S_IFCHR: "device", stat.S_IFBLK: "device"}
@@ -164,6 +210,9 @@ def version_of(path: Path) -> tuple[int, ...] | None:
     """Return what changes whenever a file's content is changed or replaced, by whatever program; None without one."""
     try:
         status = path.stat()
+    except NotADirectoryError:
+        found = find_packed(path)
+        return None if found is None or found[1] not in found[0] else version_of(Path(found[0].path))
     except OSError:
         return None
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns

@@ -13,6 +13,7 @@ from hashbench.errors import HashbenchError
 from hashbench.results.result import Result
 from hashbench.results.runs import RunDirectory, find_runs
 from hashbench.results.sweeps.run_status import RunStatus
+from hashbench.storage.files import is_folder
 from hashbench.storage.strict_json import digest
 
 
@@ -72,7 +73,7 @@ class Estimates:
     def of(cls, runs_dir: Path) -> Estimates:
         """Return what the finished runs below `runs_dir` tell, on whatever machine they ran; nothing without any."""
         known = cls()
-        for result in find_runs([runs_dir])[0] if runs_dir.is_dir() else []:
+        for result in find_runs([runs_dir])[0] if is_folder(runs_dir) else []:
             assert result.path is not None
             try:
                 identity = RunDirectory(result.path).read_spec()["identity"]

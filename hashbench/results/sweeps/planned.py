@@ -62,7 +62,7 @@ def read_sweeps(runs_dir: Path, problems: list[str]) -> dict[Path, dict[str, Any
     """
     found: dict[Path, dict[str, Any]] = {}
     try:
-        names = sorted(name for name in os.listdir(runs_dir / SWEEPS) if name.endswith(".json"))
+        names = [name for name in files.names_in(runs_dir / SWEEPS) if name.endswith(".json")]
     except FileNotFoundError:
         return found
     except OSError as error:
@@ -99,8 +99,8 @@ def _reason(error: Exception) -> str:
 
 def _runs_dirs(root: Path) -> Iterator[Path]:
     """Yield the runs directories around and below a folder in which sweeps were started."""
-    yield from (folder for folder in (root, *root.parents)[: _DEPTH + 1] if (folder / SWEEPS).is_dir())
-    for folder, subfolders, names in os.walk(root):
+    yield from (folder for folder in (root, *root.parents)[: _DEPTH + 1] if files.is_folder(folder / SWEEPS))
+    for folder, subfolders, names in files.walk(root):
         if SWEEPS in subfolders and folder != str(root):
             yield Path(folder)
         subfolders[:] = [name for name in subfolders if name != TUNING]
@@ -114,4 +114,4 @@ def _planned(note: Path, stored: dict[str, Any], runs_dir: Path) -> Iterator[Pla
         if parts[2].removesuffix("b").isdecimal():
             path, known = runs_dir.joinpath(*parts), stored.get("cells", {}).get(place, {})
             cell = {key: str(known.get(key, "")) for key in ("cell", "row", "dataset")}
-            yield Planned(path, frozenset([note]), os.path.lexists(path / RESULT), **cell)
+            yield Planned(path, frozenset([note]), files.exists(path / RESULT), **cell)

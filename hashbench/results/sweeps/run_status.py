@@ -11,6 +11,7 @@ from typing import Literal
 from hashbench.errors import HashbenchError
 from hashbench.results.result import Result
 from hashbench.results.runs import RunDirectory
+from hashbench.storage.files import exists
 from hashbench.storage.locks import LockWatch, owner_of
 
 State = Literal["skipped", "finished", "stale", "damaged", "failed", "running", "interrupted", "to do"]
@@ -74,7 +75,7 @@ def run_status(
         return _finished(directory, sources or {}, result)
     if os.path.lexists(directory.failure):
         return RunStatus("failed", _reason(directory))
-    return RunStatus("interrupted" if os.path.lexists(directory.spec) else "to do")
+    return RunStatus("interrupted" if exists(directory.spec) else "to do")
 
 
 def is_stale(directory: RunDirectory, sources: Mapping[str, str | None]) -> bool:

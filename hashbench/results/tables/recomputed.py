@@ -28,7 +28,7 @@ from hashbench.metrics.table import is_built_in
 from hashbench.results.result import Result
 from hashbench.results.runs import RunDirectory
 from hashbench.storage.cache import cache_root
-from hashbench.storage.files import make_folder, version_of
+from hashbench.storage.files import exists, make_folder, version_of
 from hashbench.storage.notes import read_note, write_note
 from hashbench.storage.strict_json import digest
 
@@ -66,7 +66,7 @@ class Recomputed:
     def keep(self) -> None:
         """Store what has become known; a cache folder that cannot be written keeps nothing."""
         for path in self._changed:
-            there = {place: known for place, known in self._notes[path].items() if os.path.exists(place)}
+            there = {place: known for place, known in self._notes[path].items() if exists(Path(place))}
             with suppress(HashbenchError):
                 make_folder(path.parent)
                 write_note(path, {"by": _version(), "files": there})

@@ -18,6 +18,7 @@ from hashbench.results.result import Result
 from hashbench.results.runs import RunDirectory
 from hashbench.results.sweeps.estimates import plural
 from hashbench.results.tables.recomputed import Recomputed, Values, computed
+from hashbench.storage.files import is_file
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def all_scores(
 
 
 def _has_histograms(result: Result) -> bool:
-    return result.path is not None and RunDirectory(result.path).histograms.is_file()
+    return result.path is not None and is_file(RunDirectory(result.path).histograms)
 
 
 def _compared(score: Score, values: Callable[[], Values], measure: str, problems: list[str]) -> Score:
