@@ -53,47 +53,57 @@ def pack(roots: Sequence[Path | str], file: Path, *, arrays: Collection[Arrays] 
     if file.suffix != ENDING:
         raise HashbenchError(f"'{file}' is no name of a zip file; give it the ending {ENDING}.")
     refuse_file_of_a_run(file)
-    results, problems = find_runs(roots)
-    notes = _notes(roots, problems)
-    if problems or not results:
-        raise HashbenchError(
-            f"Nothing is packed: {problems[0]}" if problems else f"There is no finished run below "
-            f"{', '.join(map(str, roots))} to pack; start one with `hashbench run`."
-        )  # fmt: skip
+    results = _finished(roots)
+    if not results:
+        where = ", ".join(map(str, roots))
+        raise HashbenchError(f"There is no finished run below {where} to pack; start one with `hashbench run`.")
     make_folder(file.parent)
     lacking: Counter[Arrays] = Counter()
     with replacing(file) as opened, zipfile.ZipFile(opened, "w") as archive:
-        for name, content in chain(notes, _studies(results), _runs(results, arrays, lacking)):
+        for name, content in chain(_notes(roots), _studies(results), _runs(results, arrays, lacking)):
             method = zipfile.ZIP_BZIP2 if name.suffix == ".npz" else zipfile.ZIP_DEFLATED
             archive.writestr(zipfile.ZipInfo(name.as_posix(), _UNDATED), content, method, 9)
     return PackedRuns(len(results), file.stat().st_size, lacking)
 
 
-def _notes(roots: Iterable[Path | str], problems: list[str]) -> list[_Member]:
-    """Return the notes of what sweeps planned below `roots`, without the command lines and times of these sweeps."""
-    notes: dict[str, dict[str, Any]] = {}
+def _finished(roots: Iterable[Path | str]) -> list[Result]:
+    results, problems = find_runs(roots)
+    _require_none(problems)
+    return results
+
+
+def _require_none(problems: Sequence[str]) -> None:
+    if problems:
+        raise HashbenchError(f"Nothing is packed: {problems[0]}")
+
+
+def _notes(roots: Iterable[Path | str]) -> Iterator[_Member]:
+    """Yield the notes of what sweeps planned below `roots`, without the command lines and times of these sweeps."""
+    problems, notes = list[str](), dict[str, dict[str, dict[str, Any]]]()
     read = cache(lambda path: loads(read_note(path)))
     for run in planned_runs(roots, problems):
         for path in run.sweeps:
-            note = notes.setdefault(path.name, {"runs": {}, "cells": {}})
-            for part, known in note.items():
-                known |= {run.place: of[run.place]} if run.place in (of := read(path).get(part, {})) else {}
-    return [(Path(SWEEPS, name), document(notes[name]).encode()) for name in sorted(notes)]
+            for part, kept in notes.setdefault(path.name, {"runs": {}, "cells": {}}).items():
+                stored = read(path).get(part, {})
+                if run.place in stored:
+                    kept[run.place] = stored[run.place]
+    _require_none(problems)
+    for name in sorted(notes):
+        yield Path(SWEEPS, name), document(notes[name]).encode()
 
 
 def _studies(results: Iterable[Result]) -> Iterator[_Member]:
     """Yield the studies behind tuned settings that are there, with the results of their trials."""
-    tuned = (result for result in results if "tuned" in result.provenance)
-    for folder in sorted({_elsewhere(result, "tuned") for result in tuned}):
+    for folder in sorted({_elsewhere(result, "tuned") for result in results if "tuned" in result.provenance}):
         if is_file(folder / STUDY):
             study, place = Study.read(folder), Path(TUNING, *folder.parts[-_STUDY_PARTS:])
             yield place / STUDY, read_note(folder / STUDY)
-            trials, _ = find_runs([study.runs_dir]) if is_folder(study.runs_dir) else ([], [])
-            yield from _runs(trials, (), Counter(), place / study.runs_dir.name)
+            trials = _finished([study.runs_dir]) if is_folder(study.runs_dir) else []
+            yield from _runs(trials, (), Counter(), below=place / study.runs_dir.name)
 
 
 def _runs(
-    results: Sequence[Result], arrays: Collection[Arrays], lacking: Counter[Arrays], below: Path = Path()
+    results: Sequence[Result], arrays: Collection[Arrays], lacking: Counter[Arrays], *, below: Path = Path()
 ) -> Iterator[_Member]:
     """Yield the files of runs by their places `below` a folder, and count the runs that lack some of the `arrays`."""
     for place, result in sorted(_by_place(results).items()):

@@ -256,7 +256,9 @@ def reported(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
-        raise HashbenchError(f"Cannot write {path}: {reason}; {_way_out(error)}.") from error
+        packed = error.errno == errno.ENOTDIR and find_packed(path) is not None
+        way_out = "unzip that file first, and name the folder" if packed else _way_out(error)
+        raise HashbenchError(f"Cannot write {path}: {reason}; {way_out}.") from error
 
 
 def _way_out(error: OSError) -> str:
