@@ -25,7 +25,7 @@ from hashbench.results.runs import RESULT, SPEC, TUNING, UNDER, RunDirectory, fi
 from hashbench.results.studies import STUDY, Study
 from hashbench.results.sweeps.planned import SWEEPS, planned_runs
 from hashbench.storage.files import is_file, is_folder, make_folder, read_note, regular, replacing
-from hashbench.storage.packed import ENDING
+from hashbench.storage.packed import ENDING, seal
 from hashbench.storage.strict_json import document, loads
 
 Arrays = Literal["histograms", "codes"]
@@ -63,6 +63,7 @@ def pack(roots: Sequence[Path | str], file: Path, *, arrays: Collection[Arrays] 
         for name, content in chain(_notes(roots), _studies(results), _runs(results, arrays, lacking)):
             method = zipfile.ZIP_BZIP2 if name.suffix == ".npz" else zipfile.ZIP_DEFLATED
             archive.writestr(zipfile.ZipInfo(name.as_posix(), _UNDATED), content, method, 9)
+        archive.comment = seal(archive)
     return PackedRuns(len(results), file.stat().st_size, lacking)
 
 

@@ -5,6 +5,7 @@ Nothing is unpacked to disk. What no folder of files can hold is refused when th
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 import zipfile
@@ -19,6 +20,7 @@ from hashbench.errors import HashbenchError
 ENDING = ".zip"
 LARGEST = 1 << 30  # bytes of a member when it is unpacked, which happens in memory
 DEEPEST = 64  # folders within each other
+_SEAL = b"packed by hashbench: "
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)
 
 
@@ -42,6 +44,8 @@ class PackedFolder:
             if not info.is_dir():
                 self._files[name] = info
                 self.folders[os.path.dirname(name)].append(os.path.basename(name))
+        if self._archive.comment.startswith(_SEAL) and self._archive.comment != seal(self._archive):
+            raise self._unusable("it holds other files than were packed")
         if both := self._files.keys() & self.folders.keys():
             raise self._unusable(f"its {min(both)!r:.100} is both a file and a folder")
 
@@ -78,6 +82,12 @@ class PackedFolder:
 
     def _unusable(self, reason: str) -> HashbenchError:
         return HashbenchError(f"{self.path} cannot be used: {reason}; copy it anew, or pack the runs again.")
+
+
+def seal(archive: zipfile.ZipFile) -> bytes:
+    """Return a comment for a zip file by which it is noticed that a member was lost, renamed or replaced."""
+    members = "".join(f"{info.CRC} {info.file_size} {info.filename}\n" for info in archive.infolist())
+    return _SEAL + hashlib.sha256(members.encode()).hexdigest().encode()
 
 
 def find_packed(path: Path | str) -> tuple[PackedFolder, str] | None:
