@@ -156,8 +156,9 @@ def search(row: Row, trials: int, on_trial: OnTrial = lambda row, study: None) -
     make_folder(row.study.path)
     with hold_lock(row.study.path):
         study = Study.at(row.settings.runs_dir, row.study.subject)  # as the last owner of the lock left it
-        if study.asked < trials:
-            study = dataclasses.replace(study, asked=trials)
+        asked = max(trials, len(study.trials))  # also fewer than a command that was interrupted: they are then all
+        if study.asked != asked:
+            study = dataclasses.replace(study, asked=asked)
             study.write()
         seed = study.subject["sampler"]["seed"]
         while len(study.trials) < trials:

@@ -4,6 +4,7 @@ import json
 import shlex
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -283,6 +284,19 @@ def test_more_trials_go_on_and_runs_of_fewer_stay_true(tuned, tmp_path, space):
     assert planned.experiment.tuned["trials"] == 5
     assert not planned.finished
     assert tune(runs, space(), 3) == [study]  # fewer than there are: nothing is tried, and nothing is lost
+
+
+def test_fewer_trials_than_an_interrupted_command_asked_for_are_all_that_a_run_needs(tuned, tmp_path, space):
+    runs = Path(shutil.copytree(tuned[0], tmp_path / "runs"))
+    replace(study_in(runs), asked=6).write()  # interrupted after four
+    settings = Settings(**TOY, runs_dir=runs, tuned=runs)
+    with pytest.raises(HashbenchError, match="has 4 of 6 trials"):
+        plan(["csq"], ["toy"], [8], settings=settings)
+    (study,) = tune(runs, space(), 3)
+    assert study.trials == tuned[1].trials
+    (planned,) = plan(["csq"], ["toy"], [8], settings=settings).runs
+    assert planned.experiment.tuned["trials"] == 4
+    assert planned.finished
 
 
 def test_another_seed_of_the_sampler_is_another_study(tuned, tmp_path, space):
