@@ -6,6 +6,7 @@ import io
 import re
 
 from matplotlib import rc_context
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from hashbench.results.figures.style import COLOURS, COLOURS_ON_DARK, GREY, GRID, INK, PAPER, STYLE
@@ -29,7 +30,13 @@ def svg_element(figure: Figure, *, name: str, label: str) -> str:
     """
     file = io.StringIO()
     with rc_context({**STYLE, "svg.fonttype": "none", "svg.hashsalt": name}):
+        FigureCanvasSVG(figure)  # in whose letters the layout is measured
+        layout = figure.get_layout_engine()
+        if layout is not None:
+            layout.execute(figure)  # here, and not by drawing all of the figure once before it is drawn
+            figure.set_layout_engine(None)
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+        figure.set_layout_engine(layout)
     _prolog, _tag, body = file.getvalue().partition("<svg")
     body = re.sub(r"<metadata>.*?</metadata>", "", body, count=1, flags=re.DOTALL)
     body = re.sub(r'\bstyle="[^"]*"', lambda style: _with_page_colours(style.group()), body)

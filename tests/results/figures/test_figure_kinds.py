@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from io import BytesIO
 from itertools import combinations, permutations
 from xml.dom.minidom import parseString
 
@@ -19,7 +20,7 @@ from hashbench.results.figures.curves import precision_curves, recall_curves
 from hashbench.results.figures.drawing import draw
 from hashbench.results.figures.inline import palette, svg_element
 from hashbench.results.figures.measures import by_bits, by_seconds
-from hashbench.results.figures.style import COLOURS, COLOURS_ON_DARK, save
+from hashbench.results.figures.style import COLOURS, COLOURS_ON_DARK, save, write
 from hashbench.results.figures.training import training_curves
 from hashbench.results.runs import RunDirectory
 
@@ -189,6 +190,19 @@ def test_an_inline_figure_takes_the_colours_of_its_page(make):
     ids = [set(re.findall(r'\bid="([^"]+)"', text)) for text in (svg, other)]
     assert ids[0]
     assert not ids[0] & ids[1]
+
+
+def test_an_inline_figure_lies_as_matplotlib_lays_it_out_and_keeps_its_layout(make):
+    results = [make(method="csq", bits=bits) for bits in (16, 32)]
+    (inline,), _ = draw("pr", results)
+    layout = inline.figure.get_layout_engine()
+    svg_element(inline.figure, name="one", label="")
+    assert inline.figure.get_layout_engine() is layout
+    (saved,), _ = draw("pr", results)
+    write(saved.figure, BytesIO(), "svg")
+    places = [[axes.get_position().bounds for axes in drawing.figure.axes] for drawing in (inline, saved)]
+    assert len(places[0]) == 2
+    assert np.array(places[0]) == pytest.approx(np.array(places[1]), abs=0.01)
 
 
 def test_both_palettes_have_every_colour_and_dark_ones_are_legible():
