@@ -74,6 +74,7 @@ def verify(
     from tqdm.auto import tqdm
 
     from hashbench.evaluation import verification
+    from hashbench.metrics.histograms import cores
     from hashbench.results.freezing import compare_manifest
     from hashbench.results.runs import find_runs
     from hashbench.results.sweeps.planned import planned_runs
@@ -92,7 +93,8 @@ def verify(
     data = _Data(datasets, data_dir, accept_unofficial, device)
     _register(method, backbone)
     sources = verification.Sources()
-    check = partial(verification.verify, relevance=data.relevance, sources=sources)
+    threads = 1 if len(results) >= cores() else None  # of each of as many runs at a time as there are cores
+    check = partial(verification.verify, relevance=data.relevance, sources=sources, threads=threads)
     with tqdm(total=len(results), unit="run", disable=not sys.stderr.isatty(), leave=False) as bar:
         verdicts = []
         for verdict in _at_once(check, results):

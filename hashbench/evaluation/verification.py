@@ -72,9 +72,14 @@ class VerifiedRun:
         return replace(self, checked=(*self.checked, name), differences=(*self.differences, *found))
 
 
-def verify(result: Result, relevance: Relevance, sources: Sources | None = None) -> VerifiedRun:
-    """Return the verification of a finished run; `relevance` gives what is relevant to its queries, where readable."""
-    run, stale = _Run.of(result, relevance), list[str]()
+def verify(
+    result: Result, relevance: Relevance, sources: Sources | None = None, *, threads: int | None = None
+) -> VerifiedRun:
+    """Return the verification of a finished run; `relevance` gives what is relevant to its queries, where readable.
+
+    `threads` count distances (None: one a core).
+    """
+    run, stale = _Run.of(result, relevance, threads), list[str]()
     checked, differences, unchecked = _compared(
         {
             **_of_folder(run),
@@ -120,11 +125,12 @@ class _Run:
     result: Result
     directory: RunDirectory
     relevance: Relevance
+    threads: int | None
 
     @classmethod
-    def of(cls, result: Result, relevance: Relevance) -> _Run:
+    def of(cls, result: Result, relevance: Relevance, threads: int | None = None) -> _Run:
         assert result.path is not None
-        return cls(result, RunDirectory(result.path), relevance)
+        return cls(result, RunDirectory(result.path), relevance, threads)
 
     @property
     def bits(self) -> int:
@@ -153,8 +159,9 @@ class _Run:
         """Labels, where they say what is relevant, and the histograms counted by them anew."""
         labels, pairs = self.relevance(self.result)
         query, database = self.codes["query"], self.codes["database"]
-        gains = self.stored.gains is not None
-        return labels, histograms(query, database, *labels, bits=self.bits, pairs=pairs, gains=gains)
+        gains, threads = self.stored.gains is not None, self.threads
+        found = histograms(query, database, *labels, bits=self.bits, pairs=pairs, gains=gains, threads=threads)
+        return labels, found
 
     @cached_property
     def distances(self) -> np.ndarray:
@@ -163,7 +170,8 @@ class _Run:
             if self.labelled[1].excluded is None:
                 return self.labelled[1].n
         nothing = [np.zeros(len(self.codes[part]), dtype=np.int64) for part in ("query", "database")]
-        return histograms(self.codes["query"], self.codes["database"], *nothing, bits=self.bits).n
+        codes = self.codes["query"], self.codes["database"]
+        return histograms(*codes, *nothing, bits=self.bits, threads=self.threads).n
 
 
 def _no_relevance(result: Result) -> tuple[Labels, Pairs]:
@@ -381,8 +389,7 @@ def _identity_under(under: _Run) -> Iterator[str]:
 
 def _files(run: _Run) -> Iterator[str]:
     """Compare the sha256 of the files that are there with those that the result states."""
-    directory = run.directory
-    stated = directory.stated_files()
+    directory, stated = run.directory, run.result.files
     if not stated and (directory.model.exists() or directory.centers.exists()):  # what nothing else tells of
         raise HashbenchError("the result is from before it stated the sha256 of the run's files")
     for path in directory.kept:

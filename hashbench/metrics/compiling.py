@@ -24,7 +24,10 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def over_rows(rows: int, work: Callable[[slice], None], threads: int) -> None:
-    """Do `work` for all of `rows`, a few at a time on each of `threads`."""
+    """Do `work` for all of `rows`, a few at a time on each of `threads`; of a single one, in the thread that asks."""
+    if threads == 1:
+        work(slice(0, rows))
+        return
     tasks = threads * -(-rows // (threads * ROWS_PER_TASK))
     step = -(-rows // tasks) if rows else 1
     with ThreadPoolExecutor(threads) as pool:

@@ -17,8 +17,9 @@ import numpy as np
 from hashbench.metrics import table
 from hashbench.metrics.compatibility import MODES, Mode
 from hashbench.metrics.histograms import Histograms
-from hashbench.metrics.ranking import Curve, Denominator, SharedHistograms, Ties
+from hashbench.metrics.ranking import Curve, Denominator, Ties
 from hashbench.metrics.table import Entry
+from hashbench.metrics.tie_groups import SharedHistograms
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import entry_points
 from inspect import Parameter, cleandoc, signature
 from typing import Any, TypeVar, get_args
@@ -59,7 +60,7 @@ class Entry:
         """What its names start with, "P@H" of "P@H<=2": no two entries share it."""
         return re.split(r"[{\[]", self.form)[0].rstrip("@<=")
 
-    @property
+    @cached_property
     def depends_on_ties(self) -> bool:
         """Whether the order of items at one distance can change the values."""
         return "ties" in signature(self.function).parameters
@@ -80,10 +81,7 @@ class Entry:
 
         Raises ValueError for a name of this form that does not say one thing.
         """
-        pieces = (
-            _PATTERNS.get(piece) or re.escape(piece).replace("<=", "(?:<=)?") for piece in _PIECE.split(self.form)
-        )
-        match = re.fullmatch("".join(pieces), name.strip())
+        match = self._pattern.fullmatch(name.strip())
         if match is None:
             return None
         found: dict[str, Any] = match.groupdict()
@@ -93,6 +91,14 @@ class Entry:
         if "k" in settled:
             settled["k"] = None if settled["k"] == "all" else _positive(settled["k"], name)
         return settled
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        """What matches the names of this form, with the groups k, radius and rule."""
+        pieces = (
+            _PATTERNS.get(piece) or re.escape(piece).replace("<=", "(?:<=)?") for piece in _PIECE.split(self.form)
+        )
+        return re.compile("".join(pieces))
 
     def shown(self) -> list[str]:
         """Return names that show the form, as messages and docs write it."""

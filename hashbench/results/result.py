@@ -126,6 +126,14 @@ class Result:
         """Whether the method has codes; a reference that ranks by real scores has none."""
         return self.provenance.get("codes") != "none"
 
+    @property
+    def files(self) -> dict[str, str]:
+        """The sha256 of the run's files by name, {} where the result does not state them."""
+        try:
+            return dict(self.provenance["files"])
+        except (KeyError, TypeError, ValueError):
+            return {}
+
     def to_dict(self) -> dict[str, Any]:
         """Return the plain data that is stored, in the order of docs/results-on-disk.md."""
         return {"schema": SCHEMA, **{key: getattr(self, key) for key in _TYPES}}

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+_PLAIN = {str, int, bool, type(None)}  # what stays as it is
 MAX_DEPTH = 64  # of lists and objects within each other; no file of ours has ten, and walking deep ones ends Python
 
 
@@ -123,7 +124,10 @@ def _plain(value: Any, path: str, *, undefined: bool = True) -> Any:
             if not isinstance(key, str):
                 raise TypeError(f"{path or 'The outermost value'} has the key {key!r}; JSON takes strings only.")
         return {
-            str(key): _plain(item, f"{path}.{key}" if path else key, undefined=undefined) for key, item in value.items()
+            str(key): item
+            if type(item) in _PLAIN
+            else _plain(item, f"{path}.{key}" if path else key, undefined=undefined)
+            for key, item in value.items()
         }
     if isinstance(value, list | tuple):
         return [_plain(item, f"{path}[{i}]", undefined=undefined) for i, item in enumerate(value)]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from metrics_cases import make_codes, single_query
 from sklearn.metrics import average_precision_score, ndcg_score
 
-from hashbench.metrics import Histograms, histograms, oracle, pack, ranking
+from hashbench.metrics import Histograms, histograms, oracle, pack, ranking, tie_groups
 
 TIES = ("expected", "pessimistic", "optimistic")
 CUTS = (1, 2, 3, 5, 50)
@@ -234,7 +234,7 @@ def test_everything_tied_is_the_mean_over_one_group() -> None:
 @pytest.mark.parametrize("count", [0, 1, 2, 63, 64, 200])
 def test_harmonic_spans_keep_their_precision(before: int, count: int) -> None:
     exact = sum((Fraction(1, before + i) for i in range(1, count + 1)), Fraction(0))
-    span = ranking._harmonic_span(np.array([float(count)]), np.array([float(before)]))[0]
+    span = tie_groups.harmonic_span(np.array([float(count)]), np.array([float(before)]))[0]
     assert span == pytest.approx(float(exact), rel=1e-13, abs=0)
 
 
@@ -295,3 +295,25 @@ def test_measures_of_codes_do_not_depend_on_the_order_of_the_database() -> None:
 def test_what_makes_no_sense_is_refused(call: Callable[[Histograms], np.ndarray], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         call(single_query([0, 1], [1, 0]))
+
+
+def test_queries_together_and_in_parts_give_what_each_gives_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = make_codes(queries=9, items=300, bits=12, classes=4, multi_label=True)
+    query, database = pack(codes.query), pack(codes.database)
+    hist = histograms(query, database, codes.query_labels, codes.database_labels, bits=12, gains=True)
+    assert hist.gains is not None
+    for kept, counts in enumerate((hist.n, hist.r, *hist.gains.transpose(1, 0, 2))):
+        counts[0, 5:] = 0  # a query with a shorter ranking, as where items are left out
+        counts[1] *= kept == 0  # and one to which nothing is relevant
+    for module in (ranking, tie_groups):
+        monkeypatch.setattr(module, "TERMS", 7)
+    shared = tie_groups.SharedHistograms.of(hist)
+    alone = [Histograms(hist.n[[q]], hist.r[[q]], hist.gains[[q]]) for q in range(9)]
+    for name, (closed_form, _) in MEASURES.items():
+        for ties in TIES:
+            each = [closed_form(one, ties=ties)[0] for one in alone]
+            assert closed_form(shared, ties=ties) == pytest.approx(each, rel=1e-12, abs=1e-15), name
+    curve = ranking.curve_by_rank(shared)
+    ranks, found = (np.pad(np.cumsum(counts, axis=1), ((0, 0), (1, 0))) for counts in (hist.n, hist.r))
+    hits = np.array([np.interp(curve.at, ranks[q], found[q]) for q in range(9)])
+    assert np.array_equal(curve.y, (hits / curve.at).mean(axis=0))

@@ -20,7 +20,7 @@ from typing import Any, cast
 from hashbench import __version__
 from hashbench.errors import HashbenchError
 from hashbench.metrics import histograms as histograms_module
-from hashbench.metrics import measures, ranking, table
+from hashbench.metrics import measures, ranking, table, tie_groups
 from hashbench.metrics.histograms import Histograms
 from hashbench.metrics.measures import parse
 from hashbench.metrics.ranking import Ties
@@ -34,7 +34,7 @@ from hashbench.storage.strict_json import digest
 
 RESTED = 2.0  # seconds since a file's last change, before which another change might leave it the same times
 
-_CODE = (histograms_module, measures, ranking, table)  # by which values are computed
+_CODE = (histograms_module, measures, ranking, table, tie_groups)  # by which values are computed
 Values = tuple[float, float | None, float | None]  # of a measure: its mean, and the bounds of ties where it has them
 
 

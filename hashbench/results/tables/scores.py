@@ -13,7 +13,7 @@ import numpy as np
 from hashbench.errors import HashbenchError
 from hashbench.metrics.histograms import Histograms
 from hashbench.metrics.measures import parse
-from hashbench.metrics.ranking import SharedHistograms, Ties
+from hashbench.metrics.tie_groups import SharedHistograms, Ties
 from hashbench.results.result import Result
 from hashbench.results.runs import RunDirectory
 from hashbench.results.sweeps.estimates import plural
