@@ -119,9 +119,10 @@ def ndcg_at(hist: Histograms, k: int, *, ties: Ties = "expected") -> np.ndarray:
         raise ValueError("nDCG needs counts by number of shared labels; count with histograms(..., gains=True).")
     discounts = np.concatenate([[0.0], np.cumsum(1.0 / np.log2(np.arange(2, min(k, _longest(hist)) + 2)))])
     gain = np.arange(hist.gains.shape[1], 0, -1)
-    totals = once(hist, ("totals",), lambda: hist.gains[:, ::-1].sum(axis=2))
+    by_gain = hist.gains[:, ::-1]  # most shared labels first
+    totals = once(hist, ("totals",), lambda: by_gain.sum(axis=2))
     reach = int(cut_place(hist, k).max()) + 1  # items further away than the cut of every query count for nothing
-    n, counts = hist.n[:, :reach], hist.gains[:, ::-1, :reach]  # (Q, L, reach), most shared labels first
+    n, counts = hist.n[:, :reach], by_gain[:, :, :reach]  # (Q, L, reach)
 
     def discounted(count: np.ndarray, before: np.ndarray) -> np.ndarray:
         start, stop = np.minimum(before, len(discounts) - 1), np.minimum(before + count, len(discounts) - 1)

@@ -74,7 +74,7 @@ class Groups:
         """The largest number of relevant items that can be among those kept."""
         return np.minimum(self.kept, self.r)
 
-    def only(self, chosen: np.ndarray) -> Groups:
+    def only(self, chosen: np.ndarray | slice) -> Groups:
         """The groups that are chosen by an array of bool or indices, in one row."""
         return Groups(*(getattr(self, field.name)[chosen] for field in fields(Groups)))
 
@@ -182,7 +182,8 @@ def groups_of(hist: Histograms) -> Groups:
 
     def compute() -> Groups:
         n, r = hist.n.astype(float), hist.r.astype(float)
-        return Groups(n, r, *(within - counts for within, counts in zip(cumulated(hist), (n, r), strict=True)), n)
+        within, relevant_within = cumulated(hist)
+        return Groups(n, r, within - n, relevant_within - r, n)
 
     return once(hist, ("groups",), compute)
 
