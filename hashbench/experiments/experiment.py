@@ -20,7 +20,8 @@ from hashbench.storage.strict_json import digest
 
 ENGINE = 1  # raised only when the numbers of unchanged experiments move
 IDENTITY = "identity"  # the backbone of vectors that pass through to the head
-NO_IMAGES = {"pretrained": False, "augment": "none", "size": 0}  # of a recipe, where the inputs are no images
+# Of a recipe, where the inputs are no images:
+NO_IMAGES = {"pretrained": False, "augment": "none", "fixed_views": 0, "size": 0}
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Experiment:
         """Everything that can change a number, as plain data, not to be changed; its sha256 is the run's id."""
         recipe = dataclasses.asdict(self.recipe)
         del recipe["name"], recipe["summary"]
-        for later in ("compile", "hidden"):  # came later than the first runs, which keep their identity
+        for later in ("compile", "hidden", "fixed_views"):  # came later than the first runs, which keep their identity
             if not recipe[later]:
                 del recipe[later]
         return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -35,7 +35,7 @@ from hashbench.storage.strict_json import digest
 from hashbench.system.distributed import SINGLE, World, join
 from hashbench.system.memory import peak_memory_mb, require_memory, reset_peak_memory
 from hashbench.system.provenance import provenance, source_sha256
-from hashbench.training.features import features
+from hashbench.training.features import features, view_features
 from hashbench.training.loop import Reports, TrainingProgress, train
 from hashbench.training.monitoring import Monitor, monitor_every
 from hashbench.training.preparation import RecipeTools, prepare
@@ -75,8 +75,9 @@ def compute(
         fixed = partial(fixed_inputs, experiment, dataset, device, progress)
         images = experiment.inputs == "images"
         inputs = dataset.store.inputs if images else fixed(world)
+        views = fixed_views(experiment, dataset, device, progress, world)
         data = train_set(
-            experiment, dataset, inputs, partial(fixed, SINGLE) if images else lambda: inputs, device, world
+            experiment, dataset, inputs, views, partial(fixed, SINGLE) if images else lambda: inputs, device, world
         )
     with clock("prepare"):
         tools = RecipeTools(task, experiment.recipe, experiment.data.shape, data, bar=title and f"{title} prepare")
@@ -242,11 +243,12 @@ def train_set(
     experiment: Experiment,
     dataset: Dataset,
     inputs: Inputs,
+    views: Mapping[str, np.ndarray],
     fixed: Callable[[], Inputs],
     device: torch.device,
     world: World,
 ) -> TrainSet:
-    """Return the training set, its labels withheld from unsupervised methods."""
+    """Return the training set, its labels withheld from unsupervised methods; `views` are its fixed ones."""
     recipe, index = experiment.recipe, dataset.split.train
     cls: type[Method] = METHODS.get(experiment.method)
     loader = TrainLoader(
@@ -256,7 +258,8 @@ def train_set(
         batch_size=recipe.batch_size,
         seed=experiment.seed,
         device=device,
-        augment=augments_of(cls, recipe) if experiment.inputs == "images" else "none",
+        augment=augments_of(cls, recipe) if experiment.inputs == "images" or views else "none",
+        fixed_views=views,
         size=experiment.network_size,
         channels_last=True,
     )
@@ -285,6 +288,29 @@ def fixed_inputs(
     pixels = store.inputs.reshape(count, width).astype(np.float32)
     pixels /= 255
     return pixels
+
+
+def fixed_views(
+    experiment: Experiment, dataset: Dataset, device: torch.device, progress: bool, world: World
+) -> dict[str, np.ndarray]:
+    """Return the features of the training images' fixed views (views * num_train, width) by augmentation, if any."""
+    recipe = experiment.recipe
+    if not recipe.fixed_views:
+        return {}
+    return {
+        augment: view_features(
+            dataset.store,
+            dataset.split.train,
+            recipe,
+            augment=augment,
+            engine=ENGINE,
+            weights=experiment.weights,
+            device=device,
+            progress=progress,
+            world=world,
+        )
+        for augment in sorted({*augments_of(METHODS.get(experiment.method), recipe)} - {"none"})
+    }
 
 
 def _coords(experiment: Experiment, dataset: Dataset, start: str | None) -> dict[str, Any]:

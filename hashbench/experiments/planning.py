@@ -522,13 +522,18 @@ def without_views(cls: type[Method], experiment: Experiment) -> str | None:
     """Return why a method of several views cannot have them, or None."""
     if not issubclass(cls, DeepMethod) or cls.views == 1:
         return None
-    if experiment.inputs != "images":
+    fixed_views = experiment.recipe.fixed_views
+    if experiment.inputs != "images" and not fixed_views:
         return (
             f"it trains on {cls.views} views of an image, and {experiment.inputs} cannot be augmented; use images and "
-            f"a recipe that trains the backbone."
+            f"a recipe that trains the backbone, or frozen-views."
         )
-    if {*augments_of(cls, experiment.recipe)} == {"none"}:
+    augments = augments_of(cls, experiment.recipe)
+    if {*augments} == {"none"}:
         return f"its {cls.views} views of an image would be the same without augmentation; set recipe.augment."
+    alike = max(augments.count(name) for name in augments if name != "none")
+    if fixed_views and alike > fixed_views:
+        return f"it compares {alike} views of one augmentation; recipe.fixed_views={fixed_views} is too few for it."
     return None
 
 
@@ -554,10 +559,10 @@ def _learns_from(
     deep = issubclass(cls, DeepMethod)
     if deep and recipe.train_backbone:
         return "images"
-    if deep and recipe.augment != "none":
+    if deep and recipe.augment != "none" and not recipe.fixed_views:
         raise HashbenchError(
             "A frozen backbone's features are computed once, so they cannot be augmented; "
-            "say --set recipe.augment=none, or train the backbone."
+            "say --set recipe.augment=none, give recipe.fixed_views, or train the backbone."
         )
     return "features" if recipe.pretrained else "pixels"
 

@@ -15,16 +15,17 @@ from torch import Tensor, nn
 
 from hashbench.datasets.base import Dataset
 from hashbench.datasets.loading.batch import Batch
+from hashbench.datasets.sparse import is_sparse
 from hashbench.errors import HashbenchError
 from hashbench.evaluation.encoding import encode_rows
 from hashbench.experiments.experiment import Experiment
-from hashbench.experiments.models import make_method, new_model, task_of
+from hashbench.experiments.models import augments_of, make_method, new_model, task_of
 from hashbench.experiments.phases import fixed_inputs, train_set
 from hashbench.experiments.planning import Plan, PlannedRun
 from hashbench.methods.contract import DeepMethod
 from hashbench.networks.model import ENCODE_BATCH, true_float32
 from hashbench.networks.network import FixedBackbone, input_shape
-from hashbench.registry import BACKBONES
+from hashbench.registry import BACKBONES, METHODS
 from hashbench.system.distributed import SINGLE
 from hashbench.training.loop import time_steps
 from hashbench.training.preparation import LossOnly, RecipeTools
@@ -51,8 +52,8 @@ def probe(plan: Plan, run: PlannedRun) -> float:
         raise HashbenchError("it is fitted in one call, so there are no steps to time.")
     inputs = _inputs(experiment, dataset, device)
     features = partial(_fixed, experiment, dataset, device) if experiment.inputs == "images" else lambda: inputs
-    data = train_set(experiment, dataset, inputs, features, device, SINGLE)
-    recipe = dataclasses.replace(experiment.recipe, pretrained=False)
+    data = train_set(experiment, dataset, inputs, _views(experiment, inputs), features, device, SINGLE)
+    recipe = dataclasses.replace(experiment.recipe, pretrained=False, fixed_views=0)
     untaught = dataclasses.replace(experiment, recipe=recipe)
     task = task_of(experiment, device)
     with true_float32():
@@ -75,6 +76,16 @@ def probe(plan: Plan, run: PlannedRun) -> float:
 def _inputs(experiment: Experiment, dataset: Dataset, device: torch.device) -> Inputs:
     """Return what the method learns from; random numbers in the place of features."""
     return dataset.store.inputs if experiment.inputs == "images" else _fixed(experiment, dataset, device)
+
+
+def _views(experiment: Experiment, inputs: Inputs) -> dict[str, np.ndarray]:
+    """Return an input in the place of the features of each fixed view, by augmentation."""
+    recipe = experiment.recipe
+    if not recipe.fixed_views:
+        return {}
+    assert not is_sparse(inputs)
+    row = np.broadcast_to(inputs[:1], (recipe.fixed_views * experiment.data.num_train, inputs.shape[1]))
+    return {name: row for name in augments_of(METHODS.get(experiment.method), recipe) if name != "none"}
 
 
 def _fixed(experiment: Experiment, dataset: Dataset, device: torch.device) -> Inputs:

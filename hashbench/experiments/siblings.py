@@ -13,7 +13,7 @@ from contextlib import ExitStack, suppress
 from hashbench.datasets.base import Dataset
 from hashbench.experiments.experiment import Experiment
 from hashbench.experiments.models import make_method, new_model, task_of
-from hashbench.experiments.phases import code_and_run, fixed_inputs, train_set
+from hashbench.experiments.phases import code_and_run, fixed_inputs, fixed_views, train_set
 from hashbench.experiments.planning import Plan, PlannedRun
 from hashbench.methods.contract import DeepMethod
 from hashbench.registry import METHODS
@@ -107,7 +107,8 @@ def _trainings(plan: Plan, runs: Sequence[tuple[PlannedRun, RunDirectory]]) -> I
     assert isinstance(first, Experiment)
     assert isinstance(dataset, Dataset)
     inputs = fixed_inputs(first, dataset, device, plan.settings.progress, SINGLE)
-    shared = train_set(first, dataset, inputs, lambda: inputs, device, SINGLE)
+    views = fixed_views(first, dataset, device, plan.settings.progress, SINGLE)
+    shared = train_set(first, dataset, inputs, views, lambda: inputs, device, SINGLE)
     for run, directory in runs:
         experiment = run.experiment
         assert isinstance(experiment, Experiment)

@@ -16,7 +16,7 @@ from hashbench.results.studies import Study, find_studies
 from hashbench.storage.strict_json import canonical
 
 _OF_THE_RUN = ("bits", "seed", "lengths", "world", "tuned")  # what runs with the outcome of one study differ in
-_LEFT_OUT = {"compile": False, "hidden": 0}  # of the recipe in an identity, where it has these values
+_LEFT_OUT = {"compile": False, "hidden": 0, "fixed_views": 0}  # of the recipe in an identity, where it has these values
 _OF_THE_PART = ("split_sha256", "evaluated", "num_train")  # of data: test and validation are parts of one split
 
 

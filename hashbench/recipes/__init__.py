@@ -24,6 +24,7 @@ _LIMITS = {  # beyond which a typing mistake would train for ever, or ask for me
     "epochs": (1, 1_000_000),
     "batch_size": (1, 10_000_000),
     "views": (1, 1_000),
+    "fixed_views": (0, 1_000),
     "size": (0, 10_000),
     "hidden": (0, 1_000_000),
 }
@@ -57,6 +58,7 @@ class Recipe:
     gradient_clip: float = 0.0  # largest norm of the gradient; 0: not clipped
     augment: str = "none"
     views: int = 1
+    fixed_views: int = 0  # of a backbone that stays fixed: views of each training image that are drawn once; 0: none
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = False  # the network through torch.compile: the same up to the last digits, which training magnifies
 
@@ -79,6 +81,11 @@ class Recipe:
                 raise HashbenchError(f"Recipe '{self.name}': {name}={shown} is not possible; give 0 to below 1.")
         if self.schedule == "step" and self.step_epochs < 1:
             raise HashbenchError(f"Recipe '{self.name}': schedule=step needs step_epochs, the epochs between steps.")
+        if self.fixed_views and (self.train_backbone or not self.pretrained):
+            raise HashbenchError(
+                f"Recipe '{self.name}': fixed_views={self.fixed_views} needs a pretrained backbone that stays fixed; "
+                f"use --recipe frozen-views, or leave it out."
+            )
 
     def learning_rate_factor(self, step: int, steps_per_epoch: int) -> float:
         """Return what the learning rates are multiplied with at a step of the whole run (0-based)."""

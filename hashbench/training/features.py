@@ -1,4 +1,4 @@
-"""Features of a data set through a fixed backbone: computed once, cached, shared by every run that needs them."""
+"""Features through a fixed backbone, of a data set and of augmented views: computed once, cached, shared by runs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import hashlib
 import logging
 import os
 import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -15,10 +16,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from hashbench.datasets.base import Store
+from hashbench.datasets.loading.augment import Parameters, augmentation
 from hashbench.datasets.loading.loader import inference_batches
+from hashbench.datasets.loading.streaming import streamed
 from hashbench.errors import HashbenchError
 from hashbench.networks.chosen import code_of
 from hashbench.networks.network import FixedBackbone
@@ -37,9 +41,12 @@ from hashbench.storage.files import (
 from hashbench.storage.notes import read_note, write_note
 from hashbench.storage.strict_json import digest
 from hashbench.system.distributed import SINGLE, World
+from hashbench.system.seeds import generator
 
 _LOG = logging.getLogger(__name__)
 ROWS_AT_A_TIME = 2048  # what a killed computation loses at most
+VIEWS_SEED = 0  # of what is drawn for fixed views, whatever the run's seed
+Images = Callable[[int, int], Iterator[Tensor]]  # batches of the images in rows from start to stop
 
 
 def features(
@@ -59,30 +66,106 @@ def features(
     computation resumes; of two processes, one computes and the other waits. The ranks of a `world` compute them
     together, each its share, and write them to one file.
     """
+
+    def images(start: int, stop: int) -> Iterator[Tensor]:
+        rows = store.inputs[start:stop]
+        return inference_batches(rows, batch_size=batch_size, device=device, size=recipe.size, channels_last=True)
+
+    key = digest({"rows": _content(store.content_hashes), **_through(recipe, weights)})
+    kept = _Cached(_path(store, recipe, key), key, len(store.inputs))
+    return _computed_once(kept, images, store, recipe, device, f"features of {store.name}" if progress else None, world)
+
+
+def view_features(
+    store: Store,
+    index: np.ndarray,
+    recipe: Recipe,
+    *,
+    augment: str,
+    engine: int,
+    weights: str | None,
+    device: torch.device,
+    batch_size: int = 64,
+    progress: bool = True,
+    world: World = SINGLE,
+) -> np.ndarray:
+    """Return the features (views * n, width), float32, of the recipe's fixed views of the images at `index` (n,).
+
+    Row v * n + i is view v of the i-th image, drawn by the augmentation called `augment` from a seed of their own: all
+    runs share them. They are cached, resumed and shared by ranks as `features` are; `engine` is the version of the
+    code that draws and augments.
+    """
+    count, rows = len(index), recipe.fixed_views * len(index)
+    chosen = augmentation(augment)
+
+    @cache
+    def drawn() -> Parameters:
+        height, width = store.inputs.shape[-2:]
+        return chosen.draw(generator(VIEWS_SEED, "fixed views", augment), rows, height=height, width=width)
+
+    def images(start: int, stop: int) -> Iterator[Tensor]:
+        places = [slice(at, min(at + batch_size, stop)) for at in range(start, stop, batch_size)]
+        of_images = (index[np.arange(place.start, place.stop) % count] for place in places)
+        for place, batch in zip(places, streamed(store.inputs, of_images, device), strict=True):
+            views = chosen.apply(batch, drawn()[place].to(device), size=recipe.size)
+            yield views.contiguous(memory_format=torch.channels_last)
+
     key = digest(
         {
-            "rows": hashlib.sha256(b"".join(store.content_hashes)).hexdigest(),
-            "backbone": recipe.backbone,
-            "weights": weights,
-            "size": recipe.size,
-            "precision": recipe.precision,
-            **code_of(recipe.backbone),
+            "rows": _content(store.content_hashes[at] for at in index),
+            "augment": augment,
+            "views": recipe.fixed_views,
+            "seed": VIEWS_SEED,
+            "engine": engine,
+            **_through(recipe, weights),
         }
     )
-    folder = cache_root() / "features"
-    name = f"{store.name}-{recipe.backbone.replace(':', '_')}-{recipe.size or 'native'}-{key[:16]}.npy"
-    kept = _Cached(folder / name, key, len(store.inputs))
+    kept = _Cached(_path(store, recipe, key, f"{augment}-{recipe.fixed_views}-views-"), key, rows)
+    title = f"{recipe.fixed_views} views of {store.name}" if progress else None
+    return _computed_once(kept, images, store, recipe, device, title, world)
+
+
+def _content(hashes: Iterable[bytes]) -> str:
+    return hashlib.sha256(b"".join(hashes)).hexdigest()
+
+
+def _through(recipe: Recipe, weights: str | None) -> dict[str, Any]:
+    """Return what features follow from, besides the images."""
+    return {
+        "backbone": recipe.backbone,
+        "weights": weights,
+        "size": recipe.size,
+        "precision": recipe.precision,
+        **code_of(recipe.backbone),
+    }
+
+
+def _path(store: Store, recipe: Recipe, key: str, views: str = "") -> Path:
+    name = f"{store.name}-{recipe.backbone.replace(':', '_')}-{recipe.size or 'native'}-{views}{key[:16]}.npy"
+    return cache_root() / "features" / name
+
+
+def _computed_once(
+    kept: _Cached,
+    images: Images,
+    store: Store,
+    recipe: Recipe,
+    device: torch.device,
+    title: str | None,
+    world: World,
+) -> np.ndarray:
+    """Return the features as a memory map, computed first where they are not in the cache as they were written."""
     if not world.broadcast(world.is_main and kept.problem() is None):
-        make_folder(folder)
+        make_folder(kept.path.parent)
         if world.is_main:
-            _remove_abandoned(folder)
+            _remove_abandoned(kept.path.parent)
         with exclusive(lock_of(kept.path)) if world.is_main else nullcontext():
             problem = world.broadcast(kept.problem() if world.is_main else None)
             if problem is not None:
                 if world.is_main and kept.path.exists():
                     _LOG.warning("%s %s and is computed anew.", kept.path, problem)
-                _compute(kept, store, FixedBackbone(store.inputs.shape[1:], recipe).to(device), recipe.size, device,
-                         batch_size, progress, world)  # fmt: skip
+                backbone = FixedBackbone(store.inputs.shape[1:], recipe).to(device)
+                _compute(kept, images, backbone, device, title, world)
     return np.load(kept.path, mmap_mode="r")
 
 
@@ -150,20 +233,13 @@ def _sha256(rows: np.ndarray) -> str:
 
 
 def _compute(
-    kept: _Cached,
-    store: Store,
-    backbone: FixedBackbone,
-    size: int,
-    device: torch.device,
-    batch_size: int,
-    progress: bool,
-    world: World,
+    kept: _Cached, images: Images, backbone: FixedBackbone, device: torch.device, title: str | None, world: World
 ) -> None:
     """Fill a temporary file chunk by chunk, noting each that is done, and give it its name when it is complete.
 
     Rank 0 makes the file and the note; every rank writes its rows of each chunk, and states their sha256.
     """
-    shape = (len(store.inputs), backbone.width)
+    shape = (kept.rows, backbone.width)
     with reported(kept.part):
         chunks: list[list[Any]] = []
         if world.is_main:
@@ -173,19 +249,15 @@ def _compute(
         chunks = world.broadcast(chunks)
         done = chunks[-1][0] if chunks else 0
         array = np.lib.format.open_memmap(kept.part, mode="r+")
-        title = f"features of {store.name}"
-        with tqdm(total=shape[0], initial=done, unit="img", desc=title, disable=not progress, leave=False) as bar:
+        with tqdm(total=shape[0], initial=done, unit="img", desc=title, disable=title is None, leave=False) as bar:
             for start in range(done, shape[0], ROWS_AT_A_TIME * world.size):
                 stop = min(start + ROWS_AT_A_TIME * world.size, shape[0])
                 share = world.share(stop - start)
-                rows = store.inputs[start + share.start : start + share.stop]
                 found = [torch.empty(0, backbone.width, device=device)]
-                for images in inference_batches(
-                    rows, batch_size=batch_size, device=device, size=size, channels_last=True
-                ):
+                for batch in images(start + share.start, start + share.stop):
                     with torch.inference_mode():
-                        found.append(backbone(images))
-                    bar.update(len(images) * world.size)
+                        found.append(backbone(batch))
+                    bar.update(len(batch) * world.size)
                 # Brought to the host at once, so that no batch waits for it.
                 array[start + share.start : start + share.stop] = torch.cat(found).cpu().numpy()
                 array.flush()

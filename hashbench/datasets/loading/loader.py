@@ -8,7 +8,7 @@ every device and for every method, and no step waits for the host.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +25,8 @@ from hashbench.system.seeds import generator
 if TYPE_CHECKING:
     from hashbench.datasets.sparse import Inputs
 
+INPUTS = -1  # the source of all views that have no fixed ones
+
 
 class TrainLoader:
     """The training set on a device, as shuffled, augmented batches of every epoch."""
@@ -39,6 +41,7 @@ class TrainLoader:
         seed: int,
         device: torch.device | str,
         augment: str | Sequence[str] = "none",
+        fixed_views: Mapping[str, np.ndarray] | None = None,
         size: int = 0,
         channels_last: bool = False,
     ):
@@ -48,8 +51,11 @@ class TrainLoader:
 
         The inputs may be a memory map larger than memory: then they stay there, and each batch is read ahead. `augment`
         names the augmentation of the one view that a batch holds, or of each of several, drawn independently; `size` is
-        the side in pixels of the square views, 0 for the images' own. Raises HashbenchError for an unknown
-        augmentation, for one given to vectors, and for a batch size, a number of views or a training set below one.
+        the side in pixels of the square views, 0 for the images' own. Vectors may have augmentations whose
+        `fixed_views` (views * n, width) are given by name, row v * n + i being view v of input i: a view is one of
+        these, drawn anew in each epoch, and views of one augmentation are different ones. Raises HashbenchError for an
+        unknown augmentation, for another one given to vectors, and for a batch size, a number of views or a training
+        set below one.
         """
         count = inputs.shape[0] if index is None else len(index)
         augments = (augment,) if isinstance(augment, str) else tuple(augment)
@@ -58,19 +64,24 @@ class TrainLoader:
                 raise HashbenchError(f"A {what} of {value} cannot be trained on; it must be at least 1.")
         self._augmentations = [augmentation(name) for name in augments]
         self._is_images = inputs.ndim == 4
+        self._fixed_views: dict[str, np.ndarray | Tensor] = dict(fixed_views or {})
         for name in augments:
-            if name != "none" and not self._is_images:
+            if name != "none" and not self._is_images and name not in self._fixed_views:
                 raise HashbenchError(
                     f"The augmentation '{name}' is for images, but these inputs are vectors; use 'none'."
                 )
         self._device = torch.device(device)
         # Sparse rows are dense only as batches: the whole of them may be larger than any memory.
-        self.tier = "streamed" if is_sparse(inputs) else choose_tier(count * row_bytes(inputs), self._device)
+        fixed_bytes = sum(views.nbytes for views in self._fixed_views.values())
+        self.tier = (
+            "streamed" if is_sparse(inputs) else choose_tier(count * row_bytes(inputs) + fixed_bytes, self._device)
+        )
         self._inputs: Inputs | Tensor = inputs
         self._index = np.arange(count) if index is None else np.asarray(index)
         if self.tier == "resident":
             assert not is_sparse(inputs)
             self._inputs = resident(inputs, index, self._device)
+            self._fixed_views = {name: resident(views, None, self._device) for name, views in self._fixed_views.items()}
         self.labels = None if labels is None else to_device(torch.as_tensor(labels), device).float()  # (n, C)
         self._count, self._shape = count, tuple(inputs.shape[1:])
         self._bounds = _batch_bounds(count, batch_size)
@@ -98,11 +109,17 @@ class TrainLoader:
         on_device = to_device(order, self._device)
         drawn = [self._draw(epoch, view) for view in range(len(self._augmentations))]
         bounds = [cut(*whole) for whole in self._bounds]
-        batches = zip(self._bounds, bounds, self._gathered(order, on_device, bounds), strict=True)
-        for number, ((first, last), (start, stop), chosen) in enumerate(batches):
+        sources = self._sources(epoch, order)
+        gathered = (self._gathered(*source, bounds) for source in sources.values())
+        batches = zip(self._bounds, bounds, *gathered, strict=True)
+        for number, ((first, last), (start, stop), *some) in enumerate(batches):
             index = on_device[start:stop]
+            chosen = dict(zip(sources, some, strict=True))
             yield Batch(
-                views=tuple(self._view(chosen, view, some, slice(start, stop)) for view, some in enumerate(drawn)),
+                views=tuple(
+                    self._view(chosen[view if view in chosen else INPUTS], view, parameters, slice(start, stop))
+                    for view, parameters in enumerate(drawn)
+                ),
                 labels=None if self.labels is None else self.labels.index_select(0, index),
                 index=index,
                 epoch=epoch,
@@ -110,13 +127,31 @@ class TrainLoader:
                 whole=last - first,
             )
 
-    def _gathered(self, order: Tensor, on_device: Tensor, bounds: list[tuple[int, int]]) -> Iterator[Tensor]:
-        """Yield the inputs of each batch, on the device: `order` is the epoch's on the host, `on_device` its copy."""
+    def _sources(self, epoch: int, order: Tensor) -> dict[int, tuple[Inputs | Tensor, Tensor]]:
+        """Return the array that each view with fixed ones takes its rows from, and these rows in the epoch's order.
+
+        All other views share the INPUTS.
+        """
+        sources: dict[int, tuple[Inputs | Tensor, Tensor]] = {}
+        for name, views in self._fixed_views.items():
+            stream = generator(self._seed, "fixed views", name, epoch)
+            drawn = torch.rand(self._count, len(views) // self._count, generator=stream).argsort(dim=1, stable=True)
+            own = [view for view, augmentation in enumerate(self._augmentations) if augmentation.name == name]
+            for view, chosen in zip(own, drawn.T[: len(own)], strict=True):
+                sources[view] = (views, chosen * self._count + order)
+        if len(sources) < len(self._augmentations):
+            rows = order if self.tier == "resident" else torch.from_numpy(self._index[order.numpy()])
+            sources[INPUTS] = (self._inputs, rows)
+        return sources
+
+    def _gathered(self, inputs: Inputs | Tensor, rows: Tensor, bounds: list[tuple[int, int]]) -> Iterator[Tensor]:
+        """Yield the inputs of each batch, on the device: their `rows`, (n,) on the host, are cut at `bounds`."""
         if self.tier == "resident":
-            assert isinstance(self._inputs, Tensor)
-            return (self._inputs.index_select(0, on_device[start:stop]) for start, stop in bounds)
-        rows = self._index[order.numpy()]
-        return streamed(self._inputs, (rows[start:stop] for start, stop in bounds), self._device)
+            assert isinstance(inputs, Tensor)
+            on_device = to_device(rows, self._device)
+            return (inputs.index_select(0, on_device[start:stop]) for start, stop in bounds)
+        places = rows.numpy()
+        return streamed(inputs, (places[start:stop] for start, stop in bounds), self._device)
 
     def _draw(self, epoch: int, view: int) -> Parameters | None:
         if not self._is_images:
