@@ -83,6 +83,7 @@ class Tools(Protocol):
         """Return features (num_train, width), float32, of each view of the first epoch, in the training set's order.
 
         They are the pretrained backbone's, in evaluation mode; without one the pixels, and of vectors these themselves.
+        Under a recipe with `fixed_views`, each image's is one of these.
         """
 
 
