@@ -22,11 +22,13 @@ from hashbench.cli import main  # noqa: E402
 from hashbench.system import distributed  # noqa: E402
 
 FROZEN = ("--recipe", "frozen", "--backbone", "toy-backbone")
+VIEWS = ("--recipe", "frozen-views", *FROZEN[2:], "--set", "recipe.fixed_views=2", "--set", "recipe.augment=pad-crop")
 #: Name -> what `hashbench run` is given beyond the folder. 19 samples in a batch: the shares differ in size,
 #: and the last batch, of 3, has too few for two ranks.
 RUNS = {
     "trained": ("--method", "crh,csq,dpn", "--backbone", "toy-backbone"),
     "frozen": ("--method", "shc,itq,classifier", *FROZEN),
+    "views": ("--method", "classifier", *VIEWS),
     "sums": ("--method", "crh", "--backbone", "toy-backbone", "--set", "crh.code_source=fresh"),
     "batch-norm": ("--method", "csq", "--backbone", "resnet-small"),
     "memory": ("--method", "rank-memory,own-batch-norm", "--backbone", "toy-backbone"),

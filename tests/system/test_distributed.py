@@ -50,15 +50,16 @@ def both(tmp_path_factory) -> tuple[dict[str, Any], dict[str, Any]]:
                     main(distributed_runs.command(name, folder), standalone_mode=False)
         runs = [RunDirectory(path.parent) for path in sorted(folder.rglob("result.json"))]
         found.append({f"{run.path.relative_to(folder).parts[0]}/{run.path.parts[-3]}": run for run in runs})
-        features = [np.load(file) for file in cache.rglob("features/*.npy")]
-        assert len(features) == 1
-        found[-1]["features"] = features[0]
+        features = {("views" if "views" in file.name else "images"): np.load(file)
+                    for file in cache.rglob("features/*.npy")}  # fmt: skip
+        assert len([*cache.rglob("features/*.npy")]) == 2
+        found[-1]["features"] = features
     found[0] |= {"exchanges": exchanges, "left": left}
     return found[0], found[1]
 
 
 SHARED = ["trained/crh", "trained/csq", "trained/dpn", "sums/crh", "frozen/shc", "frozen/itq", "frozen/classifier",
-          "memory/rank-memory"]  # fmt: skip
+          "views/classifier", "memory/rank-memory"]  # fmt: skip
 SPLIT = ["batch-norm/csq", "pairs/pairs", "memory/own-batch-norm"]
 
 
@@ -132,9 +133,11 @@ def test_the_world_is_in_the_identity_where_a_rank_sees_less(both, name: str) ->
 
 
 @pytest.mark.slow
-def test_features_are_brought_together(both) -> None:
-    assert both[0]["features"].shape == (150, 16)
-    np.testing.assert_allclose(both[0]["features"], both[1]["features"], rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize(("of", "rows"), [("images", 150), ("views", 2 * 60)])
+def test_features_are_brought_together(both, of, rows) -> None:
+    two, one = (runs["features"][of] for runs in both)
+    assert two.shape == (rows, 16)
+    np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow
