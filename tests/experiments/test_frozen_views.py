@@ -165,6 +165,13 @@ def test_a_view_without_augmentation_is_the_plain_features(settings, seen):
         which(batch.views[1], batch.index, by_hand())
 
 
+@pytest.mark.parametrize("method", ["cibhash", "cimon (clusters=4)", "dhd"])
+def test_methods_of_several_views_train_under_it(settings, method):
+    (run,) = hashbench.sweep([method], ["toy"], [8], seeds=1, **settings)
+    assert run.coords["inputs"] == "features"
+    assert run.coords["recipe"].startswith("frozen-views(")
+
+
 def test_runs_share_what_is_computed(settings, monkeypatch):
     plan(["alike"], ["toy"], [8], settings=Settings(**settings))  # which builds one, to know its width
     before = toy_dataset.ToyBackbone.built
