@@ -217,12 +217,15 @@ def default_recipe(data: Data) -> str:
 
 
 def recipe_label(recipe: Recipe, *, paper: Mapping[str, Any], multi_label: bool) -> str:
-    """Return a recipe's name with its changes, `scratch(epochs=5)`; the backbone is a coordinate of its own."""
+    """Return a recipe's name with its changes, `scratch(epochs=5)`.
+
+    Backbone and fixed views are coordinates of their own.
+    """
     plain = recipes.load(recipe.name, paper=paper, multi_label=multi_label)
     changed = [
         f"{field.name}={getattr(recipe, field.name)}"
         for field in dataclasses.fields(Recipe)
-        if field.name != "backbone" and getattr(recipe, field.name) != getattr(plain, field.name)
+        if field.name not in ("backbone", "fixed_views") and getattr(recipe, field.name) != getattr(plain, field.name)
     ]
     return f"{recipe.name}({', '.join(changed)})" if changed else recipe.name
 

@@ -329,6 +329,7 @@ def _coords(experiment: Experiment, dataset: Dataset, start: str | None) -> dict
         "backbone": recipe.backbone,
         **({"backbone_is": label_of(experiment.backbone)} if experiment.backbone else {}),
         "recipe": recipe_label(recipe_before(experiment), paper=cls.paper_recipe, multi_label=data.multi_label),
+        **({"fixed_views": recipe.fixed_views} if recipe.fixed_views else {}),
         "inputs": experiment.inputs,
         "bits": experiment.bits,
         **({"lengths": list(experiment.lengths)} if experiment.lengths else {}),

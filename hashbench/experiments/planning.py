@@ -41,7 +41,7 @@ from hashbench.results.runs import RunDirectory
 from hashbench.results.studies import Study
 from hashbench.results.sweeps.estimates import Work
 from hashbench.results.sweeps.run_status import EMPTY, RunSnapshot, RunStatus, is_stale, run_status, snapshot
-from hashbench.results.tables.blocks import tuned_words
+from hashbench.results.tables.blocks import tuned_words, views_words
 from hashbench.system import distributed
 from hashbench.system.provenance import source_sha256
 
@@ -418,6 +418,10 @@ def _resolve(
         epochs=settings.epochs,
     )
     inputs = _learns_from(cls, data, recipe, dataset.kind)
+    if {*augments_of(cls, recipe)} == {"none"}:
+        recipe = dataclasses.replace(recipe, fixed_views=0)  # without which it trains the same
+    if recipe.fixed_views:
+        run = dataclasses.replace(run, method=variant.label_after(views_words(recipe.fixed_views)))
     try:
         reason = _unfit(cls, recipe, dataset.kind)
         if reason is not None:
@@ -442,6 +446,7 @@ def _resolve(
     if study is not None:
         experiment = dataclasses.replace(experiment, tuned=tuned_identity(study))
         words = tuned_words(tuned_coords(experiment)["tuned"])
+        words += [views_words(recipe.fixed_views)] if recipe.fixed_views else []
         run = dataclasses.replace(run, method=variant.label_after(*words), study=study)
     elif studies is not None:
         study = studies.of(experiment)
@@ -526,7 +531,7 @@ def without_views(cls: type[Method], experiment: Experiment) -> str | None:
     if experiment.inputs != "images" and not fixed_views:
         return (
             f"it trains on {cls.views} views of an image, and {experiment.inputs} cannot be augmented; use images and "
-            f"a recipe that trains the backbone, or frozen-views."
+            f"a recipe that trains the backbone, or --recipe frozen --set recipe.fixed_views=10."
         )
     augments = augments_of(cls, experiment.recipe)
     if {*augments} == {"none"}:

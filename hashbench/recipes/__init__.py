@@ -84,7 +84,7 @@ class Recipe:
         if self.fixed_views and (self.train_backbone or not self.pretrained):
             raise HashbenchError(
                 f"Recipe '{self.name}': fixed_views={self.fixed_views} needs a pretrained backbone that stays fixed; "
-                f"use --recipe frozen-views, or leave it out."
+                f"use --recipe frozen, or leave it out."
             )
 
     def learning_rate_factor(self, step: int, steps_per_epoch: int) -> float:

@@ -53,7 +53,7 @@ _COORDS: dict[str, Any] = {
 }
 _EPOCH: dict[str, Any] = {"kept": (str, int, type(None)), "of": (int, type(None))}
 _OPTIONAL: dict[str, dict[str, Any]] = {  # what is read of those that a result may have
-    "coords": {"lengths": list, "start": str, "tuned": dict},
+    "coords": {"lengths": list, "start": str, "tuned": dict, "fixed_views": int},
     "provenance": {
         **dict.fromkeys(("source_sha256", "backbone_sha256", "condition_sha256"), _TEXT),
         **dict.fromkeys(("split_sha256", "data_integrity", "weights_sha256", "started"), _TEXT),

@@ -48,7 +48,7 @@ def test_bash_completes_names_and_files(tmp_path):
     assert done.stdout.splitlines() == [
         "compare",
         "crh,csq",
-        "frozen frozen-mlp frozen-views",
+        "frozen frozen-mlp",
         "fashion-mnist fashion-mnist-10k",
         "compopt -o default",  # the shell's own completion of paths
         "",

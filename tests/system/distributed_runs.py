@@ -22,7 +22,7 @@ from hashbench.cli import main  # noqa: E402
 from hashbench.system import distributed  # noqa: E402
 
 FROZEN = ("--recipe", "frozen", "--backbone", "toy-backbone")
-VIEWS = ("--recipe", "frozen-views", *FROZEN[2:], "--set", "recipe.fixed_views=2", "--set", "recipe.augment=pad-crop")
+VIEWS = (*FROZEN, "--set", "recipe.fixed_views=2", "--set", "recipe.augment=pad-crop")
 #: Name -> what `hashbench run` is given beyond the folder. 19 samples in a batch: the shares differ in size,
 #: and the last batch, of 3, has too few for two ranks.
 RUNS = {

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from hashbench.results.result import Result
 
 # The coordinates that a block spreads out. Every other one keeps runs apart, also one that a later hashbench adds.
-_ROW = ("method", "method_version", "base_version", "fields", "lengths", "start", "tuned")
+_ROW = ("method", "method_version", "base_version", "fields", "lengths", "start", "tuned", "fixed_views")
 _SHOWN = ("method_version", "base_version", "lengths", "inputs")  # in a row's label, where the runs of a method differ
 _SPREAD = {*_ROW, "bits", "seed", "inputs", "measure", "cell"}
 _PROVENANCE = ("split_sha256", "data_integrity", "weights_sha256")  # equal names, other contents
@@ -143,8 +143,8 @@ def _epochs(group: Sequence[Result]) -> list[dict[str, Any] | None]:
 
 
 def row_label(result: Result, shown: Sequence[str] = ()) -> str:
-    """Return the method's name with its changed fields, its tuning, and what its training began with, and what is
-    `shown`.
+    """Return the method's name with its changed fields, its tuning, its fixed views, what its training began with,
+    and what is `shown`.
 
     The latter are of versions, lengths and inputs.
     """
@@ -152,6 +152,7 @@ def row_label(result: Result, shown: Sequence[str] = ()) -> str:
     name = coords["method"] + (f" v{coords['method_version']}" if "method_version" in shown else "")
     fields = [f"{key}={_value(value)}" for key, value in sorted(coords["fields"].items())]
     fields += tuned_words(coords["tuned"]) if "tuned" in coords else []
+    fields += [views_words(coords["fixed_views"])] if "fixed_views" in coords else []
     fields += [f"start={coords['start']}"] if "start" in coords else []
     fields += [f"base v{coords['base_version']}"] if "base_version" in shown else []
     fields += [f"trained for {' '.join(map(str, coords['lengths']))} bits"] if "lengths" in shown else []
@@ -163,6 +164,11 @@ def tuned_words(tuned: Mapping[str, Any]) -> list[str]:
     """Return what a row's label says of its tuning: settings of the recipe, which the other rows need not have."""
     recipe = [f"recipe.{name}={text}" for name, text in tuned["recipe"].items()]
     return [*recipe, f"tuned over {tuned['trials']} trial{'' if tuned['trials'] == 1 else 's'}"]
+
+
+def views_words(count: int) -> str:
+    """Return what a row's label says of views that were drawn once, which methods of one view do not have."""
+    return f"{count} fixed view{'' if count == 1 else 's'}"
 
 
 def _value(value: Any) -> str:

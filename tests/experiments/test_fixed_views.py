@@ -1,4 +1,4 @@
-"""The recipe `frozen-views`: methods of several views train on the features of augmented views that are drawn once."""
+"""Fixed views: methods of several views train on the features of augmented views that are drawn once."""
 
 import dataclasses
 
@@ -16,6 +16,7 @@ from hashbench.errors import HashbenchError
 from hashbench.experiments.experiment import Experiment
 from hashbench.experiments.planning import Settings, plan
 from hashbench.results.runs import RunDirectory
+from hashbench.results.tables.blocks import row_label
 from hashbench.storage.cache import cache_root
 from hashbench.system.seeds import generator
 from hashbench.training import features as module
@@ -47,7 +48,7 @@ def _methods(fresh_methods):
 @pytest.fixture
 def settings(tmp_path):
     return {
-        "runs_dir": tmp_path / "runs", "epochs": 2, "progress": False, "device": "cpu", "recipe": "frozen-views",
+        "runs_dir": tmp_path / "runs", "epochs": 2, "progress": False, "device": "cpu", "recipe": "frozen",
         "backbone": "toy-backbone", "overrides": {"recipe": {"size": 8, "fixed_views": VIEWS, "batch_size": 16}},
     }  # fmt: skip
 
@@ -63,7 +64,7 @@ def seen(monkeypatch):
 
 
 def toy_recipe(**changed):
-    found = recipes.load("frozen-views", overrides={"backbone": "toy-backbone"}, multi_label=False)
+    found = recipes.load("frozen", overrides={"backbone": "toy-backbone"}, multi_label=False)
     return dataclasses.replace(found, size=8, fixed_views=VIEWS, **changed)
 
 
@@ -98,12 +99,6 @@ def which(view, index, of):
     assert gaps.amin(dim=0).max() < 1e-4
     assert (gaps < 1e-4).sum(dim=0).max() == 1
     return gaps.argmin(dim=0)
-
-
-def test_it_is_frozen_with_ten_views():
-    frozen, found = (recipes.load(name, multi_label=False) for name in ("frozen", "frozen-views"))
-    assert (found.fixed_views, found.augment) == (10, "none")
-    assert dataclasses.replace(found, fixed_views=0, name="frozen", summary=frozen.summary) == frozen
 
 
 @pytest.mark.parametrize("augment", [STRONG, "pad-crop-flip", "flip"])
@@ -169,7 +164,9 @@ def test_a_view_without_augmentation_is_the_plain_features(settings, seen):
 def test_methods_of_several_views_train_under_it(settings, method):
     (run,) = hashbench.sweep([method], ["toy"], [8], seeds=1, **settings)
     assert run.coords["inputs"] == "features"
-    assert run.coords["recipe"].startswith("frozen-views(")
+    assert run.coords["fixed_views"] == VIEWS
+    assert "fixed_views" not in run.coords["recipe"]
+    assert row_label(run).endswith(f"{VIEWS} fixed views)")
 
 
 def test_runs_share_what_is_computed(settings, monkeypatch):
@@ -241,15 +238,6 @@ def test_queries_and_database_are_the_plain_images(settings):
     assert np.array_equal(np.packbits(codes, axis=1), RunDirectory(result.path).read_arrays("codes")["query"])
 
 
-def test_a_method_of_one_view_trains_as_under_frozen(settings):
-    views = hashbench.run("crh", "toy", bits=8, **settings)
-    settings["overrides"] = {"recipe": {"size": 8, "batch_size": 16}}
-    frozen = hashbench.run("crh", "toy", bits=8, **{**settings, "recipe": "frozen"})
-    assert views.id != frozen.id
-    states = [hashbench.load(result.path).network.state_dict() for result in (views, frozen)]
-    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-
-
 def test_seeds_of_one_view_train_side_by_side_on_augmented_views(settings):
     settings["overrides"]["recipe"]["augment"] = "pad-crop"
     together = hashbench.sweep(["csq"], ["toy"], [8], seeds=2, **settings)
@@ -261,17 +249,22 @@ def test_seeds_of_one_view_train_side_by_side_on_augmented_views(settings):
         assert all(torch.equal(mine[name], its[name]) for name in mine)
 
 
-def test_ids_of_others_lack_it(settings):
-    settings["overrides"] = {}
-    identities = [
-        plan(["crh"], ["toy"], [8], settings=Settings(**{**settings, "recipe": recipe})).runs[0].experiment.identity
-        for recipe in ("frozen", "frozen-views")
-    ]
-    assert "fixed_views" not in identities[0]["recipe"]
-    assert identities[1]["recipe"].pop("fixed_views") == 10
-    assert identities[0] == identities[1]
-    words = plan(["crh"], ["toy-words"], [8], settings=Settings(**{**settings, "backbone": None})).runs[0].experiment
-    assert "fixed_views" not in words.identity["recipe"]  # which are no images
+def test_methods_without_augmentation_have_the_runs_of_before(settings):
+    runs = []
+    for views in ({}, {"fixed_views": VIEWS}):
+        settings["overrides"] = {"recipe": {"size": 8, **views}}
+        runs.append(plan(["crh", "itq"], ["toy"], [8], settings=Settings(**settings)).runs)
+    assert "fixed_views" not in runs[0][0].experiment.identity["recipe"]
+    for before, after in zip(*runs, strict=True):
+        assert (before.method, before.experiment) == (after.method, after.experiment)
+
+
+def test_a_table_has_rows_with_and_without_fixed_views(settings):
+    results = hashbench.sweep(["alike", "csq"], ["toy"], [8], seeds=1, **settings)
+    (table,) = hashbench.compare(settings["runs_dir"]).tables
+    assert {"csq", f"alike ({VIEWS} fixed views)"} <= {row.label for row in table.rows}
+    (run,) = plan(["alike"], ["toy"], [8], settings=Settings(**settings)).runs
+    assert run.method == row_label(results[0]) == f"alike ({VIEWS} fixed views)"
 
 
 def test_an_identity_is_read_back(settings):
@@ -282,8 +275,8 @@ def test_an_identity_is_read_back(settings):
 @pytest.mark.parametrize(
     ("recipe", "changed", "sentence"),
     [
-        ("frozen-views", {"fixed_views": 1}, "compares 2 views of one augmentation; recipe.fixed_views=1 is too few"),
-        ("frozen", {}, "features cannot be augmented; .* or frozen-views"),
+        ("frozen", {"fixed_views": 1}, "compares 2 views of one augmentation; recipe.fixed_views=1 is too few"),
+        ("frozen", {}, "features cannot be augmented; .* --set recipe.fixed_views=10"),
     ],
 )
 def test_too_few_views_are_a_skipped_run(settings, recipe, changed, sentence):
@@ -294,17 +287,16 @@ def test_too_few_views_are_a_skipped_run(settings, recipe, changed, sentence):
 
 @pytest.mark.parametrize(
     ("recipe", "changed"),
-    [("scratch", {"fixed_views": 2}), ("finetune", {"fixed_views": 2}), ("frozen-views", {"train_backbone": "true"}),
-     ("frozen-views", {"pretrained": "false"})],
+    [("scratch", {}), ("finetune", {}), ("frozen", {"train_backbone": "true"}), ("frozen", {"pretrained": "false"})],
 )  # fmt: skip
 def test_it_needs_a_fixed_backbone(settings, recipe, changed):
-    settings["overrides"] = {"recipe": changed}
+    settings["overrides"] = {"recipe": {"fixed_views": 2, **changed}}
     with pytest.raises(HashbenchError, match=r"fixed_views=\d+ needs a pretrained backbone that stays fixed"):
         plan(["alike"], ["toy"], [8], settings=Settings(**{**settings, "recipe": recipe}))
 
 
 def test_it_is_probed_without_features(settings, cli):
-    said = cli("run", "--method", "alike", "--dataset", "toy", "--bits", "8", "--recipe", "frozen-views", "--backbone",
-               "toy-backbone", "--dry-run", "--probe", "--set", "recipe.size=8")  # fmt: skip
+    said = cli("run", "--method", "alike", "--dataset", "toy", "--bits", "8", "--recipe", "frozen", "--backbone",
+               "toy-backbone", "--dry-run", "--probe", "--set", "recipe.size=8", "--set", "recipe.fixed_views=2")  # fmt: skip
     assert "(probed)" in said.stdout
     assert not [*cache_root().rglob("*.npy")]
