@@ -297,6 +297,7 @@ def test_it_needs_a_fixed_backbone(settings, recipe, changed):
 
 def test_it_is_probed_without_features(settings, cli):
     said = cli("run", "--method", "alike", "--dataset", "toy", "--bits", "8", "--recipe", "frozen", "--backbone",
-               "toy-backbone", "--dry-run", "--probe", "--set", "recipe.size=8", "--set", "recipe.fixed_views=2")  # fmt: skip
+               "toy-backbone", "--dry-run", "--probe", "--set", "recipe.size=8",
+               "--set", "recipe.fixed_views=2")  # fmt: skip
     assert "(probed)" in said.stdout
     assert not [*cache_root().rglob("*.npy")]
