@@ -37,6 +37,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "majority": "hashbench.methods.codebooks",
         "max_distance_words": "hashbench.methods.codebooks",
         "mean_distance": "hashbench.methods.anchors",
+        "mean_of_labelled_pairs": "hashbench.methods.pair_terms",
         "mean_of_pairs": "hashbench.methods.pair_terms",
         "Method": "hashbench.methods.contract",
         "method": "hashbench.methods.contract",
@@ -122,6 +123,7 @@ if TYPE_CHECKING:
     from hashbench.methods.pair_terms import balanced_pairs as balanced_pairs
     from hashbench.methods.pair_terms import counted_pairs as counted_pairs
     from hashbench.methods.pair_terms import label_overlap as label_overlap
+    from hashbench.methods.pair_terms import mean_of_labelled_pairs as mean_of_labelled_pairs
     from hashbench.methods.pair_terms import mean_of_pairs as mean_of_pairs
     from hashbench.methods.pair_terms import pair_likelihood as pair_likelihood
     from hashbench.methods.pair_terms import similar as similar

@@ -25,6 +25,7 @@ from hashbench.methods import (
     labelled_mean,
     log_cosh_gap,
     mean_distance,
+    mean_of_labelled_pairs,
     mean_of_pairs,
     nt_xent,
     pair_likelihood,
@@ -56,6 +57,30 @@ def test_similarity_overlap_and_counted_pairs(multi_label):
         assert bool(counted[i, j]) == (any(a) and any(b))
     for (i, a), (j, b) in pairs(labels, labels):
         assert bool(counted_pairs(labels)[i, j]) == (any(a) and any(b) and i != j)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_similarity_of_samples_with_one_label_or_none_needs_no_product(dtype):
+    labels, others = (some_labels(n, 7, multi_label=False, seed=n).to(dtype) for n in (30, 41))
+    wanted = (labels @ others.T > 0).to(dtype)
+    for multi_label in (False, True):
+        found = similar(labels, others, multi_label=multi_label)
+        assert found.dtype == dtype
+        assert torch.equal(found, wanted)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_the_mean_of_labelled_pairs_samples_is_that_of_the_pairs_counted_to_the_bit(dtype, multi_label):
+    labels, others = (some_labels(n, 3, multi_label=multi_label, seed=n).to(dtype) for n in (33, 47))
+    values = some_outputs(33, 47).to(dtype).requires_grad_()
+    counted = labels.bool().any(dim=1)[:, None] & others.bool().any(dim=1)
+    assert 0 < counted.sum() < counted.numel()
+    wanted, found = mean_of_pairs(values, counted), mean_of_labelled_pairs(values, labels, others)
+    assert found.dtype == dtype
+    assert torch.equal(found, wanted)
+    assert torch.equal(gradients(found, values), gradients(wanted, values))
+    assert mean_of_labelled_pairs(values, 0 * labels, others) == 0
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
@@ -115,7 +140,7 @@ def test_soft_bins_share_a_distance_between_its_two_neighbours(count):
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
-def test_bit_cross_entropy_and_the_mean_over_labelled_samples(multi_label):
+def test_bit_cross_entropy_and_the_mean_of_labelled_pairs_samples(multi_label):
     out, labels = some_outputs(7, 12).requires_grad_(), some_labels(7, 5, multi_label=multi_label)
     targets = some_outputs(7, 12, seed=3).sign()
     literal = out.new_zeros(())
