@@ -70,6 +70,7 @@ class MDS(hashbench.DeepMethod):
         words = separated_words(task.num_classes, task.bits, task.generator("centers"), sweeps=self.sweeps)
         self.register_buffer("centers", words)
         self.memory = SampleMemory(task.num_train, task.bits, task.num_classes)
+        self._multi_label = task.multi_label
 
     def head(self, width: int, task: hashbench.Task) -> nn.Module:
         """Return a linear layer, with weights from N(0, .01), and batch norm; the tanh is part of the loss."""
@@ -101,7 +102,7 @@ class MDS(hashbench.DeepMethod):
         pairs = out.new_zeros(())
         if batch.epoch >= self.pairs_from:
             apart = F.softplus((1 - unit @ F.normalize(remembered, dim=1).T) / 2)
-            pairs = self.pairs * mean_of_pairs(apart, similar(labels, owners))
+            pairs = self.pairs * mean_of_pairs(apart, similar(labels, owners, multi_label=self._multi_label))
         return {
             "center": labelled_mean(softmax_binary_entropy(logits, labels), labels),
             "pairs": pairs,

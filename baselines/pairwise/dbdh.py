@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 import hashbench
-from hashbench.methods import SampleMemory, counted_pairs, labelled_mean, mean_of_pairs, pair_likelihood, similar
+from hashbench.methods import SampleMemory, labelled_mean, mean_of_labelled_pairs, pair_likelihood, similar
 
 
 @hashbench.method(
@@ -32,15 +32,16 @@ class DBDH(hashbench.DeepMethod):
     def setup(self, task: hashbench.Task, prepared: dict[str, Tensor]) -> None:
         """Begin with an empty memory of the training set."""
         self.memory = SampleMemory(task.num_train, task.bits, task.num_classes)
+        self._multi_label = task.multi_label
 
     def loss(self, out: Tensor, batch: hashbench.Batch) -> dict[str, Tensor]:
         """Return the mean negative log-likelihood of pairs, and alpha times the imbalance, of labelled samples."""
         assert batch.labels is not None, "DBDH is supervised"
         cut = out.clamp(-1, 1)
         outputs, labels = self.memory.with_batch(cut, batch)
-        likelihood = pair_likelihood(cut @ outputs.T / 2, similar(batch.labels, labels))
+        likelihood = pair_likelihood(cut @ outputs.T / 2, similar(batch.labels, labels, multi_label=self._multi_label))
         return {
-            "pairs": mean_of_pairs(likelihood, counted_pairs(batch.labels, labels)),
+            "pairs": mean_of_labelled_pairs(likelihood, batch.labels, labels),
             "balance": self.balance * labelled_mean(cut.mean(dim=1).abs() ** self.power, batch.labels),
         }
 

@@ -12,9 +12,8 @@ import hashbench
 from hashbench.methods import (
     SampleMemory,
     coordinate_descent,
-    counted_pairs,
     labelled_mean,
-    mean_of_pairs,
+    mean_of_labelled_pairs,
     signs,
     similar,
 )
@@ -69,18 +68,19 @@ class DFH(hashbench.DeepMethod):
     def setup(self, task: hashbench.Task, prepared: dict[str, Tensor]) -> None:
         """Begin with an empty memory of the training set, and class vectors of zeros."""
         self.memory = SampleMemory(task.num_train, task.bits, task.num_classes)
+        self._multi_label = task.multi_label
         self.register_buffer("class_vectors", torch.zeros(task.num_classes, task.bits))
 
     def loss(self, out: Tensor, batch: hashbench.Batch) -> dict[str, Tensor]:
         """Return the mean cost of pairs, and eta times the distance to the codes, of labelled samples."""
         assert batch.labels is not None, "DFH is supervised"
         outputs, labels = self.memory.with_batch(out, batch)
-        s = similar(batch.labels, labels)
+        s = similar(batch.labels, labels, multi_label=self._multi_label)
         cost = F.softplus(self.margin + (1 - 2 * s) * (out @ outputs.T / 2), threshold=40)
         codes = signs(out + self.center_pull * batch.labels @ self.class_vectors.sign().to(out.dtype))
         self._codes = codes
         return {
-            "pairs": mean_of_pairs(cost, counted_pairs(batch.labels, labels)),
+            "pairs": mean_of_labelled_pairs(cost, batch.labels, labels),
             "quantization": self.quantization * labelled_mean(((codes - out) ** 2).mean(dim=1), batch.labels),
         }
 

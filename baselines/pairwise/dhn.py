@@ -9,10 +9,9 @@ from torch import Tensor, nn
 import hashbench
 from hashbench.methods import (
     SampleMemory,
-    counted_pairs,
     labelled_mean,
     log_cosh_gap,
-    mean_of_pairs,
+    mean_of_labelled_pairs,
     pair_likelihood,
     similar,
 )
@@ -50,6 +49,7 @@ class DHN(hashbench.DeepMethod):
 
     def setup(self, task: hashbench.Task, prepared: dict[str, Tensor]) -> None:
         """Begin with an empty memory of the training set, where pairs are made with it."""
+        self._multi_label = task.multi_label
         if self.pairs == "memory":
             self.memory = SampleMemory(task.num_train, task.bits, task.num_classes)
             vars(self)["keeps_samples"] = SampleMemory.KEPT
@@ -59,9 +59,11 @@ class DHN(hashbench.DeepMethod):
         assert batch.labels is not None, "DHN is supervised"
         hashed = out.tanh() if self.squash else out
         outputs, labels = (hashed, batch.labels) if self.pairs == "batch" else self.memory.with_batch(hashed, batch)
-        likelihood = pair_likelihood(hashed @ outputs.T / 2, similar(batch.labels, labels))
+        likelihood = pair_likelihood(
+            hashed @ outputs.T / 2, similar(batch.labels, labels, multi_label=self._multi_label)
+        )
         return {
-            "pairs": mean_of_pairs(likelihood, counted_pairs(batch.labels, labels)),
+            "pairs": mean_of_labelled_pairs(likelihood, batch.labels, labels),
             "quantization": self.quantization * labelled_mean(log_cosh_gap(hashed).mean(dim=1), batch.labels),
         }
 

@@ -12,7 +12,7 @@ from hashbench.methods import (
     balanced_pairs,
     counted_pairs,
     labelled_mean,
-    mean_of_pairs,
+    mean_of_labelled_pairs,
     pair_likelihood,
     similar,
     squared_gap,
@@ -53,18 +53,19 @@ class DPSH(hashbench.DeepMethod):
     def setup(self, task: hashbench.Task, prepared: dict[str, Tensor]) -> None:
         """Begin with an empty memory of the training set."""
         self.memory = SampleMemory(task.num_train, task.bits, task.num_classes)
+        self._multi_label = task.multi_label
         self._weight = self.quantization * (task.bits / task.num_train if self.scaling == "sums" else 1)
 
     def loss(self, out: Tensor, batch: hashbench.Batch) -> dict[str, Tensor]:
         """Return the mean negative log-likelihood of pairs, and the weighted quantization, over labelled samples."""
         assert batch.labels is not None, "DPSH is supervised"
         outputs, labels = self.memory.with_batch(out, batch)
-        s, counted = similar(batch.labels, labels), counted_pairs(batch.labels, labels)
+        s = similar(batch.labels, labels, multi_label=self._multi_label)
         likelihood = pair_likelihood(out @ outputs.T / 2, s)
         if self.balance:
-            likelihood = likelihood * balanced_pairs(s, counted)
+            likelihood = likelihood * balanced_pairs(s, counted_pairs(batch.labels, labels))
         return {
-            "pairs": mean_of_pairs(likelihood, counted),
+            "pairs": mean_of_labelled_pairs(likelihood, batch.labels, labels),
             "quantization": self._weight * labelled_mean(squared_gap(out).mean(dim=1), batch.labels),
         }
 

@@ -11,9 +11,8 @@ import hashbench
 from hashbench.methods import (
     SampleMemory,
     coordinate_descent,
-    counted_pairs,
     labelled_mean,
-    mean_of_pairs,
+    mean_of_labelled_pairs,
     pair_likelihood,
     ridge,
     signs,
@@ -71,6 +70,7 @@ class DSDH(hashbench.DeepMethod):
     def setup(self, task: hashbench.Task, prepared: dict[str, Tensor]) -> None:
         """Begin with an empty memory of the training set, and without codes."""
         self.memory = SampleMemory(task.num_train, task.bits, task.num_classes)
+        self._multi_label = task.multi_label
         self.register_buffer("fitted", torch.zeros(task.num_train, task.bits))
         self._weight = self.quantization * (task.bits / task.num_train if self.scaling == "sums" else 1)
 
@@ -78,14 +78,14 @@ class DSDH(hashbench.DeepMethod):
         """Return the mean negative log-likelihood of pairs, and weighted distances to codes, of labelled samples."""
         assert batch.labels is not None, "DSDH is supervised"
         outputs, labels = self.memory.with_batch(out, batch)
-        likelihood = pair_likelihood(out @ outputs.T / 2, similar(batch.labels, labels))
+        likelihood = pair_likelihood(out @ outputs.T / 2, similar(batch.labels, labels, multi_label=self._multi_label))
         if self.discrete == "batch":
             codes = self.fit_codes(torch.zeros_like(out), out.detach(), batch.labels, of=signs(out))
         else:
             fitted = self.fitted[batch.index].to(out.dtype)
             codes = torch.where(fitted == 0, signs(out), fitted)
         return {
-            "pairs": mean_of_pairs(likelihood, counted_pairs(batch.labels, labels)),
+            "pairs": mean_of_labelled_pairs(likelihood, batch.labels, labels),
             "quantization": self._weight * labelled_mean(((codes - out) ** 2).mean(dim=1), batch.labels),
         }
 

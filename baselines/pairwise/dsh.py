@@ -42,6 +42,7 @@ class DSH(hashbench.DeepMethod):
 
     def setup(self, task: hashbench.Task, prepared: dict[str, Tensor]) -> None:
         """Begin with an empty memory of the training set, where pairs are made with it."""
+        self._multi_label = task.multi_label
         if self.pairs == "memory":
             self.memory = SampleMemory(task.num_train, task.bits, task.num_classes)
             vars(self)["keeps_samples"] = SampleMemory.KEPT
@@ -55,7 +56,7 @@ class DSH(hashbench.DeepMethod):
             counted = counted_pairs(batch.labels, labels)
         squares = [(rows**2).sum(dim=1) for rows in (out, outputs)]
         distance = (squares[0][:, None] + squares[1] - 2 * out @ outputs.T).clamp(min=0)
-        s = similar(batch.labels, labels)
+        s = similar(batch.labels, labels, multi_label=self._multi_label)
         pairs = s * distance + (1 - s) * F.relu(self.margin * out.shape[1] - distance)
         corner = labelled_mean((out.abs() - 1).abs().sum(dim=1), batch.labels)
         return {"pairs": mean_of_pairs(pairs, counted) / 2, "quantization": 2 * self.quantization * corner}

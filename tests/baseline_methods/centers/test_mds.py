@@ -17,8 +17,8 @@ from hashbench.networks.network import HashNetwork
 N, K, C, TRAIN = 7, 12, 5, 20
 
 
-def ready(**fields) -> MDS:
-    method, task = MDS(**fields), make_task(C, K, num_train=TRAIN)
+def ready(*, multi_label=False, **fields) -> MDS:
+    method, task = MDS(**fields), make_task(C, K, num_train=TRAIN, multi_label=multi_label)
     assert method.supports(task) is None
     method.setup(task, {})
     return method.double()
@@ -40,7 +40,7 @@ def cosine(a, b):
     ("fields", "epoch"), [({}, 8), ({}, 9), ({"pairs": 0.4, "quantization": 0.3, "pairs_from": 0}, 0)]
 )
 def test_loss_and_gradient_are_those_of_the_code(multi_label, fields, epoch):
-    method = ready(**fields)
+    method = ready(multi_label=multi_label, **fields)
     earlier, owners = some_outputs(4, K, seed=5), some_labels(5, C, multi_label=multi_label, seed=4)[:4]
     seen = batch_of(owners, 0, first=10)
     method.loss(some_outputs(4, K, seed=9), seen, earlier)

@@ -12,8 +12,8 @@ from hashbench.datasets.loading.batch import Batch
 N, K, C, TRAIN = 7, 6, 5, 12
 
 
-def ready(classes=C, bits=K, **fields) -> DFH:
-    method, task = DFH(**fields), make_task(classes, bits, num_train=TRAIN)
+def ready(classes=C, bits=K, *, multi_label=False, **fields) -> DFH:
+    method, task = DFH(**fields), make_task(classes, bits, num_train=TRAIN, multi_label=multi_label)
     assert method.supports(task) is None
     method.setup(task, {})
     return method.double()
@@ -47,7 +47,7 @@ def literal_codes(u, labels, vectors, mu):
 @pytest.mark.parametrize("multi_label", [False, True])
 @pytest.mark.parametrize(("margin", "mu"), [(3.0, 0.1), (0.0, 1.0)])
 def test_loss_and_gradient_are_those_of_the_suite(multi_label, margin, mu):
-    method = ready(margin=margin, center_pull=mu, quantization=0.3, center_steps=0)
+    method = ready(margin=margin, center_pull=mu, quantization=0.3, center_steps=0, multi_label=multi_label)
     seen = some_outputs(3, K, seed=5), some_labels(4, C, multi_label=multi_label, seed=4)[:3]
     step_of(method, *seen, first=N)
     out, labels = some_outputs(N, K), some_labels(N, C, multi_label=multi_label)

@@ -13,8 +13,8 @@ from hashbench.datasets.loading.batch import Batch
 N, K, C, TRAIN = 7, 6, 4, 12
 
 
-def ready(**fields) -> DSDH:
-    method, task = DSDH(**fields), make_task(C, K, num_train=TRAIN)
+def ready(*, multi_label=False, **fields) -> DSDH:
+    method, task = DSDH(**fields), make_task(C, K, num_train=TRAIN, multi_label=multi_label)
     assert method.supports(task) is None
     method.setup(task, {})
     return method.double()
@@ -76,7 +76,7 @@ def compare(method, out, labels, literal):
 @pytest.mark.parametrize("multi_label", [False, True])
 @pytest.mark.parametrize(("scaling", "weight"), [("sums", 3 / TRAIN), ("means", 3 / K)])
 def test_loss_and_gradient_are_those_of_the_paper(multi_label, scaling, weight):
-    method = ready(quantization=3.0, scaling=scaling)
+    method = ready(quantization=3.0, scaling=scaling, multi_label=multi_label)
     out, labels = some_outputs(N, K), some_labels(N, C, multi_label=multi_label)
     compare(method, out, labels,
             lambda u: literal_loss(u, [[sign(x) for x in row] for row in u], labels, eta=weight))  # fmt: skip

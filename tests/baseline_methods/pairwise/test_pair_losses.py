@@ -76,6 +76,10 @@ def compare(method, out, labels, literal, batch=None):
     assert gradient[0].ne(0).any()
 
 
+def several(labels):
+    return bool((labels.sum(dim=1) > 1).any())
+
+
 @pytest.fixture(params=[False, True], ids=["single", "multi"])
 def cases(request):
     labels = some_labels(N, C, multi_label=request.param)
@@ -87,7 +91,7 @@ def cases(request):
 )
 def test_dpsh(cases, scaling, eta, balance):
     out, labels, labelled = cases
-    method = ready(DPSH(scaling=scaling, quantization=eta, balance=balance))
+    method = ready(DPSH(scaling=scaling, quantization=eta, balance=balance), multi_label=several(labels))
     earlier = some_outputs(4, K, seed=5)  # of samples 10 to 13
     seen = batch_of(some_labels(5, C, multi_label=False, seed=4)[:4], first=10)
     method.loss(earlier, seen)
@@ -139,7 +143,8 @@ def test_dhn(cases, squash, pairs):
         corner = sum(((h[i, k].abs() - 1).cosh()).log() for i in labelled for k in range(K))
         return total / len(labelled) ** 2 + 0.3 * corner / (len(labelled) * K)
 
-    compare(ready(DHN(quantization=0.3, squash=squash, pairs=pairs)), out, labels, literal)
+    method = ready(DHN(quantization=0.3, squash=squash, pairs=pairs), multi_label=several(labels))
+    compare(method, out, labels, literal)
 
 
 @pytest.mark.parametrize("self_pairs", [False, True])
@@ -188,7 +193,7 @@ def test_dsh(cases, pairs):
         corner = sum((v[i, k].abs() - 1).abs() for i in labelled for k in range(K))
         return total / len(counted) + 0.05 * 2 * corner / len(labelled)
 
-    method = ready(DSH(quantization=0.05, pairs=pairs))
+    method = ready(DSH(quantization=0.05, pairs=pairs), multi_label=several(labels))
     out[0] *= 4
     compare(method, out, labels, literal)
 
@@ -231,7 +236,7 @@ def test_dbdh(cases, power):
         means = [sum(cut[i]) / K for i in labelled]
         return total / len(labelled) ** 2 + 0.3 * sum(abs(mean) ** power for mean in means) / len(labelled)
 
-    compare(ready(DBDH(balance=0.3, power=power)), out, labels, literal)
+    compare(ready(DBDH(balance=0.3, power=power), multi_label=several(labels)), out, labels, literal)
 
 
 @pytest.mark.parametrize("error", ["similarity", "suite"])
@@ -254,13 +259,13 @@ def test_idhn(cases, error):
         corner = sum((u[i, k].abs() - 1).abs() for i in labelled for k in range(K))
         return total / len(labelled) ** 2 + 0.3 * corner / (len(labelled) * K)
 
-    compare(ready(IDHN(soft=0.2, quantization=0.3, soft_error=error)), out, labels, literal)
+    method = ready(IDHN(soft=0.2, quantization=0.3, soft_error=error), multi_label=several(labels))
+    compare(method, out, labels, literal)
 
 
 def test_dshsd(cases):
     out, labels, labelled = cases
-    several = bool((labels.sum(dim=1) > 1).any())
-    method = ready(DSHSD(pairs=0.3), multi_label=several)
+    method = ready(DSHSD(pairs=0.3), multi_label=several(labels))
     weight = method.classifier.weight.detach()
 
     def literal(v):
@@ -268,7 +273,7 @@ def test_dshsd(cases):
         total = 0
         for i in labelled:
             logits = [dot(row, h[i]) for row in weight]
-            if several:
+            if several(labels):
                 for y, logit in zip(labels[i], logits, strict=True):
                     p = 1 / (1 + (-logit).exp())
                     total = total - (p.log() if y else (1 - p).log()) / len(labelled)
