@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import hashbench
-from hashbench.methods import SampleMemory, counted_pairs, labelled_mean, mean_of_pairs, pair_likelihood
+from hashbench.methods import SampleMemory, labelled_mean, mean_of_labelled_pairs, pair_likelihood, similar
 
 
 @hashbench.method("idhn", paper="arXiv:1803.02987", version=1, fidelity="account", family="pairwise", year=2020)
@@ -33,26 +33,35 @@ class IDHN(hashbench.DeepMethod):
     def setup(self, task: hashbench.Task, prepared: dict[str, Tensor]) -> None:
         """Begin with an empty memory of the training set."""
         self.memory = SampleMemory(task.num_train, task.bits, task.num_classes)
+        self._multi_label = task.multi_label
 
     def loss(self, out: Tensor, batch: hashbench.Batch) -> dict[str, Tensor]:
         """Return the mean loss of pairs, and lambda times the quantization, of labelled samples."""
         assert batch.labels is not None, "IDHN is supervised"
-        squashed, bits = out / (1 + out.abs()), out.shape[1]
+        squashed = out / (1 + out.abs())
         outputs, labels = self.memory.with_batch(squashed, batch)
-        both = batch.labels @ labels.T
-        counts = batch.labels.sum(dim=1)[:, None], labels.sum(dim=1)
+        product = squashed @ outputs.T
+        if self._multi_label:
+            pairs = self._soft_pairs(product, batch.labels, labels)
+        else:  # which share all labels or none
+            pairs = pair_likelihood(self.scale * product, similar(batch.labels, labels, multi_label=False))
+        return {
+            "pairs": mean_of_labelled_pairs(pairs, batch.labels, labels),
+            "quantization": self.quantization * labelled_mean((squashed.abs() - 1).abs().mean(dim=1), batch.labels),
+        }
+
+    def _soft_pairs(self, product: Tensor, labels: Tensor, others: Tensor) -> Tensor:
+        """Return the loss of each pair (n, m) from its inner product p."""
+        both = labels @ others.T
+        counts = labels.sum(dim=1)[:, None], others.sum(dim=1)
         share = both / (counts[0] * counts[1]).clamp(min=1).sqrt()
         is_hard = (both == 0) | ((both == counts[0]) & (both == counts[1]))
-        product = squashed @ outputs.T
+        bits = self.memory.outputs.shape[1]
         if self.soft_error == "similarity":
             error = ((product + bits) / 2 - share * bits) ** 2
         else:
             error = (self.scale * product + bits - 2 * share * bits) ** 2
-        pairs = torch.where(is_hard, pair_likelihood(self.scale * product, share), self.soft * error)
-        return {
-            "pairs": mean_of_pairs(pairs, counted_pairs(batch.labels, labels)),
-            "quantization": self.quantization * labelled_mean((squashed.abs() - 1).abs().mean(dim=1), batch.labels),
-        }
+        return torch.where(is_hard, pair_likelihood(self.scale * product, share), self.soft * error)
 
     def after_step(self, network: nn.Module, batch: hashbench.Batch) -> None:
         """Write the batch's outputs into the memory."""
