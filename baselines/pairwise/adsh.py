@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import hashbench
-from hashbench.methods import coordinate_descent, counted_pairs, labelled_mean, mean_of_pairs, similar
+from hashbench.methods import coordinate_descent, counted_pairs, labelled_mean, mean_of_labelled_pairs, similar
 
 #: Samples of a round whose pairs with the training set are held at once.
 BLOCK = 256
@@ -70,6 +70,7 @@ class ADSH(hashbench.DeepMethod):
         self.register_buffer("outputs", torch.zeros(task.num_train, task.bits))
         self.register_buffer("round_of", torch.full((task.num_train,), -1))
         self._steps, self._bits, self._visited = task.steps_per_epoch, task.bits, 0
+        self._multi_label = task.multi_label
         self._rounds = min(max(round(task.num_train / self.subset), 1), task.steps_per_epoch)  # of an epoch
         self._weight = self.quantization / max(int(self.labels.any(dim=1).sum()), 1)
 
@@ -86,14 +87,14 @@ class ADSH(hashbench.DeepMethod):
     def loss(self, out: Tensor, batch: hashbench.Batch) -> dict[str, Tensor]:
         """Return the mean squared error of inner products, and weighted distances to codes, of labelled samples."""
         assert batch.labels is not None, "ADSH is supervised"
-        hashed, fitted, labels = out.tanh(), self.fitted.to(out.dtype), self.labels.to(out.dtype)
+        hashed, fitted, labels = out.tanh(), self.fitted.to(out.dtype), self.labels.view(torch.uint8).to(out.dtype)
         self._latest = hashed.detach()
-        s, counted = similar(batch.labels, labels), counted_pairs(batch.labels, labels)
-        r = self._ratio(s.sum(), counted.sum())
+        s = similar(batch.labels, labels, multi_label=self._multi_label)
+        r = ratio(s.sum(), counted_pairs(batch.labels, labels).sum()) if self.dissimilar == "balanced" else 1.0
         error = (hashed @ fitted.T - self._bits * ((1 + r) * s - r)) ** 2
         own = ((hashed - fitted[batch.index]) ** 2).sum(dim=1)
         return {
-            "pairs": mean_of_pairs(error, counted),
+            "pairs": mean_of_labelled_pairs(error, batch.labels, labels),
             "quantization": self._weight * labelled_mean(own, batch.labels),
         }
 
@@ -109,9 +110,6 @@ class ADSH(hashbench.DeepMethod):
         self._fit_codes(self.round_at((epoch + 1) * self._steps - 1))
         return {"code_bits_moved": float((self.fitted != before).double().mean())}
 
-    def _ratio(self, similar: Tensor, counted: Tensor) -> Tensor | float:
-        return similar / (counted - similar).clamp(min=1) if self.dissimilar == "balanced" else 1.0
-
     @torch.no_grad()
     def _fit_codes(self, number: int) -> None:
         """Take a DCC sweep on |U V' - K S|^2 + gamma |V_omega - U|^2, U and omega of the round of this number."""
@@ -121,11 +119,16 @@ class ADSH(hashbench.DeepMethod):
         alike, pairs = torch.zeros_like(outputs), torch.zeros((), dtype=dtype, device=outputs.device)
         chosen = members.to(dtype).topk(min(self._visited, len(members))).indices  # all, without waiting for a count
         for rows in chosen.split(BLOCK):
-            s = similar(labels, labels[rows]) * members[rows]
+            s = similar(labels, labels[rows], multi_label=self._multi_label) * members[rows].to(dtype)
             alike += s @ outputs[rows]
             pairs += s.sum()
-        r = self._ratio(pairs, labelled.sum() * members.sum())
+        r = ratio(pairs, labelled.sum() * members.sum()) if self.dissimilar == "balanced" else 1.0
         linear = (1 + r) * alike - r * labelled[:, None] * outputs.sum(dim=0)
         linear = self._bits * linear + self.quantization * outputs
         self.fitted.copy_(coordinate_descent(self.fitted, outputs.T @ outputs, linear, sweeps=self.sweeps))
         self._visited = 0
+
+
+def ratio(similar: Tensor, counted: Tensor) -> Tensor:
+    """Return the number of similar pairs by that of the other ones counted, scalars all."""
+    return similar / (counted - similar).clamp(min=1)

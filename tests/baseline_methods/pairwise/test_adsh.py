@@ -16,7 +16,8 @@ N, K, C, TRAIN = 7, 6, 4, 12
 
 def ready(labels, *, steps=1, **fields) -> ADSH:
     """Return the method for a training set with these labels."""
-    method, task = ADSH(**fields), make_task(C, K, num_train=len(labels), steps_per_epoch=steps)
+    several = bool((labels.sum(dim=1) > 1).any())
+    method, task = ADSH(**fields), make_task(C, K, num_train=len(labels), steps_per_epoch=steps, multi_label=several)
     assert method.supports(task) is None
     method.setup(task, {"labels": labels > 0})
     return method.double()
