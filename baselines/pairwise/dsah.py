@@ -60,6 +60,7 @@ class DSAH(hashbench.DeepMethod):
     def setup(self, task: hashbench.Task, prepared: dict[str, Tensor]) -> None:
         """Find first codes, from random words and labels alone."""
         self.register_buffer("labels", prepared["labels"].clone())
+        self._multi_label = task.multi_label
         words = random_words(task.num_train, task.bits, task.generator("codes")).to(self.labels.device)
         self.register_buffer("fitted", words * self.labels.any(dim=1, keepdim=True))
         self.register_buffer("outputs", torch.zeros_like(self.fitted))
@@ -69,18 +70,24 @@ class DSAH(hashbench.DeepMethod):
     def loss(self, out: Tensor, batch: hashbench.Batch) -> dict[str, Tensor]:
         """Return the weighted mean distances to codes of similar samples, and to mean codes, of labelled samples."""
         assert batch.labels is not None, "DSAH is supervised"
-        hashed, fitted, labels = out.tanh(), self.fitted.to(out.dtype), self.labels.to(out.dtype)
+        hashed, fitted, labels = out.tanh(), self.fitted.to(out.dtype), self.labels.view(torch.uint8).to(out.dtype)
         self._latest = hashed.detach()
         bits = out.shape[1]
-        counted = counted_pairs(batch.labels, labels)
-        weights = (self.dissimilar + (1 - self.dissimilar) * similar(batch.labels, labels)) * counted
+        sizes, class_sums = labels.sum(dim=0), labels.T @ fitted  # (C,) and (C, K)
+        if self.dissimilar == 0 and not self._multi_label:  # S is 1 within a class: the same whole numbers
+            classes, labelled = batch.labels.argmax(dim=1), batch.labels.sum(dim=1) > 0
+            weight, pull = sizes[classes] * labelled, class_sums[classes].where(labelled[:, None], 0)
+        else:
+            s = similar(batch.labels, labels, multi_label=self._multi_label)
+            weights = (self.dissimilar + (1 - self.dissimilar) * s) * counted_pairs(batch.labels, labels)
+            weight, pull = weights.sum(dim=1), weights @ fitted
         # sum_j S |h - b_j|^2 with |b_j|^2 = K, so that only sums over the training set meet the gradient.
-        lengths = weights.sum(dim=1) * (hashed.square().sum(dim=1) + bits)
-        distances = lengths - 2 * (hashed * (weights @ fitted)).sum(dim=1)
-        means = labels.T @ fitted / labels.sum(dim=0).clamp(min=1)[:, None]  # (C, K)
+        distances = weight * (hashed.square().sum(dim=1) + bits) - 2 * (hashed * pull).sum(dim=1)
+        counted = (batch.labels.sum(dim=1) > 0).sum() * (labels.sum(dim=1) > 0).sum()
+        means = class_sums / sizes.clamp(min=1)[:, None]
         own = batch.labels @ means / batch.labels.sum(dim=1, keepdim=True).clamp(min=1)
         return {
-            "pairs": self.pairs / bits * distances.sum() / counted.sum().clamp(min=1),
+            "pairs": self.pairs / bits * distances.sum() / counted.clamp(min=1),
             "structure": self.structure * labelled_mean((hashed - own).square().mean(dim=1), batch.labels),
         }
 

@@ -15,7 +15,8 @@ N, K, C, TRAIN = 7, 6, 4, 12
 
 def ready(labels, **fields) -> DSAH:
     """Return the method for a training set with these labels."""
-    method, task = DSAH(**fields), make_task(C, K, num_train=len(labels))
+    several = bool((labels.sum(dim=1) > 1).any())
+    method, task = DSAH(**fields), make_task(C, K, num_train=len(labels), multi_label=several)
     assert method.supports(task) is None
     method.setup(task, {"labels": labels > 0})
     return method.double()
