@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 import hashbench
-from hashbench.methods import SampleMemory, labelled_mean, mean_of_labelled_pairs, pair_likelihood, similar
+from hashbench.methods import SampleMemory, labelled_mean, mean_pair_likelihood, similar
 
 
 @hashbench.method(
@@ -39,9 +39,9 @@ class DBDH(hashbench.DeepMethod):
         assert batch.labels is not None, "DBDH is supervised"
         cut = out.clamp(-1, 1)
         outputs, labels = self.memory.with_batch(cut, batch)
-        likelihood = pair_likelihood(cut @ outputs.T / 2, similar(batch.labels, labels, multi_label=self._multi_label))
+        s = similar(batch.labels, labels, multi_label=self._multi_label)
         return {
-            "pairs": mean_of_labelled_pairs(likelihood, batch.labels, labels),
+            "pairs": mean_pair_likelihood(cut @ outputs.T / 2, s, batch.labels, labels),
             "balance": self.balance * labelled_mean(cut.mean(dim=1).abs() ** self.power, batch.labels),
         }
 

@@ -11,8 +11,7 @@ from hashbench.methods import (
     SampleMemory,
     labelled_mean,
     log_cosh_gap,
-    mean_of_labelled_pairs,
-    pair_likelihood,
+    mean_pair_likelihood,
     similar,
 )
 
@@ -59,11 +58,9 @@ class DHN(hashbench.DeepMethod):
         assert batch.labels is not None, "DHN is supervised"
         hashed = out.tanh() if self.squash else out
         outputs, labels = (hashed, batch.labels) if self.pairs == "batch" else self.memory.with_batch(hashed, batch)
-        likelihood = pair_likelihood(
-            hashed @ outputs.T / 2, similar(batch.labels, labels, multi_label=self._multi_label)
-        )
+        s = similar(batch.labels, labels, multi_label=self._multi_label)
         return {
-            "pairs": mean_of_labelled_pairs(likelihood, batch.labels, labels),
+            "pairs": mean_pair_likelihood(hashed @ outputs.T / 2, s, batch.labels, labels),
             "quantization": self.quantization * labelled_mean(log_cosh_gap(hashed).mean(dim=1), batch.labels),
         }
 

@@ -13,6 +13,7 @@ from hashbench.methods import (
     counted_pairs,
     labelled_mean,
     mean_of_labelled_pairs,
+    mean_pair_likelihood,
     pair_likelihood,
     similar,
     squared_gap,
@@ -61,11 +62,14 @@ class DPSH(hashbench.DeepMethod):
         assert batch.labels is not None, "DPSH is supervised"
         outputs, labels = self.memory.with_batch(out, batch)
         s = similar(batch.labels, labels, multi_label=self._multi_label)
-        likelihood = pair_likelihood(out @ outputs.T / 2, s)
+        inner = out @ outputs.T / 2
         if self.balance:
-            likelihood = likelihood * balanced_pairs(s, counted_pairs(batch.labels, labels))
+            likelihood = pair_likelihood(inner, s) * balanced_pairs(s, counted_pairs(batch.labels, labels))
+            pairs = mean_of_labelled_pairs(likelihood, batch.labels, labels)
+        else:
+            pairs = mean_pair_likelihood(inner, s, batch.labels, labels)
         return {
-            "pairs": mean_of_labelled_pairs(likelihood, batch.labels, labels),
+            "pairs": pairs,
             "quantization": self._weight * labelled_mean(squared_gap(out).mean(dim=1), batch.labels),
         }
 

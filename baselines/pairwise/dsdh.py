@@ -12,8 +12,7 @@ from hashbench.methods import (
     SampleMemory,
     coordinate_descent,
     labelled_mean,
-    mean_of_labelled_pairs,
-    pair_likelihood,
+    mean_pair_likelihood,
     ridge,
     signs,
     similar,
@@ -78,14 +77,14 @@ class DSDH(hashbench.DeepMethod):
         """Return the mean negative log-likelihood of pairs, and weighted distances to codes, of labelled samples."""
         assert batch.labels is not None, "DSDH is supervised"
         outputs, labels = self.memory.with_batch(out, batch)
-        likelihood = pair_likelihood(out @ outputs.T / 2, similar(batch.labels, labels, multi_label=self._multi_label))
+        s = similar(batch.labels, labels, multi_label=self._multi_label)
         if self.discrete == "batch":
             codes = self.fit_codes(torch.zeros_like(out), out.detach(), batch.labels, of=signs(out))
         else:
             fitted = self.fitted[batch.index].to(out.dtype)
             codes = torch.where(fitted == 0, signs(out), fitted)
         return {
-            "pairs": mean_of_labelled_pairs(likelihood, batch.labels, labels),
+            "pairs": mean_pair_likelihood(out @ outputs.T / 2, s, batch.labels, labels),
             "quantization": self._weight * labelled_mean(((codes - out) ** 2).mean(dim=1), batch.labels),
         }
 

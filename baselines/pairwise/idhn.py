@@ -8,7 +8,14 @@ import torch
 from torch import Tensor, nn
 
 import hashbench
-from hashbench.methods import SampleMemory, labelled_mean, mean_of_labelled_pairs, pair_likelihood, similar
+from hashbench.methods import (
+    SampleMemory,
+    labelled_mean,
+    mean_of_labelled_pairs,
+    mean_pair_likelihood,
+    pair_likelihood,
+    similar,
+)
 
 
 @hashbench.method("idhn", paper="arXiv:1803.02987", version=1, fidelity="account", family="pairwise", year=2020)
@@ -42,11 +49,13 @@ class IDHN(hashbench.DeepMethod):
         outputs, labels = self.memory.with_batch(squashed, batch)
         product = squashed @ outputs.T
         if self._multi_label:
-            pairs = self._soft_pairs(product, batch.labels, labels)
+            soft_pairs = self._soft_pairs(product, batch.labels, labels)
+            pairs = mean_of_labelled_pairs(soft_pairs, batch.labels, labels)
         else:  # which share all labels or none
-            pairs = pair_likelihood(self.scale * product, similar(batch.labels, labels, multi_label=False))
+            s = similar(batch.labels, labels, multi_label=False)
+            pairs = mean_pair_likelihood(self.scale * product, s, batch.labels, labels)
         return {
-            "pairs": mean_of_labelled_pairs(pairs, batch.labels, labels),
+            "pairs": pairs,
             "quantization": self.quantization * labelled_mean((squashed.abs() - 1).abs().mean(dim=1), batch.labels),
         }
 

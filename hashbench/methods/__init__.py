@@ -39,6 +39,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "mean_distance": "hashbench.methods.anchors",
         "mean_of_labelled_pairs": "hashbench.methods.pair_terms",
         "mean_of_pairs": "hashbench.methods.pair_terms",
+        "mean_pair_likelihood": "hashbench.methods.pair_terms",
         "Method": "hashbench.methods.contract",
         "method": "hashbench.methods.contract",
         "nearest_rotation": "hashbench.methods.projections",
@@ -125,6 +126,7 @@ if TYPE_CHECKING:
     from hashbench.methods.pair_terms import label_overlap as label_overlap
     from hashbench.methods.pair_terms import mean_of_labelled_pairs as mean_of_labelled_pairs
     from hashbench.methods.pair_terms import mean_of_pairs as mean_of_pairs
+    from hashbench.methods.pair_terms import mean_pair_likelihood as mean_pair_likelihood
     from hashbench.methods.pair_terms import pair_likelihood as pair_likelihood
     from hashbench.methods.pair_terms import similar as similar
     from hashbench.methods.pair_terms import similarity_sums as similarity_sums

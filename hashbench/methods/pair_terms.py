@@ -6,6 +6,8 @@ counts where both samples have a label.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -20,7 +22,7 @@ def similar(labels: Tensor, others: Tensor, *, multi_label: bool = True) -> Tens
     Where no sample has several labels, `multi_label` may be false: it takes a fraction of the time at many classes.
     """
     if multi_label:
-        return (labels @ others.T).gt_(0)
+        return (labels @ others.T).sign()
     classes, other_classes = class_numbers(labels), class_numbers(others)
     return (classes.masked_fill(classes == 0, -1)[:, None] - other_classes).eq_(0)
 
@@ -90,9 +92,41 @@ def mean_of_labelled_pairs(values: Tensor, labels: Tensor, others: Tensor) -> Te
 
     It is `mean_of_pairs(values, counted_pairs(labels, others))`, to the bit and in less time.
     """
+    rows, columns, count = labelled_pairs(labels, others)
+    return (values * (rows * columns.to(values.dtype))).sum() / count
+
+
+def labelled_pairs(labels: Tensor, others: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return which samples have a label, bool (n, 1) and (m,), and the number of their pairs, 1 where there is none."""
     rows, columns = (of.sum(dim=1) > 0 for of in (labels, others))
-    counted = rows[:, None] * columns.to(values.dtype)
-    return (values * counted).sum() / (rows.sum() * columns.sum()).clamp(min=1)
+    return rows[:, None], columns, (rows.sum() * columns.sum()).clamp(min=1)
+
+
+def mean_pair_likelihood(inner: Tensor, similar: Tensor, labels: Tensor, others: Tensor) -> Tensor:
+    """Return the mean of `pair_likelihood(inner, similar)` over the pairs with a label on both sides, a scalar.
+
+    `similar` (n, m) is 0 or 1. It is `mean_of_labelled_pairs` of the likelihood to the bit, in less time and memory.
+    """
+    rows, columns, count = labelled_pairs(labels, others)
+    similar = similar.to(inner.dtype)
+    return _MeanPairLikelihood.apply(inner, similar, rows.to(inner.dtype), columns.to(inner.dtype), count)
+
+
+class _MeanPairLikelihood(torch.autograd.Function):
+    """The operations that torch would record, in the same order, most of them in place."""
+
+    @staticmethod
+    def forward(ctx: Any, inner: Tensor, similar: Tensor, rows: Tensor, columns: Tensor, count: Tensor) -> Tensor:
+        ctx.save_for_backward(inner, similar, rows, columns, count)
+        cost = F.softplus(inner, threshold=40).addcmul_(similar, inner, value=-1)
+        return cost.mul_(rows).mul_(columns).sum() / count
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        inner, similar, rows, columns, count = ctx.saved_tensors
+        weights = gradient / count * rows * columns
+        of_softplus = torch.ops.aten.softplus_backward(weights, inner, 1, 40)
+        return of_softplus.addcmul_(similar, weights, value=-1), None, None, None, None
 
 
 def soft_bins(distances: Tensor, count: int, *, largest: float) -> Tensor:

@@ -27,6 +27,7 @@ from hashbench.methods import (
     mean_distance,
     mean_of_labelled_pairs,
     mean_of_pairs,
+    mean_pair_likelihood,
     nt_xent,
     pair_likelihood,
     radial_features,
@@ -103,6 +104,22 @@ def test_pair_likelihood_is_minus_the_log_of_the_bernoulli_likelihood():
     torch.testing.assert_close(gradients(pair_likelihood(t, s).sum(), t), gradients(literal.sum(), t))
     far = torch.tensor([1e4, -1e4])
     assert pair_likelihood(far, torch.tensor([0.0, 1.0])).tolist() == [1e4, 1e4]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("bits", [3, 400])  # small and large inner products
+def test_the_mean_likelihood_has_the_bits_of_its_formula(dtype, bits):
+    labels, others = (some_labels(n, 3, multi_label=True, seed=n).to(dtype) for n in (33, 47))
+    out, s = some_outputs(33, bits).to(dtype).requires_grad_(), similar(labels, others)
+    inner = out @ some_outputs(47, bits, seed=1).to(dtype).T / 2
+    wanted = 0.3 * mean_of_labelled_pairs(pair_likelihood(inner, s), labels, others)
+    found = 0.3 * mean_pair_likelihood(inner, s, labels, others)
+    assert torch.equal(found, wanted)
+    for _ in range(2):  # a graph that is kept may be gone through again
+        slopes = [torch.autograd.grad(mean, out, retain_graph=True)[0] for mean in (found, wanted)]
+        assert torch.equal(*slopes)
+        assert slopes[0].isfinite().all()
+    assert mean_pair_likelihood(inner, s, 0 * labels, others) == 0
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
