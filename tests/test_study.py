@@ -13,12 +13,19 @@ from click.testing import CliRunner
 from hashbench.cli import main
 
 ROOT = Path(__file__).parents[1]
-STUDY = ROOT / "studies" / "crh" / "study.md"
+STUDIES = sorted((ROOT / "studies").glob("*/study.md"))
 TABLES = [
     found
-    for page in (ROOT / "README.md", *sorted((ROOT / "studies").glob("*/study.md")))
+    for page in (ROOT / "README.md", *STUDIES)
     for found in re.findall(
         r"^    hashbench (compare .*--format markdown)\n\n((?:(?!    |#).*\n)*)", page.read_text(), re.MULTILINE
+    )
+]
+OWN_TABLES = [
+    found
+    for page in STUDIES
+    for found in re.findall(
+        r"^    (python studies/\S+ (?:\w+ )?results/.*)\n\n((?:\|.*\n)+)", page.read_text(), re.MULTILINE
     )
 ]
 
@@ -37,11 +44,11 @@ def test_a_table_is_what_its_command_prints(command, below):
 
 def test_the_pages_have_tables():
     assert len(TABLES) >= 9
+    assert len(OWN_TABLES) >= 2
 
 
-def test_the_table_of_centers_is_what_its_command_prints():
-    page = STUDY.read_text()
-    ((command, below),) = re.findall(r"^    (python studies/\S+ results/\S+)\n\n((?:\|.*\n)*)", page, re.MULTILINE)
+@pytest.mark.parametrize(("command", "below"), OWN_TABLES, ids=[command for command, _ in OWN_TABLES])
+def test_a_table_of_a_study_is_what_its_script_prints(command, below):
     ran = subprocess.run([sys.executable, *command.split()[1:]], capture_output=True, text=True, check=True)
     assert below == ran.stdout
 
