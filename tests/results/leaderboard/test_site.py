@@ -75,7 +75,7 @@ def test_the_committed_pages_are_whole():
     rows = [row for ranking in data["rankings"] for row in ranking["rows"]]
     assert {*Page((folder / INDEX).read_text()).values("a", "href")} == {DATA, *(row["page"] for row in rows)}
     assert {path.relative_to(folder).as_posix() for path in (folder / "rows").iterdir()} == {r["page"] for r in rows}
-    assert sum(path.stat().st_size for path in folder.rglob("*.*")) < 2_000_000
+    assert sum(path.stat().st_size for path in folder.rglob("*.*")) < 3_000_000
     ranked = [[row["place"] for row in ranking["rows"] if row["place"]] for ranking in data["rankings"]]
     assert sorted(map(len, ranked))[-2] >= 6
     assert data["refused"]
