@@ -49,10 +49,11 @@ def regular(path: Path) -> Iterator[io.BufferedIOBase]:
 def read_note(path: Path, limit: int = MAX_NOTE) -> bytes:
     """Return what a regular file of at most `limit` bytes holds; raises OSError for any other, and never waits."""
     with regular(path) as file:
-        content = file.read(limit + 1)
-        if len(content) > limit:
+        size = file.seek(0, os.SEEK_END)
+        if size > limit:
             raise OSError(f"it has more than {limit:,} bytes")
-        return content
+        file.seek(0)
+        return file.read(size)
 
 
 def exists(path: Path) -> bool:
