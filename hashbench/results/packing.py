@@ -24,13 +24,13 @@ from hashbench.results.result import Result
 from hashbench.results.runs import RESULT, SPEC, TUNING, UNDER, RunDirectory, find_runs, refuse_file_of_a_run
 from hashbench.results.studies import STUDY, Study
 from hashbench.results.sweeps.planned import SWEEPS, planned_runs
+from hashbench.storage.archives import UNDATED
 from hashbench.storage.files import is_file, is_folder, make_folder, read_note, regular, replacing
 from hashbench.storage.packed import ENDING, seal
 from hashbench.storage.strict_json import document, loads
 
 Arrays = Literal["histograms", "codes"]
 _Member = tuple[Path, bytes]  # its name in the zip file, and its content
-_UNDATED = (1980, 1, 1, 0, 0, 0)  # the same runs give the same bytes
 _STUDY_PARTS, _RUN_PARTS = 3, 4  # of a path below .tuning, and below a runs directory
 _ELSEWHERE = {"prefix_of": _RUN_PARTS, "start": _RUN_PARTS, "surrogate": _RUN_PARTS, "tuned": _STUDY_PARTS}
 
@@ -62,7 +62,7 @@ def pack(roots: Sequence[Path | str], file: Path, *, arrays: Collection[Arrays] 
     with replacing(file) as opened, zipfile.ZipFile(opened, "w") as archive:
         for name, content in chain(_notes(roots), _studies(results), _runs(results, arrays, lacking)):
             method = zipfile.ZIP_BZIP2 if name.suffix == ".npz" else zipfile.ZIP_DEFLATED
-            archive.writestr(zipfile.ZipInfo(name.as_posix(), _UNDATED), content, method, 9)
+            archive.writestr(zipfile.ZipInfo(name.as_posix(), UNDATED), content, method, 9)
         archive.comment = seal(archive)
     return PackedRuns(len(results), file.stat().st_size, lacking)
 

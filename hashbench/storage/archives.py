@@ -18,7 +18,7 @@ from hashbench.storage.files import replacing
 from hashbench.storage.strict_json import document, loads
 
 CONTENTS = "contents.json"
-_UNDATED = (1980, 1, 1, 0, 0, 0)  # the same members give the same bytes
+UNDATED = (1980, 1, 1, 0, 0, 0)  # the same members give the same bytes
 _MOST = 1 << 24  # bytes of the list of members
 
 
@@ -42,7 +42,7 @@ def write_archive(
     contents = document({"kind": kind, **about, "members": listed}).encode()
     with replacing(path, allowed=allowed) as file, zipfile.ZipFile(file, "w") as archive:
         for name, content in {CONTENTS: contents, **members}.items():
-            archive.writestr(zipfile.ZipInfo(name, _UNDATED), content)
+            archive.writestr(zipfile.ZipInfo(name, UNDATED), content)
 
 
 class Archive:
