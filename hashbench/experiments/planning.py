@@ -420,8 +420,7 @@ def _resolve(
     inputs = _learns_from(cls, data, recipe, dataset.kind)
     if {*augments_of(cls, recipe)} == {"none"}:
         recipe = dataclasses.replace(recipe, fixed_views=0)  # without which it trains the same
-    if recipe.fixed_views:
-        run = dataclasses.replace(run, method=variant.label_after(views_words(recipe.fixed_views)))
+    words = [views_words(recipe.fixed_views)] if recipe.fixed_views else []  # of the label, after the fields
     try:
         reason = _unfit(cls, recipe, dataset.kind)
         if reason is not None:
@@ -445,13 +444,13 @@ def _resolve(
     )
     if study is not None:
         experiment = dataclasses.replace(experiment, tuned=tuned_identity(study))
-        words = tuned_words(tuned_coords(experiment)["tuned"])
-        words += [views_words(recipe.fixed_views)] if recipe.fixed_views else []
-        run = dataclasses.replace(run, method=variant.label_after(*words), study=study)
+        words = tuned_words(tuned_coords(experiment)["tuned"]) + words
+        run = dataclasses.replace(run, study=study)
     elif studies is not None:
         study = studies.of(experiment)
         variant, settings = _tuned(variant, study), _with_recipe(settings, study)
         return _resolve(dataset, variant, bits, seed, lengths, settings, device, starts, studies, study)
+    run = dataclasses.replace(run, method=variant.label_after(*words))
     if issubclass(cls, DeepMethod) and not distributed.world().is_single and depends_on_world(cls, experiment, device):
         experiment = dataclasses.replace(experiment, world=distributed.world().size)
     classes = classes_of(cls, experiment.fields)
@@ -467,7 +466,7 @@ def _resolve(
     start = None if starts is None else starts.of(experiment)
     if start is not None:
         experiment = dataclasses.replace(experiment, start=start.identity)
-        run = dataclasses.replace(run, method=variant.label_after(f"start={start.label}"))
+        run = dataclasses.replace(run, method=variant.label_after(*words, f"start={start.label}"))
     directory = RunDirectory.at(
         settings.runs_dir, dataset=data.name, method=method, bits=bits, seed=seed, id=experiment.id
     )

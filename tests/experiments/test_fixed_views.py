@@ -267,6 +267,14 @@ def test_a_table_has_rows_with_and_without_fixed_views(settings):
     assert run.method == row_label(results[0]) == f"alike ({VIEWS} fixed views)"
 
 
+def test_a_planned_row_has_all_the_words_of_its_result(settings):
+    hashbench.run("alike", "toy", bits=8, **settings)
+    more = {**settings, "runs_dir": settings["runs_dir"] / "more", "start_from": settings["runs_dir"]}
+    (run,) = plan(["alike"], ["toy"], [8], settings=Settings(**more)).runs
+    assert run.method == row_label(hashbench.run("alike", "toy", bits=8, **more))
+    assert f"{VIEWS} fixed views, start=" in run.method
+
+
 def test_an_identity_is_read_back(settings):
     (run,) = plan(["alike"], ["toy"], [8], settings=Settings(**settings)).runs
     assert Experiment.from_identity(run.experiment.identity).id == run.experiment.id
