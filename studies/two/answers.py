@@ -163,11 +163,11 @@ def seconds(table: pd.DataFrame) -> str:
                 "row": row,
                 "seconds": f"{train:.1f}",
                 "mAP@all": value,
-                "best so far": value >= best[row],
+                "best so far": "yes" if value >= best[row] else "",
             }
             for row, train, value in means.itertuples()
         ]
-    return printed([{**row, "best so far": "yes" if row["best so far"] else ""} for row in rows])
+    return printed(rows)
 
 
 def columns(table: pd.DataFrame) -> list[tuple[tuple[str, int], pd.DataFrame]]:
