@@ -56,6 +56,8 @@ if TYPE_CHECKING:
               "bits and seed. Of a folder of runs, each run takes the one that fits it.")  # fmt: skip
 @click.option("--tuned", type=click.Path(path_type=Path), metavar="STUDY", help="Run with the best settings of a study "
               "of `hashbench tune`. Of a runs directory, each row takes the study that fits it.")  # fmt: skip
+@click.option("--tuned-on", metavar="NAME@PROTOCOL", help="Take the studies of another data set or protocol; the "
+              "row's name says so.")  # fmt: skip
 @click.option("--compile", "compiled", is_flag=True, help="Train through torch.compile (recipe.compile=true).")
 @click.option("--evaluate-on", type=click.Choice(["test", "validation"]), default="test",
               help="validation: a fifth of the training images become the queries, the others are training images and "
@@ -90,6 +92,7 @@ def run(
     settings: tuple[str, ...],
     start_from: Path | None,
     tuned: Path | None,
+    tuned_on: str | None,
     compiled: bool,
     evaluate_on: str,
     eval_every: int | None,
@@ -144,6 +147,7 @@ def run(
         overrides=overrides,
         start_from=start_from,
         tuned=tuned,
+        tuned_on=tuned_on,
         evaluate_on=evaluate_on,
         device=device,
         runs_dir=runs_dir,

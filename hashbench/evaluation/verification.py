@@ -317,7 +317,7 @@ def _identity(run: _Run) -> Iterator[str]:
     tuned = identity.get("tuned", {})
     stated = {"study": result.provenance.get("tuned", {}).get("id"), **coords.get("tuned", {})}
     yield from (f"the result and spec.json do not agree on the {name} behind the settings"
-                for name in ("study", "trials", "settings") if tuned.get(name) != stated.get(name))  # fmt: skip
+                for name in ("study", "trials", "settings", "data") if tuned.get(name) != stated.get(name))  # fmt: skip
     for name, text in tuned.get("settings", {}).items():
         owner, _, field = name.partition(".")
         value = recipe.get(field) if owner == "recipe" else _field(identity["method"], field)
@@ -437,6 +437,8 @@ def _tuning(result: Result, directory: RunDirectory) -> Iterator[str]:
     study = _read(folder / STUDY, lambda: Study.read(folder)).first(stated["trials"])
     yield from (f"{name} is {_short(stated.get(name))} in the result and {_short(value)} in {folder}"
                 for name, value in study.cost().items() if not _same(stated.get(name), value))  # fmt: skip
+    if study.data != result.coords["tuned"].get("data", f"{result.coords['dataset']}@{result.coords['protocol']}"):
+        yield f"the settings are of {study.data}, which the result does not say"
     if study.best is None or study.best.settings != result.coords["tuned"]["settings"]:
         yield f"the settings are not the best of {folder}"
     runs, problems = find_runs([study.runs_dir]) if is_folder(study.runs_dir) else ([], [])

@@ -63,6 +63,7 @@ class Settings:
     device: str = "auto"
     start_from: Path | None = None  # a finished run, or a folder of them, whose weights the trainings begin with
     tuned: Path | None = None  # a study, or a folder of them: each row takes the best settings of the one that fits it
+    tuned_on: str | None = None  # the data set and protocol of those studies; None: each run's own
     runs_dir: Path = Path("runs")
     data_dir: Path | None = None
     accept_unofficial: bool = False
@@ -221,7 +222,9 @@ def plan(
     if settings.start_from is not None and settings.tuned is not None:
         raise HashbenchError("--start-from and --tuned do not go together: studies train from the beginning.")
     starts = None if settings.start_from is None else Starts(settings.start_from)
-    studies = None if settings.tuned is None else Studies(settings.tuned)
+    if settings.tuned_on is not None and settings.tuned is None:
+        raise HashbenchError("--tuned-on says of which data set the studies of --tuned are; give both, or neither.")
+    studies = None if settings.tuned is None else Studies(settings.tuned, settings.tuned_on)
     resolved = [
         _planned(loaded[d], variants[m], b, s, lengths, named, device, starts, studies) for d, m, b, s in coordinates
     ]
@@ -443,7 +446,7 @@ def _resolve(
         backbone=backbone,
     )
     if study is not None:
-        experiment = dataclasses.replace(experiment, tuned=tuned_identity(study))
+        experiment = dataclasses.replace(experiment, tuned=tuned_identity(study, data.name))
         words = tuned_words(tuned_coords(experiment)["tuned"]) + words
         run = dataclasses.replace(run, study=study)
     elif studies is not None:

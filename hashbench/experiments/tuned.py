@@ -12,8 +12,8 @@ from hashbench.experiments.experiment import Experiment
 from hashbench.experiments.search_space import RECIPE
 from hashbench.recipes import Recipe
 from hashbench.results.runs import RunDirectory
-from hashbench.results.studies import Study, find_studies
-from hashbench.storage.strict_json import canonical
+from hashbench.results.studies import Study, data_of, find_studies
+from hashbench.storage.strict_json import canonical, loads
 
 _OF_THE_RUN = ("bits", "seed", "lengths", "world", "tuned")  # what runs with the outcome of one study differ in
 _LEFT_OUT = {"compile": False, "hidden": 0, "fixed_views": 0}  # of the recipe in an identity, where it has these values
@@ -32,12 +32,19 @@ def base_of(experiment: Experiment) -> dict[str, Any]:
 class Studies:
     """The studies below a folder, of which each row of a sweep takes its settings from one."""
 
-    def __init__(self, root: Path):
-        """Read them; raises HashbenchError where there are none, and where one is damaged."""
-        self._root, self._studies = root, [Study.read(folder) for folder in find_studies(root)]
+    def __init__(self, root: Path, on: str | None = None):
+        """Read those of the data set and protocol `on`, of each run's own where it is None.
+
+        Raises HashbenchError where there are none, and where one is damaged.
+        """
+        self._root, self._on = root, on
+        found = [Study.read(folder) for folder in find_studies(root)]
+        self._studies = [study for study in found if on in (None, study.data)]
         if not self._studies:
+            there = f"; there are those of {', '.join(sorted({study.data for study in found}))}" if found else ""
+            of = f" of {on}" if on else ""
             raise HashbenchError(
-                f"There is no study below {root}; tune with `hashbench tune` first, or name its folder."
+                f"There is no study{of} below {root}{there}; tune with `hashbench tune` first, or name its folder."
             )
 
     def of(self, experiment: Experiment) -> Study:
@@ -45,11 +52,13 @@ class Studies:
 
         Raises HashbenchError where none or more than one is such, where trials are missing, and where all failed.
         """
-        base = base_of(experiment)
+        base = self._compared(base_of(experiment))
         of = f"{experiment.method} on {experiment.data.name}, {experiment.bits} bits"
-        fitting = [study for study in self._studies if canonical(study.subject["base"]) == canonical(base)]
+        fitting = [study for study in self._studies if self._compared(study.subject["base"]) == base]
         if not fitting:
-            told = "; ".join(f"{study.path} {_misfit(base, study.subject['base'])}" for study in self._studies[:3])
+            told = "; ".join(
+                f"{study.path} {_misfit(base, self._compared(study.subject['base']))}" for study in self._studies[:3]
+            )
             raise HashbenchError(
                 f"{of}: no study in {self._root} fits ({told}); tune with the same method, data set, recipe, backbone, "
                 f"epochs and --set, or run without --tuned."
@@ -68,6 +77,11 @@ class Studies:
             raise HashbenchError(f"All trials of {study.path} failed: {study.trials[0].reason}")
         return study
 
+    def _compared(self, base: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what of a base must be the same in a study and a run: all of it, or all but the data."""
+        plain: dict[str, Any] = loads(canonical(base))
+        return plain if self._on is None else {name: value for name, value in plain.items() if name != "data"}
+
 
 def settings_of(study: Study, owner: str) -> dict[str, str]:
     """Return the best settings of a study that belong to the recipe or to its method, by field."""
@@ -79,8 +93,10 @@ def settings_of(study: Study, owner: str) -> dict[str, str]:
     }
 
 
-def identity_of(study: Study) -> dict[str, Any]:
-    """Return what of a study is part of an experiment's identity: tables tell tuned rows from others by it."""
+def identity_of(study: Study, data: str) -> dict[str, Any]:
+    """Return what of a study is part of the identity of an experiment on `data`: tables tell tuned rows from others by
+    it.
+    """
     assert study.best is not None
     recipe = study.subject["base"]["recipe"]
     searched = [name.partition(".")[2] for name in study.best.settings if name.startswith(f"{RECIPE}.")]
@@ -89,6 +105,7 @@ def identity_of(study: Study) -> dict[str, Any]:
         "trials": len(study.trials),
         "settings": dict(study.best.settings),
         "recipe": {field: recipe.get(field, _LEFT_OUT.get(field)) for field in searched},
+        **({} if study.data == data else {"data": study.data}),
     }
 
 
@@ -99,7 +116,8 @@ def tuned_coords(experiment: Experiment) -> dict[str, Any]:
         return {}
     changed = [field for field in tuned["recipe"] if getattr(before, field) != getattr(experiment.recipe, field)]
     recipe = {field: tuned["settings"][f"{RECIPE}.{field}"] for field in changed}
-    return {"tuned": {"trials": tuned["trials"], "settings": tuned["settings"], "recipe": recipe}}
+    of_other_data = {"data": tuned["data"]} if "data" in tuned else {}
+    return {"tuned": {"trials": tuned["trials"], "settings": tuned["settings"], "recipe": recipe, **of_other_data}}
 
 
 def recipe_before(experiment: Experiment) -> Recipe:
@@ -122,9 +140,8 @@ def _misfit(base: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     """Return in what a study is of another row."""
     if other["method"]["name"] != base["method"]["name"]:
         return f"is of {other['method']['name']}"
-    mine, its = (f"{each['data']['dataset']}@{each['data']['protocol']}" for each in (base, other))
-    if mine != its:
-        return f"is of {its}"
+    if "data" in base and data_of(base) != data_of(other):
+        return f"is of {data_of(other)}"
     apart = [
         f"{part}.{name}" if name else part
         for part in base.keys() | other.keys()

@@ -72,9 +72,8 @@ class Study:
     def at(cls, runs_dir: Path, subject: Mapping[str, Any]) -> Study:
         """Return the study of `subject` in a runs directory: as it is there, else without trials."""
         subject = loads(canonical(subject))  # as it is read again
-        data, method = subject["base"]["data"], subject["base"]["method"]["name"]
-        dataset = folder_name(f"{data['dataset']}@{data['protocol']}")
-        place = runs_dir / TUNING / dataset / folder_name(method) / digest(subject)[:8]
+        dataset, method = data_of(subject["base"]), subject["base"]["method"]["name"]
+        place = runs_dir / TUNING / folder_name(dataset) / folder_name(method) / digest(subject)[:8]
         return cls.read(place) if os.path.lexists(place / STUDY) else cls(place, subject)
 
     @classmethod
@@ -104,6 +103,11 @@ class Study:
     def id(self) -> str:
         """The sha256 of its subject, 64 hex digits."""
         return digest(self.subject)
+
+    @property
+    def data(self) -> str:
+        """The data set and protocol that its trials train on."""
+        return data_of(self.subject["base"])
 
     @property
     def runs_dir(self) -> Path:
@@ -145,6 +149,11 @@ class Study:
             "bits": self.subject["bits"],
             "space_sha256": digest(self.subject["space"]),
         }
+
+
+def data_of(base: Mapping[str, Any]) -> str:
+    """Return the data set and protocol of the base of a study or run."""
+    return f"{base['data']['dataset']}@{base['data']['protocol']}"
 
 
 def find_studies(root: Path) -> Iterator[Path]:

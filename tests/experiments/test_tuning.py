@@ -387,6 +387,33 @@ def test_a_study_of_another_row_is_not_taken(tuned):
         plan(["csq"], ["toy"], [8], settings=Settings(**TOY, runs_dir=runs, tuned=other / "trials"))
 
 
+def test_a_study_of_other_data_is_taken_where_that_is_asked_for_and_said(tuned, tmp_path):
+    study = tuned[1]
+    runs = Path(shutil.copytree(tuned[0], tmp_path / "runs"))
+    other = {"runs_dir": runs, "tuned": runs, "tuned_on": "toy@small"}
+    (result,) = hashbench.sweep(["csq"], ["toy@searched"], [8], **TOY, **other)
+    assert result.coords["tuned"]["data"] == "toy@small"
+    assert result.provenance["tuned"]["id"] == study.id
+    (row,) = Comparison.of([result]).tables[0].rows
+    assert row.label.endswith("tuned over 4 trials on toy@small)")
+    assert any("--tuned runs --tuned-on toy@small" in line for line in commands(SimpleNamespace(runs=[result])))
+    (own,) = plan(["csq"], ["toy"], [8], settings=Settings(**TOY, **other)).runs
+    assert own.experiment.id == tuned[2][0].id  # its own data's study, so nothing is to be said
+    ran = CliRunner().invoke(main, ["verify", str(result.path)])
+    assert ran.exit_code == 0, ran.output
+    stored = json.loads((result.path / "result.json").read_text())
+    del stored["coords"]["tuned"]["data"]
+    (result.path / "result.json").write_text(json.dumps(stored))
+    ran = CliRunner().invoke(main, ["verify", str(result.path)])
+    assert ran.exit_code == 1
+    assert "do not agree on the data behind the settings" in ran.output
+    assert "tuning: the settings are of toy@small, which the result does not say" in ran.output
+    with pytest.raises(HashbenchError, match=r"no study of toy@large below .*; there are those of toy@small"):
+        plan(["csq"], ["toy"], [8], settings=Settings(**TOY, **{**other, "tuned_on": "toy@large"}))
+    with pytest.raises(HashbenchError, match=r"--tuned-on says .* give both, or neither"):
+        plan(["csq"], ["toy"], [8], settings=Settings(**TOY, **{**other, "tuned": None}))
+
+
 def test_of_two_studies_that_of_the_code_length_counts_else_neither(tuned, tmp_path, space):
     runs = Path(shutil.copytree(tuned[0], tmp_path / "runs"))
     (other,) = tune(runs, space(), 1, bits=(12,))

@@ -45,7 +45,8 @@ def _by_dataset(runs: Sequence[Result]) -> Iterator[list[Result]]:
 
 def _run(runs: Sequence[Result]) -> Iterator[str]:
     coords = {key: value for key, value in runs[0].coords.items() if key not in ("start", "tuned")}
-    searched = runs[0].coords.get("tuned", {}).get("settings", {})
+    tuned = runs[0].coords.get("tuned", {})
+    searched = tuned.get("settings", {})
     fields = {name: value for name, value in coords["fields"].items() if f"{coords['method']}.{name}" not in searched}
     coords["fields"] = fields  # the others come from the study
     name, _, changed = str(coords["recipe"]).partition("(")
@@ -62,5 +63,7 @@ def _run(runs: Sequence[Result]) -> Iterator[str]:
         yield "--accept-unofficial"
     if searched:
         yield from ("--tuned", "runs")
+    if "data" in tuned:
+        yield from ("--tuned-on", tuned["data"])
     if "start" in runs[0].coords:
         yield from ("--start-from", "runs")

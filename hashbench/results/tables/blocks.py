@@ -163,7 +163,8 @@ def row_label(result: Result, shown: Sequence[str] = ()) -> str:
 def tuned_words(tuned: Mapping[str, Any]) -> list[str]:
     """Return what a row's label says of its tuning: settings of the recipe, which the other rows need not have."""
     recipe = [f"recipe.{name}={text}" for name, text in tuned["recipe"].items()]
-    return [*recipe, f"tuned over {tuned['trials']} trial{'' if tuned['trials'] == 1 else 's'}"]
+    on = f" on {tuned['data']}" if "data" in tuned else ""
+    return [*recipe, f"tuned over {tuned['trials']} trial{'' if tuned['trials'] == 1 else 's'}{on}"]
 
 
 def views_words(count: int) -> str:
