@@ -1,14 +1,11 @@
 """The tables of study.md that are no tables of `hashbench compare`.
 
-    python studies/two/answers.py families RUNS
     python studies/two/answers.py rates RUNS
-    python studies/two/answers.py measures RUNS
-    python studies/two/answers.py predictors RUNS CODES.csv
-    python studies/two/answers.py outputs CODES.csv
-    python studies/two/answers.py seconds RUNS
+    python studies/two/answers.py families|heads|published|measures|seconds|draws RUNS
+    python studies/two/answers.py outputs|counting|predictors RUNS CODES.csv
 
-RUNS are results of this study; CODES.csv is what codes.py writes. A row counts in a column where it has all seeds that
-the column's rows have.
+RUNS are results of this study, folders or packed files; CODES.csv is what codes.py writes. A row counts in a column
+where it has all seeds that the column's rows have.
 """
 
 from __future__ import annotations
@@ -25,16 +22,20 @@ from tabulate import tabulate
 from hashbench.results.result import Result
 from hashbench.results.runs import find_runs
 from hashbench.results.studies import Study, find_studies
+from hashbench.results.tables.published import read_published
 
 FIXED = "features"
 OTHER_MEASURES = ("mAP@1000/hits", "mAP@1000/R", "mAP@1000/min", "P@100", "P@H<=2")
+PAPER = ["source", "where", "dataset", "measure", "bits"]
+FAMILIES = ("centers", "proxy", "wrappers", "pairwise", "ranking", "pointwise", "shallow", "unsupervised", "reference")
+COUNTED = {"as_lies": "hits", "by_class": "hits", "dcmh": "mAP@1000/min", "train_too": "mAP@all"}  # beside what
 PREDICTORS = ("separation", "bit_balance", "bit_correlation", "distinct_codes", "tied_share")
 OF_CODES = ("entropy", "order")
 
 
-def runs(folder: Path) -> pd.DataFrame:
+def runs(folders: Sequence[Path]) -> pd.DataFrame:
     """Return a line for each tested run on fixed features: where it stands, its measures, its codes, its time."""
-    found, problems = find_runs([folder])
+    found, problems = find_runs(folders)
     if problems:
         raise SystemExit(problems[0])
     tested = [result for result in found if result.coords["evaluated"] == "test" and result.coords["inputs"] == FIXED]
@@ -51,6 +52,7 @@ def line(result: Result) -> dict[str, object]:
         "dataset": f"{coords['dataset']}@{coords['protocol']}",
         "recipe": coords["recipe"].partition("(")[0],
         "row": f"{coords['method']} ({fields})" if fields else coords["method"],
+        "method": coords["method"],
         "family": result.provenance["family"],
         "labels": result.provenance["labels"],
         "bits": coords["bits"],
@@ -58,6 +60,7 @@ def line(result: Result) -> dict[str, object]:
         "train": result.time["prepare"] + result.time["train"],
         "beside": result.provenance.get("trained_beside"),
         "mAP@all": result.metrics["mAP@all"],
+        "mAP@100/hits": result.metrics.get("mAP@100/hits"),
         "bounds": high - low,
         **{name: result.metrics.get(name) for name in OTHER_MEASURES},
         **{name: result.code_stats.get(name) for name in PREDICTORS},
@@ -75,7 +78,8 @@ def families(table: pd.DataFrame) -> str:
         p = ttest_ind(*first_two, equal_var=False).pvalue if len(first_two) == 2 else np.nan
         cells = {family: f"{row} {means[family, row]:.3f}" for family, row in order}
         cells[order[0][0]] = f"**{cells[order[0][0]]}**"
-        rows.append({"data set": dataset, "bits": bits, **cells, "p, first two": f"{p:.2g}"})
+        known = {family: cells.get(family, "") for family in FAMILIES if family in table["family"].unique()}
+        rows.append({"data set": dataset, "bits": bits, "p, first two": f"{p:.1g}", **known})
     return printed(rows)
 
 
@@ -142,12 +146,120 @@ def predictors(table: pd.DataFrame, codes: pd.DataFrame) -> str:
     return printed(rows)
 
 
-def outputs(codes: pd.DataFrame) -> str:
+def outputs(table: pd.DataFrame, codes: pd.DataFrame) -> str:
     """Return mAP@all of codes, of the outputs whose signs they are, and of the fixed features, on the same queries."""
-    known = codes.dropna(subset=["outputs"])
-    found = known.groupby(["dataset", "bits", "row"])[["codes", "outputs", "features"]].mean().reset_index()
+    found = codes.dropna(subset=["outputs"]).merge(table[["id", "dataset", "bits", "row"]], on="id")
     found["codes / outputs"] = found["codes"] / found["outputs"]
-    return printed(found.sort_values(["dataset", "bits", "codes"], ascending=[True, True, False]).to_dict("records"))
+    shown = ["dataset", "bits", "row", "codes", "outputs", "codes / outputs", "features"]
+    return printed(
+        found.sort_values(["dataset", "bits", "codes"], ascending=[True, True, False])[shown].to_dict("records")
+    )
+
+
+def counting(table: pd.DataFrame, codes: pd.DataFrame) -> str:
+    """Return how far the same codes are from themselves, counted as others do, beside how far rows are apart."""
+    both = codes.merge(table, on="id")
+    rows = []
+    for (dataset, bits), part in both.groupby(["dataset", "bits"]):
+        for name, beside in COUNTED.items():
+            known = part.dropna(subset=[name, beside])
+            if known.empty:
+                continue
+            moved = (known[name] - known[beside]).abs()
+            rows.append(
+                {
+                    "data set": dataset,
+                    "bits": bits,
+                    "rows": len(known),
+                    "counted": name,
+                    "beside": "mAP@1000/hits" if beside == "hits" else beside,
+                    "moved, median": moved.median(),
+                    "moved, most": f"{moved.max():.3f} ({known['row'][moved.idxmax()]})",
+                    "order": f"{spearmanr(known[name], known[beside]).statistic:+.3f}",
+                    "gap between neighbours, median": f"{np.median(np.diff(np.sort(known[beside]))):.4f}",
+                }
+            )
+    return printed(rows)
+
+
+def heads(table: pd.DataFrame) -> str:
+    """Return the rows that have both a linear head and one with a hidden layer, and the correlation of their orders."""
+    rows = []
+    for (dataset, bits), column in table.groupby(["dataset", "bits"]):
+        means = column.pivot_table("mAP@all", "row", "recipe").reindex(columns=["frozen", "frozen-mlp"]).dropna()
+        if len(means) < 3:
+            continue
+        ranks = means.rank(ascending=False).astype(int)
+        order = spearmanr(means["frozen"], means["frozen-mlp"])
+        place = {"data set": dataset, "bits": bits}
+        for row in means.sort_values("frozen-mlp", ascending=False).index:
+            cells = {name: f"{means[name][row]:.3f} ({ranks[name][row]})" for name in ("frozen-mlp", "frozen")}
+            rows.append({**place, "row": row, **cells})
+        rows.append({**place, "row": f"rank correlation: {order.statistic:+.2f}, p {order.pvalue:.2g}"})
+    return printed(rows)
+
+
+def published(table: pd.DataFrame) -> str:
+    """Return, for each table of a paper under our protocol and measure, how near and in what order rows are here."""
+    rows = []
+    for (source, where, dataset, measure, bits), part in published_pairs(table).groupby(PAPER, sort=False):
+        if len(part) < 3:
+            continue
+        ours, theirs = part["ours"], part["theirs"]
+        order = spearmanr(theirs, ours)
+        rows.append(
+            {
+                "source": f"{source}, {where}",
+                "data set": dataset,
+                "measure": measure,
+                "bits": bits,
+                "rows": len(part),
+                "ours / theirs": f"{(ours / theirs).min():.2f} to {(ours / theirs).max():.2f}",
+                "first there": part["method"][theirs.idxmax()],
+                "here": part["method"][ours.idxmax()],
+                "from last to first there": float(theirs.max() - theirs.min()),
+                "from last to first here": float(ours.max() - ours.min()),
+                "order": f"{order.statistic:+.2f} (p {order.pvalue:.1g})",
+            }
+        )
+    return printed(rows)
+
+
+def published_pairs(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the numbers of papers that have one of ours, of the plain row, under the same protocol and measure."""
+    table = table[(table["recipe"] == "frozen") & (table["row"] == table["method"])]
+    means = table.groupby(["dataset", "bits", "method"]).mean(numeric_only=True)
+    family = dict(zip(table["method"], table["family"], strict=True))
+    lines = []
+    for number in read_published():
+        method, place = number.method.casefold(), (number.dataset, number.bits, number.method.casefold())
+        if place in means.index and number.measure in means:
+            ours = means[number.measure][place]
+            lines.append(
+                {**vars(number), "method": method, "family": family[method], "theirs": number.value, "ours": ours}
+            )
+    return pd.DataFrame(lines, columns=[*PAPER, "method", "family", "theirs", "ours"])
+
+
+def draws(table: pd.DataFrame) -> str:
+    """Return, for rows on several draws of a split, the means and how they vary over draws and over seeds."""
+    table = table.assign(split=table["dataset"].str.replace(r"-draw\d+", "", regex=True))
+    rows = []
+    for (split, bits, row), part in table[table["recipe"] == "frozen"].groupby(["split", "bits", "row"]):
+        seeds = part.groupby("dataset")["mAP@all"]
+        if len(seeds) < 3:
+            continue
+        rows.append(
+            {
+                "data set": split,
+                "bits": bits,
+                "row": row,
+                "draws": ", ".join(f"{mean:.3f}" for mean in seeds.mean()),
+                "deviation over draws": f"{seeds.mean().std():.4f}",
+                "over seeds": f"{np.sqrt(seeds.var().mean()):.4f}",
+            }
+        )
+    return printed(rows)
 
 
 def seconds(table: pd.DataFrame) -> str:
@@ -180,26 +292,33 @@ def columns(table: pd.DataFrame) -> list[tuple[tuple[str, int], pd.DataFrame]]:
 
 
 def printed(rows: Sequence[dict[str, object]]) -> str:
-    return tabulate(rows, headers="keys", tablefmt="pipe", floatfmt=".3f", missingval="")
+    """Return rows as a Markdown table, numbers to three digits; a row may lack columns."""
+    shown = [
+        {name: f"{value:.3f}" if isinstance(value, float) else value for name, value in row.items()} for row in rows
+    ]
+    return tabulate(shown, headers="keys", tablefmt="pipe", missingval="", disable_numparse=True)
 
 
-OF_RUNS: dict[str, Callable[[pd.DataFrame], str]] = {"families": families, "measures": measures, "seconds": seconds}
+OF_RUNS: dict[str, Callable[[pd.DataFrame], str]] = {
+    each.__name__: each for each in (families, heads, published, measures, seconds, draws)
+}
+OF_CODES_TOO: dict[str, Callable[[pd.DataFrame, pd.DataFrame], str]] = {
+    each.__name__: each for each in (outputs, counting, predictors)
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("question", choices=[*OF_RUNS, "rates", "predictors", "outputs"])
+    parser.add_argument("question", choices=["rates", *OF_RUNS, *OF_CODES_TOO])
     parser.add_argument("source", type=Path, nargs="+")
     options = parser.parse_args()
-    first, last = options.source[0], options.source[-1]
-    if options.question in OF_RUNS:
-        print(OF_RUNS[options.question](runs(first)))
-    elif options.question == "rates":
-        print(rates(first))
-    elif options.question == "predictors":
-        print(predictors(runs(first), pd.read_csv(last)))
+    if options.question == "rates":
+        print(rates(options.source[0]))
+    elif options.question in OF_RUNS:
+        print(OF_RUNS[options.question](runs(options.source)))
     else:
-        print(outputs(pd.read_csv(last)))
+        *folders, codes = options.source
+        print(OF_CODES_TOO[options.question](runs(folders), pd.read_csv(codes)))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,18 @@
-"""What of a run needs its codes or its model: their entropy, classes as near as in the features, real-valued outputs.
+"""What of a run needs its codes or its model: their entropy, other ways of counting, real-valued outputs.
 
-    python studies/two/codes.py RUNS -o results/two-codes.csv [--data-dir FOLDER]
+    python studies/two/codes.py RUNS -o results/two/codes.csv [--data-dir FOLDER]
 
-Writes one line for each run on fixed features that has codes; lines that are there already are kept. `answers.py` reads
-them. RUNS with codes.npz and model.pt are not committed.
+Writes one line for the first seed of each row on fixed features that has codes; lines that are there already are kept.
+`answers.py` reads them. RUNS with codes.npz and model.pt are not committed.
 
 entropy     of the distribution of database codes, in nats, with Miller and Madow's correction; at most log N
 order       Spearman's correlation, over all pairs of classes, of the distance of two classes' mean codes with the
             cosine distance of their mean features
+hits        mAP@1000/hits, ties expected
+as_lies     as deephash-pytorch computes mAP@1000: ties by the order of the database
+by_class    the same, the database sorted by class
+dcmh        as DCMH's authors compute mAP@1000: over the first min(1000, R) relevant items, wherever they rank
+train_too   mAP@all, ties expected, with the training images in the database; empty where they are in it anyway
 queries     how many queries the next three have, the first ones of the protocol
 codes       their mAP@all by Hamming distance, ties expected
 outputs     by the cosine of the network's real-valued outputs; empty for codes that are no signs of outputs
@@ -18,7 +23,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -36,18 +41,17 @@ from hashbench.experiments.runner import load_with_result
 from hashbench.metrics.hamming import unpack
 from hashbench.results.result import Result
 from hashbench.results.runs import RunDirectory, find_runs
-from hashbench.results.tables.blocks import row_label
 from hashbench.system.distributed import SINGLE
 
 COLUMNS = (
     "id",
-    "dataset",
-    "recipe",
-    "row",
-    "bits",
-    "seed",
     "entropy",
     "order",
+    "hits",
+    "as_lies",
+    "by_class",
+    "dcmh",
+    "train_too",
     "queries",
     "codes",
     "outputs",
@@ -69,7 +73,8 @@ def main() -> None:
         with options.output.open() as file:
             lines = {line["id"]: line for line in csv.DictReader(file)}
     for result in find_runs(options.runs)[0]:
-        if result.id not in lines and result.has_codes and result.coords["inputs"] == "features":
+        wanted = result.coords["seed"] == 0 and result.coords["inputs"] == "features" and result.has_codes
+        if result.id not in lines and wanted:
             lines[result.id] = dict(zip(COLUMNS, line(result, options.data_dir), strict=True))
             write(options.output, lines)
     print(f"{options.output}: {len(lines)} runs")
@@ -81,7 +86,7 @@ def write(path: Path, lines: dict[str, dict[str, object]]) -> None:
     with part.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(sorted(lines.values(), key=lambda one: tuple(str(one[name]) for name in COLUMNS[1:6])))
+        writer.writerows(lines[id] for id in sorted(lines))
     part.replace(path)
 
 
@@ -93,28 +98,37 @@ def line(result: Result, data_dir: Path | None) -> list[object]:
     dataset = dataset_of(name, data_dir)
     features = fixed_inputs(experiment, dataset, CPU, False, SINGLE)  # a memory map
     codes = {part: unpack(packed, coords["bits"]) for part, packed in run.read_codes(coords["bits"]).items()}
-    query, database = dataset.split.query[:QUERIES], dataset.split.database
+    query, database, train = dataset.split.query[:QUERIES], dataset.split.database, dataset.split.train
     truth = [dataset.store.labels[part].astype(np.float32) for part in (query, database)]
     relevant = truth[0] @ truth[1].T > 0
     by_features = (name, experiment.recipe.backbone)
     if by_features not in _BY_FEATURES:
         _BY_FEATURES[by_features] = average_precision(features[query], features[database], relevant)
-    signs = [np.where(codes[part], 1.0, -1.0).astype(np.float32) for part in ("query", "database")]
-    measured = hashbench.evaluate(
-        codes["query"][:QUERIES], codes["database"], *(each.astype(np.uint8) for each in truth), measures=["mAP@all"]
-    )
-    outputs = real_outputs(run, features, [query, database], signs)
+    network = network_of(run)
+    outputs = None if network is None else [outputs_of(network, features[part]) for part in (query, database)]
+    if outputs is not None and any(
+        out.shape != code.shape or ((out >= 0) != code).mean() > 1e-4
+        for out, code in zip(outputs, (codes["query"][:QUERIES], codes["database"]), strict=True)
+    ):
+        network = outputs = None  # the codes are no signs of outputs
+    labels = [dataset.store.labels[part].astype(np.uint8) for part in (dataset.split.query, database, train)]
+    measured = partial(measure, codes["query"], labels[0])
+    order = np.lexsort(labels[1].T)
+    train_too = ""
+    if network is not None and not np.isin(train, database).any():
+        more = outputs_of(network, features[train]) >= 0
+        train_too = measured(np.concatenate([codes["database"], more]), np.concatenate(labels[1:]), "mAP@all")
     return [
         result.id,
-        name,
-        coords["recipe"],
-        row_label(result),
-        coords["bits"],
-        coords["seed"],
         round(entropy(codes["database"]), 3),
-        round(class_order(signs[1], features[database], truth[1]), 3),
+        round(class_order(codes["database"], features[database], truth[1]), 3),
+        measured(codes["database"], labels[1], "mAP@1000/hits"),
+        measured(codes["database"], labels[1], "mAP@1000", "deephash-pytorch"),
+        measured(codes["database"][order], labels[1][order], "mAP@1000", "deephash-pytorch"),
+        measured(codes["database"], labels[1], "mAP@1000", "dcmh"),
+        train_too,
         len(query),
-        round(float(measured["mAP@all"]), 4),
+        measure(codes["query"][:QUERIES], labels[0][:QUERIES], codes["database"], labels[1], "mAP@all"),
         "" if outputs is None else round(average_precision(*outputs, relevant), 4),
         round(_BY_FEATURES[by_features], 4),
     ]
@@ -133,34 +147,42 @@ def entropy(codes: np.ndarray) -> float:
     return min(float(-(share * np.log(share)).sum() + (len(counts) - 1) / (2 * len(codes))), float(np.log(len(codes))))
 
 
-def class_order(signs: np.ndarray, features: np.ndarray, labels: np.ndarray) -> float:
+def measure(
+    query: np.ndarray,
+    of_query: np.ndarray,
+    database: np.ndarray,
+    of_database: np.ndarray,
+    name: str,
+    mode: str | None = None,
+) -> float:
+    """Return a measure of codes (n, K) against codes with multi-hot labels (n, C), as a code base computes it."""
+    (value,) = hashbench.evaluate(query, database, of_query, of_database, measures=[name], mode=mode).values()
+    return round(float(value), 4)
+
+
+def class_order(codes: np.ndarray, features: np.ndarray, labels: np.ndarray) -> float:
     """Return Spearman's correlation of distances between classes by their mean codes and by their mean features."""
     count = labels.sum(axis=0)[:, None]
     by_codes, by_features = (
-        pdist(labels.T @ of / count, metric) for of, metric in ((signs, "cityblock"), (features, "cosine"))
+        pdist(labels.T @ of / count, metric)
+        for of, metric in ((codes.astype(np.float32), "cityblock"), (features, "cosine"))
     )
     return float(spearmanr(by_codes, by_features).statistic)
 
 
-def real_outputs(
-    run: RunDirectory, features: np.ndarray, parts: list[np.ndarray], signs: list[np.ndarray]
-) -> list[np.ndarray] | None:
-    """Return the network's outputs for query and database; None where codes are not the signs of outputs."""
+def network_of(run: RunDirectory) -> torch.nn.Module | None:
+    """Return the network of a run, for evaluation; None where it has none."""
     try:
-        model, _ = load_with_result(run.path)
+        network = load_with_result(run.path)[0].network
     except HashbenchError:
         return None
-    if model.network is None:
-        return None
-    model.network.eval()
-    with torch.inference_mode():
-        found = [model.network(torch.from_numpy(features[part])).numpy() for part in parts]
-    if any(
-        out.shape != sign.shape or ((out >= 0) != (sign > 0)).mean() > 1e-4
-        for out, sign in zip(found, signs, strict=False)
-    ):
-        return None
-    return found
+    return None if network is None else network.eval()
+
+
+@torch.inference_mode()
+def outputs_of(network: torch.nn.Module, features: np.ndarray) -> np.ndarray:
+    """Return the network's real-valued outputs (n, K)."""
+    return network(torch.from_numpy(np.ascontiguousarray(features))).numpy()
 
 
 def average_precision(query: np.ndarray, database: np.ndarray, relevant: np.ndarray) -> float:

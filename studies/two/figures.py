@@ -1,0 +1,117 @@
+"""The figures of study.md that are no kind of `hashbench plot`.
+
+    python studies/two/figures.py RUNS [RUNS] CODES.csv
+
+RUNS and CODES.csv as answers.py takes them. Writes one SVG for each question beside this file; rows are coloured by
+their family.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+from answers import FAMILIES, columns, published_pairs, runs
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+
+from hashbench.results.figures.style import COLOURS, GREY, STYLE
+
+HERE = Path(__file__).parent
+COLOUR_OF = dict(zip(FAMILIES, COLOURS, strict=True))
+NAMED = 7  # rows with the highest mAP have their names in a panel
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path, nargs="+")
+    *folders, codes = parser.parse_args().source
+    table = runs(folders)
+    families(table)
+    scatter(
+        "entropy", table.merge(pd.read_csv(codes), on="id"), "entropy", "mAP@all", "entropy of database codes (nats)"
+    )
+    outputs = pd.read_csv(codes).dropna(subset=["outputs"]).merge(table, on="id")
+    scatter("outputs", outputs, "outputs", "codes", "mAP@all by real-valued outputs", "mAP@all by codes", equal=True)
+    scatter("separation", table, "separation", "mAP@all", "min inter-class / max intra-class distance")
+    heads(table)
+    published(table)
+
+
+def families(table: pd.DataFrame) -> None:
+    """Draw the best row of each family at each place."""
+    places = [(place, column) for place, column in columns(table) if place[1] == 32]
+    with figure("families", 1, width=7.0, height=0.42 * len(places) + 0.9) as (axes,):
+        for height, ((dataset, _), column) in enumerate(reversed(places)):
+            best = column.groupby(["family", "row"])["mAP@all"].mean().groupby(level="family").max()
+            for family, value in best.items():
+                axes.plot(value, height, "o", color=COLOUR_OF[family], label=family)
+            axes.annotate(dataset, (0, height), (-6, 0), textcoords="offset points", ha="right", va="center")
+        axes.set(xlabel="mAP@all at 32 bits, the best row of each family", xlim=(0, None), yticks=[])
+
+
+def scatter(
+    name: str, table: pd.DataFrame, x: str, y: str, label: str, of_y: str = "mAP@all", *, equal: bool = False
+) -> None:
+    """Draw a point for each row, a panel for each data set at 32 bits."""
+    places = [(place, column) for place, column in columns(table) if place[1] == 32 and len(column["row"].unique()) > 5]
+    with figure(name, len(places)) as panels:
+        for axes, ((dataset, _), column) in zip(panels, places, strict=True):
+            points(axes, column.groupby(["family", "row"])[[x, y]].mean().dropna().reset_index(), x, y)
+            axes.set(xlabel=label, ylabel=of_y, title=dataset)
+            if equal:
+                axes.axline((0.1, 0.1), slope=1, color=GREY, linewidth=0.8)
+
+
+def heads(table: pd.DataFrame) -> None:
+    """Draw the rows with both heads."""
+    means = table.pivot_table("mAP@all", ["dataset", "bits", "family", "row"], "recipe")
+    if "frozen-mlp" not in means:
+        return
+    means = means.dropna(subset=["frozen", "frozen-mlp"]).reset_index()
+    with figure("heads", 1) as (axes,):
+        points(axes, means, "frozen", "frozen-mlp")
+        axes.set(
+            xlabel="mAP@all, linear head",
+            ylabel="mAP@all, hidden layer of 512",
+            title=" ".join(means["dataset"].unique()),
+        )
+
+
+def published(table: pd.DataFrame) -> None:
+    """Draw published numbers beside ours of the same protocol and measure, a panel for each measure."""
+    pairs = published_pairs(table)
+    pairs = pairs[pairs["bits"] == 32]
+    measures = [(name, part) for name, part in pairs.groupby(["dataset", "measure"]) if len(part) > 3]
+    with figure("published", len(measures)) as panels:
+        for axes, ((dataset, measure), part) in zip(panels, measures, strict=True):
+            points(axes, part.rename(columns={"method": "row"}), "theirs", "ours")
+            axes.set(xlabel=f"{measure}, published", ylabel=f"{measure}, here", title=f"{dataset}, 32 bits")
+
+
+def points(axes: Axes, table: pd.DataFrame, x: str, y: str) -> None:
+    """Draw rows as points in the colours of their families, the best ones with their names."""
+    for family, part in table.groupby("family"):
+        axes.plot(part[x], part[y], "o", color=COLOUR_OF[family], label=family)
+    for _, row in table.nlargest(NAMED, y).iterrows():
+        axes.annotate(row["row"], (row[x], row[y]), (3, 2), textcoords="offset points", fontsize=6, color=GREY)
+
+
+@contextmanager
+def figure(name: str, panels: int, *, width: float = 3.3, height: float = 2.9) -> Iterator[list[Axes]]:
+    """Yield the panels of a figure, which is written with one legend of families."""
+    with plt.rc_context(STYLE):
+        drawn, axes = plt.subplots(1, panels, figsize=(width * panels, height), squeeze=False, layout="constrained")
+        yield list(axes[0])
+        handles = {label: one for each in axes[0] for one, label in zip(*each.get_legend_handles_labels(), strict=True)}
+        order = [family for family in FAMILIES if family in handles]
+        drawn.legend([handles[family] for family in order], order, loc="outside right upper")
+        drawn.savefig(HERE / f"study-{name}.svg", metadata={"Date": None})
+        plt.close(drawn)
+
+
+if __name__ == "__main__":
+    main()
