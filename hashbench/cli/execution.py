@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hashbench.errors import HashbenchError
 from hashbench.experiments.runner import SERIAL, Reporter
-from hashbench.results.sweeps.estimates import Estimates, TimeLeft, seconds_left
+from hashbench.results.sweeps.estimates import Estimates, TimeLeft, plural, seconds_left
 
 if TYPE_CHECKING:
     from hashbench.executors.base import Executor
@@ -42,6 +42,7 @@ class ProgressLines(Reporter):
 
         self._show_bar, self._bar = bar, tqdm(disable=True)
         self._total, self._shown, self._failed = 0, 0, 0
+        self._finished = 0  # before, of which nothing is shown yet
         self._announced: PlannedRun | None = None
         self._left = {str(run): run for run in plan.runs if run.to_compute(plan.settings.rerun)}
         self._known = Estimates.of(plan.settings.runs_dir) if self._left else Estimates()
@@ -51,6 +52,7 @@ class ProgressLines(Reporter):
         return self
 
     def __exit__(self, *error: Any) -> None:
+        self._tell_finished()
         self._bar.close()
 
     @property
@@ -74,9 +76,11 @@ class ProgressLines(Reporter):
         )
 
     def finished(self, run: PlannedRun, status: RunStatus) -> None:
-        """Show that there is nothing to do for a run, and whether its result is stale."""
-        stale = f", but stale: {status.note}" if status.state == "stale" else ""
-        self._line(run, f"already finished{stale}")
+        """Count the runs for which there is nothing to do, and show those whose result is stale."""
+        if status.state == "stale":
+            self._line(run, f"already finished, but stale: {status.note}")
+        else:
+            self._shown, self._finished = self._shown + 1, self._finished + 1
         self._has_result(run)
         self._bar.update()
 
@@ -137,7 +141,13 @@ class ProgressLines(Reporter):
         self._shown += 1
         self._write(f"[{self._shown}/{self._total}] {run} {what}")
 
+    def _tell_finished(self) -> None:
+        count, self._finished = self._finished, 0
+        if count:
+            self._write(f"{count} of {self._total} {plural('run', self._total)} already finished.")
+
     def _write(self, text: str) -> None:
         from tqdm.auto import tqdm
 
+        self._tell_finished()
         tqdm.write(text, file=sys.stderr)

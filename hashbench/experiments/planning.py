@@ -225,9 +225,13 @@ def plan(
     if settings.tuned_on is not None and settings.tuned is None:
         raise HashbenchError("--tuned-on says of which data set the studies of --tuned are; give both, or neither.")
     studies = None if settings.tuned is None else Studies(settings.tuned, settings.tuned_on)
-    resolved = [
-        _planned(loaded[d], variants[m], b, s, lengths, named, device, starts, studies) for d, m, b, s in coordinates
-    ]
+    resolved: list[PlannedRun] = []
+    cells: dict[tuple[str, str, int], PlannedRun] = {}  # the first run of each
+    for d, m, b, s in coordinates:
+        first = None if starts is not None else cells.get((d, m, b))
+        run = first and _of_seed(first, s, named)
+        resolved.append(run or _planned(loaded[d], variants[m], b, s, lengths, named, device, starts, studies))
+        cells.setdefault((d, m, b), resolved[-1])
     request = Request(tuple(methods), tuple(dataset_names), tuple(bits), seeds, settings, first_seed)
     return Plan(request, resolved, {dataset.name: dataset for dataset in loaded.values()}, device)
 
@@ -470,9 +474,7 @@ def _resolve(
     if start is not None:
         experiment = dataclasses.replace(experiment, start=start.identity)
         run = dataclasses.replace(run, method=variant.label_after(*words, f"start={start.label}"))
-    directory = RunDirectory.at(
-        settings.runs_dir, dataset=data.name, method=method, bits=bits, seed=seed, id=experiment.id
-    )
+    directory = _directory(experiment, settings)
     return dataclasses.replace(
         run,
         experiment=experiment,
@@ -487,6 +489,27 @@ def _resolve(
             dataset, variant, experiment.training_bits, seed, lengths, settings, device, starts, studies, study
         ),
     )
+
+
+def _of_seed(run: PlannedRun, seed: int, settings: Settings) -> PlannedRun | None:
+    """Return what a run that starts from no other is with another seed; None where that is for its track to say."""
+    if run.skipped is not None:
+        return dataclasses.replace(run, seed=seed)
+    if not isinstance(run.experiment, Experiment):
+        return None
+    experiment = dataclasses.replace(run.experiment, seed=seed)
+    directory = _directory(experiment, settings)
+    training = run.training and _of_seed(run.training, seed, settings)
+    return dataclasses.replace(
+        run, seed=seed, experiment=experiment, directory=directory, snapshot=snapshot(directory), training=training
+    )
+
+
+def _directory(experiment: Experiment, settings: Settings) -> RunDirectory:
+    return RunDirectory.at(
+        settings.runs_dir, dataset=experiment.data.name, method=experiment.method, bits=experiment.bits,
+        seed=experiment.seed, id=experiment.id,
+    )  # fmt: skip
 
 
 def _fields(cls: type[Method], texts: Mapping[str, str], *, paper: Mapping[str, Any]) -> dict[str, Any]:

@@ -91,12 +91,14 @@ def execute(
     left = {at: run for at, run in enumerate(plan.runs) if run.to_compute(plan.settings.rerun)}
     finished = {at: run for at, run in enumerate(plan.runs) if at not in left and run.finished}
     stored = {run.directory.path: run for run in plan.runs if run.directory is not None}
-    works = {path: plan.work(run) for path, run in stored.items()}
     cells = {
         path: {"cell": run.experiment.cell, "row": run.method, "dataset": run.dataset}
         for path, run in stored.items()
         if run.experiment is not None
     }
+    one_of = {cells[path]["cell"]: run for path, run in stored.items()}  # all runs of a cell do the same work
+    work_of = {cell: plan.work(run) for cell, run in one_of.items()}
+    works = {path: work_of[cells[path]["cell"]] for path in stored}
     record_sweep(plan.settings.runs_dir, works, cells)
     reporter.begin(len(left) + len(finished))
     known: dict[int, Result | HashbenchError] = {}  # what the finished runs' results say, each read once

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -77,7 +77,10 @@ def _leaves(value: Any, depth: int, kind: type) -> Iterator[Any]:
     for _ in range(depth + 1):
         inner: list[Any] = []
         for item in level:
-            for values in (item.keys(), item.values()) if isinstance(item, dict) else (item,):
+            sides: tuple[Iterable[Any], ...] = (item,)
+            if isinstance(item, dict):
+                sides = (item.keys(), item.values()) if kind is str else (item.values(),)  # keys are texts
+            for values in sides:
                 kinds = {*map(type, values)}
                 if kinds == {kind}:
                     yield from values

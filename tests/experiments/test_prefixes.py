@@ -415,3 +415,15 @@ def test_a_fitted_method_may_have_prefixes(fresh_methods, settings, trained):
     assert [result.coords["bits"] for result in results] == [*BITS]
     assert hashbench.load(results[0].path).encode(torch.rand(2, 1, 12, 12)).shape == (2, 8)
     assert hashbench.check(Planes).ok
+
+
+@pytest.mark.parametrize(("bits", "skipped"), [([8, 16], False), ([4, 8], True)])
+def test_seeds_of_a_cell_are_planned_as_each_is_alone(nested, tmp_path, bits, skipped):
+    methods = ["nested", "csq", "lsh"]
+    settings = Settings(runs_dir=tmp_path, epochs=1)
+    together = plan(methods, ["toy"], bits, seeds=3, settings=settings).runs
+    alone = [plan(methods, ["toy"], bits, first_seed=seed, settings=settings).runs for seed in range(3)]
+    assert list(together) == [run for cell in zip(*alone, strict=True) for run in cell]
+    assert [run.seed for run in together[:3]] == [0, 1, 2]
+    assert any(run.skipped for run in together) == skipped
+    assert any(run.training for run in together) != skipped
