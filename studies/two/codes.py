@@ -13,7 +13,7 @@ as_lies     as deephash-pytorch computes mAP@1000: ties by the order of the data
 by_class    the same, the database sorted by class
 dcmh        as DCMH's authors compute mAP@1000: over the first min(1000, R) relevant items, wherever they rank
 train_too   mAP@all, ties expected, with the training images in the database; empty where they are in it anyway
-queries     how many queries the next three have, the first ones of the protocol
+queries     how many queries the next three have, evenly drawn from the protocol's
 codes       their mAP@all by Hamming distance, ties expected
 outputs     by the cosine of the network's real-valued outputs; empty for codes that are no signs of outputs
 features    by the cosine of the fixed features
@@ -57,7 +57,7 @@ COLUMNS = (
     "outputs",
     "features",
 )
-QUERIES = 500  # of which the real-valued rankings are made
+QUERIES = 250  # about so many have real-valued rankings
 CPU = torch.device("cpu")
 _BY_FEATURES: dict[tuple[str, str], float] = {}  # mAP@all by the cosine of the features of a backbone, for all its runs
 
@@ -98,7 +98,8 @@ def line(result: Result, data_dir: Path | None) -> list[object]:
     dataset = dataset_of(name, data_dir)
     features = fixed_inputs(experiment, dataset, CPU, False, SINGLE)  # a memory map
     codes = {part: unpack(packed, coords["bits"]) for part, packed in run.read_codes(coords["bits"]).items()}
-    query, database, train = dataset.split.query[:QUERIES], dataset.split.database, dataset.split.train
+    every = slice(None, None, max(1, len(dataset.split.query) // QUERIES))
+    query, database, train = dataset.split.query[every], dataset.split.database, dataset.split.train
     truth = [dataset.store.labels[part].astype(np.float32) for part in (query, database)]
     relevant = truth[0] @ truth[1].T > 0
     by_features = (name, experiment.recipe.backbone)
@@ -108,7 +109,7 @@ def line(result: Result, data_dir: Path | None) -> list[object]:
     outputs = None if network is None else [outputs_of(network, features[part]) for part in (query, database)]
     if outputs is not None and any(
         out.shape != code.shape or ((out >= 0) != code).mean() > 1e-4
-        for out, code in zip(outputs, (codes["query"][:QUERIES], codes["database"]), strict=True)
+        for out, code in zip(outputs, (codes["query"][every], codes["database"]), strict=True)
     ):
         network = outputs = None  # the codes are no signs of outputs
     labels = [dataset.store.labels[part].astype(np.uint8) for part in (dataset.split.query, database, train)]
@@ -128,7 +129,7 @@ def line(result: Result, data_dir: Path | None) -> list[object]:
         measured(codes["database"], labels[1], "mAP@1000", "dcmh"),
         train_too,
         len(query),
-        measure(codes["query"][:QUERIES], labels[0][:QUERIES], codes["database"], labels[1], "mAP@all"),
+        measure(codes["query"][every], labels[0][every], codes["database"], labels[1], "mAP@all"),
         "" if outputs is None else round(average_precision(*outputs, relevant), 4),
         round(_BY_FEATURES[by_features], 4),
     ]

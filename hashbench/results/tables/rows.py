@@ -51,6 +51,7 @@ def table_of(
     cells_of: dict[str, str] = {}  # cell -> label
     runs_of: dict[str, list[Result]] = {}  # label -> those averaged
     scored: list[str] = []  # labels of references that have no codes
+    collapsed: dict[str, str] = {}  # label -> in how many of its runs all items have one code
     for label, results in block.rows().items():
         chosen = [averaged(results, bits, f"{label} on {block.name}", problems) for bits in block.bits]
         evidence[label] = [[scores[run.id][measure] for run in runs] for runs in chosen]
@@ -64,6 +65,8 @@ def table_of(
         mark = "" if inputs == block.inputs else marks.setdefault(inputs, footnote_mark(len(marks)))
         cells = tuple(map(averaged_cell, evidence[label]))
         runs_of[label] = runs = [run for some in chosen for run in some]
+        if alike := sum(run.code_stats.get("distinct_codes") == 1 for run in runs):
+            collapsed[label] = f"{alike} of {len(runs)} runs ({label})"
         method = results[0].coords["method"]
         rows.append(
             Row(
@@ -85,6 +88,7 @@ def table_of(
     later = [
         *([(contradicting, _contradictions(contradicting))] if contradicting else []),
         *_missing(block, cells_of, planned),
+        *([(collapsed, f"all items have one code in {', '.join(collapsed.values())}.")] if collapsed else []),
         *([(scored, "ranked by real scores: it has no codes.")] if scored else []),
     ]
     used = len(marks)

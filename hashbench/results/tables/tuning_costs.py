@@ -13,18 +13,24 @@ from hashbench.results.sweeps.estimates import duration, plural
 def tuning_notes(runs_of: Mapping[str, Sequence[Result]]) -> list[tuple[str, str]]:
     """Return the footnote of a table with tuned rows, `runs_of` by label; none where no row is tuned."""
     studies = {label: _studies(runs) for label, runs in runs_of.items()}
-    tuned = {label: " and ".join(map(_words, found)) for label, found in studies.items() if found}
+    tuned = {label: found for label, found in studies.items() if found}
     if not tuned:
         return []
     methods = [runs[0].coords["method"] for runs in runs_of.values()]
     names = {
         label: method if methods.count(method) == 1 else label for label, method in zip(runs_of, methods, strict=True)
     }
-    told = "; ".join(f"{names[label]}: {words}" for label, words in tuned.items())
+    budgets = {" and ".join(map(_trials, found)) for found in tuned.values()}
+    if len(tuned) > 2 and len(budgets) == 1:  # said once
+        each = sorted(math.fsum(study["seconds"] for study in found) for found in tuned.values())
+        took = f"{duration(each[0])} to {duration(each[-1])} a row"
+        told = f"{', '.join(names[label] for label in tuned)}, each with {budgets.pop()}, {took}"
+    else:
+        told = "; ".join(f"{names[label]}: {' and '.join(map(_words, found))}" for label, found in tuned.items())
     untuned = [names[label] for label, found in studies.items() if not found]
     others = f" Not tuned: {', '.join(untuned)}." if untuned else ""
-    budgets = {sum(study["trials"] for study in found) for found in studies.values() if found}
-    apart = " The tuned rows had different numbers of trials." if len(budgets) > 1 else ""
+    trials = {sum(study["trials"] for study in found) for found in tuned.values()}
+    apart = " The tuned rows had different numbers of trials." if len(trials) > 1 else ""
     return [("", f"Tuned on validation queries: {told}.{others}{apart}")]
 
 
@@ -41,7 +47,10 @@ def _studies(runs: Sequence[Result]) -> list[Mapping[str, Any]]:
 
 
 def _words(study: Mapping[str, Any]) -> str:
+    return f"{_trials(study)} in {duration(study['seconds'])}"
+
+
+def _trials(study: Mapping[str, Any]) -> str:
     failed = f" ({study['failed']} failed)" if study["failed"] else ""
     bits = ", ".join(map(str, study["bits"]))
-    trials = f"{study['trials']} {plural('trial', study['trials'])}{failed}"
-    return f"{trials} at {bits} bits in {duration(study['seconds'])}"
+    return f"{study['trials']} {plural('trial', study['trials'])}{failed} at {bits} bits"

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -328,3 +329,28 @@ def test_one_result_is_described(make):
     assert "mAP@all 0.5000 0.4900 0.5100" in lines
     for line in ("counts queries 10", "database 90", "seconds train 12.5000", "git dirty yes", "weights —"):
         assert line in lines
+
+
+def test_rows_whose_items_all_have_one_code_are_marked(make):
+    made = [(make(method="csq", seed=0), 1), (make(method="csq", seed=1), 5), (make(), 9)]
+    table = Comparison.of([replace(result, code_stats={"distinct_codes": count}) for result, count in made]).tables[0]
+    assert {row.label: row.mark for row in table.rows} == {"crh": "", "csq": "†"}
+    assert ("†", "all items have one code in 1 of 2 runs (csq).") in table.notes
+
+
+def test_equal_budgets_of_several_rows_are_said_once(make):
+    def tuned(method, seconds, trials=5):
+        cost = {"id": method, "path": "x", "trials": trials, "failed": 0, "seconds": seconds, "bits": [32]}
+        result = make(method=method, provenance={"tuned": {**cost, "space_sha256": "y"}})
+        return replace(result, coords={**result.coords, "tuned": {"trials": trials, "settings": {}, "recipe": {}}})
+
+    def note(*results):
+        notes = [text for _, text in Comparison.of(results).tables[0].notes if text.startswith("Tuned")]
+        return notes[0].replace(" (tuned over 5 trials)", "")
+
+    three = [tuned("crh", 3.0), tuned("csq", 200.0), tuned("shc", 8.0)]
+    assert note(*three, make(method="dpn")) == (
+        "Tuned on validation queries: crh, csq, shc, each with 5 trials at 32 bits, 3 s to 3 min a row. Not tuned: dpn."
+    )
+    assert note(*three, tuned("dpn", 1.0, trials=4)).endswith("The tuned rows had different numbers of trials.")
+    assert "crh: 5 trials at 32 bits in 3 s; csq: 5 trials at 32 bits in 3 min." in note(*three[:2])
