@@ -11,14 +11,17 @@ where it has all seeds that the column's rows have.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr, ttest_ind
 from tabulate import tabulate
 
+from hashbench.methods.contract import options
+from hashbench.registry import METHODS
 from hashbench.results.result import Result
 from hashbench.results.runs import find_runs
 from hashbench.results.studies import Study, find_studies
@@ -98,8 +101,19 @@ def rates(folder: Path) -> str:
         cells = {name: f"**{value:.3f}**" if float(name) == best else f"{value:.3f}" for name, value in cells.items()}
         loss = 1 - known.get(0.001, np.nan) / known[best]
         data = f"{base['data']['dataset']}@{base['data']['protocol']}"
-        rows.append({"data set": data, "row": base["method"]["name"], **cells, "lost at 0.001": f"{loss:.0%}"})
-    return printed(sorted(rows, key=lambda row: (row["data set"], row["row"])))
+        head = "hidden layer" if base["recipe"].get("hidden") else "linear"
+        place = {"data set": data, "head": head, "row": tuned_row(base["method"])}
+        rows.append({**place, **cells, "lost at 0.001": f"{loss:.0%}"})
+    return printed(sorted(rows, key=lambda row: (row["data set"], row["head"] != "linear", row["row"])))
+
+
+def tuned_row(method: Mapping[str, Any]) -> str:
+    """Return the name of a row by its method in the subject of a study."""
+    defaults = {name: option.default for name, option in options(METHODS.get(method["name"])).items()}
+    fields = {name: value for name, value in method["fields"].items() if name != "base"}
+    changed = {name: value for name, value in fields.items() if value != defaults.get(name, value)}
+    words = ", ".join(f"{name}={str(value).lower()}" for name, value in changed.items())
+    return f"{method['name']} ({words})" if words else method["name"]
 
 
 def measures(table: pd.DataFrame) -> str:
