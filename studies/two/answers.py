@@ -29,6 +29,7 @@ from hashbench.results.tables.published import read_published
 
 FIXED = "features"
 OTHER_MEASURES = ("mAP@1000/hits", "mAP@1000/R", "mAP@1000/min", "P@100", "P@H<=2")
+HEADS = {"frozen": "linear", "frozen-mlp": "hidden layer"}
 PAPER = ["source", "where", "dataset", "measure", "bits"]
 FAMILIES = ("centers", "proxy", "wrappers", "pairwise", "ranking", "pointwise", "shallow", "unsupervised", "reference")
 COUNTED = {"as_lies": "hits", "by_class": "hits", "dcmh": "mAP@1000/min", "train_too": "mAP@all"}  # beside what
@@ -48,7 +49,7 @@ def runs(folders: Sequence[Path]) -> pd.DataFrame:
 def line(result: Result) -> dict[str, object]:
     """Return what the tables need of a run."""
     coords = result.coords
-    fields = ", ".join(f"{name}={value}" for name, value in coords["fields"].items())
+    fields = words_of(coords["fields"])
     low, high = result.bounds["mAP@all"]
     return {
         "id": result.id,
@@ -76,7 +77,7 @@ def families(table: pd.DataFrame) -> str:
     for (dataset, bits), column in columns(table):
         means = column.groupby(["family", "row"])["mAP@all"].mean()
         best = means.groupby(level="family").idxmax()
-        order = sorted(best, key=lambda place: -means[place])
+        order = sorted(best, key=lambda place: (place[0] == "reference", -means[place]))  # which is no family
         first_two = [column[column["row"] == row]["mAP@all"] for _, row in order[:2]]
         p = ttest_ind(*first_two, equal_var=False).pvalue if len(first_two) == 2 else np.nan
         cells = {family: f"{row} {means[family, row]:.3f}" for family, row in order}
@@ -101,7 +102,7 @@ def rates(folder: Path) -> str:
         cells = {name: f"**{value:.3f}**" if float(name) == best else f"{value:.3f}" for name, value in cells.items()}
         loss = 1 - known.get(0.001, np.nan) / known[best]
         data = f"{base['data']['dataset']}@{base['data']['protocol']}"
-        head = "hidden layer" if base["recipe"].get("hidden") else "linear"
+        head = HEADS["frozen-mlp" if base["recipe"].get("hidden") else "frozen"]
         place = {"data set": data, "head": head, "row": tuned_row(base["method"])}
         rows.append({**place, **cells, "lost at 0.001": f"{loss:.0%}"})
     return printed(sorted(rows, key=lambda row: (row["data set"], row["head"] != "linear", row["row"])))
@@ -112,8 +113,13 @@ def tuned_row(method: Mapping[str, Any]) -> str:
     defaults = {name: option.default for name, option in options(METHODS.get(method["name"])).items()}
     fields = {name: value for name, value in method["fields"].items() if name != "base"}
     changed = {name: value for name, value in fields.items() if value != defaults.get(name, value)}
-    words = ", ".join(f"{name}={str(value).lower()}" for name, value in changed.items())
+    words = words_of(changed)
     return f"{method['name']} ({words})" if words else method["name"]
+
+
+def words_of(fields: Mapping[str, Any]) -> str:
+    """Return fields as they are typed."""
+    return ", ".join(f"{name}={str(value).lower()}" for name, value in fields.items())
 
 
 def measures(table: pd.DataFrame) -> str:
@@ -161,12 +167,32 @@ def predictors(table: pd.DataFrame, codes: pd.DataFrame) -> str:
 
 
 def outputs(table: pd.DataFrame, codes: pd.DataFrame) -> str:
-    """Return mAP@all of codes, of the outputs whose signs they are, and of the fixed features, on the same queries."""
-    found = codes.dropna(subset=["outputs"]).merge(table[["id", "dataset", "bits", "row"]], on="id")
-    found["codes / outputs"] = found["codes"] / found["outputs"]
-    shown = ["dataset", "bits", "row", "codes", "outputs", "codes / outputs", "features"]
+    """Return mAP@all of codes beside that of the outputs whose signs they are, and of the fixed features, by family.
+
+    All three are on the same queries.
+    """
+    found = codes.dropna(subset=["outputs"]).merge(table, on="id")
+    found["ratio"] = found["codes"] / found["outputs"]
+    rows = []
+    for (dataset, bits, recipe, family), part in found.groupby(["dataset", "bits", "recipe", "family"]):
+        row = part.set_index("row")
+        rows.append(
+            {
+                "data set": dataset,
+                "bits": bits,
+                "head": HEADS[recipe],
+                "family": family,
+                "rows": len(part),
+                "codes, best": f"{row['codes'].max():.3f} ({row['codes'].idxmax()})",
+                "outputs, best": f"{row['outputs'].max():.3f} ({row['outputs'].idxmax()})",
+                "codes / outputs, median": row["ratio"].median(),
+                "lowest": f"{row['ratio'].min():.2f} ({row['ratio'].idxmin()})",
+                "highest": f"{row['ratio'].max():.2f} ({row['ratio'].idxmax()})",
+                "features": row["features"].mean(),
+            }
+        )
     return printed(
-        found.sort_values(["dataset", "bits", "codes"], ascending=[True, True, False])[shown].to_dict("records")
+        sorted(rows, key=lambda row: (row["data set"], row["head"] != "linear", FAMILIES.index(row["family"])))
     )
 
 
@@ -174,7 +200,7 @@ def counting(table: pd.DataFrame, codes: pd.DataFrame) -> str:
     """Return how far the same codes are from themselves, counted as others do, beside how far rows are apart."""
     both = codes.merge(table, on="id")
     rows = []
-    for (dataset, bits), part in both.groupby(["dataset", "bits"]):
+    for (dataset, bits, recipe), part in both.groupby(["dataset", "bits", "recipe"]):
         for name, beside in COUNTED.items():
             known = part.dropna(subset=[name, beside])
             if known.empty:
@@ -184,6 +210,7 @@ def counting(table: pd.DataFrame, codes: pd.DataFrame) -> str:
                 {
                     "data set": dataset,
                     "bits": bits,
+                    "head": HEADS[recipe],
                     "rows": len(known),
                     "counted": name,
                     "beside": "mAP@1000/hits" if beside == "hits" else beside,
@@ -207,7 +234,7 @@ def heads(table: pd.DataFrame) -> str:
         order = spearmanr(means["frozen"], means["frozen-mlp"])
         place = {"data set": dataset, "bits": bits}
         for row in means.sort_values("frozen-mlp", ascending=False).index:
-            cells = {name: f"{means[name][row]:.3f} ({ranks[name][row]})" for name in ("frozen-mlp", "frozen")}
+            cells = {HEADS[name]: f"{means[name][row]:.3f} ({ranks[name][row]})" for name in ("frozen-mlp", "frozen")}
             rows.append({**place, "row": row, **cells})
         rows.append({**place, "row": f"rank correlation: {order.statistic:+.2f}, p {order.pvalue:.2g}"})
     return printed(rows)
@@ -216,8 +243,9 @@ def heads(table: pd.DataFrame) -> str:
 def published(table: pd.DataFrame) -> str:
     """Return, for each table of a paper under our protocol and measure, how near and in what order rows are here."""
     rows = []
-    for (source, where, dataset, measure, bits), part in published_pairs(table).groupby(PAPER, sort=False):
-        if len(part) < 3:
+    pairs = published_pairs(table)
+    for (source, where, dataset, measure, bits, recipe), part in pairs.groupby([*PAPER, "recipe"], sort=False):
+        if len(part) < 4:
             continue
         ours, theirs = part["ours"], part["theirs"]
         order = spearmanr(theirs, ours)
@@ -227,6 +255,7 @@ def published(table: pd.DataFrame) -> str:
                 "data set": dataset,
                 "measure": measure,
                 "bits": bits,
+                "head here": HEADS[recipe],
                 "rows": len(part),
                 "ours / theirs": f"{(ours / theirs).min():.2f} to {(ours / theirs).max():.2f}",
                 "first there": part["method"][theirs.idxmax()],
@@ -241,18 +270,18 @@ def published(table: pd.DataFrame) -> str:
 
 def published_pairs(table: pd.DataFrame) -> pd.DataFrame:
     """Return the numbers of papers that have one of ours, of the plain row, under the same protocol and measure."""
-    table = table[(table["recipe"] == "frozen") & (table["row"] == table["method"])]
-    means = table.groupby(["dataset", "bits", "method"]).mean(numeric_only=True)
+    table = table[table["row"] == table["method"]]
+    means = table.groupby(["dataset", "bits", "method", "recipe"]).mean(numeric_only=True)
     family = dict(zip(table["method"], table["family"], strict=True))
     lines = []
-    for number in read_published():
-        method, place = number.method.casefold(), (number.dataset, number.bits, number.method.casefold())
-        if place in means.index and number.measure in means:
-            ours = means[number.measure][place]
-            lines.append(
-                {**vars(number), "method": method, "family": family[method], "theirs": number.value, "ours": ours}
-            )
-    return pd.DataFrame(lines, columns=[*PAPER, "method", "family", "theirs", "ours"])
+    for recipe in HEADS:
+        for number in read_published():
+            method = number.method.casefold()
+            place = (number.dataset, number.bits, method, recipe)
+            if place in means.index and number.measure in means:
+                numbers = {"theirs": number.value, "ours": means[number.measure][place]}
+                lines.append({**vars(number), "method": method, "family": family[method], "recipe": recipe, **numbers})
+    return pd.DataFrame(lines, columns=[*PAPER, "recipe", "method", "family", "theirs", "ours"])
 
 
 def draws(table: pd.DataFrame) -> str:
@@ -277,29 +306,39 @@ def draws(table: pd.DataFrame) -> str:
 
 
 def seconds(table: pd.DataFrame) -> str:
-    """Return the seconds of a training and the measure of every row, the fastest first."""
+    """Return the rows that are better than all that train as fast, at 32 bits, and their seconds of one training."""
     rows = []
-    for dataset, part in table.groupby("dataset"):
-        part = part[part["bits"] == 32]
-        means = part.groupby("row")[["train", "mAP@all"]].mean().sort_values("train")
+    for (dataset, bits), column in columns(table):
+        if bits != 32:
+            continue
+        means = column.groupby("row")[["train", "mAP@all"]].mean().sort_values("train")
         best = means["mAP@all"].cummax()
+        frontier = means[means["mAP@all"] >= best]
         rows += [
+            {"data set": dataset, "rows": len(means), "row": row, "seconds": f"{train:.1f}", "mAP@all": value}
+            for row, train, value in frontier.itertuples()
+        ]
+        slowest = means["train"].idxmax()
+        rows.append(
             {
                 "data set": dataset,
-                "row": row,
-                "seconds": f"{train:.1f}",
-                "mAP@all": value,
-                "best so far": "yes" if value >= best[row] else "",
+                "rows": len(means),
+                "row": f"(slowest: {slowest})",
+                "seconds": f"{means['train'][slowest]:.1f}",
+                "mAP@all": means["mAP@all"][slowest],
             }
-            for row, train, value in means.itertuples()
-        ]
+        )
     return printed(rows)
 
 
 def columns(table: pd.DataFrame) -> list[tuple[tuple[str, int], pd.DataFrame]]:
-    """Return the runs of each data set and code length under the recipe `frozen`, of rows with all seeds."""
+    """Return the runs of each data set and code length under the recipe `frozen`, of rows with all seeds.
+
+    Those of further draws of a split are left out.
+    """
     found = []
-    for place, column in table[table["recipe"] == "frozen"].groupby(["dataset", "bits"]):
+    shown = table[(table["recipe"] == "frozen") & ~table["dataset"].str.contains("-draw", regex=False)]
+    for place, column in shown.groupby(["dataset", "bits"]):
         seeds = column.groupby("row")["seed"].nunique()
         found.append((place, column[column["row"].isin(seeds[seeds == seeds.max()].index)]))
     return found

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
-from answers import FAMILIES, columns, published_pairs, runs
+from answers import FAMILIES, HEADS, columns, published_pairs, runs
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
@@ -22,7 +22,7 @@ from hashbench.results.figures.style import COLOURS, GREY, STYLE
 
 HERE = Path(__file__).parent
 COLOUR_OF = dict(zip(FAMILIES, COLOURS, strict=True))
-NAMED = 7  # rows with the highest mAP have their names in a panel
+NAMED = 8  # rows with the highest mAP have their names in a panel, where there is room
 
 
 def main() -> None:
@@ -44,13 +44,18 @@ def main() -> None:
 def families(table: pd.DataFrame) -> None:
     """Draw the best row of each family at each place."""
     places = [(place, column) for place, column in columns(table) if place[1] == 32]
-    with figure("families", 1, width=7.0, height=0.42 * len(places) + 0.9) as (axes,):
+    with figure("families", 1, width=5.0, height=0.4 * len(places) + 1.6) as (axes,):
         for height, ((dataset, _), column) in enumerate(reversed(places)):
             best = column.groupby(["family", "row"])["mAP@all"].mean().groupby(level="family").max()
             for family, value in best.items():
                 axes.plot(value, height, "o", color=COLOUR_OF[family], label=family)
             axes.annotate(dataset, (0, height), (-6, 0), textcoords="offset points", ha="right", va="center")
-        axes.set(xlabel="mAP@all at 32 bits, the best row of each family", xlim=(0, None), yticks=[])
+        axes.set(
+            xlabel="mAP@all at 32 bits, the best row of each family",
+            xlim=(0, None),
+            ylim=(-0.6, len(places) - 0.4),
+            yticks=[],
+        )
 
 
 def scatter(
@@ -84,27 +89,33 @@ def heads(table: pd.DataFrame) -> None:
 def published(table: pd.DataFrame) -> None:
     """Draw published numbers beside ours of the same protocol and measure, a panel for each measure."""
     pairs = published_pairs(table)
-    pairs = pairs[pairs["bits"] == 32]
-    measures = [(name, part) for name, part in pairs.groupby(["dataset", "measure"]) if len(part) > 3]
-    with figure("published", len(measures)) as panels:
-        for axes, ((dataset, measure), part) in zip(panels, measures, strict=True):
+    pairs = pairs[(pairs["bits"] == 32) & (pairs["measure"] == "mAP@1000/hits")]
+    shown = [(name, part) for name, part in pairs.groupby(["dataset", "recipe"]) if len(part) > 3]
+    with figure("published", len(shown)) as panels:
+        for axes, ((dataset, recipe), part) in zip(panels, shown, strict=True):
             points(axes, part.rename(columns={"method": "row"}), "theirs", "ours")
-            axes.set(xlabel=f"{measure}, published", ylabel=f"{measure}, here", title=f"{dataset}, 32 bits")
+            axes.set(xlabel="mAP@1000/hits at 32 bits, published", ylabel=f"here, {HEADS[recipe]}", title=dataset)
 
 
 def points(axes: Axes, table: pd.DataFrame, x: str, y: str) -> None:
     """Draw rows as points in the colours of their families, the best ones with their names."""
     for family, part in table.groupby("family"):
         axes.plot(part[x], part[y], "o", color=COLOUR_OF[family], label=family)
+    named: list[tuple[float, float]] = []
+    wide, high = (table[name].max() - table[name].min() for name in (x, y))
     for _, row in table.nlargest(NAMED, y).iterrows():
-        axes.annotate(row["row"], (row[x], row[y]), (3, 2), textcoords="offset points", fontsize=6, color=GREY)
+        if all(abs(row[x] - left) > 0.2 * wide or abs(row[y] - low) > 0.05 * high for left, low in named):
+            axes.annotate(row["row"], (row[x], row[y]), (4, -2), textcoords="offset points", fontsize=7, color=GREY)
+            named.append((row[x], row[y]))
 
 
 @contextmanager
-def figure(name: str, panels: int, *, width: float = 3.3, height: float = 2.9) -> Iterator[list[Axes]]:
+def figure(name: str, panels: int, *, width: float = 3.2, height: float = 3.0) -> Iterator[list[Axes]]:
     """Yield the panels of a figure, which is written with one legend of families."""
     with plt.rc_context(STYLE):
-        drawn, axes = plt.subplots(1, panels, figsize=(width * panels, height), squeeze=False, layout="constrained")
+        drawn, axes = plt.subplots(
+            1, panels, figsize=(width * panels + 1.4, height), squeeze=False, layout="constrained"
+        )
         yield list(axes[0])
         handles = {label: one for each in axes[0] for one, label in zip(*each.get_legend_handles_labels(), strict=True)}
         order = [family for family in FAMILIES if family in handles]

@@ -23,7 +23,7 @@ _FEW = f"with fewer than {FEWEST} seeds on a side"
 
 @dataclass(frozen=True)
 class Baseline:
-    """A baseline, by row label or method name (`crh ()`: the row with all defaults), and what it is tested over."""
+    """A baseline, by row label, fields (`crh ()`: all defaults) or method name, and what it is tested over."""
 
     name: str
     test: Test = "seeds"
@@ -32,16 +32,17 @@ class Baseline:
         if self.test not in get_args(Test):
             raise unknown("test", self.test, get_args(Test))
 
-    def find(self, rows: Iterable[tuple[str, str]]) -> str | None:
-        """Return the label among (label, method) pairs that is meant, None where none is.
+    def find(self, rows: Iterable[tuple[str, str, str]]) -> str | None:
+        """Return which row's label is meant, None where none is; `rows` are their labels, by fields alone, and methods.
 
-        Raises HashbenchError where a method's name stands for several rows.
+        Raises HashbenchError where a name stands for several rows.
         """
-        pairs = list(rows)
+        named = list(rows)
         plain = self.name.removesuffix(" ()")
-        if any(label == plain for label, _ in pairs):
+        if any(label == plain for label, *_ in named):
             return plain
-        meant = [label for label, method in pairs if method == self.name]
+        meant = [label for label, by_fields, _ in named if by_fields == self.name]
+        meant = meant or [label for label, _, method in named if method == self.name]
         if len(meant) > 1:
             several = ", ".join(f"'{label}'" for label in meant)
             raise HashbenchError(f"The baseline '{self.name}' may be any of {several}; name one of these rows.")
@@ -55,7 +56,7 @@ def with_differences(
 
     A table without the baseline keeps its rows, and a footnote says why they have no differences.
     """
-    label = against.find((row.label, row.method) for row in rows)
+    label = against.find((row.label, row.by_fields, row.method) for row in rows)
     if label is None:
         return (
             list(rows),

@@ -160,6 +160,16 @@ def row_label(result: Result, shown: Sequence[str] = ()) -> str:
     return f"{name} ({', '.join(fields)})" if fields else name
 
 
+def label_by_fields(result: Result) -> str:
+    """Return the method's name with its changed fields alone, `crh ()` where there are none, however it was tuned,
+    started or trained.
+    """
+    tuned = result.coords.get("tuned", {}).get("settings", {})
+    method = result.coords["method"]
+    fields = {name: value for name, value in sorted(result.coords["fields"].items()) if f"{method}.{name}" not in tuned}
+    return f"{method} ({', '.join(f'{name}={_value(value)}' for name, value in fields.items())})"
+
+
 def tuned_words(tuned: Mapping[str, Any]) -> list[str]:
     """Return what a row's label says of its tuning: settings of the recipe, which the other rows need not have."""
     recipe = [f"recipe.{name}={text}" for name, text in tuned["recipe"].items()]

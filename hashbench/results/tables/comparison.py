@@ -14,7 +14,7 @@ from hashbench.results.sweeps.planned import Planned, planned_runs
 from hashbench.results.tables import published as papers
 from hashbench.results.tables import render
 from hashbench.results.tables.baseline import Baseline, Test
-from hashbench.results.tables.blocks import Block, blocks, differences
+from hashbench.results.tables.blocks import Block, blocks, differences, label_by_fields
 from hashbench.results.tables.condition_tables import condition_tables
 from hashbench.results.tables.escaping import html
 from hashbench.results.tables.layout import Layout
@@ -200,9 +200,12 @@ def _distinct(results: Iterable[Result], problems: list[str]) -> list[Result]:
 
 def _check_baseline(against: Baseline, found: Sequence[Block]) -> None:
     """Raise HashbenchError where no block has the baseline."""
-    rows = [[(label, runs[0].coords["method"]) for label, runs in block.rows().items()] for block in found]
-    if not any([against.find(pairs) for pairs in rows]):
-        known = {name for pairs in rows for pair in pairs for name in pair}
+    rows = [
+        [(label, label_by_fields(runs[0]), runs[0].coords["method"]) for label, runs in block.rows().items()]
+        for block in found
+    ]
+    if not any([against.find(named) for named in rows]):
+        known = {name for named in rows for label, _, method in named for name in (label, method)}
         raise unknown("baseline", against.name, known, hint="It is not among these results.")
 
 

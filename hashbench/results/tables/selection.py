@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from hashbench.errors import HashbenchError, unknown
 from hashbench.results.result import Result
 from hashbench.results.sweeps.planned import Planned
-from hashbench.results.tables.blocks import row_label
+from hashbench.results.tables.blocks import label_by_fields, row_label
 
 
 def select(
@@ -22,8 +22,9 @@ def select(
     """Return the results of these methods, data sets (`cifar10` or `cifar10@54k`) and code lengths, in their order.
 
     None takes all. A method is meant with all its rows, or as one row: `crh (reassign=false)`, and `crh ()` for the one
-    with all defaults; `baseline`, named likewise, stays whatever `methods` are. Raises HashbenchError for a name that
-    no result has; that of a method may be a known one instead.
+    with all defaults. Where no row has just that name, those with these fields are meant, however tuned. `baseline`,
+    named likewise, stays whatever `methods` are. Raises HashbenchError for a name that no result has; that of a method
+    may be a known one instead.
     """
     kept = list(results)
     if datasets is not None:
@@ -34,10 +35,11 @@ def select(
     if methods is not None:
         papers = {*known_methods}  # which write names in capitals of their own
         unpublished = [name for name in methods if name.casefold() not in {known.casefold() for known in papers}]
-        _check("method", unpublished, {name for result in kept for name in _method_names(result)} | papers)
-        wanted = [*methods, *_named_by(baseline, kept)]
-        kept = [result for result in kept if not _method_names(result).isdisjoint(wanted)]
-        kept.sort(key=lambda result: min(wanted.index(name) for name in _method_names(result) & {*wanted}))
+        names = _method_names(kept)
+        _check("method", unpublished, {name for named in names.values() for name in named} | papers)
+        wanted = [*methods, *_named_by(baseline, names.values())]
+        kept = [result for result in kept if not names[result.id].isdisjoint(wanted)]
+        kept.sort(key=lambda result: min(wanted.index(name) for name in names[result.id] & {*wanted}))
     if bits is not None:
         _check("code length", bits, {result.coords["bits"] for result in kept})
         kept = [result for result in kept if result.coords["bits"] in bits]
@@ -72,14 +74,19 @@ def _dataset_names(result: Result) -> set[str]:
     return {name, f"{name}@{protocol}"}
 
 
-def _method_names(result: Result) -> set[str]:
-    method, label = result.coords["method"], row_label(result)
-    return {method, f"{method} ()" if label == method else label}
+def _method_names(results: Sequence[Result]) -> dict[str, set[str]]:
+    """Return by which names each of the results, by id, can be meant: its method, its row, its row's fields alone."""
+    methods = {result.id: result.coords["method"] for result in results}
+    labels = {result.id: row_label(result) for result in results}
+    rows = {id: f"{label} ()" if label == methods[id] else label for id, label in labels.items()}
+    taken = {*rows.values()}
+    fields = {result.id: label_by_fields(result) for result in results}
+    return {id: {methods[id], row, row if fields[id] in taken else fields[id]} for id, row in rows.items()}
 
 
-def _named_by(baseline: str | None, results: Iterable[Result]) -> list[str]:
-    """Return what a baseline selects: the row of that label where there is one, else the method, else nothing."""
-    there = {name for result in results for name in _method_names(result)} if baseline is not None else set()
+def _named_by(baseline: str | None, names: Iterable[set[str]]) -> list[str]:
+    """Return what a baseline selects: the row of that name where there is one, else the method, else nothing."""
+    there = {name for named in names for name in named} if baseline is not None else set()
     return [name for name in (f"{baseline} ()", baseline) if name in there][:1]
 
 

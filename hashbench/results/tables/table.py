@@ -73,6 +73,7 @@ class Row:
     mark: str
     cells: tuple[Cell, ...]  # one for each of the table's code lengths
     method: str = ""  # its registered name, or the paper's
+    by_fields: str = ""  # its label by its changed fields alone: `crh (heads=1)`, `crh ()`
     cost: Cost = Cost()
     fidelity: str = ""  # where the method's equations come from, as its newest run states; "" where none does
     source: str = ""  # of published numbers, "arXiv:2507.08404, table 6"; "" for runs

@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import pytest
 
 from hashbench.errors import HashbenchError
-from hashbench.results.tables.comparison import compare
+from hashbench.results.tables.baseline import Baseline
+from hashbench.results.tables.comparison import Comparison, compare
 from hashbench.results.tables.selection import select
 
 
@@ -84,3 +87,19 @@ def test_the_filters_of_compare_keep_the_baseline_and_the_paper_s_spelling(tmp_p
     assert [row.label for row in table.rows] == ["crh", "csq", "CSQ, published", "HashNet, published"]
     (table,) = compare(tmp_path / "runs", methods=["csq ()", "dpn"], published=file).tables
     assert [row.label for row in table.rows] == ["csq", "dpn", "CSQ, published"]
+
+
+def test_a_row_is_named_by_its_fields_however_it_was_tuned(make):
+    def tuned(fields, settings):
+        result = make(fields={**fields, **{name.partition(".")[2]: value for name, value in settings.items()}})
+        study = {"trials": 5, "settings": {name: str(value) for name, value in settings.items()}, "recipe": {}}
+        return replace(result, id=result.id[::-1], coords={**result.coords, "tuned": study})
+
+    best, ablation = tuned({}, {"crh.margin": 0.1}), tuned({"reassign": False}, {})
+    assert select([best, ablation], methods=["crh (reassign=false)"]) == [ablation]
+    assert select([best, ablation], methods=["crh ()"]) == [best]
+    plain = make(fields={"reassign": False})
+    assert select([best, ablation, plain], methods=["crh (reassign=false)"]) == [plain]  # the row of just that name
+    table = Comparison.of([best, ablation], against=Baseline("crh (reassign=false)")).tables[0]
+    assert table.baseline == "crh (reassign=false, tuned over 5 trials)"
+    assert Comparison.of([best, ablation], against=Baseline("crh ()")).tables[0].baseline.startswith("crh (margin=0.1")
