@@ -159,8 +159,17 @@ def finish(figure: Figure, panels: Sequence[Axes], *, title: str, caption: str) 
     handles = {label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     if handles:
         figure.legend(handles.values(), handles.keys(), loc="outside right center", fontsize=8)
-    for text in figure.findobj(Text):  # a plug-in's name may hold what no SVG may
+    for text in _texts(figure):  # a plug-in's name may hold what no SVG may
         text.set_text("\n".join(map(plain, text.get_text().split("\n"))))
+
+
+def _texts(figure: Figure) -> Iterator[Text]:
+    """Yield all texts but those of ticks, which are numbers and would be made for it."""
+    yield from figure.texts
+    for axes in figure.axes:
+        yield from (axes.title, axes.xaxis.label, axes.yaxis.label, *axes.texts)
+    for legend in figure.legends:
+        yield from (legend.get_title(), *legend.get_texts())
 
 
 def stack(figure: Figure) -> bool:
