@@ -334,13 +334,14 @@ def seconds(table: pd.DataFrame) -> str:
 def columns(table: pd.DataFrame) -> list[tuple[tuple[str, int], pd.DataFrame]]:
     """Return the runs of each data set and code length under the recipe `frozen`, of rows with all seeds.
 
-    Those of further draws of a split are left out.
+    Further draws of a split are left out, and lengths at which fewer than four families were run.
     """
     found = []
     shown = table[(table["recipe"] == "frozen") & ~table["dataset"].str.contains("-draw", regex=False)]
     for place, column in shown.groupby(["dataset", "bits"]):
         seeds = column.groupby("row")["seed"].nunique()
-        found.append((place, column[column["row"].isin(seeds[seeds == seeds.max()].index)]))
+        if column["family"].nunique() >= 4:
+            found.append((place, column[column["row"].isin(seeds[seeds == seeds.max()].index)]))
     return found
 
 
