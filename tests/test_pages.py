@@ -168,7 +168,8 @@ def test_the_commands_about_using_the_codes_work_in_their_order(tmp_path, monkey
 def test_the_commands_about_tuning_work_in_their_order(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs" / "tuning.md").read_text().replace("fashion-mosaic@4k", "toy@small")
-    for text, short in (("fashion-mosaic", "toy"), ("trials 8", "trials 2"), ("trials=8", "trials=2"),
+    for text, short in (("fashion-mosaic", "toy"), ("fashion-mnist-10k", "toy@searched"), ("trials 8", "trials 2"),
+                        ("trials=8", "trials=2"),
                         ("epochs 3", "epochs 1"), ("epochs=3", "epochs=1"), ("seeds 3", "seeds 1"),
                         ("--bits 32", "--bits 8 --backbone toy-backbone"), ("[32]", "[8], backbone='toy-backbone'"),
                         ("over 8 trials", "over 2 trials")):  # fmt: skip
@@ -177,7 +178,7 @@ def test_the_commands_about_tuning_work_in_their_order(tmp_path, monkeypatch):
     Path(name).write_text(space)
     commands = re.findall(r"^    hashbench (.*)$", page, re.MULTILINE)
     commands += re.findall(r"`hashbench (export [^`]+)`", page)
-    assert [words.split()[0] for words in commands] == ["tune", "run", "run", "compare", "verify", "export"]
+    assert [words.split()[0] for words in commands] == ["tune", "run", "run", "compare", "run", "verify", "export"]
     for words in commands:
         ran = CliRunner().invoke(main, shlex.split(words))
         assert ran.exit_code == 0, f"{words}\n{ran.output}"
