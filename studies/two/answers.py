@@ -25,6 +25,7 @@ from hashbench.registry import METHODS
 from hashbench.results.result import Result
 from hashbench.results.runs import find_runs
 from hashbench.results.studies import Study, find_studies
+from hashbench.results.tables.blocks import label_by_fields
 from hashbench.results.tables.published import read_published
 
 FIXED = "features"
@@ -49,13 +50,12 @@ def runs(folders: Sequence[Path]) -> pd.DataFrame:
 def line(result: Result) -> dict[str, object]:
     """Return what the tables need of a run."""
     coords = result.coords
-    fields = words_of(coords["fields"])
     low, high = result.bounds["mAP@all"]
     return {
         "id": result.id,
         "dataset": f"{coords['dataset']}@{coords['protocol']}",
         "recipe": coords["recipe"].partition("(")[0],
-        "row": f"{coords['method']} ({fields})" if fields else coords["method"],
+        "row": label_by_fields(result).removesuffix(" ()"),
         "method": coords["method"],
         "family": result.provenance["family"],
         "labels": result.provenance["labels"],
@@ -113,13 +113,8 @@ def tuned_row(method: Mapping[str, Any]) -> str:
     defaults = {name: option.default for name, option in options(METHODS.get(method["name"])).items()}
     fields = {name: value for name, value in method["fields"].items() if name != "base"}
     changed = {name: value for name, value in fields.items() if value != defaults.get(name, value)}
-    words = words_of(changed)
+    words = ", ".join(f"{name}={str(value).lower()}" for name, value in changed.items())
     return f"{method['name']} ({words})" if words else method["name"]
-
-
-def words_of(fields: Mapping[str, Any]) -> str:
-    """Return fields as they are typed."""
-    return ", ".join(f"{name}={str(value).lower()}" for name, value in fields.items())
 
 
 def measures(table: pd.DataFrame) -> str:

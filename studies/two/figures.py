@@ -29,12 +29,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, nargs="+")
     *folders, codes = parser.parse_args().source
-    table = runs(folders)
+    table, measured = runs(folders), pd.read_csv(codes)
     families(table)
-    scatter(
-        "entropy", table.merge(pd.read_csv(codes), on="id"), "entropy", "mAP@all", "entropy of database codes (nats)"
-    )
-    outputs = pd.read_csv(codes).dropna(subset=["outputs"]).merge(table, on="id")
+    scatter("entropy", table.merge(measured, on="id"), "entropy", "mAP@all", "entropy of database codes (nats)")
+    outputs = measured.dropna(subset=["outputs"]).merge(table, on="id")
     scatter("outputs", outputs, "outputs", "codes", "mAP@all by real-valued outputs", "mAP@all by codes", equal=True)
     scatter("separation", table, "separation", "mAP@all", "min inter-class / max intra-class distance")
     heads(table)

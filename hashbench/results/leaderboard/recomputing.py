@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from hashbench.results.leaderboard.ranking import LeaderboardRow
 from hashbench.results.result import Result
-from hashbench.results.tables.blocks import row_label
+from hashbench.results.tables.blocks import label_by_fields
 
 
 def commands(row: LeaderboardRow) -> list[str]:
@@ -44,14 +43,11 @@ def _by_dataset(runs: Sequence[Result]) -> Iterator[list[Result]]:
 
 
 def _run(runs: Sequence[Result]) -> Iterator[str]:
-    coords = {key: value for key, value in runs[0].coords.items() if key not in ("start", "tuned")}
-    tuned = runs[0].coords.get("tuned", {})
-    searched = tuned.get("settings", {})
-    fields = {name: value for name, value in coords["fields"].items() if f"{coords['method']}.{name}" not in searched}
-    coords["fields"] = fields  # the others come from the study
+    coords = runs[0].coords
+    tuned = coords.get("tuned", {})
     name, _, changed = str(coords["recipe"]).partition("(")
     lengths = {bits for run in runs for bits in run.coords.get("lengths", [run.coords["bits"]])}
-    yield from ("hashbench", "run", "--method", row_label(replace(runs[0], coords=coords)))
+    yield from ("hashbench", "run", "--method", label_by_fields(runs[0]).removesuffix(" ()"))
     yield from ("--dataset", f"{coords['dataset']}@{coords['protocol']}")
     yield from ("--bits", ",".join(map(str, sorted(lengths))))
     yield from ("--seeds", str(1 + max(run.coords["seed"] for run in runs)), "--recipe", name)
@@ -61,9 +57,9 @@ def _run(runs: Sequence[Result]) -> Iterator[str]:
         yield from ("--set", f"recipe.{field}={value.strip('()').replace(' ', '')}")
     if any(run.provenance.get("data_official") is False for run in runs):
         yield "--accept-unofficial"
-    if searched:
+    if tuned.get("settings"):
         yield from ("--tuned", "runs")
     if "data" in tuned:
         yield from ("--tuned-on", tuned["data"])
-    if "start" in runs[0].coords:
+    if "start" in coords:
         yield from ("--start-from", "runs")

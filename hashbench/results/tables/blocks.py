@@ -150,7 +150,7 @@ def row_label(result: Result, shown: Sequence[str] = ()) -> str:
     """
     coords = result.coords
     name = coords["method"] + (f" v{coords['method_version']}" if "method_version" in shown else "")
-    fields = [f"{key}={_value(value)}" for key, value in sorted(coords["fields"].items())]
+    fields = _words_of(coords["fields"])
     fields += tuned_words(coords["tuned"]) if "tuned" in coords else []
     fields += [views_words(coords["fixed_views"])] if "fixed_views" in coords else []
     fields += [f"start={coords['start']}"] if "start" in coords else []
@@ -164,10 +164,14 @@ def label_by_fields(result: Result) -> str:
     """Return the method's name with its changed fields alone, `crh ()` where there are none, however it was tuned,
     started or trained.
     """
-    tuned = result.coords.get("tuned", {}).get("settings", {})
-    method = result.coords["method"]
-    fields = {name: value for name, value in sorted(result.coords["fields"].items()) if f"{method}.{name}" not in tuned}
-    return f"{method} ({', '.join(f'{name}={_value(value)}' for name, value in fields.items())})"
+    coords = result.coords
+    searched = coords.get("tuned", {}).get("settings", {})
+    given = {name: value for name, value in coords["fields"].items() if f"{coords['method']}.{name}" not in searched}
+    return f"{coords['method']} ({', '.join(_words_of(given))})"
+
+
+def _words_of(fields: Mapping[str, Any]) -> list[str]:
+    return [f"{name}={_value(value)}" for name, value in sorted(fields.items())]
 
 
 def tuned_words(tuned: Mapping[str, Any]) -> list[str]:
