@@ -68,7 +68,7 @@ def seconds(*arguments: str) -> tuple[float, float]:
 @click.option("--folder", type=click.Path(path_type=Path), help="Keep the runs here, and use them if they are there.")
 def main(seeds: int, times: int, folder: Path | None) -> None:
     with tempfile.TemporaryDirectory() as temporary:
-        place = folder or Path(temporary) / "runs"
+        place = (folder or Path(temporary)) / f"{seeds}-seeds"
         if not place.exists():
             write(place, seeds)
         grid = ["--method", ",".join(METHODS), "--bits", ",".join(map(str, BITS)), "--seeds", str(seeds)]

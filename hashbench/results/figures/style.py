@@ -6,6 +6,7 @@ import hashlib
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -146,6 +147,8 @@ def sheet(
         for number, rows in zip(groups, rows_of, strict=True):
             places = [next(grid) for _ in range(rows * columns)]
             panels += places[:number]
+            for spine in chain.from_iterable(panel.spines.values() for panel in places):
+                spine.set_in_layout(False)  # labels of ticks reach beyond it
             for spare in places[number:]:
                 spare.set_visible(False)
         yield figure, panels
@@ -218,6 +221,7 @@ def log_ticks(axis: Axis) -> None:
     low, high = axis.get_view_interval()
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 50 * low else (1.0,), numticks=6))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(LogLocator(subs=(2.0, 5.0), numticks=20))  # of all ten, ticks would be most of the work
     axis.set_minor_formatter(NullFormatter())
 
 
