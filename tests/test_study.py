@@ -54,7 +54,7 @@ def test_a_table_of_a_study_is_what_its_script_prints(command, below):
 
 
 def test_what_is_committed_is_as_stored():
-    ran = CliRunner().invoke(main, ["verify", "results/test"])
+    ran = CliRunner().invoke(main, ["verify", "results/test.zip"])
     assert ran.exit_code == 3, ran.output  # codes, and histograms of most, are not committed
     assert ", 0 with differences, " in ran.output
 

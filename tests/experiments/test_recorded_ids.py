@@ -23,6 +23,6 @@ def test_ids_have_not_moved(number):
 
 
 def test_the_studys_table_is_printed_as_ever():
-    command = [sys.executable, "-m", "hashbench", "compare", "results/test"]
+    command = [sys.executable, "-m", "hashbench", "compare", "results/test.zip"]
     printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert printed == Path(__file__).with_name("compared_results.txt").read_text()
