@@ -18,7 +18,8 @@ import click
 from tabulate import tabulate
 
 from hashbench.experiments.execution import execute_run
-from hashbench.experiments.planning import Request, Settings, plan_of
+from hashbench.experiments.planned import Request, Settings
+from hashbench.experiments.planning import plan_of
 from hashbench.experiments.runner import execute
 from hashbench.results.result import Result
 from hashbench.results.runs import RunDirectory

@@ -21,7 +21,7 @@ from hashbench.checks.gpu_pass import GpuPass, gpu_pass
 from hashbench.datasets.loading.loader import TrainLoader
 from hashbench.experiments.experiment import Data, Experiment
 from hashbench.experiments.models import augments_of, make_method, new_model, task_of
-from hashbench.experiments.planning import without_views
+from hashbench.experiments.resolving import without_views
 from hashbench.methods.contract import DeepMethod, Method
 from hashbench.methods.wrapping import resolve, unsupported
 from hashbench.networks.backbones import backbone

@@ -13,7 +13,8 @@ from hashbench.results.sweeps.estimates import Estimates, TimeLeft, plural, seco
 
 if TYPE_CHECKING:
     from hashbench.executors.base import Executor
-    from hashbench.experiments.planning import Plan, PlannedRun
+    from hashbench.experiments.planned import PlannedRun
+    from hashbench.experiments.planning import Plan
     from hashbench.results.runs import RunDirectory
     from hashbench.results.sweeps.run_status import RunStatus
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from hashbench.experiments.planning import Plan, PlannedRun
+    from hashbench.experiments.planned import PlannedRun
+    from hashbench.experiments.planning import Plan
     from hashbench.results.sweeps.estimates import Estimate, Estimates
 
 

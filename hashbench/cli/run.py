@@ -18,7 +18,7 @@ from hashbench.cli.plan_table import plan_table
 from hashbench.errors import HashbenchError
 
 if TYPE_CHECKING:
-    from hashbench.experiments.planning import Rerun
+    from hashbench.experiments.planned import Rerun
 
 
 @command(
@@ -127,7 +127,9 @@ def run(
 
     from hashbench.cli.execution import ProgressLines, executor_of
     from hashbench.datasets.files.downloading import offline
-    from hashbench.experiments import planning, runner
+    from hashbench.experiments import runner
+    from hashbench.experiments.planned import Settings
+    from hashbench.experiments.planning import plan as plan_sweep
     from hashbench.results.scalars import scalars_folder, write_scalars
     from hashbench.results.tables.comparison import Comparison
     from hashbench.system.distributed import world
@@ -140,7 +142,7 @@ def run(
         raise HashbenchError(
             "torchrun spreads one run over its processes and --executor many runs over its own; use one of the two."
         )
-    shared = planning.Settings(
+    shared = Settings(
         recipe=recipe,
         backbone=backbone,
         epochs=epochs,
@@ -159,7 +161,7 @@ def run(
         rerun=rerun,
     )
     with offline() if dry_run else nullcontext():
-        plan = planning.plan(method_names, dataset_names, lengths, seeds=seeds, settings=shared)
+        plan = plan_sweep(method_names, dataset_names, lengths, seeds=seeds, settings=shared)
     if not world().is_main:  # only rank 0 of torchrun prints
         if not dry_run:
             runner.execute(plan)

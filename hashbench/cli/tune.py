@@ -88,7 +88,7 @@ def tune(
     rows_named = names("--method", methods, is_there=method_is_there)
     sets = names("--dataset", datasets, is_there=lambda name: dataset_is_there(name, data_dir))
 
-    from hashbench.experiments.planning import Settings
+    from hashbench.experiments.planned import Settings
     from hashbench.experiments.tuning import rows_of, search
 
     shared = Settings(

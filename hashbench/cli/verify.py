@@ -316,7 +316,7 @@ class _Data:
 
         try:
             if (other := track_of(name)) is not None:
-                from hashbench.experiments.planning import Settings
+                from hashbench.experiments.planned import Settings
                 from hashbench.experiments.tracks import track
 
                 given = Settings(data_dir=self.data_dir, evaluate_on=part, accept_unofficial=self.accept_unofficial)

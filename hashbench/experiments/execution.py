@@ -11,7 +11,8 @@ from hashbench.datasets.base import Dataset
 from hashbench.errors import HashbenchError
 from hashbench.experiments.experiment import Experiment
 from hashbench.experiments.phases import compute, compute_prefix
-from hashbench.experiments.planning import Plan, PlannedRun
+from hashbench.experiments.planned import PlannedRun
+from hashbench.experiments.planning import Plan
 from hashbench.experiments.siblings import train_with_siblings
 from hashbench.experiments.tracks import track
 from hashbench.experiments.tuned import stated

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from hashbench.experiments.experiment import Experiment
-from hashbench.experiments.planning import Plan, PlannedRun, Request, Settings
+from hashbench.experiments.planned import PlannedRun, Request, Settings
+from hashbench.experiments.planning import Plan
 from hashbench.results.sweeps.run_status import RunSnapshot
 from hashbench.storage.strict_json import dumps, loads
 

@@ -14,7 +14,7 @@ from hashbench.datasets.interactions.base import InteractionDataset
 from hashbench.errors import HashbenchError
 from hashbench.experiments.experiment import ENGINE
 from hashbench.experiments.pair_phases import compute as compute
-from hashbench.experiments.planning import PlannedRun, Settings
+from hashbench.experiments.planned import PlannedRun, Settings
 from hashbench.experiments.settings import parse_value
 from hashbench.methods.contract import options, resolve_fields
 from hashbench.methods.pairs import PairMethod, PairTask

@@ -21,7 +21,8 @@ from hashbench.evaluation.encoding import encode_rows
 from hashbench.experiments.experiment import Experiment
 from hashbench.experiments.models import augments_of, make_method, new_model, task_of
 from hashbench.experiments.phases import fixed_inputs, train_set
-from hashbench.experiments.planning import Plan, PlannedRun
+from hashbench.experiments.planned import PlannedRun
+from hashbench.experiments.planning import Plan
 from hashbench.methods.contract import DeepMethod
 from hashbench.networks.model import ENCODE_BATCH, true_float32
 from hashbench.networks.network import FixedBackbone, input_shape

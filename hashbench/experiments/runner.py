@@ -15,7 +15,8 @@ from hashbench.experiments.execution import follow, reason_of
 from hashbench.experiments.experiment import Experiment
 from hashbench.experiments.jobs import Job, JobEvent, JobHeld, JobStart, Sweep
 from hashbench.experiments.models import load_model
-from hashbench.experiments.planning import Plan, PlannedRun, Settings, plan, resolve_device
+from hashbench.experiments.planned import PlannedRun, Settings
+from hashbench.experiments.planning import Plan, plan, resolve_device
 from hashbench.interop.targets import resolve_method
 from hashbench.methods.contract import wraps
 from hashbench.networks.backbones import file_sha256

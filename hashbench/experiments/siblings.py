@@ -14,7 +14,8 @@ from hashbench.datasets.base import Dataset
 from hashbench.experiments.experiment import Experiment
 from hashbench.experiments.models import make_method, new_model, task_of
 from hashbench.experiments.phases import code_and_run, fixed_inputs, fixed_views, train_set
-from hashbench.experiments.planning import Plan, PlannedRun
+from hashbench.experiments.planned import PlannedRun
+from hashbench.experiments.planning import Plan
 from hashbench.methods.contract import DeepMethod
 from hashbench.registry import METHODS
 from hashbench.results.runs import RunDirectory

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from hashbench.experiments.planning import PlannedRun, Settings
+    from hashbench.experiments.planned import PlannedRun, Settings
     from hashbench.metrics.pairs import Pairs
     from hashbench.results.result import Result
     from hashbench.results.runs import RunDirectory

@@ -18,7 +18,8 @@ from hashbench.datasets.base import Dataset
 from hashbench.errors import HashbenchError
 from hashbench.experiments import planning
 from hashbench.experiments.experiment import Experiment
-from hashbench.experiments.planning import Plan, PlannedRun, Settings
+from hashbench.experiments.planned import PlannedRun, Settings
+from hashbench.experiments.planning import Plan
 from hashbench.experiments.runner import Outcome, execute, reason_of
 from hashbench.experiments.sampling import next_settings, require_optuna, size_of
 from hashbench.experiments.search_space import RECIPE, Space, read_space, space_of

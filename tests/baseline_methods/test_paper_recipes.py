@@ -24,7 +24,8 @@ from baselines.unsupervised.cimon import CIMON
 from baselines.unsupervised.greedyhash_u import GreedyHashU
 from baselines.wrappers.nhl import NHL
 from hashbench import recipes
-from hashbench.experiments.planning import Settings, plan
+from hashbench.experiments.planned import Settings
+from hashbench.experiments.planning import plan
 from hashbench.methods.crh import CRH
 
 PUBLISHED = {

@@ -9,7 +9,8 @@ import hashbench
 from hashbench.checks.pair_checks import NUM_COLUMNS, NUM_ROWS, PairCase, pairs
 from hashbench.checks.verdict import check
 from hashbench.errors import HashbenchError
-from hashbench.experiments.planning import Settings, plan
+from hashbench.experiments.planned import Settings
+from hashbench.experiments.planning import plan
 from hashbench.methods import PairMethod, PairTask
 
 pytestmark = pytest.mark.usefixtures("fresh_methods")

@@ -10,7 +10,8 @@ from tqdm import tqdm
 
 import hashbench
 from hashbench.cli.execution import ProgressLines
-from hashbench.experiments.planning import Settings, plan
+from hashbench.experiments.planned import Settings
+from hashbench.experiments.planning import plan
 from hashbench.results.runs import RunDirectory
 from hashbench.storage.strict_json import document
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from hashbench.experiments import runner
-from hashbench.experiments.planning import Settings, plan
+from hashbench.experiments.planned import Settings
+from hashbench.experiments.planning import plan
 from hashbench.results.runs import RunDirectory
 
 HERE = Path(__file__).parent

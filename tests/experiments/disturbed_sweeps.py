@@ -31,7 +31,8 @@ import toy_dataset  # noqa: F401  (registers the toy)
 import hashbench.metrics.kernels_numba  # noqa: F401
 from hashbench.executors import worker
 from hashbench.experiments import execution, runner
-from hashbench.experiments.planning import Settings, plan
+from hashbench.experiments.planned import Settings
+from hashbench.experiments.planning import plan
 from hashbench.results import runs
 from hashbench.storage import locks
 

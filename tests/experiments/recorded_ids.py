@@ -7,7 +7,8 @@ writes them anew; an id that moves makes every finished run of its experiment a 
 
 import json
 
-from hashbench.experiments.planning import Settings, plan
+from hashbench.experiments.planned import Settings
+from hashbench.experiments.planning import plan
 
 METHODS = ("crh", "csq", "dpn", "shc", "itq", "lsh", "classifier")
 REQUESTS: tuple[dict, ...] = (

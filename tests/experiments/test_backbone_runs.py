@@ -14,7 +14,8 @@ import hashbench
 from hashbench.datasets import Store
 from hashbench.errors import HashbenchError
 from hashbench.experiments.experiment import Experiment
-from hashbench.experiments.planning import Settings, plan
+from hashbench.experiments.planned import Settings
+from hashbench.experiments.planning import plan
 from hashbench.networks.backbones import info_of
 from hashbench.networks.chosen import identity_of, resolve_backbone
 from hashbench.registry import BACKBONES

@@ -6,7 +6,7 @@ import pytest
 import hashbench
 from hashbench import recipes
 from hashbench.errors import HashbenchError
-from hashbench.experiments import planning
+from hashbench.experiments import resolving
 from hashbench.experiments.experiment import Data, Experiment, grid, recipe_label, resolve_recipe
 from hashbench.experiments.settings import parse_bits, parse_row, parse_settings, parse_value
 from hashbench.methods.crh import CRH
@@ -158,8 +158,8 @@ def test_a_sweep_is_bounded_before_it_is_made():
 def test_one_run_plans_one_cell_whatever_its_seed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     planned = []
-    resolve = planning._resolve
-    monkeypatch.setattr(planning, "_resolve", lambda *args: planned.append(args[3]) or resolve(*args))
+    resolve = resolving._resolve
+    monkeypatch.setattr(resolving, "_resolve", lambda *args: planned.append(args[3]) or resolve(*args))
     result = hashbench.run("lsh", "toy", bits=8, seed=10**8, progress=False)
     assert planned == [result.coords["seed"]] == [10**8]
     assert result.path.name.startswith("s100000000-")

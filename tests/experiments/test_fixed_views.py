@@ -14,7 +14,8 @@ from hashbench.datasets.loading.augment import augmentation, resize, to_unit
 from hashbench.datasets.loading.loader import TrainLoader
 from hashbench.errors import HashbenchError
 from hashbench.experiments.experiment import Experiment
-from hashbench.experiments.planning import Settings, plan
+from hashbench.experiments.planned import Settings
+from hashbench.experiments.planning import plan
 from hashbench.results.runs import RunDirectory
 from hashbench.results.tables.blocks import row_label
 from hashbench.storage.cache import cache_root

@@ -10,7 +10,8 @@ from torch import nn
 import hashbench
 from hashbench import datasets, recipes
 from hashbench.experiments.models import depends_on_world
-from hashbench.experiments.planning import Settings, plan
+from hashbench.experiments.planned import Settings
+from hashbench.experiments.planning import plan
 from hashbench.methods.contract import DeepMethod, Task
 from hashbench.networks.model import Model
 from hashbench.networks.network import HiddenLayer

@@ -12,7 +12,8 @@ from hashbench.datasets import Store
 from hashbench.datasets.catalogue import load
 from hashbench.errors import HashbenchError
 from hashbench.evaluation.encoding import count
-from hashbench.experiments.planning import Settings, plan
+from hashbench.experiments.planned import Settings
+from hashbench.experiments.planning import plan
 from hashbench.metrics import Histograms, evaluate, histograms, pack, table
 from hashbench.results.runs import RunDirectory
 from hashbench.system.distributed import SINGLE

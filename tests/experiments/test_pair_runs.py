@@ -12,7 +12,8 @@ import hashbench
 from hashbench.datasets.interactions.loading import load
 from hashbench.errors import HashbenchError
 from hashbench.experiments import tracks
-from hashbench.experiments.planning import Settings, plan
+from hashbench.experiments.planned import Settings
+from hashbench.experiments.planning import plan
 from hashbench.methods import PairMethod, PairScorer
 from hashbench.metrics import unpack
 from hashbench.results.runs import RunDirectory

@@ -14,7 +14,8 @@ from hashbench.errors import HashbenchError
 from hashbench.experiments import execution, runner
 from hashbench.experiments.experiment import Experiment
 from hashbench.experiments.jobs import Job
-from hashbench.experiments.planning import Settings, plan
+from hashbench.experiments.planned import Settings
+from hashbench.experiments.planning import plan
 from hashbench.methods.contract import DeepMethod, Method, method, option
 from hashbench.metrics import evaluate
 from hashbench.results.runs import RunDirectory
@@ -196,7 +197,7 @@ def test_stale_trains_once_again(nested, settings, trained, monkeypatch):
     swept(settings)
     swept(settings, rerun="stale")
     assert trained == [32]
-    monkeypatch.setattr("hashbench.experiments.planning.source_sha256", lambda cls: "0" * 64)
+    monkeypatch.setattr("hashbench.experiments.resolving.source_sha256", lambda cls: "0" * 64)
     assert [run.status.state for run in planned(settings).runs] == ["stale"] * 3
     swept(settings, rerun="stale")
     assert trained == [32, 32]

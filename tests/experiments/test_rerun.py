@@ -7,7 +7,8 @@ import pytest
 import hashbench
 from hashbench.errors import HashbenchError
 from hashbench.experiments import execution, phases, runner
-from hashbench.experiments.planning import Request, Settings, plan, plan_of
+from hashbench.experiments.planned import Request, Settings
+from hashbench.experiments.planning import plan, plan_of
 from hashbench.methods.contract import DeepMethod, method
 from hashbench.results.runs import RunDirectory
 
@@ -88,7 +89,7 @@ def test_a_cell_that_failed_in_another_process_of_the_sweep_is_not_tried_again(s
 def test_stale_results_are_shown_and_kept_unless_asked_for(settings, computed, monkeypatch):
     swept(settings, methods=["crh"])
     monkeypatch.setattr(
-        "hashbench.experiments.planning.source_sha256", lambda cls: hashlib.sha256(b"changed").hexdigest()
+        "hashbench.experiments.resolving.source_sha256", lambda cls: hashlib.sha256(b"changed").hexdigest()
     )
     made, outcome = swept(settings, methods=["crh"], bits=(16, 24, 32))
     assert computed == [("crh", 16), ("crh", 24), ("crh", 32)]

@@ -16,7 +16,8 @@ import torch
 import hashbench
 from hashbench.errors import HashbenchError
 from hashbench.experiments import runner
-from hashbench.experiments.planning import Settings, plan
+from hashbench.experiments.planned import Settings
+from hashbench.experiments.planning import plan
 from hashbench.methods.contract import DeepMethod, method
 from hashbench.registry import METHODS
 from hashbench.results.runs import RunDirectory, find_runs

@@ -23,7 +23,8 @@ from hashbench.datasets.files.decoding import decode
 from hashbench.datasets.prepared.building import prepare
 from hashbench.errors import HashbenchError
 from hashbench.experiments import execution, runner
-from hashbench.experiments.planning import Settings, plan
+from hashbench.experiments.planned import Settings
+from hashbench.experiments.planning import plan
 from hashbench.methods.contract import DeepMethod, Method, method
 from hashbench.metrics import evaluate_histograms, histograms, pack
 from hashbench.metrics.histograms import Histograms

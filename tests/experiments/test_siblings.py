@@ -10,7 +10,8 @@ import hashbench
 from hashbench.errors import HashbenchError
 from hashbench.executors.serial import Serial
 from hashbench.experiments import siblings
-from hashbench.experiments.planning import Settings, plan
+from hashbench.experiments.planned import Settings
+from hashbench.experiments.planning import plan
 from hashbench.experiments.runner import execute
 from hashbench.training.loop import Training
 

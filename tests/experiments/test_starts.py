@@ -16,7 +16,8 @@ from hashbench.experiments.execution import execute_run
 from hashbench.experiments.experiment import Experiment
 from hashbench.experiments.jobs import Sweep
 from hashbench.experiments.models import new_model
-from hashbench.experiments.planning import Settings, plan, plan_of
+from hashbench.experiments.planned import Settings
+from hashbench.experiments.planning import plan, plan_of
 from hashbench.experiments.reevaluation import Evaluator
 from hashbench.experiments.repetition import check_rerun
 from hashbench.experiments.starts import start_of

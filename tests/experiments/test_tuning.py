@@ -18,7 +18,8 @@ from hashbench.errors import HashbenchError
 from hashbench.experiments import tuning
 from hashbench.experiments.experiment import Experiment
 from hashbench.experiments.jobs import Sweep
-from hashbench.experiments.planning import Settings, plan, plan_of
+from hashbench.experiments.planned import Settings
+from hashbench.experiments.planning import plan, plan_of
 from hashbench.results.leaderboard.recomputing import commands
 from hashbench.results.model_card import model_card
 from hashbench.results.result import cell_of

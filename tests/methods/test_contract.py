@@ -15,7 +15,8 @@ from hashbench.checks.verdict import check
 from hashbench.cli import main
 from hashbench.datasets import catalogue as datasets
 from hashbench.errors import HashbenchError
-from hashbench.experiments.planning import Settings, plan
+from hashbench.experiments.planned import Settings
+from hashbench.experiments.planning import plan
 from hashbench.results.runs import RunDirectory
 from hashbench.system import seeds
 

@@ -11,7 +11,8 @@ import hashbench
 from hashbench.errors import HashbenchError
 from hashbench.experiments import phases
 from hashbench.experiments.experiment import Experiment
-from hashbench.experiments.planning import Settings, plan
+from hashbench.experiments.planned import Settings
+from hashbench.experiments.planning import plan
 from hashbench.methods.contract import DeepMethod, Method, base_method, defines, method, option
 from hashbench.methods.crh import CRH
 from hashbench.methods.wrapping import changed_fields, construct, resolve, unsupported
@@ -267,7 +268,7 @@ def test_the_source_of_the_base_makes_a_run_stale(tight, settings, monkeypatch):
     )
     hashbench.run("tight", "toy", bits=16, **settings, rerun="stale")
     assert computed == []
-    monkeypatch.setattr("hashbench.experiments.planning.source_sha256", lambda *classes: f"{len(classes)}" * 64)
+    monkeypatch.setattr("hashbench.experiments.resolving.source_sha256", lambda *classes: f"{len(classes)}" * 64)
     (run,) = plan(["tight"], ["toy"], [16], settings=Settings(**settings)).runs
     assert run.source_sha256 == "2" * 64
     hashbench.run("tight", "toy", bits=16, **settings, rerun="stale")

@@ -210,7 +210,7 @@ def test_each_rank_has_a_device_of_its_own(monkeypatch) -> None:
 
 def test_a_method_that_keeps_what_it_saw_is_left_to_one_device(tmp_path, monkeypatch, fresh_methods) -> None:
     import hashbench
-    from hashbench.experiments import planning
+    from hashbench.experiments import planned, planning
 
     @hashbench.method("keeper")
     class Keeper(distributed_runs.Pairs):
@@ -218,7 +218,7 @@ def test_a_method_that_keeps_what_it_saw_is_left_to_one_device(tmp_path, monkeyp
 
     monkeypatch.setattr("hashbench.system.distributed.world", lambda: World(0, 2))
     hashbench.method("keeps-none")(type("KeepsNone", (Keeper,), {"keeps_samples": ()}))
-    settings = planning.Settings(runs_dir=tmp_path, device="cpu")
+    settings = planned.Settings(runs_dir=tmp_path, device="cpu")
     methods = ["keeper", "keeps-none", "rank-memory", "pairs"]
     cell, *others = planning.plan(methods, ["toy"], [16], settings=settings).runs
     assert "declare keeps_samples, or train it on one device" in str(cell.skipped)
