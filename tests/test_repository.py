@@ -1,7 +1,6 @@
 """What stands around the code: version, citation, constraints, templates, workflows, hooks, and the site's pages."""
 
 import importlib
-import json
 import re
 import tomllib
 from pathlib import Path
@@ -11,6 +10,7 @@ import yaml
 from packaging.requirements import Requirement
 
 import hashbench
+from hashbench.results.runs import finished_runs
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -34,11 +34,12 @@ def test_constraints_are_the_versions_behind_the_results():
     lines = (ROOT / "constraints" / "results.txt").read_text().splitlines()
     pinned = [Requirement(line) for line in lines if not line.startswith("#")]
     constraints = {requirement.name: str(requirement.specifier) for requirement in pinned}
-    paths = sorted((ROOT / "results").rglob("result.json"))
-    assert paths
-    for path in paths:
-        stated = json.loads(path.read_text())["provenance"]["libraries"]
-        assert {name: f"=={version}" for name, version in stated.items()} == constraints, path
+    results, problems = finished_runs(*sorted((ROOT / "results").rglob("*.zip")))
+    assert len(results) > 3000
+    assert not problems
+    for result in results:
+        stated = result.provenance["libraries"]
+        assert {name: f"=={version}" for name, version in stated.items()} == constraints, result.path
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
