@@ -1,7 +1,7 @@
 """The tables of study.md that are no tables of `hashbench compare`.
 
     python studies/two/answers.py rates RUNS
-    python studies/two/answers.py families|heads|published|measures|seconds|draws RUNS
+    python studies/two/answers.py summary|families|heads|published|measures|seconds|draws RUNS
     python studies/two/answers.py outputs|counting|predictors RUNS CODES.csv
 
 RUNS are results of this study, folders or packed files; CODES.csv is what codes.py writes. A row counts in a column
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,10 @@ from hashbench.results.tables.published import read_published
 FIXED = "features"
 OTHER_MEASURES = ("mAP@1000/hits", "mAP@1000/R", "mAP@1000/min", "P@100", "P@H<=2")
 HEADS = {"frozen": "linear", "frozen-mlp": "hidden layer"}
+CIFAR = {"cifar10@54k": "CIFAR-10", "cifar100@45k": "CIFAR-100"}
+PLACE = ("dataset", "recipe", "bits")
+LENGTHS = (16, 32, 64)
+MENTIONED = ("crh", "csq", "dpn", "shc", "itq", "lsh")  # in the summary, whatever their place
 PAPER = ["source", "where", "dataset", "measure", "bits"]
 FAMILIES = ("centers", "proxy", "wrappers", "pairwise", "ranking", "pointwise", "shallow", "unsupervised", "reference")
 COUNTED = {"as_lies": "hits", "by_class": "hits", "dcmh": "mAP@1000/min", "train_too": "mAP@all"}  # beside what
@@ -69,6 +74,35 @@ def line(result: Result) -> dict[str, object]:
         **{name: result.metrics.get(name) for name in OTHER_MEASURES},
         **{name: result.code_stats.get(name) for name in PREDICTORS},
     }
+
+
+def summary(table: pd.DataFrame) -> str:
+    """Return mAP@all, mean ± standard deviation over seeds, of the best row of each family at 32 bits in any column,
+    and of MENTIONED; the best of each column is bold, references apart.
+    """
+    table = table[table["dataset"].isin(CIFAR)]
+    seeds = table.groupby([*PLACE, "row"])["seed"].transform("nunique")
+    table = table[seeds == seeds.groupby([table[name] for name in PLACE]).transform("max")]
+    cells = table.groupby([*PLACE, "family", "row"])["mAP@all"].agg(["mean", "std"])
+    best_of_family = cells.xs(32, level="bits")["mean"].groupby(["dataset", "recipe", "family"]).idxmax()
+    named = {*MENTIONED, *(row for *_, row in best_of_family)}
+    coded = cells["mean"].drop("reference", level="family", errors="ignore")
+    first = {*coded.groupby([*PLACE]).idxmax()}
+    places = [place for place in product(CIFAR, HEADS, LENGTHS) if place in cells.index.droplevel(["family", "row"])]
+    rows = []
+    for family, row in sorted({*cells.index.droplevel([*PLACE])}, key=lambda pair: (FAMILIES.index(pair[0]), pair[1])):
+        line = {"family": family, "row": row, **{_column(place): "" for place in places}}
+        for place in places:
+            if (cell := (*place, family, row)) in cells.index:
+                text = f"{cells['mean'][cell]:.3f} ± {cells['std'][cell]:.3f}"
+                line[_column(place)] = f"**{text}**" if cell in first else text
+        rows.append(line)
+    return printed([line for line in rows if line["row"] in named])
+
+
+def _column(place: tuple[str, str, int]) -> str:
+    dataset, recipe, bits = place
+    return f"{CIFAR[dataset]}, {HEADS[recipe]}, {bits} bits"
 
 
 def families(table: pd.DataFrame) -> str:
@@ -349,7 +383,7 @@ def printed(rows: Sequence[dict[str, object]]) -> str:
 
 
 OF_RUNS: dict[str, Callable[[pd.DataFrame], str]] = {
-    each.__name__: each for each in (families, heads, published, measures, seconds, draws)
+    each.__name__: each for each in (summary, families, heads, published, measures, seconds, draws)
 }
 OF_CODES_TOO: dict[str, Callable[[pd.DataFrame, pd.DataFrame], str]] = {
     each.__name__: each for each in (outputs, counting, predictors)
