@@ -171,8 +171,7 @@ def test_the_commands_about_tuning_work_in_their_order(tmp_path, monkeypatch):
     for text, short in (("fashion-mosaic", "toy"), ("fashion-mnist-10k", "toy@searched"), ("trials 8", "trials 2"),
                         ("trials=8", "trials=2"),
                         ("epochs 3", "epochs 1"), ("epochs=3", "epochs=1"), ("seeds 3", "seeds 1"),
-                        ("--bits 32", "--bits 8 --backbone toy-backbone"), ("[32]", "[8], backbone='toy-backbone'"),
-                        ("over 8 trials", "over 2 trials")):  # fmt: skip
+                        ("--bits 32", "--bits 8 --backbone toy-backbone"), ("[32]", "[8], backbone='toy-backbone'")):  # fmt: skip
         page = page.replace(text, short)
     ((name, space),) = re.findall(r"Save this as `(\w+\.toml)`:\n\n```toml\n(.*?)```", page, re.DOTALL)
     Path(name).write_text(space)
@@ -183,7 +182,8 @@ def test_the_commands_about_tuning_work_in_their_order(tmp_path, monkeypatch):
         ran = CliRunner().invoke(main, shlex.split(words))
         assert ran.exit_code == 0, f"{words}\n{ran.output}"
         if words == "compare runs":
-            assert "tuned over 2 trials)" in ran.output
+            assert "dpsh (tuned)" in ran.output
+            assert ": 2 trials at 8 bits for each row" in " ".join(ran.output.split())
             assert "Not tuned: csq." in " ".join(ran.output.split())
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     exec(code, {})

@@ -23,7 +23,7 @@ TABLES = [
 ]
 OWN_TABLES = [
     found
-    for page in STUDIES
+    for page in (ROOT / "README.md", *STUDIES)
     for found in re.findall(
         r"^    (python studies/\S+ (?:\w+ )?results/.*)\n\n((?:\|.*\n)+)", page.read_text(), re.MULTILINE
     )

@@ -27,6 +27,7 @@ from hashbench.results.runs import RunDirectory, find_runs
 from hashbench.results.studies import STUDY, Study, find_studies
 from hashbench.results.tables.blocks import row_label
 from hashbench.results.tables.comparison import Comparison
+from hashbench.results.tables.description import describe
 from hashbench.storage.notes import read_note, write_note
 from hashbench.storage.strict_json import digest
 
@@ -158,11 +159,13 @@ def test_runs_state_their_tuning_and_lie_beside_untuned_rows(tuned, tmp_path):
     (table,) = comparison.tables  # one table: the recipe that they share is the same
     plain, row = table.rows
     assert plain.label == "csq"
-    assert row.label.startswith("csq (")
-    assert f"recipe.learning_rate={study.best.settings['recipe.learning_rate']}" in row.label
-    assert row.label.endswith("tuned over 4 trials)")
+    assert row.label == "csq (tuned)"
+    best = f"recipe.learning_rate={study.best.settings['recipe.learning_rate']}"
+    assert row_label(results[0]).endswith(f"{best}, tuned over 4 trials)")
+    assert best in describe(results[0]).splitlines()[0]
     (note,) = (sentence for _, sentence in table.notes if sentence.startswith("Tuned"))
     assert f"{row.label}: 4 trials at 8 bits in" in note
+    assert best in note.partition(", found ")[2]
     assert note.endswith("Not tuned: csq.")
     assert (row.cost.tuning_trials, plain.cost.tuning_trials) == (4, None)
     assert "tuning s" in comparison.render(cost=True)
@@ -342,7 +345,7 @@ def test_the_commands_tune_several_rows_alike_and_run_what_they_found(cli, space
     command = ran.stdout.splitlines()[-1].split()
     assert command[:2] == ["hashbench", "run"]
     ran = cli(*command[1:])
-    assert "Tuned on validation queries: csq: 2 trials at 8, 12 bits in" in ran.output
+    assert "Tuned on validation queries: 2 trials at 8, 12 bits for each row, " in ran.output
     assert cli(*command[1:]).output.count("4 of 4 runs already finished.") == 1
     cli("verify", "runs")
 
@@ -396,7 +399,8 @@ def test_a_study_of_other_data_is_taken_where_that_is_asked_for_and_said(tuned, 
     assert result.coords["tuned"]["data"] == "toy@small"
     assert result.provenance["tuned"]["id"] == study.id
     (row,) = Comparison.of([result]).tables[0].rows
-    assert row.label.endswith("tuned over 4 trials on toy@small)")
+    assert row.label == "csq (tuned on toy@small)"
+    assert row_label(result).endswith("tuned over 4 trials on toy@small)")
     assert any("--tuned runs --tuned-on toy@small" in line for line in commands(SimpleNamespace(runs=[result])))
     (own,) = plan(["csq"], ["toy"], [8], settings=Settings(**TOY, **other)).runs
     assert own.experiment.id == tuned[2][0].id  # its own data's study, so nothing is to be said

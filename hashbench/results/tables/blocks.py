@@ -64,7 +64,7 @@ class Block:
         return next((inputs for inputs in _BY_TRAINING if inputs in found), min(found))
 
     def rows(self) -> dict[str, list[Result]]:
-        """Return the results by row label, `crh (reassign=false)`.
+        """Return the results by row label, `crh (reassign=false)`, and `crh (tuned)` where that says which is meant.
 
         Methods come in the order in which they first occur, the variants of one by their labels.
         """
@@ -73,11 +73,20 @@ class Block:
             for key in _SHOWN:
                 seen.setdefault((result.coords["method"], key), set()).add(canonical(result.coords.get(key)))
         rows: dict[str, list[Result]] = {}
+        short: dict[str, str] = {}
         for result in self.results:
             shown = [key for key in _SHOWN if len(seen[result.coords["method"], key]) > 1]
-            rows.setdefault(row_label(result, shown), []).append(result)
+            label = row_label(result, shown)
+            rows.setdefault(label, []).append(result)
+            short[label] = row_label(result, shown, settings=False)
+        if self._tuned_alike() and len({*short.values()}) == len(short):
+            rows = {short[label]: found for label, found in rows.items()}
         methods = list(dict.fromkeys(result.coords["method"] for result in self.results))
         return dict(sorted(rows.items(), key=lambda row: (methods.index(row[1][0].coords["method"]), row[0])))
+
+    def _tuned_alike(self) -> bool:
+        """Return whether there are tuned rows, and all had as many trials."""
+        return len({result.coords["tuned"]["trials"] for result in self.results if "tuned" in result.coords}) == 1
 
     def epoch_words(self) -> str:
         """Return which epoch counts: `last epoch`."""
@@ -142,16 +151,18 @@ def _epochs(group: Sequence[Result]) -> list[dict[str, Any] | None]:
     return found or [None]
 
 
-def row_label(result: Result, shown: Sequence[str] = ()) -> str:
+def row_label(result: Result, shown: Sequence[str] = (), *, settings: bool = True) -> str:
     """Return the method's name with its changed fields, its tuning, its fixed views, what its training began with,
     and what is `shown`.
 
-    The latter are of versions, lengths and inputs.
+    The latter are of versions, lengths and inputs. Of tuning, the `settings` that it found and its trials are named,
+    else only that it was.
     """
     coords = result.coords
     name = coords["method"] + (f" v{coords['method_version']}" if "method_version" in shown else "")
-    fields = _words_of(coords["fields"])
-    fields += tuned_words(coords["tuned"]) if "tuned" in coords else []
+    fields = _words_of(coords["fields"] if settings else _given(coords))
+    if "tuned" in coords:
+        fields += tuned_words(coords["tuned"]) if settings else [f"tuned{_on_other_data(coords['tuned'])}"]
     fields += [views_words(coords["fixed_views"])] if "fixed_views" in coords else []
     fields += [f"start={coords['start']}"] if "start" in coords else []
     fields += [f"base v{coords['base_version']}"] if "base_version" in shown else []
@@ -164,10 +175,13 @@ def label_by_fields(result: Result) -> str:
     """Return the method's name with its changed fields alone, `crh ()` where there are none, however it was tuned,
     started or trained.
     """
-    coords = result.coords
+    return f"{result.coords['method']} ({', '.join(_words_of(_given(result.coords)))})"
+
+
+def _given(coords: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the changed fields that no tuning has set."""
     searched = coords.get("tuned", {}).get("settings", {})
-    given = {name: value for name, value in coords["fields"].items() if f"{coords['method']}.{name}" not in searched}
-    return f"{coords['method']} ({', '.join(_words_of(given))})"
+    return {name: value for name, value in coords["fields"].items() if f"{coords['method']}.{name}" not in searched}
 
 
 def _words_of(fields: Mapping[str, Any]) -> list[str]:
@@ -177,8 +191,12 @@ def _words_of(fields: Mapping[str, Any]) -> list[str]:
 def tuned_words(tuned: Mapping[str, Any]) -> list[str]:
     """Return what a row's label says of its tuning: settings of the recipe, which the other rows need not have."""
     recipe = [f"recipe.{name}={text}" for name, text in tuned["recipe"].items()]
-    on = f" on {tuned['data']}" if "data" in tuned else ""
-    return [*recipe, f"tuned over {tuned['trials']} trial{'' if tuned['trials'] == 1 else 's'}{on}"]
+    trials = f"{tuned['trials']} trial{'' if tuned['trials'] == 1 else 's'}"
+    return [*recipe, f"tuned over {trials}{_on_other_data(tuned)}"]
+
+
+def _on_other_data(tuned: Mapping[str, Any]) -> str:
+    return f" on {tuned['data']}" if "data" in tuned else ""
 
 
 def views_words(count: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from hashbench.results.tables.blocks import blocks
+from hashbench.results.tables.blocks import blocks, row_label
 from hashbench.results.tables.escaping import html
 from hashbench.results.tables.render import plain_table
 
@@ -37,8 +37,10 @@ def describe_html(result: Result) -> str:
 
 def _title(result: Result) -> tuple[str, str]:
     (block,) = blocks([result])
-    (label,) = block.rows()
-    return f"{label} on {block.name}, {result.coords['bits']} bits, seed {result.coords['seed']}", block.describe()
+    return (
+        f"{row_label(result)} on {block.name}, {result.coords['bits']} bits, seed {result.coords['seed']}",
+        block.describe(),
+    )
 
 
 def _measures(result: Result) -> list[list[Any]]:

@@ -81,7 +81,11 @@ def _method_names(results: Sequence[Result]) -> dict[str, set[str]]:
     rows = {id: f"{label} ()" if label == methods[id] else label for id, label in labels.items()}
     taken = {*rows.values()}
     fields = {result.id: label_by_fields(result) for result in results}
-    return {id: {methods[id], row, row if fields[id] in taken else fields[id]} for id, row in rows.items()}
+    short = {result.id: row_label(result, settings=False) for result in results if "tuned" in result.coords}
+    return {
+        id: {methods[id], row, row if fields[id] in taken else fields[id], short.get(id, row)}
+        for id, row in rows.items()
+    }
 
 
 def _named_by(baseline: str | None, names: Iterable[set[str]]) -> list[str]:

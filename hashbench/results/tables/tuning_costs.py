@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from hashbench.results.result import Result
 from hashbench.results.sweeps.estimates import duration, plural
+from hashbench.results.tables.blocks import label_by_fields
 
 
 def tuning_notes(runs_of: Mapping[str, Sequence[Result]]) -> list[tuple[str, str]]:
@@ -16,22 +17,39 @@ def tuning_notes(runs_of: Mapping[str, Sequence[Result]]) -> list[tuple[str, str
     tuned = {label: found for label, found in studies.items() if found}
     if not tuned:
         return []
-    methods = [runs[0].coords["method"] for runs in runs_of.values()]
-    names = {
-        label: method if methods.count(method) == 1 else label for label, method in zip(runs_of, methods, strict=True)
-    }
+    names = _names(runs_of)
     budgets = {" and ".join(map(_trials, found)) for found in tuned.values()}
-    if len(tuned) > 2 and len(budgets) == 1:  # said once
+    if len(tuned) > 1 and len(budgets) == 1:  # said once
         each = sorted(math.fsum(study["seconds"] for study in found) for found in tuned.values())
         took = f"{duration(each[0])} to {duration(each[-1])} a row"
-        told = f"{', '.join(names[label] for label in tuned)}, each with {budgets.pop()}, {took}"
+        found_by = dict[str, list[str]]()
+        for label in tuned:
+            found_by.setdefault(_settings(runs_of[label]), []).append(names[label])
+        of_rows = "; ".join(f"{settings}: {', '.join(rows)}" for settings, rows in sorted(found_by.items()))
+        told = f"{budgets.pop()} for each row, {took}. Found: {of_rows}"
     else:
-        told = "; ".join(f"{names[label]}: {' and '.join(map(_words, found))}" for label, found in tuned.items())
+        told = "; ".join(
+            f"{names[label]}: {' and '.join(map(_words, found))}, found {_settings(runs_of[label])}"
+            for label, found in tuned.items()
+        )
     untuned = [names[label] for label, found in studies.items() if not found]
     others = f" Not tuned: {', '.join(untuned)}." if untuned else ""
     trials = {sum(study["trials"] for study in found) for found in tuned.values()}
     apart = " The tuned rows had different numbers of trials." if len(trials) > 1 else ""
     return [("", f"Tuned on validation queries: {told}.{others}{apart}")]
+
+
+def _names(runs_of: Mapping[str, Sequence[Result]]) -> dict[str, str]:
+    """Return how a note names each row: without its tuning, which the note is about, where that is no other's name."""
+    fields = {label: label_by_fields(runs[0]).removesuffix(" ()") for label, runs in runs_of.items()}
+    names = [*fields.values()]
+    return {label: name if names.count(name) == 1 else label for label, name in fields.items()}
+
+
+def _settings(runs: Sequence[Result]) -> str:
+    found = [run.coords["tuned"]["settings"] for run in runs if "tuned" in run.coords]
+    texts = {", ".join(f"{name}={value}" for name, value in settings.items()) or "as it is" for settings in found}
+    return " or ".join(sorted(texts))
 
 
 def total_of(runs: Sequence[Result], what: Literal["trials", "seconds"]) -> float | None:

@@ -10,8 +10,10 @@ import pytest
 from hashbench.errors import HashbenchError
 from hashbench.metrics.histograms import Histograms
 from hashbench.metrics.measures import parse
+from hashbench.results.tables.baseline import Baseline
 from hashbench.results.tables.comparison import Comparison, compare
 from hashbench.results.tables.description import describe
+from hashbench.results.tables.selection import select
 
 
 def cells(comparison):
@@ -338,19 +340,48 @@ def test_rows_whose_items_all_have_one_code_are_marked(make):
     assert ("†", "all items have one code in 1 of 2 runs (csq).") in table.notes
 
 
-def test_equal_budgets_of_several_rows_are_said_once(make):
-    def tuned(method, seconds, trials=5):
-        cost = {"id": method, "path": "x", "trials": trials, "failed": 0, "seconds": seconds, "bits": [32]}
-        result = make(method=method, provenance={"tuned": {**cost, "space_sha256": "y"}})
-        return replace(result, coords={**result.coords, "tuned": {"trials": trials, "settings": {}, "recipe": {}}})
-
-    def note(*results):
-        notes = [text for _, text in Comparison.of(results).tables[0].notes if text.startswith("Tuned")]
-        return notes[0].replace(" (tuned over 5 trials)", "")
-
-    three = [tuned("crh", 3.0), tuned("csq", 200.0), tuned("shc", 8.0)]
-    assert note(*three, make(method="dpn")) == (
-        "Tuned on validation queries: crh, csq, shc, each with 5 trials at 32 bits, 3 s to 3 min a row. Not tuned: dpn."
+def tuned(made, seconds=1.0, trials=5, **settings):
+    cost = {"id": made.coords["method"], "path": "x", "trials": trials, "failed": 0, "seconds": seconds, "bits": [32]}
+    fields = {name: value for name, value in settings.items() if not name.startswith("recipe_")}
+    texts = {name.replace("recipe_", "recipe."): str(value) for name, value in settings.items()}
+    texts = {name if "." in name else f"{made.coords['method']}.{name}": text for name, text in texts.items()}
+    recipe = {name.removeprefix("recipe."): text for name, text in texts.items() if name.startswith("recipe.")}
+    coords = {"tuned": {"trials": trials, "settings": texts, "recipe": recipe}}
+    coords["fields"] = {**made.coords["fields"], **fields}
+    return replace(
+        made,
+        id=f"{made.id}{seconds}{trials}{settings}",
+        coords=made.coords | coords,
+        provenance={**made.provenance, "tuned": {**cost, "space_sha256": "y"}},
     )
-    assert note(*three, tuned("dpn", 1.0, trials=4)).endswith("The tuned rows had different numbers of trials.")
-    assert "crh: 5 trials at 32 bits in 3 s; csq: 5 trials at 32 bits in 3 min." in note(*three[:2])
+
+
+def tuning_note(*results):
+    (note,) = [text for _, text in Comparison.of(results).tables[0].notes if text.startswith("Tuned")]
+    return note
+
+
+def test_equal_budgets_of_several_rows_are_said_once(make):
+    three = [tuned(make(method="crh"), 3.0, recipe_learning_rate=0.1), tuned(make(method="csq"), 200.0),
+             tuned(make(method="shc"), 8.0, recipe_learning_rate=0.1)]  # fmt: skip
+    assert tuning_note(*three, make(method="dpn")) == (
+        "Tuned on validation queries: 5 trials at 32 bits for each row, 3 s to 3 min a row. "
+        "Found: as it is: csq; recipe.learning_rate=0.1: crh, shc. Not tuned: dpn."
+    )
+    other = tuning_note(*three, tuned(make(method="dpn"), 1.0, trials=4))
+    assert other.endswith("The tuned rows had different numbers of trials.")
+    assert "crh: 5 trials at 32 bits in 3 s, found recipe.learning_rate=0.1; csq: 5 trials at 32 bits in 3 min" in other
+
+
+def test_a_tuned_row_is_called_so_where_that_says_which_is_meant(make):
+    def labels(*results):
+        return [row.label for row in Comparison.of(results).tables[0].rows]
+
+    crh, csq = tuned(make(), margin=0.3, recipe_learning_rate=0.1), tuned(make(method="csq"))
+    assert labels(make(), crh, csq) == ["crh", "crh (tuned)", "csq (tuned)"]
+    full = "crh (margin=0.3, recipe.learning_rate=0.1, tuned over 5 trials)"
+    assert labels(crh, tuned(make(), margin=0.4)) == [full, "crh (margin=0.4, tuned over 5 trials)"]
+    assert labels(crh, tuned(make(method="csq"), trials=9)) == [full, "csq (tuned over 9 trials)"]
+    for name in ("crh (tuned)", full, "crh ()"):
+        assert select([crh, csq], methods=[name]) == [crh]
+    assert Comparison.of([crh, csq], against=Baseline("crh (tuned)")).tables[0].baseline == "crh (tuned)"
