@@ -63,6 +63,7 @@ def line(result: Result) -> dict[str, object]:
         "row": label_by_fields(result).removesuffix(" ()"),
         "method": coords["method"],
         "family": result.provenance["family"],
+        "fidelity": result.provenance["fidelity"],
         "labels": result.provenance["labels"],
         "bits": coords["bits"],
         "seed": coords["seed"],
@@ -89,9 +90,10 @@ def summary(table: pd.DataFrame) -> str:
     coded = cells["mean"].drop("reference", level="family", errors="ignore")
     first = {*coded.groupby([*PLACE]).idxmax()}
     places = [place for place in product(CIFAR, HEADS, LENGTHS) if place in cells.index.droplevel(["family", "row"])]
+    fidelity = dict(zip(table["row"], table["fidelity"], strict=True))
     rows = []
     for family, row in sorted({*cells.index.droplevel([*PLACE])}, key=lambda pair: (FAMILIES.index(pair[0]), pair[1])):
-        line = {"family": family, "row": row, **{_column(place): "" for place in places}}
+        line = {"family": family, "row": row, "fidelity": fidelity[row], **{_column(place): "" for place in places}}
         for place in places:
             if (cell := (*place, family, row)) in cells.index:
                 text = f"{cells['mean'][cell]:.3f} ± {cells['std'][cell]:.3f}"
