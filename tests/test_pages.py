@@ -171,7 +171,8 @@ def test_the_commands_about_tuning_work_in_their_order(tmp_path, monkeypatch):
     for text, short in (("fashion-mosaic", "toy"), ("fashion-mnist-10k", "toy@searched"), ("trials 8", "trials 2"),
                         ("trials=8", "trials=2"),
                         ("epochs 3", "epochs 1"), ("epochs=3", "epochs=1"), ("seeds 3", "seeds 1"),
-                        ("--bits 32", "--bits 8 --backbone toy-backbone"), ("[32]", "[8], backbone='toy-backbone'")):  # fmt: skip
+                        ("--bits 32", "--bits 8 --backbone toy-backbone"),
+                        ("[32]", "[8], backbone='toy-backbone'")):  # fmt: skip
         page = page.replace(text, short)
     ((name, space),) = re.findall(r"Save this as `(\w+\.toml)`:\n\n```toml\n(.*?)```", page, re.DOTALL)
     Path(name).write_text(space)

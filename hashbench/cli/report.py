@@ -84,7 +84,7 @@ def report(
         against=Baseline(baseline) if baseline is not None else None,
         published=read_published() if published else None,
         problems=problems,
-        planned=select_planned(planned, methods=chosen["methods"], bits=chosen["bits"]),
+        planned=select_planned(planned, methods=chosen["methods"], bits=chosen["bits"], beside=results),
     )
     warn(comparison.problems)
     text = page(each_once(results), comparison=comparison, title=title, galleries=galleries)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 
@@ -19,9 +19,6 @@ from hashbench.results.result import Result
 from hashbench.results.runs import RunDirectory
 from hashbench.results.studies import Study
 from hashbench.results.sweeps.run_status import EMPTY, RunSnapshot, RunStatus, is_stale, run_status, snapshot
-
-if TYPE_CHECKING:
-    pass
 
 Rerun = Literal["missing", "failed", "stale", "all"]
 

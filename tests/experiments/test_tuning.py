@@ -345,7 +345,7 @@ def test_the_commands_tune_several_rows_alike_and_run_what_they_found(cli, space
     command = ran.stdout.splitlines()[-1].split()
     assert command[:2] == ["hashbench", "run"]
     ran = cli(*command[1:])
-    assert "Tuned on validation queries: 2 trials at 8, 12 bits for each row, " in ran.output
+    assert "Tuned on validation queries: 2 trials at 8, 12 bits for each row, in " in ran.output
     assert cli(*command[1:]).output.count("4 of 4 runs already finished.") == 1
     cli("verify", "runs")
 
@@ -356,6 +356,9 @@ def test_what_is_made_of_tuned_runs_keeps_saying_so(tuned, tmp_path):
     under = hashbench.evaluate_run(results[0], under="noise(sigma=0.1)", device="cpu")
     assert (under.path / under.provenance["tuned"]["path"]).resolve() == study_in(runs).path.resolve()
     assert "tuned over 4 trials" in row_label(under)
+    (table,) = Comparison.of([*results, under], conditions=True).tables
+    assert [row.label for row in table.rows] == ["csq (tuned)"]
+    assert any(note.startswith("Tuned on validation queries: csq: 4 trials at 8 bits") for _, note in table.notes)
     ran = CliRunner().invoke(main, ["verify", str(runs)])
     assert ran.exit_code == 0, ran.output
     card = model_card(results[0], RunDirectory(results[0].path).read_spec()["identity"])

@@ -115,7 +115,7 @@ def _ranking(
 ) -> Ranking:
     entry_of = {id(run): entry for entry in members for run in entry.runs}
     rows = []
-    for label, runs in Block({}, None, tuple(run for entry in members for run in entry.runs)).rows().items():
+    for label, runs in Block({}, None, tuple(run for entry in members for run in entry.runs)).rows(short=False).items():
         own = list({id(entry): entry for entry in (entry_of[id(run)] for run in runs)}.values())
         by_setting: dict[Setting, list[Entry]] = {}
         for entry in own:

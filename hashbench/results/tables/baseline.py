@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -32,8 +32,8 @@ class Baseline:
         if self.test not in get_args(Test):
             raise unknown("test", self.test, get_args(Test))
 
-    def find(self, rows: Iterable[tuple[str, str, str]]) -> str | None:
-        """Return which row's label is meant, None where none is; `rows` are their labels, by fields alone, and methods.
+    def find(self, rows: Iterable[tuple[str, Collection[str], str]]) -> str | None:
+        """Return which row's label is meant, None where none is; `rows` are their labels, further names, and methods.
 
         Raises HashbenchError where a name stands for several rows.
         """
@@ -41,7 +41,7 @@ class Baseline:
         plain = self.name.removesuffix(" ()")
         if any(label == plain for label, *_ in named):
             return plain
-        meant = [label for label, by_fields, _ in named if by_fields == self.name]
+        meant = [label for label, names, _ in named if self.name in names]
         meant = meant or [label for label, _, method in named if method == self.name]
         if len(meant) > 1:
             several = ", ".join(f"'{label}'" for label in meant)
@@ -56,7 +56,7 @@ def with_differences(
 
     A table without the baseline keeps its rows, and a footnote says why they have no differences.
     """
-    label = against.find((row.label, row.by_fields, row.method) for row in rows)
+    label = against.find((row.label, row.names, row.method) for row in rows)
     if label is None:
         return (
             list(rows),

@@ -5,6 +5,7 @@ Tables and figures, and whatever compares results later, group them here, so tha
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -63,8 +64,9 @@ class Block:
         found = {result.coords["inputs"] for result in self.results}
         return next((inputs for inputs in _BY_TRAINING if inputs in found), min(found))
 
-    def rows(self) -> dict[str, list[Result]]:
-        """Return the results by row label, `crh (reassign=false)`, and `crh (tuned)` where that says which is meant.
+    def rows(self, *, short: bool = True) -> dict[str, list[Result]]:
+        """Return the results by row label, `crh (reassign=false)`; where `short`, a tuned row is `crh (tuned)`, unless
+        another row would be called so, too.
 
         Methods come in the order in which they first occur, the variants of one by their labels.
         """
@@ -72,21 +74,17 @@ class Block:
         for result in self.results:
             for key in _SHOWN:
                 seen.setdefault((result.coords["method"], key), set()).add(canonical(result.coords.get(key)))
-        rows: dict[str, list[Result]] = {}
-        short: dict[str, str] = {}
+        named: dict[tuple[str, str], list[Result]] = {}  # (label, short label) -> results
         for result in self.results:
             shown = [key for key in _SHOWN if len(seen[result.coords["method"], key]) > 1]
-            label = row_label(result, shown)
-            rows.setdefault(label, []).append(result)
-            short[label] = row_label(result, shown, settings=False)
-        if self._tuned_alike() and len({*short.values()}) == len(short):
-            rows = {short[label]: found for label, found in rows.items()}
+            labels = row_label(result, shown), row_label(result, shown, settings=False)
+            named.setdefault(labels, []).append(result)
+        alike = Counter(brief for _, brief in named)
+        rows: dict[str, list[Result]] = {}
+        for (label, brief), results in named.items():
+            rows.setdefault(brief if short and alike[brief] == 1 else label, []).extend(results)
         methods = list(dict.fromkeys(result.coords["method"] for result in self.results))
         return dict(sorted(rows.items(), key=lambda row: (methods.index(row[1][0].coords["method"]), row[0])))
-
-    def _tuned_alike(self) -> bool:
-        """Return whether there are tuned rows, and all had as many trials."""
-        return len({result.coords["tuned"]["trials"] for result in self.results if "tuned" in result.coords}) == 1
 
     def epoch_words(self) -> str:
         """Return which epoch counts: `last epoch`."""
@@ -176,6 +174,11 @@ def label_by_fields(result: Result) -> str:
     started or trained.
     """
     return f"{result.coords['method']} ({', '.join(_words_of(_given(result.coords)))})"
+
+
+def further_names(result: Result) -> tuple[str, ...]:
+    """Return what the row of a result is called elsewhere: with and without what its tuning found, by its fields."""
+    return row_label(result), row_label(result, settings=False), label_by_fields(result)
 
 
 def _given(coords: Mapping[str, Any]) -> dict[str, Any]:

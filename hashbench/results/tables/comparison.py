@@ -14,7 +14,7 @@ from hashbench.results.sweeps.planned import Planned, planned_runs
 from hashbench.results.tables import published as papers
 from hashbench.results.tables import render
 from hashbench.results.tables.baseline import Baseline, Test
-from hashbench.results.tables.blocks import Block, blocks, differences, label_by_fields
+from hashbench.results.tables.blocks import Block, blocks, differences, further_names
 from hashbench.results.tables.condition_tables import condition_tables
 from hashbench.results.tables.escaping import html
 from hashbench.results.tables.layout import Layout
@@ -173,7 +173,7 @@ def compare(
     if numbers is not None and methods is not None:
         numbers = papers.of_methods(numbers, [*methods, *([baseline] if baseline is not None else [])])
     against = None if baseline is None else Baseline(baseline, test)
-    planned = select_planned(planned_runs(roots or ("runs",), problems), methods=methods, bits=bits)
+    planned = select_planned(planned_runs(roots or ("runs",), problems), methods=methods, bits=bits, beside=kept)
     return Comparison.of(
         kept,
         measures=measures,
@@ -201,7 +201,7 @@ def _distinct(results: Iterable[Result], problems: list[str]) -> list[Result]:
 def _check_baseline(against: Baseline, found: Sequence[Block]) -> None:
     """Raise HashbenchError where no block has the baseline."""
     rows = [
-        [(label, label_by_fields(runs[0]), runs[0].coords["method"]) for label, runs in block.rows().items()]
+        [(label, further_names(runs[0]), runs[0].coords["method"]) for label, runs in block.rows().items()]
         for block in found
     ]
     if not any([against.find(named) for named in rows]):

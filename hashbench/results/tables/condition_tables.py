@@ -36,6 +36,7 @@ from hashbench.results.tables.rows import (
 from hashbench.results.tables.scores import Score, ScoresByRun
 from hashbench.results.tables.significance import FEWEST, holm, paired
 from hashbench.results.tables.table import ALPHA, IN_UNITS, Cell, Row, Table, footnote_mark
+from hashbench.results.tables.tuning_costs import tuning_notes
 
 
 def condition_tables(
@@ -107,7 +108,8 @@ def _table(block: Block, bits: int, measure: str, scores: ScoresByRun, problems:
         for i, row in enumerate(rows)
     ]
     rows, of_fidelity = with_fidelity(with_best(rows))
-    notes = [*_notes(columns, rows, fewer, tested=len(known), untested=len(tests) - len(known)), *of_fidelity]
+    notes = [*_notes(columns, rows, fewer, tested=len(known), untested=len(tests) - len(known)), *of_fidelity,
+             *tuning_notes({label: row.runs for label, row in measured.items()})]  # fmt: skip
     return Table(
         dataset=block.name,
         measure=measure,

@@ -13,7 +13,7 @@ from hashbench.results.sweeps.planned import Planned
 from hashbench.results.sweeps.run_status import SOURCES
 from hashbench.results.tables.baseline import Baseline, with_differences
 from hashbench.results.tables.best import with_best
-from hashbench.results.tables.blocks import Block, label_by_fields
+from hashbench.results.tables.blocks import Block, further_names
 from hashbench.results.tables.published import PublishedNumber, known_for, published_rows
 from hashbench.results.tables.scores import Score, ScoresByRun
 from hashbench.results.tables.table import COUNTED, DIGITS, Cell, Cost, Row, Table, footnote_mark
@@ -74,7 +74,7 @@ def table_of(
                 mark,
                 cells,
                 method=method,
-                by_fields=label_by_fields(results[0]),
+                names=further_names(results[0]),
                 cost=cost_of(runs),
                 fidelity=fidelity_of(runs),
                 ranked=results[0].has_codes,

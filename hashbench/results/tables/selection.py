@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from hashbench.errors import HashbenchError, unknown
 from hashbench.results.result import Result
 from hashbench.results.sweeps.planned import Planned
 from hashbench.results.tables.blocks import label_by_fields, row_label
+
+_TUNED = re.compile(r"(recipe\.\w+=[^,()]+, )*tuned over \d+ trials?")
 
 
 def select(
@@ -22,9 +25,9 @@ def select(
     """Return the results of these methods, data sets (`cifar10` or `cifar10@54k`) and code lengths, in their order.
 
     None takes all. A method is meant with all its rows, or as one row: `crh (reassign=false)`, and `crh ()` for the one
-    with all defaults. Where no row has just that name, those with these fields are meant, however tuned. `baseline`,
-    named likewise, stays whatever `methods` are. Raises HashbenchError for a name that no result has; that of a method
-    may be a known one instead.
+    with all defaults; `crh (tuned)` without what its tuning found. Where no row has just that name, those with these
+    fields are meant, however tuned. `baseline`, named likewise, stays whatever `methods` are. Raises HashbenchError for
+    a name that no result has; that of a method may be a known one instead.
     """
     kept = list(results)
     if datasets is not None:
@@ -49,19 +52,21 @@ def select(
 
 
 def select_planned(
-    planned: Iterable[Planned], *, methods: Sequence[str] | None = None, bits: Sequence[int] | None = None
+    planned: Iterable[Planned],
+    *,
+    methods: Sequence[str] | None = None,
+    bits: Sequence[int] | None = None,
+    beside: Iterable[Result] = (),
 ) -> list[Planned]:
-    """Return the planned runs of these methods or rows and code lengths; None takes all."""
+    """Return the planned runs of these methods or rows and code lengths, None takes all; and of cells of results."""
+    cells = {result.coords["cell"] for result in beside}
 
-    def names(row: str) -> set[str]:
-        method = row.partition(" (")[0]
-        return {method, f"{method} ()" if method == row else row}
+    def is_meant(run: Planned) -> bool:
+        method = run.row.partition(" (")[0]
+        names = {method, f"{method} ()" if method == run.row else run.row, _TUNED.sub("tuned", run.row)}
+        return methods is None or not names.isdisjoint(methods) or run.cell in cells
 
-    return [
-        run
-        for run in planned
-        if (methods is None or not names(run.row).isdisjoint(methods)) and (bits is None or run.bits in bits)
-    ]
+    return [run for run in planned if is_meant(run) and (bits is None or run.bits in bits)]
 
 
 def each_once(results: Sequence[Result]) -> list[Result]:

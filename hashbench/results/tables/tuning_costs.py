@@ -21,12 +21,12 @@ def tuning_notes(runs_of: Mapping[str, Sequence[Result]]) -> list[tuple[str, str
     budgets = {" and ".join(map(_trials, found)) for found in tuned.values()}
     if len(tuned) > 1 and len(budgets) == 1:  # said once
         each = sorted(math.fsum(study["seconds"] for study in found) for found in tuned.values())
-        took = f"{duration(each[0])} to {duration(each[-1])} a row"
+        took = " to ".join(dict.fromkeys(map(duration, (each[0], each[-1]))))
         found_by = dict[str, list[str]]()
         for label in tuned:
             found_by.setdefault(_settings(runs_of[label]), []).append(names[label])
         of_rows = "; ".join(f"{settings}: {', '.join(rows)}" for settings, rows in sorted(found_by.items()))
-        told = f"{budgets.pop()} for each row, {took}. Found: {of_rows}"
+        told = f"{budgets.pop()} for each row, in {took}. Found: {of_rows}"
     else:
         told = "; ".join(
             f"{names[label]}: {' and '.join(map(_words, found))}, found {_settings(runs_of[label])}"

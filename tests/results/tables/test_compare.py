@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +11,12 @@ import pytest
 from hashbench.errors import HashbenchError
 from hashbench.metrics.histograms import Histograms
 from hashbench.metrics.measures import parse
+from hashbench.results.sweeps.planned import Planned
 from hashbench.results.tables.baseline import Baseline
+from hashbench.results.tables.blocks import blocks
 from hashbench.results.tables.comparison import Comparison, compare
 from hashbench.results.tables.description import describe
-from hashbench.results.tables.selection import select
+from hashbench.results.tables.selection import select, select_planned
 
 
 def cells(comparison):
@@ -365,23 +368,49 @@ def test_equal_budgets_of_several_rows_are_said_once(make):
     three = [tuned(make(method="crh"), 3.0, recipe_learning_rate=0.1), tuned(make(method="csq"), 200.0),
              tuned(make(method="shc"), 8.0, recipe_learning_rate=0.1)]  # fmt: skip
     assert tuning_note(*three, make(method="dpn")) == (
-        "Tuned on validation queries: 5 trials at 32 bits for each row, 3 s to 3 min a row. "
+        "Tuned on validation queries: 5 trials at 32 bits for each row, in 3 s to 3 min. "
         "Found: as it is: csq; recipe.learning_rate=0.1: crh, shc. Not tuned: dpn."
     )
+    assert "for each row, in 3 s. Found" in tuning_note(three[0], tuned(make(method="dpn"), 3.0))
     other = tuning_note(*three, tuned(make(method="dpn"), 1.0, trials=4))
     assert other.endswith("The tuned rows had different numbers of trials.")
     assert "crh: 5 trials at 32 bits in 3 s, found recipe.learning_rate=0.1; csq: 5 trials at 32 bits in 3 min" in other
 
 
-def test_a_tuned_row_is_called_so_where_that_says_which_is_meant(make):
+def test_a_tuned_row_is_called_so_unless_another_would_be_too(make):
     def labels(*results):
         return [row.label for row in Comparison.of(results).tables[0].rows]
 
-    crh, csq = tuned(make(), margin=0.3, recipe_learning_rate=0.1), tuned(make(method="csq"))
+    crh, csq = tuned(make(), margin=0.3, recipe_learning_rate=0.1), tuned(make(method="csq"), trials=9)
     assert labels(make(), crh, csq) == ["crh", "crh (tuned)", "csq (tuned)"]
     full = "crh (margin=0.3, recipe.learning_rate=0.1, tuned over 5 trials)"
-    assert labels(crh, tuned(make(), margin=0.4)) == [full, "crh (margin=0.4, tuned over 5 trials)"]
-    assert labels(crh, tuned(make(method="csq"), trials=9)) == [full, "csq (tuned over 9 trials)"]
+    other = tuned(make(), margin=0.4)
+    assert labels(crh, csq, other) == [full, "crh (margin=0.4, tuned over 5 trials)", "csq (tuned)"]
     for name in ("crh (tuned)", full, "crh ()"):
         assert select([crh, csq], methods=[name]) == [crh]
-    assert Comparison.of([crh, csq], against=Baseline("crh (tuned)")).tables[0].baseline == "crh (tuned)"
+        assert Comparison.of([crh, csq], against=Baseline(name)).tables[0].baseline == "crh (tuned)"
+    with pytest.raises(HashbenchError, match="may be any of"):
+        Comparison.of([crh, other], against=Baseline("crh (tuned)"))
+
+
+def test_a_value_that_was_given_and_one_that_was_found_are_two_rows(make):
+    found = tuned(make(), margin=0.3)
+    given = tuned(make(fields={"margin": 0.3}))
+    for results in ([found, given], [given, found]):
+        assert [row.label for row in Comparison.of(results).tables[0].rows] == [
+            "crh (margin=0.3, tuned)",
+            "crh (tuned)",
+        ]
+        (block,) = blocks(results)
+        assert [*block.rows(short=False)] == ["crh (margin=0.3, tuned over 5 trials)"]
+
+
+def test_runs_that_are_missing_are_named_however_their_row_is_asked_for(make):
+    result = tuned(make(), recipe_learning_rate=0.1)
+    row = "crh (recipe.learning_rate=0.1, tuned over 5 trials)"
+    place = Path("runs/d@p/crh/16b/s0-0")
+    cell, lone = (Planned(place, frozenset(), False, cell, row, "d@p") for cell in (result.coords["cell"], "other"))
+    for name in ("crh", "crh (tuned)", row):
+        assert select_planned([cell, lone], methods=[name], beside=[result]) == [cell, lone]
+    assert select_planned([cell, lone], methods=["crh ()"], beside=[result]) == [cell]
+    assert select_planned([cell, lone], methods=["csq"]) == []
