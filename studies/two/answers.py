@@ -1,7 +1,7 @@
 """The tables of study.md that are no tables of `hashbench compare`.
 
     python studies/two/answers.py rates RUNS
-    python studies/two/answers.py summary|families|heads|published|measures|seconds|draws RUNS
+    python studies/two/answers.py summary|families|lengths|heads|published|measures|seconds|draws RUNS
     python studies/two/answers.py outputs|counting|predictors RUNS CODES.csv
 
 RUNS are results of this study, folders or packed files; CODES.csv is what codes.py writes. A row counts in a column
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from itertools import product
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -254,6 +254,24 @@ def counting(table: pd.DataFrame, codes: pd.DataFrame) -> str:
     return printed(rows)
 
 
+def lengths(table: pd.DataFrame) -> str:
+    """Return how the order of rows changes with the code length: rank correlations, and who rises and falls most."""
+    rows = []
+    for dataset, column in table[table["recipe"] == "frozen"].groupby("dataset"):
+        means = column.pivot_table("mAP@all", "row", "bits").reindex(columns=[*LENGTHS]).dropna()
+        if len(means) < 4:
+            continue
+        ranks = means.rank(ascending=False).astype(int)
+        moved = ranks[16] - ranks[64]
+        pairs = {f"{a} to {b}": f"{spearmanr(means[a], means[b]).statistic:.2f}" for a, b in combinations(LENGTHS, 2)}
+        most = {
+            word: f"{row} ({ranks[16][row]} to {ranks[64][row]})"
+            for word, row in (("rises most", moved.idxmax()), ("falls most", moved.idxmin()))
+        }
+        rows.append({"data set": dataset, "rows": len(means), **pairs, **most})
+    return printed(rows)
+
+
 def heads(table: pd.DataFrame) -> str:
     """Return the rows that have both a linear head and one with a hidden layer, and the correlation of their orders."""
     rows = []
@@ -385,7 +403,7 @@ def printed(rows: Sequence[dict[str, object]]) -> str:
 
 
 OF_RUNS: dict[str, Callable[[pd.DataFrame], str]] = {
-    each.__name__: each for each in (summary, families, heads, published, measures, seconds, draws)
+    each.__name__: each for each in (summary, families, lengths, heads, published, measures, seconds, draws)
 }
 OF_CODES_TOO: dict[str, Callable[[pd.DataFrame, pd.DataFrame], str]] = {
     each.__name__: each for each in (outputs, counting, predictors)
