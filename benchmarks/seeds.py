@@ -147,7 +147,15 @@ def main(methods: str, bits: str, count: int, steps: int, rounds: int) -> None:
                     f"{100 * ratio(found['products'], found['together']):.0f}%",
                 ]
             )
-    headers = ["method", "bits", f"ms a step of {count} seeds", "side by side", "faster by", "at most", "products of it"]
+    headers = [
+        "method",
+        "bits",
+        f"ms a step of {count} seeds",
+        "side by side",
+        "faster by",
+        "at most",
+        "products of it",
+    ]
     print(tabulate(rows, headers=headers, disable_numparse=True))
 
 

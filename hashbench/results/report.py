@@ -165,7 +165,7 @@ def _section(number: int, block: Block, apart: str, comparison: Comparison, gall
     for kind, about in KINDS.items():
         if about.across:
             continue
-        drawings, refusals = draw(kind, block.results, measure=tables[0].measure if about.measured else None)
+        drawings, refusals = draw(kind, block, measure=tables[0].measure if about.measured else None)
         not_drawn += [f"{kind}: {refusal}" for refusal in refusals]
         pictures += [_Picture.of(kind, drawing, anchor=f"s{number}") for drawing in drawings]
     shown, reason = None, ""

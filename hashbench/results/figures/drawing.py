@@ -35,7 +35,7 @@ class Drawing:
 
 
 def draw(
-    kind: str, results: Sequence[Result], *, measure: str | None = None
+    kind: str, results: Sequence[Result] | Block, *, measure: str | None = None
 ) -> tuple[list[Drawing], list[HashbenchError]]:
     """Return the figure of each block of `results` in which the kind can be drawn, and why not in each of the others.
 
@@ -50,14 +50,15 @@ def draw(
         raise HashbenchError(f"A figure of kind '{kind}' shows no measure; {measured} do.")
     function = KINDS[kind].load()
     drawings, refusals = list[Drawing](), list[HashbenchError]()
-    if not KINDS[kind].of_queries:
+    if not KINDS[kind].of_queries and not isinstance(results, Block):
         results = [result for result in results if not result.condition] or results
     found = condition_blocks(results) if KINDS[kind].across else blocks(results)
     if not found and results:
         refusals.append(HashbenchError(f"None of these runs was measured under conditions; {UNMEASURED}"))
     for block, apart in zip(found, differences(found), strict=True):
+        members = block.results if KINDS[kind].across else block  # a block across conditions is none of its own
         try:
-            figure = function(block.results, measure=measure) if KINDS[kind].measured else function(block.results)
+            figure = function(members, measure=measure) if KINDS[kind].measured else function(members)
         except HashbenchError as error:
             refusals.append(error)
         else:

@@ -6,8 +6,9 @@ Tables and figures, and whatever compares results later, group them here, so tha
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from hashbench.storage.strict_json import canonical, dumps
@@ -32,6 +33,9 @@ class Block:
     conditions: dict[str, Any]  # what they share
     epoch: dict[str, Any] | None  # {"kept", "of"} of those trained in epochs; None where none is
     results: tuple[Result, ...]
+
+    def __iter__(self) -> Iterator[Result]:
+        return iter(self.results)
 
     @property
     def name(self) -> str:
@@ -70,6 +74,16 @@ class Block:
 
         Methods come in the order in which they first occur, the variants of one by their labels.
         """
+        alike = Counter(brief for _, brief in self._named)
+        rows: dict[str, list[Result]] = {}
+        for (label, brief), results in self._named.items():
+            rows.setdefault(brief if short and alike[brief] == 1 else label, []).extend(results)
+        methods = list(dict.fromkeys(result.coords["method"] for result in self.results))
+        return dict(sorted(rows.items(), key=lambda row: (methods.index(row[1][0].coords["method"]), row[0])))
+
+    @cached_property
+    def _named(self) -> dict[tuple[str, str], list[Result]]:
+        """The results by label and short label."""
         seen: dict[tuple[str, str], set[str]] = {}  # (method, coordinate) -> its values
         for result in self.results:
             for key in _SHOWN:
@@ -79,12 +93,7 @@ class Block:
             shown = [key for key in _SHOWN if len(seen[result.coords["method"], key]) > 1]
             labels = row_label(result, shown), row_label(result, shown, settings=False)
             named.setdefault(labels, []).append(result)
-        alike = Counter(brief for _, brief in named)
-        rows: dict[str, list[Result]] = {}
-        for (label, brief), results in named.items():
-            rows.setdefault(brief if short and alike[brief] == 1 else label, []).extend(results)
-        methods = list(dict.fromkeys(result.coords["method"] for result in self.results))
-        return dict(sorted(rows.items(), key=lambda row: (methods.index(row[1][0].coords["method"]), row[0])))
+        return named
 
     def epoch_words(self) -> str:
         """Return which epoch counts: `last epoch`."""
@@ -108,7 +117,9 @@ class Block:
 
 
 def blocks(results: Iterable[Result]) -> list[Block]:
-    """Return the blocks of `results` in the order in which they first occur."""
+    """Return the blocks of `results` in the order in which they first occur; a block is one already."""
+    if isinstance(results, Block):
+        return [results]
     groups: dict[str, list[Result]] = {}
     for result in results:
         groups.setdefault(canonical(_conditions(result)), []).append(result)
