@@ -1,5 +1,7 @@
 """Results made up for the tests of what is kept and shown of them."""
 
+from dataclasses import replace
+
 from hashbench.results.result import Result
 from hashbench.storage.strict_json import digest
 
@@ -44,4 +46,22 @@ def make(value=0.5, *, id=None, path=None, epochs=20, ties="expected", metrics=N
         peak_memory_mb=None,
         provenance=provenance,
         path=path,
+    )
+
+
+def tuned(result, seconds=1.0, *, trials=5, rate=None, **fields):
+    """The result with fields, and a learning rate, that a study of so many trials found."""
+    recipe = {} if rate is None else {"learning_rate": str(rate)}
+    settings = {f"{result.coords['method']}.{name}": str(value) for name, value in fields.items()}
+    settings |= {f"recipe.{name}": text for name, text in recipe.items()}
+    cost = {"id": result.coords["method"], "trials": trials, "failed": 0, "seconds": seconds, "bits": [32]}
+    coords = {
+        "fields": result.coords["fields"] | fields,
+        "tuned": {"trials": trials, "settings": settings, "recipe": recipe},
+    }
+    return replace(
+        result,
+        id=digest([result.id, cost, settings]),
+        coords=result.coords | coords,
+        provenance={**result.provenance, "tuned": {**cost, "path": "x", "space_sha256": "y"}},
     )

@@ -17,7 +17,7 @@ from hashbench.errors import HashbenchError
 
 if TYPE_CHECKING:
     from hashbench.experiments.tuning import Row
-    from hashbench.results.studies import Study, Trial
+    from hashbench.results.studies import Study
 
 
 @command(
@@ -132,10 +132,11 @@ class _Lines:
     def __call__(self, row: Row, study: Study) -> None:
         from tqdm.auto import tqdm
 
+        from hashbench.results.studies import settings_words
         from hashbench.results.sweeps.estimates import duration
 
         trial, best, number = study.trials[-1], study.best, len(study.trials)
-        of = f"[{number}/{self._trials}] {row}: {_settings(trial)}"
+        of = f"[{number}/{self._trials}] {row}: {settings_words(trial.settings)}"
         found = f"failed: {trial.reason}" if trial.value is None else f"{study.subject['measure']} {trial.value:.4f}"
         known = f"best {best.value:.4f}, trial {1 + study.trials.index(best)}" if best is not None else "none yet"
         left = (self._trials - number) * study.seconds / number
@@ -147,12 +148,9 @@ def _silent(row: Row, study: Study) -> None:
     pass
 
 
-def _settings(trial: Trial) -> str:
-    return ", ".join(f"{name}={text}" for name, text in trial.settings.items())
-
-
 def _summary(row: Row, study: Study) -> str:
     """Return what a study cost and found, and what the settings gave as they were."""
+    from hashbench.results.studies import settings_words
     from hashbench.results.sweeps.estimates import duration, plural
 
     first = study.trials[0].value if row.untuned is not None else None
@@ -163,7 +161,7 @@ def _summary(row: Row, study: Study) -> str:
     cost = f"{len(study.trials)} {plural('trial', len(study.trials))}{failed} in {duration(study.seconds)}"
     lines = [
         f"{row}: {value} on validation queries{before}; {cost}",
-        *([_settings(found)] if found else []),
+        *([settings_words(found.settings)] if found else []),
         study.path,
     ]
     return "\n  ".join(map(str, lines))

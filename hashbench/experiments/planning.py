@@ -15,7 +15,7 @@ from hashbench.datasets.base import Dataset
 from hashbench.errors import HashbenchError, unknown
 from hashbench.experiments.experiment import grid
 from hashbench.experiments.planned import PlannedRun, Request, Rerun, Settings
-from hashbench.experiments.resolving import of_seed, planned_run, row_of
+from hashbench.experiments.resolving import of_seed, planned_run, requested_row
 from hashbench.experiments.starts import Starts
 from hashbench.experiments.tracks import TrackData, track
 from hashbench.experiments.tuned import Studies
@@ -68,7 +68,7 @@ def plan(
     """
     if settings.rerun not in get_args(Rerun):
         raise unknown("--rerun", settings.rerun, get_args(Rerun))
-    rows = {row.label: row for row in map(row_of, methods)}
+    rows = {row.label: row for row in map(requested_row, methods)}
     coordinates = grid([*rows], dataset_names, bits, seeds, first_seed=first_seed)
     owners = {*(row.cls.info.name for row in rows.values()), "recipe"}
     for owner in settings.overrides:

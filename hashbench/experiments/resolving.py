@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Row:
+class RequestedRow:
     """A method with the fields, as texts, that are set for one row of the table alone."""
 
     cls: type[Method] | type[PairMethod]
@@ -62,15 +62,15 @@ class Row:
         return f"{self.cls.info.name} ({fields})" if fields else self.cls.info.name
 
 
-def row_of(text: str) -> Row:
+def requested_row(text: str) -> RequestedRow:
     """Return the row that a text asks for; raises HashbenchError for a method that there is not."""
     target, texts = parse_row(text)
-    return Row(resolve_method(target), texts)
+    return RequestedRow(resolve_method(target), texts)
 
 
 def planned_run(
     dataset: Dataset | TrackData,
-    row: Row,
+    row: RequestedRow,
     bits: int,
     seed: int,
     lengths: tuple[int, ...],
@@ -90,7 +90,7 @@ def planned_run(
 
 def _resolve(
     dataset: Dataset,
-    row: Row,
+    row: RequestedRow,
     bits: int,
     seed: int,
     lengths: tuple[int, ...],
@@ -204,9 +204,9 @@ def of_seed(run: PlannedRun, seed: int, settings: Settings) -> PlannedRun | None
     )
 
 
-def _tuned(row: Row, study: Study) -> Row:
+def _tuned(row: RequestedRow, study: Study) -> RequestedRow:
     """Return the row with the best settings of a study."""
-    return Row(row.cls, {**row.texts, **settings_of(study, row.cls.info.name)})
+    return RequestedRow(row.cls, {**row.texts, **settings_of(study, row.cls.info.name)})
 
 
 def _with_recipe(settings: Settings, study: Study) -> Settings:

@@ -168,6 +168,11 @@ def find_studies(root: Path) -> Iterator[Path]:
             yield Path(folder)
 
 
+def settings_words(settings: Mapping[str, str]) -> str:
+    """Return the settings of a trial as they are typed, `csq.quantization=0.03, recipe.learning_rate=0.01`."""
+    return ", ".join(f"{name}={text}" for name, text in settings.items())
+
+
 def seconds_of(result: Result) -> float:
     """Return the seconds of all phases of a run, also of those from before an interruption or from a cache."""
     return math.fsum(value or 0.0 for phase, value in result.time.items() if phase not in _NOT_PHASES)

@@ -81,9 +81,8 @@ def summary(table: pd.DataFrame) -> str:
     """Return mAP@all, mean ± standard deviation over seeds, of the best row of each family at 32 bits in any column,
     and of MENTIONED; the best of each column is bold, references apart.
     """
-    table = table[table["dataset"].isin(CIFAR)]
-    seeds = table.groupby([*PLACE, "row"])["seed"].transform("nunique")
-    table = table[seeds == seeds.groupby([table[name] for name in PLACE]).transform("max")]
+    shown = table[table["dataset"].isin(CIFAR)]
+    table = pd.concat([with_all_seeds(column) for _, column in shown.groupby([*PLACE])])
     cells = table.groupby([*PLACE, "family", "row"])["mAP@all"].agg(["mean", "std"])
     best_of_family = cells.xs(32, level="bits")["mean"].groupby(["dataset", "recipe", "family"]).idxmax()
     named = {*MENTIONED, *(row for *_, row in best_of_family)}
@@ -93,13 +92,13 @@ def summary(table: pd.DataFrame) -> str:
     fidelity = dict(zip(table["row"], table["fidelity"], strict=True))
     rows = []
     for family, row in sorted({*cells.index.droplevel([*PLACE])}, key=lambda pair: (FAMILIES.index(pair[0]), pair[1])):
-        line = {"family": family, "row": row, "fidelity": fidelity[row], **{_column(place): "" for place in places}}
+        texts = {"family": family, "row": row, "fidelity": fidelity[row], **{_column(place): "" for place in places}}
         for place in places:
             if (cell := (*place, family, row)) in cells.index:
                 text = f"{cells['mean'][cell]:.3f} ± {cells['std'][cell]:.3f}"
-                line[_column(place)] = f"**{text}**" if cell in first else text
-        rows.append(line)
-    return printed([line for line in rows if line["row"] in named])
+                texts[_column(place)] = f"**{text}**" if cell in first else text
+        rows.append(texts)
+    return printed([texts for texts in rows if texts["row"] in named])
 
 
 def _column(place: tuple[str, str, int]) -> str:
@@ -388,10 +387,15 @@ def columns(table: pd.DataFrame) -> list[tuple[tuple[str, int], pd.DataFrame]]:
     found = []
     shown = table[(table["recipe"] == "frozen") & ~table["dataset"].str.contains("-draw", regex=False)]
     for place, column in shown.groupby(["dataset", "bits"]):
-        seeds = column.groupby("row")["seed"].nunique()
         if column["family"].nunique() >= 4:
-            found.append((place, column[column["row"].isin(seeds[seeds == seeds.max()].index)]))
+            found.append((place, with_all_seeds(column)))
     return found
+
+
+def with_all_seeds(column: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs of the rows that have as many seeds as any row of a column."""
+    seeds = column.groupby("row")["seed"].nunique()
+    return column[column["row"].isin(seeds[seeds == seeds.max()].index)]
 
 
 def printed(rows: Sequence[dict[str, object]]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from hashbench.errors import HashbenchError, unknown
 from hashbench.results.result import Result
 from hashbench.results.sweeps.planned import Planned
-from hashbench.results.tables.blocks import label_by_fields, row_label
+from hashbench.results.tables.blocks import further_names
 
 _TUNED = re.compile(r"(recipe\.\w+=[^,()]+, )*tuned over \d+ trials?")
 
@@ -82,15 +82,10 @@ def _dataset_names(result: Result) -> set[str]:
 def _method_names(results: Sequence[Result]) -> dict[str, set[str]]:
     """Return by which names each of the results, by id, can be meant: its method, its row, its row's fields alone."""
     methods = {result.id: result.coords["method"] for result in results}
-    labels = {result.id: row_label(result) for result in results}
-    rows = {id: f"{label} ()" if label == methods[id] else label for id, label in labels.items()}
+    names = {result.id: further_names(result) for result in results}
+    rows = {id: f"{label} ()" if label == methods[id] else label for id, (label, *_) in names.items()}
     taken = {*rows.values()}
-    fields = {result.id: label_by_fields(result) for result in results}
-    short = {result.id: row_label(result, settings=False) for result in results if "tuned" in result.coords}
-    return {
-        id: {methods[id], row, row if fields[id] in taken else fields[id], short.get(id, row)}
-        for id, row in rows.items()
-    }
+    return {id: {methods[id], rows[id], short, *({by_fields} - taken)} for id, (_, short, by_fields) in names.items()}
 
 
 def _named_by(baseline: str | None, names: Iterable[set[str]]) -> list[str]:

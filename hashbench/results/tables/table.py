@@ -73,7 +73,7 @@ class Row:
     mark: str
     cells: tuple[Cell, ...]  # one for each of the table's code lengths
     method: str = ""  # its registered name, or the paper's
-    names: tuple[str, ...] = ()  # by which it may be meant, too: by its changed fields alone, ...
+    names: tuple[str, ...] = ()  # by which it may be meant, too: as blocks.further_names gives them
     cost: Cost = Cost()
     fidelity: str = ""  # where the method's equations come from, as its newest run states; "" where none does
     source: str = ""  # of published numbers, "arXiv:2507.08404, table 6"; "" for runs

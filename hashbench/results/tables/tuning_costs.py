@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from hashbench.results.result import Result
+from hashbench.results.studies import settings_words
 from hashbench.results.sweeps.estimates import duration, plural
 from hashbench.results.tables.blocks import label_by_fields
 
@@ -20,8 +21,8 @@ def tuning_notes(runs_of: Mapping[str, Sequence[Result]]) -> list[tuple[str, str
     names = _names(runs_of)
     budgets = {" and ".join(map(_trials, found)) for found in tuned.values()}
     if len(tuned) > 1 and len(budgets) == 1:  # said once
-        each = sorted(math.fsum(study["seconds"] for study in found) for found in tuned.values())
-        took = " to ".join(dict.fromkeys(map(duration, (each[0], each[-1]))))
+        each = [math.fsum(study["seconds"] for study in found) for found in tuned.values()]
+        took = " to ".join(dict.fromkeys(map(duration, (min(each), max(each)))))
         found_by = dict[str, list[str]]()
         for label in tuned:
             found_by.setdefault(_settings(runs_of[label]), []).append(names[label])
@@ -48,8 +49,7 @@ def _names(runs_of: Mapping[str, Sequence[Result]]) -> dict[str, str]:
 
 def _settings(runs: Sequence[Result]) -> str:
     found = [run.coords["tuned"]["settings"] for run in runs if "tuned" in run.coords]
-    texts = {", ".join(f"{name}={value}" for name, value in settings.items()) or "as it is" for settings in found}
-    return " or ".join(sorted(texts))
+    return " or ".join(sorted({settings_words(settings) or "as it is" for settings in found}))
 
 
 def total_of(runs: Sequence[Result], what: Literal["trials", "seconds"]) -> float | None:

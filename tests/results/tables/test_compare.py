@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from result_cases import tuned
 
 from hashbench.errors import HashbenchError
 from hashbench.metrics.histograms import Histograms
@@ -343,30 +344,14 @@ def test_rows_whose_items_all_have_one_code_are_marked(make):
     assert ("†", "all items have one code in 1 of 2 runs (csq).") in table.notes
 
 
-def tuned(made, seconds=1.0, trials=5, **settings):
-    cost = {"id": made.coords["method"], "path": "x", "trials": trials, "failed": 0, "seconds": seconds, "bits": [32]}
-    fields = {name: value for name, value in settings.items() if not name.startswith("recipe_")}
-    texts = {name.replace("recipe_", "recipe."): str(value) for name, value in settings.items()}
-    texts = {name if "." in name else f"{made.coords['method']}.{name}": text for name, text in texts.items()}
-    recipe = {name.removeprefix("recipe."): text for name, text in texts.items() if name.startswith("recipe.")}
-    coords = {"tuned": {"trials": trials, "settings": texts, "recipe": recipe}}
-    coords["fields"] = {**made.coords["fields"], **fields}
-    return replace(
-        made,
-        id=f"{made.id}{seconds}{trials}{settings}",
-        coords=made.coords | coords,
-        provenance={**made.provenance, "tuned": {**cost, "space_sha256": "y"}},
-    )
-
-
 def tuning_note(*results):
     (note,) = [text for _, text in Comparison.of(results).tables[0].notes if text.startswith("Tuned")]
     return note
 
 
 def test_equal_budgets_of_several_rows_are_said_once(make):
-    three = [tuned(make(method="crh"), 3.0, recipe_learning_rate=0.1), tuned(make(method="csq"), 200.0),
-             tuned(make(method="shc"), 8.0, recipe_learning_rate=0.1)]  # fmt: skip
+    three = [tuned(make(method="crh"), 3.0, rate=0.1), tuned(make(method="csq"), 200.0),
+             tuned(make(method="shc"), 8.0, rate=0.1)]  # fmt: skip
     assert tuning_note(*three, make(method="dpn")) == (
         "Tuned on validation queries: 5 trials at 32 bits for each row, in 3 s to 3 min. "
         "Found: as it is: csq; recipe.learning_rate=0.1: crh, shc. Not tuned: dpn."
@@ -381,7 +366,7 @@ def test_a_tuned_row_is_called_so_unless_another_would_be_too(make):
     def labels(*results):
         return [row.label for row in Comparison.of(results).tables[0].rows]
 
-    crh, csq = tuned(make(), margin=0.3, recipe_learning_rate=0.1), tuned(make(method="csq"), trials=9)
+    crh, csq = tuned(make(), margin=0.3, rate=0.1), tuned(make(method="csq"), trials=9)
     assert labels(make(), crh, csq) == ["crh", "crh (tuned)", "csq (tuned)"]
     full = "crh (margin=0.3, recipe.learning_rate=0.1, tuned over 5 trials)"
     other = tuned(make(), margin=0.4)
@@ -406,7 +391,7 @@ def test_a_value_that_was_given_and_one_that_was_found_are_two_rows(make):
 
 
 def test_runs_that_are_missing_are_named_however_their_row_is_asked_for(make):
-    result = tuned(make(), recipe_learning_rate=0.1)
+    result = tuned(make(), rate=0.1)
     row = "crh (recipe.learning_rate=0.1, tuned over 5 trials)"
     place = Path("runs/d@p/crh/16b/s0-0")
     cell, lone = (Planned(place, frozenset(), False, cell, row, "d@p") for cell in (result.coords["cell"], "other"))

@@ -1,6 +1,5 @@
-from dataclasses import replace
-
 import pytest
+from result_cases import tuned
 
 from hashbench.errors import HashbenchError
 from hashbench.results.tables.baseline import Baseline
@@ -90,12 +89,7 @@ def test_the_filters_of_compare_keep_the_baseline_and_the_paper_s_spelling(tmp_p
 
 
 def test_a_row_is_named_by_its_fields_however_it_was_tuned(make):
-    def tuned(fields, settings):
-        result = make(fields={**fields, **{name.partition(".")[2]: value for name, value in settings.items()}})
-        study = {"trials": 5, "settings": {name: str(value) for name, value in settings.items()}, "recipe": {}}
-        return replace(result, id=result.id[::-1], coords={**result.coords, "tuned": study})
-
-    best, ablation = tuned({}, {"crh.margin": 0.1}), tuned({"reassign": False}, {})
+    best, ablation = tuned(make(), margin=0.1), tuned(make(fields={"reassign": False}))
     assert select([best, ablation], methods=["crh (reassign=false)"]) == [ablation]
     assert select([best, ablation], methods=["crh ()"]) == [best]
     plain = make(fields={"reassign": False})
