@@ -17,7 +17,7 @@ from typing import Any
 from hashbench.errors import HashbenchError
 from hashbench.results.result import Result
 from hashbench.results.runs import TUNING, folder_name
-from hashbench.storage.files import exists
+from hashbench.storage.files import exists, is_folder, walk
 from hashbench.storage.notes import read_note, write_note
 from hashbench.storage.strict_json import canonical, digest, loads
 
@@ -157,11 +157,13 @@ def data_of(base: Mapping[str, Any]) -> str:
 
 
 def find_studies(root: Path) -> Iterator[Path]:
-    """Yield the folders of the studies below `root`, a runs directory, a folder inside `.tuning`, or a study."""
-    if not root.is_dir():
+    """Yield the folders of the studies below `root`, a runs directory, a folder inside `.tuning`, or a study, also of
+    packed ones.
+    """
+    if not is_folder(root):
         raise HashbenchError(f"There is no folder {root}; name a runs directory, or tune with `hashbench tune`.")
-    top = root / TUNING if (root / TUNING).is_dir() else root
-    for folder, subfolders, names in os.walk(top):
+    top = root / TUNING if is_folder(root / TUNING) else root
+    for folder, subfolders, names in walk(top):
         subfolders.sort()
         if STUDY in names:
             subfolders.clear()

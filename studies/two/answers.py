@@ -1,7 +1,6 @@
 """The tables of study.md that are no tables of `hashbench compare`.
 
-    python studies/two/answers.py rates RUNS
-    python studies/two/answers.py summary|families|lengths|heads|published|measures|seconds|draws RUNS
+    python studies/two/answers.py rates|summary|families|lengths|heads|published|measures|seconds|draws RUNS
     python studies/two/answers.py outputs|counting|predictors RUNS CODES.csv
 
 RUNS are results of this study, folders or packed files; CODES.csv is what codes.py writes. A row counts in a column
@@ -122,11 +121,11 @@ def families(table: pd.DataFrame) -> str:
     return printed(rows)
 
 
-def rates(folder: Path) -> str:
+def rates(sources: Sequence[Path]) -> str:
     """Return the measure on validation queries for each learning rate that was tried, of every row."""
     rows = []
-    for found in find_studies(folder):
-        study = Study.read(found)
+    studies = (Study.read(folder) for source in sources for folder in find_studies(source))
+    for study in {study.id: study for study in studies}.values():
         base = study.subject["base"]
         tried = {float(trial.settings["recipe.learning_rate"]): trial.value for trial in study.trials}
         known = {rate: value for rate, value in tried.items() if value is not None}
@@ -420,7 +419,7 @@ def main() -> None:
     parser.add_argument("source", type=Path, nargs="+")
     options = parser.parse_args()
     if options.question == "rates":
-        print(rates(options.source[0]))
+        print(rates(options.source))
     elif options.question in OF_RUNS:
         print(OF_RUNS[options.question](runs(options.source)))
     else:

@@ -22,6 +22,7 @@ from hashbench.experiments.planned import Settings
 from hashbench.experiments.planning import plan, plan_of
 from hashbench.results.leaderboard.recomputing import commands
 from hashbench.results.model_card import model_card
+from hashbench.results.packing import pack
 from hashbench.results.result import cell_of
 from hashbench.results.runs import RunDirectory, find_runs
 from hashbench.results.studies import STUDY, Study, find_studies
@@ -379,6 +380,22 @@ def test_a_worker_makes_the_same_plan_of_tuned_runs(tuned):
     assert [run.experiment.id for run in made.runs] == [result.id for result in results]
     again = plan_of(Sweep.from_text(Sweep.of(made, []).text).request)
     assert [run.experiment.id for run in again.runs] == [result.id for result in results]
+
+
+def test_a_packed_study_is_taken_as_its_folder_is(tuned, tmp_path):
+    runs, study, results = tuned
+    packed = tmp_path / "runs.zip"
+    pack([runs], packed)
+    assert [Study.read(folder) for folder in find_studies(packed)] == [
+        replace(study, path=packed / study.path.relative_to(runs))
+    ]
+    again = hashbench.sweep(["csq"], ["toy"], [8], seeds=2, runs_dir=tmp_path / "runs", tuned=packed, **TOY)
+    assert [result.id for result in again] == [result.id for result in results]
+    assert [result.metrics for result in again] == [result.metrics for result in results]
+    ran = CliRunner().invoke(main, ["verify", str(tmp_path / "runs")])
+    assert ran.exit_code == 0, ran.output
+    with pytest.raises(HashbenchError, match=r"There is no study below .*toy@small"):
+        list(plan(["csq"], ["toy"], [8], settings=Settings(**TOY, tuned=packed / "toy@small")).runs)
 
 
 def test_a_study_of_another_row_is_not_taken(tuned):
