@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -29,6 +27,9 @@ if TYPE_CHECKING:
 
 QUERIES = 100  # that --model encodes again
 SHOWN = 3  # runs that a line about several names
+ENOUGH = 100  # runs for each process, which takes a second or two to begin
+
+_check_here: Callable[[Result], VerifiedRun]  # in a worker process
 
 
 @command(
@@ -73,8 +74,6 @@ def verify(
     """
     from tqdm.auto import tqdm
 
-    from hashbench.evaluation import verification
-    from hashbench.metrics.histograms import cores
     from hashbench.results.freezing import compare_manifest
     from hashbench.results.runs import find_runs
     from hashbench.results.sweeps.planned import planned_runs
@@ -92,12 +91,9 @@ def verify(
     compared = compare_manifest(manifest, results) if manifest is not None else None
     data = _Data(datasets, data_dir, accept_unofficial, device)
     _register(method, backbone)
-    sources = verification.Sources()
-    threads = 1 if len(results) >= cores() else None  # of each of as many runs at a time as there are cores
-    check = partial(verification.verify, relevance=data.relevance, sources=sources, threads=threads)
+    verdicts = []
     with tqdm(total=len(results), unit="run", disable=not sys.stderr.isatty(), leave=False) as bar:
-        verdicts = []
-        for verdict in _at_once(check, results):
+        for verdict in _verdicts(results, data, method, backbone):
             verdicts.append(verdict)
             bar.update()
     repeated: set[str] = set()
@@ -136,18 +132,39 @@ def verify(
         sys.exit(3)
 
 
-def _at_once(check: Callable[[Result], VerifiedRun], results: Sequence[Result]) -> Iterator[VerifiedRun]:
-    """Yield the verdicts in the order of `results`, as many runs at a time as there are cores.
-
-    Threads do, as files are unpacked and arrays computed without the interpreter's lock.
-    """
+def _verdicts(
+    results: Sequence[Result], data: _Data, method: str | None, backbone: str | None
+) -> Iterator[VerifiedRun]:
+    """Yield the verdicts in the order of `results`, of many by as many processes as there are cores."""
+    from hashbench.evaluation import verification
     from hashbench.metrics.histograms import cores
+    from hashbench.metrics.workers import WorkerDied, worker_processes
 
-    pool = ThreadPoolExecutor(cores())
+    workers = min(cores(), len(results) // ENOUGH)
+    if workers < 2:
+        check = partial(verification.verify, relevance=data.relevance, sources=verification.Sources())
+        yield from map(check, results)
+        return
+    begin = partial(_begin, data, method, backbone)
     try:
-        yield from pool.map(check, results)
-    finally:
-        pool.shutdown(cancel_futures=True)  # after Ctrl-C nothing new is begun
+        with worker_processes(workers, begin=begin, likely="memory ran out; verify fewer runs at a time") as pool:
+            yield from pool.map(_check, results, chunksize=10)
+    except WorkerDied as error:
+        raise HashbenchError(str(error)) from error
+
+
+def _begin(data: _Data, method: str | None, backbone: str | None) -> None:
+    """Prepare a worker process: what it reads once serves all its runs."""
+    global _check_here
+    from hashbench.evaluation import verification
+
+    _register(method, backbone)
+    sources = verification.Sources()
+    _check_here = partial(verification.verify, relevance=data.relevance, sources=sources, threads=1)
+
+
+def _check(result: Result) -> VerifiedRun:
+    return _check_here(result)
 
 
 def _lines(verdicts: Sequence[VerifiedRun], problems: Sequence[str], missing: Sequence[Planned]) -> Iterator[str]:
@@ -225,7 +242,6 @@ class _Data:
         self._names: dict[str, str] = {}
         self._found: dict[tuple[str, str, str], Dataset | TrackData | HashbenchError] = {}
         self._relevance: dict[tuple[Any, ...], Relevance] = {}  # by what it follows from
-        self._lock = Lock()  # each is read once, whichever run asks first
 
     def name_of(self, result: Result) -> str:
         """Return the name that --dataset gives for a run's data, else the run's own name for them."""
@@ -244,10 +260,6 @@ class _Data:
 
     def relevance(self, result: Result) -> tuple[Labels, Pairs]:
         """Return labels (n, C) of the run's queries and database, and pairs; raises HashbenchError without the data."""
-        with self._lock:
-            return self._relevance_of(result)
-
-    def _relevance_of(self, result: Result) -> tuple[Labels, Pairs]:
         key = (self.name_of(result), result.part, str(result.provenance.get("data_integrity")))
         if key not in self._found:
             self._found[key] = self._read(*key)

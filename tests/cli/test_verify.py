@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 import hashbench
+from hashbench.cli import verify
 from hashbench.registry import METHODS
 from hashbench.results.runs import RunDirectory
 from hashbench.storage.strict_json import digest, document
@@ -283,6 +284,39 @@ def test_a_method_of_a_file_is_named_again(cli, fresh_methods):
     METHODS._local.clear()
     METHODS._loaded.pop("mine")
     assert "source: the method's source has changed" in cli("verify", "--method", "mine.py:Mine", code=3).stdout
+
+
+def test_processes_say_what_one_says(cli, fresh_methods, monkeypatch):
+    """Also of a damaged run, of own data and of a method of a file, which each process has to know anew."""
+    random = np.random.default_rng(0)
+    np.savez("own.npz", features=random.normal(size=(60, 8)).astype("f4"), labels=np.arange(60) % 3)
+    Path("own.py").write_text(
+        "import hashbench\n\n"
+        "@hashbench.method('own')\nclass Own(hashbench.DeepMethod):\n"
+        "    def loss(self, out, batch):\n        return {'small': (out**2).mean()}\n"
+    )
+    cli(
+        "run",
+        "--method",
+        "lsh,own.py:Own",
+        "--dataset",
+        "arrays:own.npz",
+        "--bits",
+        "16",
+        "--seeds",
+        "2",
+        "--epochs",
+        "1",
+    )
+    _flip(RunDirectory(next(Path("runs").glob("*/lsh/16b/s1-*"))))
+    asked = ("verify", "--dataset", "arrays:own.npz", "--method", "own.py:Own")
+    alone = cli(*asked, code=1).stdout
+    monkeypatch.setattr(verify, "ENOUGH", 1)
+    assert cli(*asked, code=1).stdout == alone
+    assert "4 runs: 3 as stored, 1 with differences." in alone
+    assert (
+        "source: the method 'own' is not installed here" in cli("verify", "--dataset", "arrays:own.npz", code=1).stdout
+    )
 
 
 # --model and --rerun

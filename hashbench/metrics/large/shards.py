@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
-import threading
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context, parent_process
 
 import numpy as np
 
@@ -19,6 +14,7 @@ from hashbench.metrics.hamming import NO_PAIRS, Backend, histograms
 from hashbench.metrics.histograms import Histograms, cores
 from hashbench.metrics.large.rows import ConvertedRows
 from hashbench.metrics.pairs import Pairs
+from hashbench.metrics.workers import worker_processes
 
 TASKS = 16  # for each worker: so many that all end at about the same time, and that the progress shows
 SMALLEST = 1 << 18  # items that are worth a task of their own
@@ -72,7 +68,11 @@ def histograms_by_workers(
         histograms, bits=bits, backend=backend, gains=gains, threads=threads or max(1, cores() // workers)
     )  # fmt: skip
     total: Histograms | None = None
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_the_parent) as pool:
+    likely = (
+        "memory ran out (use fewer workers), or the script that calls this starts it outside "
+        "`if __name__ == '__main__':`"
+    )
+    with worker_processes(workers, likely=likely) as pool:
         waiting = {
             pool.submit(
                 count,
@@ -84,31 +84,9 @@ def histograms_by_workers(
             ): rows
             for rows in bounds
         }
-        try:
-            for done in as_completed(waiting):
-                counted, (start, stop) = done.result(), waiting.pop(done)
-                total = counted if total is None else total + counted
-                progress(stop - start)
-        except BrokenProcessPool as error:
-            raise ValueError(
-                "A worker process ended before its time: memory ran out (use fewer workers), or the script that calls "
-                "this starts it outside `if __name__ == '__main__':`."
-            ) from error
-        finally:
-            for left in waiting:
-                left.cancel()
+        for done in as_completed(waiting):
+            counted, (start, stop) = done.result(), waiting.pop(done)
+            total = counted if total is None else total + counted
+            progress(stop - start)
     assert total is not None
     return total
-
-
-def _end_with_the_parent() -> None:
-    """Let Ctrl-C end a worker without a traceback, and the death of the parent end it at all."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    parent = parent_process()
-    assert parent is not None
-
-    def follow() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
