@@ -78,8 +78,9 @@ def test_a_table_of_a_study_is_what_its_script_prints(page, command, below, monk
         assert below == printed
 
 
-def test_what_is_committed_is_as_stored():
-    ran = CliRunner().invoke(main, ["verify", "results/test.zip"])
+@pytest.mark.parametrize("name", ["test", "two/cifar10", "two/cifar100", "two/elsewhere"])
+def test_what_is_committed_is_as_stored(name):
+    ran = CliRunner().invoke(main, ["verify", f"results/{name}.zip"])
     assert ran.exit_code == 3, ran.output  # codes, and histograms of most, are not committed
     assert ", 0 with differences, " in ran.output
 
