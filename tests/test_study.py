@@ -33,8 +33,13 @@ TABLES = commands(r"^    hashbench (compare .*--format markdown)\n\n((?:(?!    |
 OWN_TABLES = commands(r"^    (python studies/\S+ (?:\w+ )?results/.*)\n\n((?:\|.*\n)+)")
 
 
-def update(page, command, below, printed):
-    """Write what a command prints in the place of what it printed before: the paragraphs that begin with its words."""
+def updated(page, command, below, printed):
+    """Return what stands below a command; asked to update, write what it prints there, and return that.
+
+    What it printed before are the paragraphs that begin with the same words.
+    """
+    if not os.environ.get("HASHBENCH_UPDATE_PAGES"):
+        return below
     words, kept = {block.split()[0] for block in printed.split("\n\n")}, below
     while kept.split() and kept.split()[0] in words:
         kept = kept.partition("\n\n")[2]
@@ -42,6 +47,7 @@ def update(page, command, below, printed):
     text = page.read_text()
     assert text.count(f"{command}\n\n{before}") == 1
     page.write_text(text.replace(f"{command}\n\n{before}", f"{command}\n\n{printed}"))
+    return printed
 
 
 @pytest.fixture(autouse=True)
@@ -54,10 +60,7 @@ def test_a_table_is_what_its_command_prints(page, command, below):
     ran = CliRunner().invoke(main, shlex.split(command))
     assert ran.exit_code == 0, ran.output
     printed = ran.stdout.strip() + "\n"
-    if os.environ.get("HASHBENCH_UPDATE_PAGES"):
-        update(page, command, below, printed)
-    else:
-        assert below.startswith(printed)
+    assert updated(page, command, below, printed).startswith(printed)
 
 
 def test_the_pages_have_tables():
@@ -72,10 +75,7 @@ def test_a_table_of_a_study_is_what_its_script_prints(page, command, below, monk
     monkeypatch.syspath_prepend(ROOT / Path(script).parent)
     runpy.run_path(script, run_name="__main__")
     printed = capsys.readouterr().out
-    if os.environ.get("HASHBENCH_UPDATE_PAGES"):
-        update(page, command, below, printed)
-    else:
-        assert below == printed
+    assert updated(page, command, below, printed) == printed
 
 
 @pytest.mark.parametrize("name", ["test", "two/cifar10", "two/cifar100", "two/elsewhere"])

@@ -136,14 +136,12 @@ def _verdicts(
     results: Sequence[Result], data: _Data, method: str | None, backbone: str | None
 ) -> Iterator[VerifiedRun]:
     """Yield the verdicts in the order of `results`, of many by as many processes as there are cores."""
-    from hashbench.evaluation import verification
     from hashbench.metrics.histograms import cores
     from hashbench.metrics.workers import WorkerDied, worker_processes
 
     workers = min(cores(), len(results) // ENOUGH)
     if workers < 2:
-        check = partial(verification.verify, relevance=data.relevance, sources=verification.Sources())
-        yield from map(check, results)
+        yield from map(_checker(data), results)
         return
     begin = partial(_begin, data, method, backbone)
     try:
@@ -153,14 +151,18 @@ def _verdicts(
         raise HashbenchError(str(error)) from error
 
 
+def _checker(data: _Data, threads: int | None = None) -> Callable[[Result], VerifiedRun]:
+    """Return what verifies runs on `data`, by `threads` each (None: one a core)."""
+    from hashbench.evaluation import verification
+
+    return partial(verification.verify, relevance=data.relevance, sources=verification.Sources(), threads=threads)
+
+
 def _begin(data: _Data, method: str | None, backbone: str | None) -> None:
     """Prepare a worker process: what it reads once serves all its runs."""
     global _check_here
-    from hashbench.evaluation import verification
-
     _register(method, backbone)
-    sources = verification.Sources()
-    _check_here = partial(verification.verify, relevance=data.relevance, sources=sources, threads=1)
+    _check_here = _checker(data, threads=1)
 
 
 def _check(result: Result) -> VerifiedRun:

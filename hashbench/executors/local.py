@@ -21,6 +21,7 @@ from hashbench.executors.base import TICK, Executor, JobQueue, seeds_together
 from hashbench.executors.worker import Worker
 from hashbench.experiments.jobs import Job, JobEnd, JobEvent, JobHeld, Sweep
 from hashbench.experiments.planning import resolve_device
+from hashbench.metrics.workers import end_with_parent
 
 MAX_LOST_WORKERS = 2  # by one job
 READY = "ready"
@@ -173,7 +174,7 @@ def serve(pipe: Connection, sweep: Sweep, threads: int, together: int, environme
     os.environ.clear()  # it was that of the time when this process's first worker was started
     os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent process decides
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    end_with_parent()
     tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system, which a worker that is ended leaves behind
     torch.set_num_threads(threads)
     try:
@@ -189,10 +190,3 @@ def serve(pipe: Connection, sweep: Sweep, threads: int, together: int, environme
             return
         end = worker.compute(job, wait=wait_for_it)
         pipe.send(None if end is None else JobEnd(end.at, end.error))  # an exception may not survive pickling
-
-
-def _exit_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

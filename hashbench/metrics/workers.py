@@ -33,16 +33,21 @@ def worker_processes(
         pool.shutdown(cancel_futures=True)
 
 
-def _begin(begin: Callable[[], object] | None) -> None:
-    """Let Ctrl-C end a worker without a traceback, and the death of the parent end it at all."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    parent = parent_process()
-    assert parent is not None
+def end_with_parent() -> None:
+    """Let the death of the parent process end this one."""
+    threading.Thread(target=_follow_parent, daemon=True).start()
 
-    def follow() -> None:
+
+def _follow_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
         parent.join()
         os._exit(1)
 
-    threading.Thread(target=follow, daemon=True).start()
+
+def _begin(begin: Callable[[], object] | None) -> None:
+    """Let Ctrl-C end a worker without a traceback, and the death of the parent end it at all."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    end_with_parent()
     if begin is not None:
         begin()

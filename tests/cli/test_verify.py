@@ -295,28 +295,15 @@ def test_processes_say_what_one_says(cli, fresh_methods, monkeypatch):
         "@hashbench.method('own')\nclass Own(hashbench.DeepMethod):\n"
         "    def loss(self, out, batch):\n        return {'small': (out**2).mean()}\n"
     )
-    cli(
-        "run",
-        "--method",
-        "lsh,own.py:Own",
-        "--dataset",
-        "arrays:own.npz",
-        "--bits",
-        "16",
-        "--seeds",
-        "2",
-        "--epochs",
-        "1",
-    )
+    grid = "--method lsh,own.py:Own --dataset arrays:own.npz --bits 16 --seeds 2 --epochs 1"
+    cli("run", *grid.split())
     _flip(RunDirectory(next(Path("runs").glob("*/lsh/16b/s1-*"))))
     asked = ("verify", "--dataset", "arrays:own.npz", "--method", "own.py:Own")
     alone = cli(*asked, code=1).stdout
     monkeypatch.setattr(verify, "ENOUGH", 1)
     assert cli(*asked, code=1).stdout == alone
     assert "4 runs: 3 as stored, 1 with differences." in alone
-    assert (
-        "source: the method 'own' is not installed here" in cli("verify", "--dataset", "arrays:own.npz", code=1).stdout
-    )
+    assert "source: the method 'own' is not installed here" in cli(*asked[:3], code=1).stdout
 
 
 # --model and --rerun
