@@ -18,6 +18,7 @@ from hashbench.methods import (
     separated_words,
     similar,
     softmax_binary_entropy,
+    softplus,
     spread,
     squared_gap,
 )
@@ -101,7 +102,7 @@ class MDS(hashbench.DeepMethod):
         remembered, owners = self.memory.with_batch((out if slow is None else slow).tanh(), batch)
         pairs = out.new_zeros(())
         if batch.epoch >= self.pairs_from:
-            apart = F.softplus((1 - unit @ F.normalize(remembered, dim=1).T) / 2)
+            apart = softplus((1 - unit @ F.normalize(remembered, dim=1).T) / 2)
             pairs = self.pairs * mean_of_pairs(apart, similar(labels, owners, multi_label=self._multi_label))
         return {
             "center": labelled_mean(softmax_binary_entropy(logits, labels), labels),

@@ -6,7 +6,6 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 import hashbench
 from hashbench.methods import (
@@ -16,6 +15,7 @@ from hashbench.methods import (
     mean_of_labelled_pairs,
     signs,
     similar,
+    softplus,
 )
 
 RATE = 0.03  # of the steps on class vectors, a tenth of it from step 150 and a hundredth from step 180 on
@@ -76,7 +76,7 @@ class DFH(hashbench.DeepMethod):
         assert batch.labels is not None, "DFH is supervised"
         outputs, labels = self.memory.with_batch(out, batch)
         s = similar(batch.labels, labels, multi_label=self._multi_label)
-        cost = F.softplus(self.margin + (1 - 2 * s) * (out @ outputs.T / 2), threshold=40)
+        cost = softplus(self.margin + (1 - 2 * s) * (out @ outputs.T / 2))
         codes = signs(out + self.center_pull * batch.labels @ self.class_vectors.sign().to(out.dtype))
         self._codes = codes
         return {

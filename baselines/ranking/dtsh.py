@@ -6,10 +6,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 import hashbench
-from hashbench.methods import counted_pairs, labelled_mean, similar, squared_gap
+from hashbench.methods import counted_pairs, labelled_mean, similar, softplus, squared_gap
 
 
 @hashbench.method("dtsh", paper="arXiv:1612.03900", version=2, fidelity="published", family="ranking", year=2016)
@@ -39,7 +38,7 @@ class DTSH(hashbench.DeepMethod):
         counted = counted_pairs(labels, labels if self.self_pairs else None)
         s = similar(labels, labels)
         nearer, farther = s * counted, (1 - s) * counted
-        cost = F.softplus(margin - product[:, :, None] + product[:, None, :], threshold=40)  # (query, near, far)
+        cost = softplus(margin - product[:, :, None] + product[:, None, :])  # (query, near, far)
         by_query = (nearer[:, None, :] @ cost @ farther[:, :, None])[:, 0, 0]
         triplets = nearer.sum(dim=1) * farther.sum(dim=1)
         if self.scaling == "means":

@@ -68,6 +68,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "smoothest_waves": "hashbench.methods.projections",
         "soft_bins": "hashbench.methods.pair_terms",
         "softmax_binary_entropy": "hashbench.methods.quantization",
+        "softplus": "hashbench.methods.pair_terms",
         "spaced_words": "hashbench.methods.codebooks",
         "spanned_components": "hashbench.methods.projections",
         "spread": "hashbench.methods.codebooks",
@@ -131,6 +132,7 @@ if TYPE_CHECKING:
     from hashbench.methods.pair_terms import similar as similar
     from hashbench.methods.pair_terms import similarity_sums as similarity_sums
     from hashbench.methods.pair_terms import soft_bins as soft_bins
+    from hashbench.methods.pair_terms import softplus as softplus
     from hashbench.methods.pairs import PairMethod as PairMethod
     from hashbench.methods.pairs import PairScorer as PairScorer
     from hashbench.methods.pairs import PairTask as PairTask

@@ -9,6 +9,7 @@ import torch
 from method_cases import gradients, make_batch, some_labels, some_outputs
 from scipy.spatial.distance import pdist, squareform
 from scipy.stats import norm
+from torch.nn import functional as F
 
 from hashbench.methods import (
     SampleMemory,
@@ -36,6 +37,7 @@ from hashbench.methods import (
     similar,
     similarity_sums,
     soft_bins,
+    softplus,
     squared_gap,
     straight_through_draws,
     straight_through_signs,
@@ -104,6 +106,17 @@ def test_pair_likelihood_is_minus_the_log_of_the_bernoulli_likelihood():
     torch.testing.assert_close(gradients(pair_likelihood(t, s).sum(), t), gradients(literal.sum(), t))
     far = torch.tensor([1e4, -1e4])
     assert pair_likelihood(far, torch.tensor([0.0, 1.0])).tolist() == [1e4, 1e4]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_softplus_has_the_values_of_torch_and_the_bits_of_its_gradient(dtype):
+    ends = torch.tensor([0.0, 1e-9, 20.0, 40.0, 90.0, 1e30]).repeat(2) * torch.tensor([1.0, -1.0]).repeat_interleave(6)
+    values = torch.cat([10 * some_outputs(1, 5001)[0].to(dtype), ends.to(dtype)]).requires_grad_()
+    found, wanted = softplus(values), F.softplus(values, threshold=40)
+    torch.testing.assert_close(found, wanted, rtol=2e-7, atol=1e-7)
+    weights = some_outputs(1, len(values), seed=1)[0].to(dtype)
+    assert torch.equal(gradients((weights * found).sum(), values), gradients((weights * wanted).sum(), values))
+    assert torch.equal(torch.func.vmap(softplus)(values.view(1, -1)), softplus(values.view(1, -1)))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
