@@ -7,6 +7,7 @@ import os
 import re
 import runpy
 import shlex
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -99,3 +100,40 @@ def test_every_row_of_a_sweep_names_fields_that_exist(path):
         assert fields.keys() <= options(METHODS.get(name)).keys()
         for field, text in fields.items():
             parse_value(METHODS.get(name), field, text)
+
+
+def test_corel5k_becomes_lists_of_the_labels_that_both_parts_have(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "studies" / "two")
+    import corel5k
+
+    repository = tmp_path / "repository"
+    labels = {"train": ["1 3", "2", "3", "1 2 9", "9"], "test": ["1", "2 3", "7"]}  # 7 and 9 are in one part alone
+    for part, rows in labels.items():
+        (repository / f"{part}_jpeg").mkdir(parents=True)
+        for number, _ in enumerate(rows):
+            (repository / f"{part}_jpeg" / f"{part}{number}.jpeg").write_bytes(b"a photograph")
+    (repository / "labels").mkdir()
+    for part, name in (("train", "training_label"), ("test", "test_label")):
+        lines = [f"{part}{number} {row}  \n" for number, row in enumerate(labels[part])]
+        (repository / "labels" / name).write_text("".join(lines))
+    for command in ("init -q", "add .", "-c user.name=a -c user.email=a@b commit -qm photographs"):
+        subprocess.run(["git", "-C", str(repository), *command.split()], check=True)
+    monkeypatch.setattr(corel5k, "QUERIES", 2)
+    monkeypatch.setattr(corel5k, "TRAINED", 3)
+    corel5k.main(repository, tmp_path / "lists")
+    listed = {
+        name: (tmp_path / "lists" / f"{name}.txt").read_text().splitlines() for name in ("test", "train", "database")
+    }
+    assert {name: len(lines) for name, lines in listed.items()} == {"test": 2, "train": 3, "database": 4}
+    assert set(listed["train"]) < set(listed["database"])
+    wanted = {
+        "train0": "1 0 1",
+        "train1": "0 1 0",
+        "train2": "0 0 1",
+        "train3": "1 1 0",
+        "test0": "1 0 0",
+        "test1": "0 1 1",
+    }
+    found = dict(line.split(" ", 1) for line in listed["test"] + listed["database"])
+    assert {Path(path).stem: row for path, row in found.items()} == wanted
+    assert all((tmp_path / "lists" / path).is_file() for path in found)
