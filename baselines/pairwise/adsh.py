@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import hashbench
-from hashbench.methods import coordinate_descent, labelled_mean, mean_of_labelled_pairs, similar
+from hashbench.methods import coordinate_descent, labelled_mean, labelled_pairs, mean_of_labelled_pairs, similar
 
 #: Samples of a round whose pairs with the training set are held at once.
 BLOCK = 256
@@ -90,8 +90,7 @@ class ADSH(hashbench.DeepMethod):
         hashed, fitted, labels = out.tanh(), self.fitted.to(out.dtype), self.labels.view(torch.uint8).to(out.dtype)
         self._latest = hashed.detach()
         s = similar(batch.labels, labels, multi_label=self._multi_label)
-        counted = (batch.labels.sum(dim=1) > 0).sum() * (labels.sum(dim=1) > 0).sum()
-        r = ratio(s.sum(), counted) if self.dissimilar == "balanced" else 1.0
+        r = ratio(s.sum(), labelled_pairs(batch.labels, labels)[2]) if self.dissimilar == "balanced" else 1.0
         wanted = s.mul_(1 + r).sub_(r).mul_(self._bits)
         error = (hashed @ fitted.T).sub_(wanted).square()
         own = ((hashed - fitted[batch.index]) ** 2).sum(dim=1)

@@ -10,6 +10,7 @@ from hashbench.methods import (
     coordinate_descent,
     counted_pairs,
     labelled_mean,
+    labelled_pairs,
     random_words,
     ridge,
     similar,
@@ -83,11 +84,11 @@ class DSAH(hashbench.DeepMethod):
             weight, pull = weights.sum(dim=1), weights @ fitted
         # sum_j S |h - b_j|^2 with |b_j|^2 = K, so that only sums over the training set meet the gradient.
         distances = weight * (hashed.square().sum(dim=1) + bits) - 2 * (hashed * pull).sum(dim=1)
-        counted = (batch.labels.sum(dim=1) > 0).sum() * (labels.sum(dim=1) > 0).sum()
+        *_, counted = labelled_pairs(batch.labels, labels)
         means = class_sums / sizes.clamp(min=1)[:, None]
         own = batch.labels @ means / batch.labels.sum(dim=1, keepdim=True).clamp(min=1)
         return {
-            "pairs": self.pairs / bits * distances.sum() / counted.clamp(min=1),
+            "pairs": self.pairs / bits * distances.sum() / counted,
             "structure": self.structure * labelled_mean((hashed - own).square().mean(dim=1), batch.labels),
         }
 

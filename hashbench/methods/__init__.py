@@ -32,6 +32,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "half_gaussians": "hashbench.methods.similarity",
         "label_overlap": "hashbench.methods.pair_terms",
         "labelled_mean": "hashbench.methods.quantization",
+        "labelled_pairs": "hashbench.methods.pair_terms",
         "lack_of_central_words": "hashbench.methods.codebooks",
         "log_cosh_gap": "hashbench.methods.quantization",
         "majority": "hashbench.methods.codebooks",
@@ -125,6 +126,7 @@ if TYPE_CHECKING:
     from hashbench.methods.pair_terms import balanced_pairs as balanced_pairs
     from hashbench.methods.pair_terms import counted_pairs as counted_pairs
     from hashbench.methods.pair_terms import label_overlap as label_overlap
+    from hashbench.methods.pair_terms import labelled_pairs as labelled_pairs
     from hashbench.methods.pair_terms import mean_of_labelled_pairs as mean_of_labelled_pairs
     from hashbench.methods.pair_terms import mean_of_pairs as mean_of_pairs
     from hashbench.methods.pair_terms import mean_pair_likelihood as mean_pair_likelihood

@@ -14,6 +14,8 @@ from torch.nn import functional as F
 
 #: Rows of the similarity of label patterns that are held at once.
 BLOCK = 2048
+#: From where softplus is taken for linear: exact in float64, as torch's own 20 is not.
+_LINEAR_FROM = 40
 
 
 def similar(labels: Tensor, others: Tensor, *, multi_label: bool = True) -> Tensor:
@@ -62,7 +64,7 @@ def softplus(values: Tensor) -> Tensor:
     most of it on log1p, one value at a time. Where a gradient follows from the cost itself, use `F.softplus`.
     """
     if values.dtype != torch.float32 or values.device.type != "cpu":
-        return F.softplus(values, threshold=40)  # exact in float64; by default it is linear from 20 on
+        return F.softplus(values, threshold=_LINEAR_FROM)
     return _Softplus.apply(values)
 
 
@@ -82,7 +84,7 @@ class _Softplus(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (values,) = ctx.saved_tensors
-        return torch.ops.aten.softplus_backward(gradient, values, 1, 40)
+        return torch.ops.aten.softplus_backward(gradient, values, 1, _LINEAR_FROM)
 
 
 def pair_likelihood(inner: Tensor, similar: Tensor) -> Tensor:
@@ -155,7 +157,7 @@ class _MeanPairLikelihood(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         inner, similar, rows, columns, count = ctx.saved_tensors
         weights = gradient / count * rows * columns
-        of_softplus = torch.ops.aten.softplus_backward(weights, inner, 1, 40)
+        of_softplus = torch.ops.aten.softplus_backward(weights, inner, 1, _LINEAR_FROM)
         return of_softplus.addcmul_(similar, weights, value=-1), None, None, None, None
 
 

@@ -31,7 +31,6 @@ from hashbench.storage.strict_json import document, loads
 
 Arrays = Literal["histograms", "codes"]
 _Member = tuple[Path, bytes]  # its name in the zip file, and its content
-_SMALL = 4096  # bytes, up to which deflate is smaller than bzip2
 _STUDY_PARTS, _RUN_PARTS = 3, 4  # of a path below .tuning, and below a runs directory
 _ELSEWHERE = {"prefix_of": _RUN_PARTS, "start": _RUN_PARTS, "surrogate": _RUN_PARTS, "tuned": _STUDY_PARTS}
 
@@ -62,7 +61,8 @@ def pack(roots: Sequence[Path | str], file: Path, *, arrays: Collection[Arrays] 
     lacking: Counter[Arrays] = Counter()
     with replacing(file) as opened, zipfile.ZipFile(opened, "w") as archive:
         for name, content in chain(_notes(roots), _studies(results), _runs(results, arrays, lacking)):
-            method = zipfile.ZIP_BZIP2 if len(content) > _SMALL else zipfile.ZIP_DEFLATED
+            by_bzip2 = name.suffix == ".npz" or name.name == RESULT  # notes, which repeat themselves, are larger by it
+            method = zipfile.ZIP_BZIP2 if by_bzip2 else zipfile.ZIP_DEFLATED
             archive.writestr(zipfile.ZipInfo(name.as_posix(), UNDATED), content, method, 9)
         archive.comment = seal(archive)
     return PackedRuns(len(results), file.stat().st_size, lacking)

@@ -8,9 +8,9 @@ others to train.
 
 from __future__ import annotations
 
+import argparse
 import io
 import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
@@ -32,8 +32,9 @@ def main(repository: Path, folder: Path) -> None:
         rows = [line.split() for line in git("show", f"HEAD:{listed}").decode().splitlines() if line.strip()]
         numbers |= {f"{part}/{name}.jpeg": set(labels) for name, *labels in rows}
         occurring.append(set().union(*(labels for _, *labels in rows)))
-    words = sorted(set.intersection(*occurring), key=int)
-    images = sorted(path for path, labels in numbers.items() if labels & set(words))
+    in_both = set.intersection(*occurring)
+    words = sorted(in_both, key=int)
+    images = sorted(path for path, labels in numbers.items() if labels & in_both)
     with tarfile.open(fileobj=io.BytesIO(git("archive", "HEAD", *PARTS))) as archive:
         archive.extractall(folder / "images", members=[archive.getmember(path) for path in images], filter="data")
     drawn = np.random.default_rng(0).permutation(len(images))
@@ -47,4 +48,7 @@ def main(repository: Path, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("repository", type=Path)
+    parser.add_argument("folder", type=Path)
+    main(**vars(parser.parse_args()))
