@@ -17,6 +17,7 @@ import pandas as pd
 from answers import FAMILIES, HEADS, columns, published_pairs, runs
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.transforms import Bbox
 
 from hashbench.results.figures.style import COLOURS, GREY, STYLE
 
@@ -60,10 +61,11 @@ def scatter(
     name: str, table: pd.DataFrame, x: str, y: str, label: str, of_y: str = "mAP@all", *, equal: bool = False
 ) -> None:
     """Draw a point for each row, a panel for each data set at 32 bits."""
-    places = [(place, column) for place, column in columns(table) if place[1] == 32 and len(column["row"].unique()) > 5]
+    known = table.dropna(subset=[x, y])  # several labels have no separation
+    places = [(place, column) for place, column in columns(known) if place[1] == 32 and len(column["row"].unique()) > 5]
     with figure(name, len(places)) as panels:
         for axes, ((dataset, _), column) in zip(panels, places, strict=True):
-            points(axes, column.groupby(["family", "row"])[[x, y]].mean().dropna().reset_index(), x, y)
+            points(axes, column.groupby(["family", "row"])[[x, y]].mean().reset_index(), x, y)
             axes.set(xlabel=label, ylabel=of_y, title=dataset)
             if equal:
                 axes.axline((0.1, 0.1), slope=1, color=GREY, linewidth=0.8)
@@ -75,7 +77,7 @@ def heads(table: pd.DataFrame) -> None:
     if "frozen-mlp" not in means:
         return
     means = means.dropna(subset=["frozen", "frozen-mlp"]).reset_index()
-    with figure("heads", 1) as (axes,):
+    with figure("heads", 1, width=4.6, height=4.0) as (axes,):
         points(axes, means, "frozen", "frozen-mlp")
         axes.set(
             xlabel="mAP@all, linear head",
@@ -99,12 +101,18 @@ def points(axes: Axes, table: pd.DataFrame, x: str, y: str) -> None:
     """Draw rows as points in the colours of their families, the best ones with their names."""
     for family, part in table.groupby("family"):
         axes.plot(part[x], part[y], "o", color=COLOUR_OF[family], label=family)
-    named: list[tuple[float, float]] = []
-    wide, high = (table[name].max() - table[name].min() for name in (x, y))
+    axes.autoscale_view()
+    places, named = axes.transData.transform(table[[x, y]]), list[Bbox]()
     for _, row in table.nlargest(NAMED, y).iterrows():
-        if all(abs(row[x] - left) > 0.2 * wide or abs(row[y] - low) > 0.05 * high for left, low in named):
-            axes.annotate(row["row"], (row[x], row[y]), (4, -2), textcoords="offset points", fontsize=7, color=GREY)
-            named.append((row[x], row[y]))
+        for right, align in ((4, "left"), (-4, "right")):
+            name = axes.annotate(
+                row["row"], (row[x], row[y]), (right, -2), textcoords="offset points", ha=align, fontsize=7, color=GREY
+            )
+            box = name.get_window_extent()
+            if not box.padded(3).count_contains(places) and not box.count_overlaps(named):
+                named.append(box)
+                break
+            name.remove()
 
 
 @contextmanager
@@ -114,6 +122,7 @@ def figure(name: str, panels: int, *, width: float = 3.2, height: float = 3.0) -
         drawn, axes = plt.subplots(
             1, panels, figsize=(width * panels + 1.4, height), squeeze=False, layout="constrained"
         )
+        drawn.draw_without_rendering()  # which lays the panels out
         yield list(axes[0])
         handles = {label: one for each in axes[0] for one, label in zip(*each.get_legend_handles_labels(), strict=True)}
         order = [family for family in FAMILIES if family in handles]
