@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from hashbench.datasets.files.archives import TAR_FILTER
+
 PARTS = {"train_jpeg": "labels/training_label", "test_jpeg": "labels/test_label"}
 QUERIES, TRAINED = 1000, 2000
 
@@ -36,7 +38,7 @@ def main(repository: Path, folder: Path) -> None:
     words = sorted(in_both, key=int)
     images = sorted(path for path, labels in numbers.items() if labels & in_both)
     with tarfile.open(fileobj=io.BytesIO(git("archive", "HEAD", *PARTS))) as archive:
-        archive.extractall(folder / "images", members=[archive.getmember(path) for path in images], filter="data")
+        archive.extractall(folder / "images", members=[archive.getmember(path) for path in images], **TAR_FILTER)
     drawn = np.random.default_rng(0).permutation(len(images))
     queries, others = drawn[:QUERIES], drawn[QUERIES:]
     for name, chosen in {"test": queries, "database": others, "train": others[:TRAINED]}.items():

@@ -104,9 +104,9 @@ def points(axes: Axes, table: pd.DataFrame, x: str, y: str) -> None:
     axes.autoscale_view()
     places, named = axes.transData.transform(table[[x, y]]), list[Bbox]()
     for _, row in table.nlargest(NAMED, y).iterrows():
-        for right, align in ((4, "left"), (-4, "right")):
+        for shift, align in ((4, "left"), (-4, "right")):
             name = axes.annotate(
-                row["row"], (row[x], row[y]), (right, -2), textcoords="offset points", ha=align, fontsize=7, color=GREY
+                row["row"], (row[x], row[y]), (shift, -2), textcoords="offset points", ha=align, fontsize=7, color=GREY
             )
             box = name.get_window_extent()
             if not box.padded(3).count_contains(places) and not box.count_overlaps(named):
