@@ -78,6 +78,7 @@ def test_the_committed_pages_are_whole():
     assert sum(path.stat().st_size for path in folder.rglob("*.*")) < 3_000_000
     ranked = [[row["place"] for row in ranking["rows"] if row["place"]] for ranking in data["rankings"]]
     assert sorted(map(len, ranked))[-2] >= 6
+    assert [row["label"] for row in rows if row["not_ranked"]]
     assert all((row["place"] is None) == bool(row["not_ranked"]) for row in rows)  # who has no place is told why
     assert not data["refused"]
 
