@@ -79,6 +79,7 @@ def test_a_table_of_a_study_is_what_its_script_prints(page, command, below, monk
     assert updated(page, command, below, printed) == printed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["test", "two/cifar10", "two/cifar100", "two/elsewhere"])
 def test_what_is_committed_is_as_stored(name):
     ran = CliRunner().invoke(main, ["verify", f"results/{name}.zip"])
