@@ -1,6 +1,6 @@
 """The tables of study.md that are no tables of `hashbench compare`.
 
-    python studies/two/answers.py rates|summary|families|lengths|heads|published|measures|seconds|draws RUNS
+    python studies/two/answers.py rates|summary|rows|families|lengths|heads|published|measures|seconds|draws RUNS
     python studies/two/answers.py outputs|counting|predictors RUNS CODES.csv
 
 RUNS are results of this study, folders or packed files; CODES.csv is what codes.py writes. A row counts in a column
@@ -32,6 +32,14 @@ FIXED = "features"
 OTHER_MEASURES = ("mAP@1000/hits", "mAP@1000/R", "mAP@1000/min", "P@100", "P@H<=2")
 HEADS = {"frozen": "linear", "frozen-mlp": "hidden layer"}
 CIFAR = {"cifar10@54k": "CIFAR-10", "cifar100@45k": "CIFAR-100"}
+NAMES = {
+    **CIFAR,
+    "cifar10@unseen": "CIFAR-10, unseen classes",
+    "cifar100@unseen": "CIFAR-100, unseen classes",
+    "fashion-mosaic@4k": "fashion-mosaic",
+    "lists:corel5k@given": "Corel5K",
+    "cifar10@unsup": "CIFAR-10 without labels",
+}
 PLACE = ("dataset", "recipe", "bits")
 LENGTHS = (16, 32, 64)
 MENTIONED = ("crh", "csq", "dpn", "shc", "itq", "lsh")  # in the summary, whatever their place
@@ -77,32 +85,38 @@ def line(result: Result) -> dict[str, object]:
 
 
 def summary(table: pd.DataFrame) -> str:
-    """Return mAP@all, mean ± standard deviation over seeds, of the best row of each family at 32 bits in any column,
-    and of MENTIONED; the best of each column is bold, references apart.
+    """Return mAP@all on CIFAR at 32 bits, mean ± standard deviation over seeds, of the best row of each family in any
+    column, and of MENTIONED.
     """
-    shown = table[table["dataset"].isin(CIFAR)]
-    table = pd.concat([with_all_seeds(column) for _, column in shown.groupby([*PLACE])])
-    cells = table.groupby([*PLACE, "family", "row"])["mAP@all"].agg(["mean", "std"])
-    best_of_family = cells.xs(32, level="bits")["mean"].groupby(["dataset", "recipe", "family"]).idxmax()
+    table = table[table["dataset"].isin(CIFAR) & (table["bits"] == 32)]
+    means = table.groupby([*PLACE, "family", "row"])["mAP@all"].mean()
+    best_of_family = means.groupby([*PLACE, "family"]).idxmax()
     named = {*MENTIONED, *(row for *_, row in best_of_family)}
-    coded = cells["mean"].drop("reference", level="family", errors="ignore")
-    first = {*coded.groupby([*PLACE]).idxmax()}
-    places = [place for place in product(CIFAR, HEADS, LENGTHS) if place in cells.index.droplevel(["family", "row"])]
+    return by_column(table[table["row"].isin(named)], "{mean:.3f} ± {std:.3f}")
+
+
+def rows(table: pd.DataFrame) -> str:
+    """Return mAP@all of every row, mean over seeds; further draws of a split are left out."""
+    return by_column(table[table["dataset"].isin(NAMES)], "{mean:.3f}")
+
+
+def by_column(table: pd.DataFrame, text: str) -> str:
+    """Return mAP@all with a column for each data set, head and code length; its best is bold, references apart."""
+    table = pd.concat([with_all_seeds(column) for _, column in table.groupby([*PLACE])])
+    cells = table.groupby([*PLACE, "family", "row"])["mAP@all"].agg(["mean", "std"])
+    best = {*cells["mean"].drop("reference", level="family", errors="ignore").groupby([*PLACE]).idxmax()}
+    places = [place for place in product(NAMES, HEADS, LENGTHS) if place in cells.index.droplevel(["family", "row"])]
     fidelity = dict(zip(table["row"], table["fidelity"], strict=True))
-    rows = []
+    lines = []
     for family, row in sorted({*cells.index.droplevel([*PLACE])}, key=lambda pair: (FAMILIES.index(pair[0]), pair[1])):
-        texts = {"family": family, "row": row, "fidelity": fidelity[row], **{_column(place): "" for place in places}}
-        for place in places:
-            if (cell := (*place, family, row)) in cells.index:
-                text = f"{cells['mean'][cell]:.3f} ± {cells['std'][cell]:.3f}"
-                texts[_column(place)] = f"**{text}**" if cell in first else text
-        rows.append(texts)
-    return printed([texts for texts in rows if texts["row"] in named])
-
-
-def _column(place: tuple[str, str, int]) -> str:
-    dataset, recipe, bits = place
-    return f"{CIFAR[dataset]}, {HEADS[recipe]}, {bits} bits"
+        texts = {"family": family, "row": row, "fidelity": fidelity[row]}
+        for dataset, recipe, bits in places:
+            heading = f"{NAMES[dataset]}{', hidden layer' if HEADS[recipe] != 'linear' else ''}, {bits} bits"
+            cell = (dataset, recipe, bits, family, row)
+            shown = text.format(**cells.loc[cell]) if cell in cells.index else ""
+            texts[heading] = f"**{shown}**" if cell in best else shown
+        lines.append(texts)
+    return printed(lines)
 
 
 def families(table: pd.DataFrame) -> str:
@@ -406,7 +420,7 @@ def printed(rows: Sequence[dict[str, object]]) -> str:
 
 
 OF_RUNS: dict[str, Callable[[pd.DataFrame], str]] = {
-    each.__name__: each for each in (summary, families, lengths, heads, published, measures, seconds, draws)
+    each.__name__: each for each in (summary, rows, families, lengths, heads, published, measures, seconds, draws)
 }
 OF_CODES_TOO: dict[str, Callable[[pd.DataFrame, pd.DataFrame], str]] = {
     each.__name__: each for each in (outputs, counting, predictors)
