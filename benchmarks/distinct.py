@@ -77,7 +77,7 @@ def main(items: int, repeats: int, runs_dir: Path) -> None:
             "random, 16 bits": lambda: uniform(16, items),
             "random, 64 bits": lambda: uniform(64, items),
             "random, 64 bits, the fewest items": lambda: uniform(64, distinct.FEWEST_PAIRS // QUERIES + 1),
-            "random, 64 bits, 80 labels": lambda: uniform(64, items // 4, classes=80),
+            "random, 64 bits, 80 labels": lambda: uniform(64, distinct.FEWEST_ITEMS, classes=80),
         }
     else:
         repeats = 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,7 +44,7 @@ def print_scores(scores: Scores, per_query: Path | None) -> None:
     """Print the values, and write those of each query to the file `per_query`, unless it is None."""
     from tabulate import tabulate
 
-    print_notes(scores.notes)
+    print_notes((*scores.notes, *_counted_as_zero(scores.counts)))
     warn(scores.warnings)
     rows = [[name, value, *scores.bounds.get(name, ("", ""))] for name, value in scores.items()]
     tables = [tabulate(rows, headers=["measure", "value", "worst ties", "best ties"], floatfmt=".4f")]
@@ -62,6 +62,17 @@ def print_scores(scores: Scores, per_query: Path | None) -> None:
 
             with replacing(per_query) as file:
                 np.savez_compressed(file, **scores.per_query)  # type: ignore[arg-type]  # its stub: allow_pickle first
+
+
+def _counted_as_zero(counts: Mapping[str, int]) -> Iterator[str]:
+    """Yield a sentence for each kind of queries that count as 0, where there are any."""
+    if alone := counts.get("without_relevant"):
+        yield f"{alone:,} of {counts['queries']:,} queries have no relevant item and count as 0."
+    for name, empty in counts.items():
+        _, within, radius = name.partition("empty_within_")
+        if within and empty:
+            of = f"{empty:,} of {counts['queries']:,} queries"
+            yield f"{of} have nothing within Hamming radius {radius}: they count as 0."
 
 
 def print_notes(notes: tuple[str, ...]) -> None:

@@ -118,7 +118,7 @@ def read_labels(
         if values.dtype.kind == "b" and kind is None:
             raise ValueError(
                 f"{name} are one truth value each, either two classes or membership in one class; give class numbers, "
-                f"labels.astype(int){ways[0]}."
+                f"labels.astype(int){ways[1]}."
             )
         return _integers(values, name, kind, _exact_below(array), ways[1])
     if len(shape) != 2:

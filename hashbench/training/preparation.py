@@ -6,8 +6,8 @@ import hashlib
 import inspect
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from hashbench.datasets.loading.batch import Batch
-from hashbench.methods.contract import DeepMethod, Method, Task, base_of, defines
+from hashbench.errors import HashbenchError
+from hashbench.methods.contract import DeepMethod, Method, Task, base_of, defines, options
 from hashbench.networks.chosen import code_of
 from hashbench.networks.model import make_backbone, make_network
 from hashbench.networks.network import HashNetwork, extractor
@@ -112,9 +113,33 @@ class LossOnly(DeepMethod):
 
 
 def compute_prepared(method: DeepMethod, tools: RecipeTools) -> dict[str, Tensor]:
-    """Return what `method` prepares, computed now; what it draws from global generators follows from the seed."""
+    """Return what `method` prepares, computed now; what it draws from global generators follows from the seed.
+
+    Raises HashbenchError where it reads a field that is not in `prepared_by`, by which its result is cached.
+    """
     seeds.seed_globals(tools.task.seed, "prepare")
-    return method.prepare(tools.task, tools.data, tools)
+    with _undeclared_fields_refused(method):
+        return method.prepare(tools.task, tools.data, tools)
+
+
+@contextmanager
+def _undeclared_fields_refused(method: DeepMethod) -> Iterator[None]:
+    cls = type(method)
+    undeclared = options(cls).keys() - {*cls.prepared_by, "base"}
+
+    def read(self: DeepMethod, name: str) -> Any:
+        if name in undeclared:
+            raise HashbenchError(
+                f"`prepare` of {cls.__name__} reads its field {name}, by which its result is not cached; declare it: "
+                f"prepared_by = {(*cls.prepared_by, name)}."
+            )
+        return cls.__getattribute__(self, name)
+
+    method.__class__ = type(cls.__name__, (cls,), {"__getattribute__": read})
+    try:
+        yield
+    finally:
+        method.__class__ = cls
 
 
 def prepare(method: Method, tools: RecipeTools, identity: Mapping[str, Any]) -> Prepared:

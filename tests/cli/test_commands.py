@@ -132,6 +132,19 @@ def test_evaluate_measures_the_arrays_of_other_suites(hashbench, arrays):
     assert "mAP@all/deephash-pytorch" in hashbench("evaluate", *arrays, "--mode", "deephash-pytorch").stdout
 
 
+def test_evaluate_says_how_many_queries_count_as_zero(hashbench, arrays):
+    codes, labels = np.load("trn_binary.npy"), np.load("tst_label.npy")
+    far = np.where(np.arange(24) < 3, -codes[0], codes[0])  # 3 bits from every item
+    np.save("trn_binary.npy", np.repeat(codes[:1], len(codes), axis=0))
+    np.save("tst_binary.npy", np.concatenate([codes[:1].repeat(18, axis=0), [far, far]]))
+    np.save("tst_label.npy", np.concatenate([np.eye(5, dtype=np.float32)[4:], np.pad(labels, ((0, 0), (0, 1)))[1:]]))
+    np.save("trn_label.npy", np.pad(np.load("trn_label.npy"), ((0, 0), (0, 1))))
+    said = hashbench("evaluate", *arrays, "--measure", "mAP@all,P@H<=2").stderr
+    assert "1 of 20 queries have no relevant item and count as 0." in said
+    assert "2 of 20 queries have nothing within Hamming radius 2: they count as 0." in said
+    assert "radius" not in hashbench("evaluate", *arrays, "--measure", "mAP@all").stderr
+
+
 BAD_ARRAYS = {
     "missing": lambda: Path("tst_binary.npy").unlink(),
     "empty": lambda: Path("tst_binary.npy").write_bytes(b""),

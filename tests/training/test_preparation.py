@@ -7,6 +7,7 @@ import torch
 from toy_dataset import ToyBackbone
 
 import hashbench
+from hashbench.errors import HashbenchError
 from hashbench.methods.contract import DeepMethod, method
 from hashbench.storage.cache import cache_root
 from hashbench.storage.tensorfiles import save
@@ -120,3 +121,22 @@ def test_view_features_are_fixed_features_of_the_views_of_the_first_epoch(recipe
                   progress=False)  # fmt: skip
     assert [tuple(features.shape) for features in seen] == [(60, width)] * 2
     assert not any(features.requires_grad for features in seen)
+
+
+def test_a_field_that_is_read_and_not_declared_is_refused(tmp_path, fresh_methods):
+    @method("reading")
+    class Reading(DeepMethod):
+        scale: float = 1.0
+        bias: float = 0.0
+        prepared_by = ("bias",)
+
+        def prepare(self, task, data, tools):
+            return {"values": PREPARED * self.scale + self.bias}
+
+        def loss(self, out, batch):
+            return {"all": self.scale * out.square().mean()}
+
+    with pytest.raises(HashbenchError, match=r"Reading reads its field scale, .* prepared_by = \('bias', 'scale'\)"):
+        hashbench.run("reading", "toy", bits=8, epochs=1, runs_dir=tmp_path / "refused", progress=False)
+    Reading.prepared_by = ("bias", "scale")
+    assert hashbench.run("reading", "toy", bits=8, epochs=1, runs_dir=tmp_path / "runs", progress=False).metrics

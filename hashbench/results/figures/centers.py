@@ -33,7 +33,7 @@ def center_distances(results: Iterable[Result]) -> Figure:
     if not pairs:
         raise HashbenchError(
             f"No run on {block.name} keeps hash centers (centers.npz): its method states none, or it ran before "
-            f"hashbench kept them. crh, csq, dpn and shc have centers; delete their runs and run them again."
+            f"hashbench kept them. csq and others with hash centers keep them; delete their runs and run them again."
         )
     rows = {
         label: held for label, row in block.rows().items() if (held := [result for result in row if result.id in pairs])
