@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from hashbench.checks.ranks import memories_of_ranks, target_of
+from hashbench.checks.ranks import memories, memories_of_ranks, target_of
 from hashbench.checks.toy_runs import CLASSES, CPU, EPOCHS, NUM_QUERIES, Case, Interrupted
 from hashbench.experiments.models import load_model
 from hashbench.experiments.settings import parse_value, setting_text
@@ -206,14 +206,14 @@ def trains_for_one_length(case: Case) -> str | None:
 def writes_its_rows(case: Case) -> str | None:
     """Look for rows of a memory that a step writes although their samples are not in its batch."""
     model, batch = case.new_model(), next(iter(case.data().batches()))
-    before = _memories(model)
-    _step(model, case)
     assert isinstance(model.method, DeepMethod)
+    before = memories(model)
+    _step(model, case)
     assert model.network is not None
     with torch.no_grad():
         model.method.after_step(model.network, batch)
-    for name, rows in _memories(model).items():
-        written = _changed(before[name], rows)
+    for name in model.method.keeps_samples:
+        written = _changed(before[name], model.method.get_buffer(name))
         written[batch.index] = False
         if written.any():
             return f"a step writes rows of '{name}' whose samples are not in its batch."
@@ -227,12 +227,16 @@ def memory_is_whole(case: Case) -> str | None:
     if found is None:
         raise NotApplicable("no other process finds its class; decorate it in a file or module.")
     first, second = found
-    before, alone = _memories(case.new_model()), _memories(case.trained.model)
+    model = case.trained.model
+    assert isinstance(model.method, DeepMethod)
+    before, alone = memories(case.new_model()), memories(model)
     for name, rows in first.items():
         if not torch.equal(rows, second[name]):
             return f"after a training by two ranks, '{name}' differs between them."
         if not torch.equal(_changed(before[name], rows), _changed(before[name], alone[name])):
-            return f"two ranks write other rows of '{name}' than one process; write those of batch.index."
+            declared = name in model.method.keeps_samples
+            way = "write those of batch.index" if declared else "declare it in keeps_samples"
+            return f"two ranks write other rows of '{name}' than one process; {way}."
     return None
 
 
@@ -267,12 +271,6 @@ def never_waits(case: Case) -> str | None:
     if found.error is not None:
         raise NotApplicable("not all of its steps could be taken.")
     return None
-
-
-def _memories(model: Model) -> dict[str, Tensor]:
-    """Return copies of the buffers that a model's method declares in `keeps_samples`."""
-    assert isinstance(model.method, DeepMethod)
-    return {name: model.method.get_buffer(name).clone() for name in model.method.keeps_samples}
 
 
 def _changed(before: Tensor, after: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from hashbench.checks.toy_runs import CPU, Case
 from hashbench.errors import HashbenchError
 from hashbench.interop.targets import resolve_method
 from hashbench.methods.contract import DeepMethod, Method
+from hashbench.networks.model import Model
 from hashbench.system.distributed import join
 
 RANKS = 2
@@ -41,8 +42,14 @@ def target_of(cls: type[Method]) -> str | None:
     return f"{module.__file__ if by_file else cls.__module__}:{name}"
 
 
+def memories(model: Model) -> dict[str, Tensor]:
+    """Return copies of a method's buffers with a row for each training sample, declared in `keeps_samples` or not."""
+    buffers = model.method.named_buffers()
+    return {name: kept.clone() for name, kept in buffers if kept.ndim and len(kept) == model.task.num_train}
+
+
 def memories_of_ranks(case: Case, targets: list[str]) -> list[dict[str, Tensor]] | None:
-    """Return the buffers that a method declares in `keeps_samples`, as each of two ranks has them after a training.
+    """Return the `memories` of a method, as each of two ranks has them after a training.
 
     `targets` are those of its base and of itself; None where the ranks do not find them. Raises HashbenchError where a
     rank fails, and says why.
@@ -111,9 +118,8 @@ def _train(folder: Path, rank: int, port: SimpleQueue[int]) -> None:
     assert issubclass(cls, DeepMethod)
     try:
         prepared = torch.load(folder / "prepared.pt", weights_only=True)
-        method = Case(cls, prepared=prepared, **asked).train(world=join(CPU)).model.method
-        assert isinstance(method, DeepMethod)
-        torch.save({name: method.get_buffer(name) for name in method.keeps_samples}, folder / f"{rank}.pt")
+        trained = Case(cls, prepared=prepared, **asked).train(world=join(CPU))
+        torch.save(memories(trained.model), folder / f"{rank}.pt")
     except Exception as error:
         (folder / f"{rank}.txt").write_text(error_text(error, cls))
         sys.exit(1)

@@ -122,6 +122,17 @@ class Beside(Kept):
         self.outputs[(batch.index + 1) % len(self.outputs)] = self.latest
 
 
+@hashbench.method("undeclared")
+class Undeclared(Kept):
+    def setup(self, task, prepared):
+        super().setup(task, prepared)
+        self.register_buffer("norms", torch.zeros(task.num_train))
+
+    def after_step(self, network, batch):
+        super().after_step(network, batch)
+        self.norms[batch.index] = self.latest.norm(dim=1)
+
+
 @hashbench.method("rank-fails")
 class RankFails(Kept):
     def after_step(self, network, batch):
@@ -160,6 +171,12 @@ def test_a_memory_of_a_base_is_whole_on_two_ranks_too(memories, inputs):
 def test_what_a_share_leaves_out_is_found(memories):
     reason = method_checks.memory_is_whole(case_of(memories, "Half"))
     assert reason.startswith("two ranks write other rows of 'outputs' than one process")
+
+
+@pytest.mark.slow
+def test_a_memory_that_is_not_declared_is_found(memories):
+    reason = method_checks.memory_is_whole(case_of(memories, "Undeclared"))
+    assert reason == "two ranks write other rows of 'norms' than one process; declare it in keeps_samples."
 
 
 def test_what_is_written_beside_is_found(memories):
