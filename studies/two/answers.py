@@ -88,7 +88,7 @@ def summary(table: pd.DataFrame) -> str:
     """Return mAP@all on CIFAR at 32 bits, mean ± standard deviation over seeds, of the best row of each family in any
     column, and of MENTIONED.
     """
-    table = table[table["dataset"].isin(CIFAR) & (table["bits"] == 32)]
+    table = complete(table[table["dataset"].isin(CIFAR) & (table["bits"] == 32)])
     means = table.groupby([*PLACE, "family", "row"])["mAP@all"].mean()
     best_of_family = means.groupby([*PLACE, "family"]).idxmax()
     named = {*MENTIONED, *(row for *_, row in best_of_family)}
@@ -97,12 +97,11 @@ def summary(table: pd.DataFrame) -> str:
 
 def rows(table: pd.DataFrame) -> str:
     """Return mAP@all of every row, mean over seeds; further draws of a split are left out."""
-    return by_column(table[table["dataset"].isin(NAMES)], "{mean:.3f}")
+    return by_column(complete(table[table["dataset"].isin(NAMES)]), "{mean:.3f}")
 
 
 def by_column(table: pd.DataFrame, text: str) -> str:
     """Return mAP@all with a column for each data set, head and code length; its best is bold, references apart."""
-    table = pd.concat([with_all_seeds(column) for _, column in table.groupby([*PLACE])])
     cells = table.groupby([*PLACE, "family", "row"])["mAP@all"].agg(["mean", "std"])
     best = {*cells["mean"].drop("reference", level="family", errors="ignore").groupby([*PLACE]).idxmax()}
     places = [place for place in product(NAMES, HEADS, LENGTHS) if place in cells.index.droplevel(["family", "row"])]
@@ -403,6 +402,11 @@ def columns(table: pd.DataFrame) -> list[tuple[tuple[str, int], pd.DataFrame]]:
         if column["family"].nunique() >= 4:
             found.append((place, with_all_seeds(column)))
     return found
+
+
+def complete(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs of the rows that have, in their column, as many seeds as any row of it."""
+    return pd.concat([with_all_seeds(column) for _, column in table.groupby([*PLACE])])
 
 
 def with_all_seeds(column: pd.DataFrame) -> pd.DataFrame:
