@@ -30,6 +30,7 @@ def test_the_version_stands_in_one_place_and_the_citation_agrees():
     assert str(parsed("CITATION.cff")["version"]) == hashbench.__version__
 
 
+@pytest.mark.slow
 def test_constraints_are_the_versions_behind_the_results():
     lines = (ROOT / "constraints" / "results.txt").read_text().splitlines()
     pinned = [Requirement(line) for line in lines if not line.startswith("#")]

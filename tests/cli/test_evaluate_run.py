@@ -322,6 +322,7 @@ def test_two_processes_compute_one_condition_once(cli, run):
 # The page
 
 
+@pytest.mark.slow
 def test_the_page_about_conditions_works_as_written(cli, monkeypatch):
     for name in ("_local", "_loaded"):
         monkeypatch.setattr(CONDITIONS, name, dict(getattr(CONDITIONS, name)))

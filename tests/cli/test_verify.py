@@ -286,6 +286,7 @@ def test_a_method_of_a_file_is_named_again(cli, fresh_methods):
     assert "source: the method's source has changed" in cli("verify", "--method", "mine.py:Mine", code=3).stdout
 
 
+@pytest.mark.slow
 def test_processes_say_what_one_says(cli, fresh_methods, monkeypatch):
     """Also of a damaged run, of own data and of a method of a file, which each process has to know anew."""
     random = np.random.default_rng(0)

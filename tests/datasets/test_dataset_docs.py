@@ -91,6 +91,7 @@ def test_the_mails_of_the_guide_are_read(tmp_path):
     assert said == "Sizes(train=6, query=3, database=6) text (9, 9)\n"
 
 
+@pytest.mark.slow
 def test_the_commands_for_own_data_work_as_written(tmp_path):
     for hue, label in enumerate(("cat", "dog", "fish")):
         for number in range(10):

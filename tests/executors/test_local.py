@@ -15,6 +15,7 @@ from hashbench.experiments import runner
 from hashbench.results.runs import RunDirectory
 
 
+@pytest.mark.slow
 def test_two_workers_compute_what_one_process_does(planned, same_as_in_process):
     outcome = runner.execute(planned(), make_executor("local"), workers=2)
     same_as_in_process(outcome)

@@ -36,6 +36,7 @@ def test_the_page_has_what_the_tests_look_for():
     assert f'{NAME} = "{TARGET}"' in (ROOT / "examples" / "hashbench-plugin" / "pyproject.toml").read_text()
 
 
+@pytest.mark.slow
 def test_commands_and_files_work_as_written(plugin_installed, tmp_path, monkeypatch, fresh_methods, capsys):
     monkeypatch.setattr("hashbench.checks.verdict.BITS", (12,))
     monkeypatch.chdir(tmp_path)

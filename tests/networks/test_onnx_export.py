@@ -27,6 +27,7 @@ def outputs_of(path, images):
     return dict(zip(names, session.run(None, {"images": images}), strict=True)), about
 
 
+@pytest.mark.slow
 def test_a_network_gives_the_same_codes(tmp_path, cli):
     """Any number of images, resized by the recipe inside."""
     pytest.importorskip("onnxscript")
