@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -197,6 +197,8 @@ class TorchvisionFactory:
     weights: str  # torchvision's `<enum>.<entry>`
     last_layer: str  # its path in the model
     fixed_size: int = 0  # the only input size that the pretrained weights take; 0: any
+
+    on_meta: ClassVar[bool] = True  # a run's plan passes inputs through it there, and knows whether it takes their size
 
     def __call__(self, shape: tuple[int, ...], pretrained: bool) -> nn.Module:
         """Return the backbone; raises HashbenchError when its weights cannot be had or do not fit the size."""

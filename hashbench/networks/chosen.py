@@ -66,13 +66,15 @@ def identity_of(name: str, shape: Sequence[int]) -> dict[str, Any]:
     """Return what a run's identity says of a backbone beside its name, for inputs of `shape`.
 
     That is the version where it is not 1; of a backbone that is not hashbench's own also its width and what it takes,
-    and of one in a file that was named the file's sha256. Raises HashbenchError where it cannot be built.
+    and of one in a file that was named the file's sha256. Raises HashbenchError where it cannot be built, or does not
+    take inputs of `shape`.
     """
     factory, entry = BACKBONES.get(name), BACKBONES.entry(name)
     info = info_of(factory)
     found: dict[str, Any] = {} if info.version == 1 else {"version": info.version}
+    width = _width(factory, tuple(shape), name) if not entry.builtin or _on_meta(factory) else None
     if not entry.builtin:
-        found |= {"width": _width(factory, tuple(shape), name), "takes": list(info.takes)}
+        found |= {"width": width, "takes": list(info.takes)}
         if _is_file(entry):
             found["source_sha256"] = _source(factory)
     return found
@@ -118,7 +120,7 @@ def _width(factory: BackboneFactory, shape: tuple[int, ...], name: str) -> int:
     """Return the number of features, known by building the network; one of a library shows that it takes the shape."""
     try:
         with torch.random.fork_rng([]):
-            if not getattr(factory, "on_meta", False):
+            if not _on_meta(factory):
                 return int(factory(shape, False).width)  # type: ignore[arg-type]
             return _width_on_meta(factory, shape)
     except HashbenchError:
@@ -129,6 +131,10 @@ def _width(factory: BackboneFactory, shape: tuple[int, ...], name: str) -> int:
             f"The backbone '{name}' cannot be built for inputs of {sides}: {type(error).__name__}: "
             f"{' '.join(str(error).split())[:200]}"
         ) from error
+
+
+def _on_meta(factory: BackboneFactory) -> bool:
+    return bool(getattr(factory, "on_meta", False))
 
 
 def _width_on_meta(factory: BackboneFactory, shape: tuple[int, ...]) -> int:

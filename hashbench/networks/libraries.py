@@ -29,8 +29,6 @@ WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # of a model on the h
 class TorchvisionClassifier(TorchvisionFactory):
     """Builds a classifier of torchvision without its last linear layer; its weights are torchvision's default ones."""
 
-    on_meta: ClassVar[bool] = True
-
     @property
     def full_name(self) -> str:
         """The name as it is typed."""

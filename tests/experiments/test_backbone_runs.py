@@ -287,6 +287,20 @@ def test_a_backbone_that_cannot_be_built_is_a_skipped_run(settings):
     assert run.skipped == "The backbone 'picky' cannot be built for inputs of 1 x 12 x 12: RuntimeError: only squares"
 
 
+@pytest.mark.parametrize(("name", "least"), [("alexnet", 63), ("vgg16", 32)])
+def test_images_smaller_than_a_backbone_takes_are_a_skipped_run(settings, name, least):
+    """Before a run trains, and one that fits begins."""
+    said = {}
+    for size in (least - 1, least):
+        sized = Settings(**settings, backbone=name, overrides={"recipe": {"size": str(size)}})
+        (run,) = plan(["crh"], ["toy"], [16], settings=sized).runs
+        said[size] = run.skipped
+    assert said[least] is None
+    side = least - 1
+    assert f"The backbone '{name}' cannot be built for inputs of 1 x {side} x {side}: RuntimeError" in said[side]
+    assert "too small" in said[side]
+
+
 def test_the_list_searches(cli):
     short = cli("list", "backbones").output
     assert "mlp" in short
