@@ -33,13 +33,15 @@ class SHC(hashbench.DeepMethod):
 
     A departure: the default `solver` is ours, for the paper's problem without its mu term, because the paper's own
     augmented Lagrangian misses its minimum distance. Unverified: the order of the Lagrangian's inner steps (here three
-    sweeps over the columns), whether the mean of a row of similarities includes the class itself (here it does), and
-    what `release` stands for in both fields, known from an account only. An extension: for samples of several classes
-    all of them are masked in the classifier's output, and the rest counts for each of them.
+    sweeps over the columns), and whether the mean of a row of similarities includes the class itself (here it does).
+    `release` in both fields follows an account of the released code, which that code contradicts: it trains the
+    classifier through a second softmax and takes the similarity from one of the logits, where `variant=release` has the
+    two the other way round, and its solver starts from MDS's centers. An extension: for samples of several classes all
+    of them are masked in the classifier's output, and the rest counts for each of them; the released code takes one.
     """
 
     variant: Literal["paper", "release"] = hashbench.option(
-        "paper", "how class similarity is computed: as the paper says, or as its released code does"
+        "paper", "how class similarity is computed: as the paper says, or as an account of its released code does"
     )
     solver: Literal["flip", "release", "paper"] = hashbench.option(
         "flip", "how centers are found: single-bit flips (ours), the released code's steps, or the paper's Lagrangian"

@@ -22,8 +22,9 @@ class DCH(hashbench.DeepMethod):
 
     With h = tanh v and d = K/2 (1 - cos(h_i, h_j)), the loss is the mean over pairs of w (s log(1 + d/gamma) + (1 - s)
     log(1 + gamma/d)), w as HashNet's, and lambda times that of log(1 + d(|h|, 1)/gamma). Pairs of a sample with itself
-    are left out, as in the authors' code, whose released default is the squared Euclidean distance and lambda 0.
-    Suites count them, clamp the cosine at 0.99, and leave the tanh out: fields.
+    are left out, as in the authors' code, whose released default is the squared Euclidean distance and lambda 0; there,
+    dissimilar pairs weigh 1, and the quantization is (|h| - 1)^2. Suites count pairs of a sample with itself, clamp the
+    cosine at 0.99, and leave the tanh out: fields.
     """
 
     gamma: float = hashbench.option(20.0, "scale of the Cauchy distribution, in bits")

@@ -29,8 +29,9 @@ class DFH(hashbench.DeepMethod):
     e^(m + t)); the loss is their mean, and eta times that of (b - u)^2, b = sign(u + mu sign(V) y). After a batch the
     class vectors V take gradient steps on the means of (V y - b)^2, nu times (V'V - K (2 I - 1))^2, and rho times (V -
     sign V)^2. That is an account: what a common suite computes. Another takes m = mu = 1 and a sweep of DCC on sign V,
-    the authors' code m = 0 and mu = 1. Where there are few classes for the bits the steps are shorter than 0.03, which
-    would diverge, and rows of samples that were not seen yet are left out (ours). Unverified: the paper's own settings.
+    the authors' code m = 0, mu = 1 and that sweep, and y / |y| for y, which is not here. Where there are few classes
+    for the bits the steps are shorter than 0.03, which would diverge, and rows of samples that were not seen yet are
+    left out (ours). Unverified: the paper's own settings.
     """
 
     margin: float = hashbench.option(3.0, "m, margin of the likelihood; authors' code: 0")
@@ -57,7 +58,7 @@ class DFH(hashbench.DeepMethod):
         "batch_size": 128,
         "epochs": 150,
     }
-    paper_fields: ClassVar[dict[str, Any]] = {"margin": 0.0, "center_pull": 1.0}
+    paper_fields: ClassVar[dict[str, Any]] = {"margin": 0.0, "center_pull": 1.0, "centers": "discrete"}
 
     class_vectors: Tensor  # (C, K)
 

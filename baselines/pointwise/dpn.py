@@ -23,8 +23,9 @@ class DPN(hashbench.DeepMethod):
 
     The sum runs over the bits, so the gradient grows with them; that matters under SGD. Loss, targets, head and the sum
     over several classes are as published; the majority is common use. By the official default two classes may draw the
-    same word. Unverified: that DPN-A takes means of the training passes' codes after every epoch, and counts a sample
-    of several classes for each of them. DPN-T would need a ternary evaluation and is left out.
+    same word. DPN-A takes means of the training passes' codes, as an author's later code does, which leaves the number
+    of epochs between two updates open (here 1), and counts a sample of several classes for the first alone (here for
+    each). DPN-T would need a ternary evaluation and is left out.
     """
 
     margin: float = hashbench.option(1.0, "m, the margin of the hinge")

@@ -37,8 +37,8 @@ class DHD(hashbench.DeepMethod):
 
     views = 2
     view_augments = ("", "resized-crop-flip-jitter")
-    #: The authors' code with AlexNet, whose rate falls and rises along a cosine: half a period has as many epochs as an
-    #: epoch has batches. Here it falls once.
+    #: The authors' code with AlexNet, whose rate stays for ten epochs, and then falls and rises along a cosine: half a
+    #: period has as many epochs as an epoch has batches. Here it falls once.
     paper_recipe: ClassVar[dict[str, Any]] = {
         "backbone": "alexnet",
         "optimizer": "adam",

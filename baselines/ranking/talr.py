@@ -17,8 +17,9 @@ class TALR(hashbench.DeepMethod):
     With h = 2 sigmoid(gamma v) - 1, distances (K - h_i h_j') / 2 are binned softly; with c of all and c+ of similar
     samples in a bin, and C, C+ those up to it, a query's precision is the mean over its similar samples of c+ (C+ +
     C+_before + 1) / (C + C_before + 1). That is the simplified form of the paper's appendix, which is the authors'
-    code's; the main text's, with logarithms, and the one of nDCG are not here. Their demonstrations take K or K / 2
-    bins. A query is not ranked for itself; one without similar samples has precision 0.
+    code's; the main text's, with logarithms, and the one of nDCG are not here. Their demonstrations take K bins below
+    32 bits and K / 2 from there on for CIFAR-10, 16 and gamma = 10 for ImageNet. A query is not ranked for itself; one
+    without similar samples has precision 0.
     """
 
     scale: float = hashbench.option(1.0, "gamma, steepness of the sigmoid")

@@ -20,9 +20,11 @@ class CgAT(hashbench.DeepMethod):
     `weight` mean(tanh(v') b) + `quantization` mean (tanh(v') - sign v')^2 on the outputs v' so reached. Attacks take
     the network as it trains, and codes are those that each sample had last, as in the authors' code; a sample counts
     from its first step, so in the first epoch centers are of the samples seen. The paper's weights of positive codes
-    are Jaccard's, those of the authors' later code cosines. There, training begins from a finished run, as here with
-    `--start-from`, for 20 epochs at batch 32 by SGD (0.05, decayed by 0.1 after half and three quarters of the steps),
-    a schedule that recipes do not have. A step takes about `steps` + 2 times the base's.
+    are Jaccard's; in the authors' repository all are equal, `quantization` is 0, the base takes tanh v' and 0.001 mean
+    (tanh v - sign v)^2, which is not here, and training is of 30 epochs by SGD (0.01). A later code, whose repository
+    is not known here, has cosines, the quantization term, and 20 epochs at batch 32 by SGD (0.05, decayed by 0.1 after
+    half and three quarters of the steps, a schedule that recipes do not have). Both begin from a finished run, as here
+    with `--start-from`. A step takes about `steps` + 2 times the base's.
     """
 
     base: hashbench.DeepMethod = hashbench.base_method("dpsh", "the method whose loss is on the images as they are")
@@ -30,10 +32,10 @@ class CgAT(hashbench.DeepMethod):
     step: float = hashbench.option(2 / 255, "change of a value in a step of the attack")
     steps: int = hashbench.option(7, "steps of the attack")
     weight: float = hashbench.option(1.0, "of the term of attacked images")
-    quantization: float = hashbench.option(1e-4, "of their quantization error")
+    quantization: float = hashbench.option(1e-4, "of their quantization error; the authors' repository: 0")
     center_weights: Literal["equal", "jaccard", "cosine"] = hashbench.option(
         "jaccard",
-        "weights of codes that share a label; cosine: the authors' later code; all are equal on single labels",
+        "weights of codes that share a label; equal: the authors' repository; all are equal on single labels",
     )
 
     keeps_samples = SampleMemory.KEPT

@@ -21,11 +21,11 @@ class CIBHash(hashbench.DeepMethod):
     With p = sigmoid v and codes b = sign(p - 1/2), whose gradient is passed on to p, the loss is NT-Xent of both views'
     codes, and beta times the mean over both directions of KL(Bern(p) || Bern(p')), summed over the bits, p' without
     gradient. All that, and the head with one hidden layer, is the authors' code's, which keeps VGG16 fixed and augments
-    all the same: so does `--recipe paper`, by a rate of 0, and `fixed_views`, a few of each image; other
-    recipes train the backbone. An account of the paper draws the bits, b = sign(p - u), u uniform: a field. Their views
-    crop to half of the area at least, jitter 7 of 10 images, gray and blur; here they crop to less and jitter all;
-    nothing is gray or blurred. Their training stops by the best validation measure, here after all epochs. Unverified:
-    the paper's text.
+    all the same: so does `--recipe paper`, by a rate of 0, and `fixed_views`, a few of each image without the network's
+    dropout, which is there; other recipes train the backbone. An account of the paper draws the bits, b = sign(p - u),
+    u uniform: a field. Their views crop to half of the area at least, jitter 7 of 10 images, gray and blur; here they
+    crop to less and jitter all; nothing is gray or blurred. Their training stops by the best validation measure, here
+    after all epochs. Unverified: the paper's text.
     """
 
     temperature: float = hashbench.option(0.3, "tau, by which the cosines of codes are divided")

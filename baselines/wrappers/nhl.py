@@ -23,9 +23,9 @@ class NHL(hashbench.DeepMethod):
     length 1. Where the gradients of lengths s < l at the layer's first s rows are against each other, g_s g_l < 0, the
     loss of l is scaled by at most beta |g|^2 / ((L - 1) (-g_s g_l)), g that of the shortest length, and by no more than
     the loss of the next length after s is; w_l is the product over all s, times L by the sum of all w. All that is the
-    authors' code's, but that it leaves the longest length out where both distillation and weights are on. The layer
-    takes the place of the base's head. Bases with a training step of their own are refused; the authors give MDS a
-    nested twin. Unverified: the paper's own equations.
+    authors' code's, but that it leaves the longest length out where both distillation and weights are on, save for the
+    layer's own gradient, where that length counts once more. The layer takes the place of the base's head. Bases with a
+    training step of their own are refused; the authors give MDS a nested twin. Unverified: the paper's own equations.
     """
 
     base: hashbench.DeepMethod = hashbench.base_method("csq", "the method whose loss each length has")

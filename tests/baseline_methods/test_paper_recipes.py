@@ -7,8 +7,11 @@ from baselines.centers.mds import MDS
 from baselines.centers.shc import SHC
 from baselines.pairwise.adsh import ADSH
 from baselines.pairwise.dfh import DFH
+from baselines.pairwise.dhn import DHN
 from baselines.pairwise.dpsh import DPSH
 from baselines.pairwise.dsdh import DSDH
+from baselines.pairwise.idhn import IDHN
+from baselines.pairwise.mihash import MIHash
 from baselines.pointwise.dpn import DPN
 from baselines.pointwise.greedyhash import GreedyHash
 from baselines.pointwise.jmlh import JMLH
@@ -49,12 +52,18 @@ PUBLISHED = {
           "batch_size": 128, "epochs": 150, "schedule": "step", "step_epochs": 50, "step_factor": 0.1},
     DHD: {"backbone": "alexnet", "optimizer": "adam", "learning_rate": 3e-4, "weight_decay": 1e-5, "batch_size": 128,
           "epochs": 500, "schedule": "cosine"},
+    DHN: {"backbone": "alexnet", "optimizer": "sgd", "learning_rate": 2e-4, "momentum": 0.9, "weight_decay": 5e-4,
+          "batch_size": 64, "epochs": 18, "schedule": "step", "step_epochs": 3, "step_factor": 0.5},
     DPSH: {"backbone": "alexnet", "optimizer": "sgd", "learning_rate": 0.05, "momentum": 0.0, "weight_decay": 1e-5,
            "batch_size": 128, "epochs": 150, "schedule": "step", "step_epochs": 50, "step_factor": 0.1},
     DSDH: {"backbone": "alexnet", "optimizer": "sgd", "learning_rate": 0.01, "momentum": 0.0, "weight_decay": 5e-4,
            "batch_size": 128, "epochs": 150, "schedule": "step", "step_epochs": 1},
     DPN: {"backbone": "alexnet", "optimizer": "sgd", "learning_rate": 1e-4, "momentum": 0.9, "weight_decay": 5e-4,
           "batch_size": 256, "epochs": 200, "schedule": "step", "step_epochs": 100, "step_factor": 0.1},
+    IDHN: {"backbone": "alexnet", "optimizer": "adam", "learning_rate": 1e-3, "batch_size": 128, "epochs": 100,
+           "schedule": "step", "step_epochs": 16, "step_factor": 0.5},
+    MIHash: {"backbone": "alexnet", "optimizer": "sgd", "learning_rate": 1e-3, "momentum": 0.9, "weight_decay": 5e-4,
+             "batch_size": 256, "epochs": 100, "schedule": "step", "step_epochs": 50, "step_factor": 0.5},
     GreedyHash: {"backbone": "alexnet", "optimizer": "sgd", "learning_rate": 1e-3, "momentum": 0.9, "batch_size": 32,
                  "weight_decay": 5e-4, "epochs": 50, "schedule": "step", "step_epochs": 30, "step_factor": 0.1},
     GreedyHashU: {"backbone": "vgg16", "train_backbone": False, "optimizer": "sgd", "learning_rate": 1e-4,
@@ -88,7 +97,9 @@ def test_the_paper_recipe_is_the_published_one(cls, multi_label):
     # What the papers do not speak of is left plain.
     assert recipe.warmup_epochs == 0
     assert recipe.precision == "fp32"
-    backbone_scales = {CIBHash: 0.0, CSQ: 0.05 if multi_label else 0.01, DHD: 0.05, OrthoHash: 0.1}
+    backbone_scales = {
+        CIBHash: 0.0, CSQ: 0.05 if multi_label else 0.01, DHD: 0.05, DHN: 0.1, IDHN: 0.01, MIHash: 0.01, OrthoHash: 0.1
+    }  # fmt: skip
     assert recipe.backbone_learning_rate_scale == backbone_scales.get(cls, 1.0)
     assert recipe.gradient_clip == {CRH: 1.0, MDS: 5.0}.get(cls, 0)
 
@@ -106,3 +117,15 @@ def test_fields_that_belong_to_the_published_settings_come_along(tmp_path):
     assert fields(recipe="paper") == {"quantization": 0.05, "head_layers": 3}
     assert fields(recipe="paper", overrides={"csq": {"head_layers": "1"}}) == {"quantization": 0.05, "head_layers": 1}
     assert fields(recipe="scratch") == {"quantization": 1e-4, "head_layers": 1}
+
+
+@pytest.mark.parametrize(
+    ("method", "code"),
+    [
+        ("idhn", {"scale": None, "soft_error": "code"}),
+        ("dfh", {"margin": 0.0, "center_pull": 1.0, "centers": "discrete"}),
+    ],
+)
+def test_what_the_authors_code_does_differently_comes_along(tmp_path, method, code):
+    (cell,) = plan([method], ["toy"], [16], settings=Settings(runs_dir=tmp_path, recipe="paper")).runs
+    assert {name: cell.experiment.fields[name] for name in code} == code

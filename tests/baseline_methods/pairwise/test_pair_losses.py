@@ -129,22 +129,38 @@ def test_the_memory_of_dpsh_holds_each_samples_own_last_outputs():
     assert method.memory.labels.any(dim=1).nonzero()[:, 0].tolist() == [0, 1, 3, 5]
 
 
+@pytest.mark.parametrize(("scale", "over"), [(1, "sum"), (0.5, "mean")], ids=["the authors' code", "a common suite"])
 @pytest.mark.parametrize("squash", [True, False])
 @pytest.mark.parametrize("pairs", ["batch", "memory"])
-def test_dhn(cases, squash, pairs):
+def test_dhn(cases, squash, pairs, scale, over):
     out, labels, labelled = cases
 
     def literal(v):
         h = v.tanh() if squash else v
         other = h if pairs == "batch" else h.detach()
         total = sum(
-            likelihood(dot(h[i], other[j]) / 2, share(labels[i], labels[j])) for i in labelled for j in labelled
+            likelihood(scale * dot(h[i], other[j]), share(labels[i], labels[j])) for i in labelled for j in labelled
         )
         corner = sum(((h[i, k].abs() - 1).cosh()).log() for i in labelled for k in range(K))
-        return total / len(labelled) ** 2 + 0.3 * corner / (len(labelled) * K)
+        return total / len(labelled) ** 2 + 0.3 * corner / len(labelled) / (K if over == "mean" else 1)
 
-    method = ready(DHN(quantization=0.3, squash=squash, pairs=pairs), multi_label=several(labels))
-    compare(method, out, labels, literal)
+    fields = {"scale": scale, "quantization": 0.3, "quantization_over": over, "squash": squash, "pairs": pairs}
+    compare(ready(DHN(**fields), multi_label=several(labels)), out, labels, literal)
+
+
+def test_dhn_takes_the_step_of_its_authors_code(cases):
+    """The code's two layers write gradients of h = tanh v rather than a loss: 2 (sigmoid t - s) h / n^2, lambda / n."""
+    out, labels, labelled = cases
+    v = out.requires_grad_()
+    terms = ready(DHN(), multi_label=several(labels)).loss(v, batch_of(labels))
+    h, n = v.detach().tanh(), len(labelled)
+    wanted = torch.zeros_like(h)
+    for i in labelled:
+        for j in labelled:
+            t = float(dot(h[i], h[j]))
+            wanted[i] += 2 * (1 / (1 + math.exp(-t)) - share(labels[i], labels[j])) * h[j] / n**2
+        wanted[i] += 0.2 * (h[i].abs() - 1).tanh() * h[i].sign() / n
+    torch.testing.assert_close(gradients(sum(terms.values()), v), wanted * (1 - h**2), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("self_pairs", [False, True])
@@ -239,9 +255,10 @@ def test_dbdh(cases, power):
     compare(ready(DBDH(balance=0.3, power=power), multi_label=several(labels)), out, labels, literal)
 
 
-@pytest.mark.parametrize("error", ["similarity", "suite"])
-def test_idhn(cases, error):
+@pytest.mark.parametrize(("error", "scale"), [("similarity", 0.5), ("suite", 0.5), ("code", None)])
+def test_idhn(cases, error, scale):
     out, labels, labelled = cases
+    alpha = 5 / K if scale is None else scale
 
     def literal(v):
         u = v / (1 + v.abs())
@@ -251,15 +268,17 @@ def test_idhn(cases, error):
             s = common / math.sqrt(sum(labels[i].tolist()) * sum(labels[j].tolist()))
             p = dot(u[i], u[j].detach())
             if common == 0 or labels[i].tolist() == labels[j].tolist():
-                total = total + likelihood(0.5 * p, common > 0)
+                total = total + likelihood(alpha * p, common > 0)
             elif error == "similarity":
                 total = total + 0.2 * ((p + K) / 2 - s * K) ** 2
+            elif error == "code":
+                total = total + 0.2 * K * ((p + K) / 2 / K - s) ** 2
             else:
-                total = total + 0.2 * (0.5 * p + K - 2 * s * K) ** 2
+                total = total + 0.2 * (alpha * p + K - 2 * s * K) ** 2
         corner = sum((u[i, k].abs() - 1).abs() for i in labelled for k in range(K))
         return total / len(labelled) ** 2 + 0.3 * corner / (len(labelled) * K)
 
-    method = ready(IDHN(soft=0.2, quantization=0.3, soft_error=error), multi_label=several(labels))
+    method = ready(IDHN(scale=scale, soft=0.2, quantization=0.3, soft_error=error), multi_label=several(labels))
     compare(method, out, labels, literal)
 
 
