@@ -12,17 +12,19 @@ from torch.nn import functional as F
 import hashbench
 
 
-@hashbench.method("vdsh", paper="doi:10.1145/3077136.3080816", version=1, fidelity="account", family="text", year=2017)
+@hashbench.method(
+    "vdsh", paper="doi:10.1145/3077136.3080816", version=2, fidelity="published", family="text", year=2017
+)
 class VDSH(hashbench.DeepMethod):
-    """VDSH: a variational autoencoder of bags of words; a bit tells whether a latent mean is above its median.
+    """VDSH: a variational autoencoder of bags of words; a bit tells whether a latent mean reaches its median.
 
     An encoder of two layers (ReLU, dropout) gives the mean and log-variance of a Gaussian, from which a vector z is
     drawn; the words' probabilities are the softmax of R z + b. The loss is minus the sum over the document's words of
     the logarithm of probability times weight in the input, and the divergence of the Gaussian from N(0, I), whose
     weight rises from 0 to 1; both are means over the documents. The weights add a constant, but products below `floor`
     count as it, so that these words are not learned. The medians are those of the means of the training set, after each
-    epoch. All that is the authors' code's, which takes one document a step, draws R from N(0, 1), and squashes the
-    log-variance by a sigmoid. Unverified: the paper's own settings.
+    epoch. All that is the authors' code's, which takes one document a step and the medians at the end, draws R from
+    N(0, 1), and squashes the log-variance by a sigmoid. Unverified: the paper's own settings.
     """
 
     hidden: int = hashbench.option(500, "width of the encoder's two layers")
@@ -110,8 +112,8 @@ class VDSH(hashbench.DeepMethod):
         return {}
 
     def codes(self, out: Tensor) -> Tensor:
-        """Return where the means of outputs (n, 2 bits) are above the medians, bool (n, bits)."""
-        return out.chunk(2, dim=1)[0] > self.medians
+        """Return where the means of outputs (n, 2 bits) are not below the medians, bool (n, bits)."""
+        return out.chunk(2, dim=1)[0] >= self.medians
 
 
 class Encoder(nn.Module):

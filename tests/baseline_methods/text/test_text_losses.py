@@ -8,7 +8,7 @@ import torch
 from method_cases import gradients, make_task
 from sklearn.neighbors import NearestNeighbors
 
-from baselines.text.mish import MISH, Documents, nearest, of_words, sparse_rows
+from baselines.text.mish import MISH, Documents, decided, nearest, of_words, sparse_rows
 from baselines.text.vdsh import VDSH
 from hashbench.datasets.loading.batch import Batch
 from hashbench.methods import signs_of_waves, smoothest_waves
@@ -115,7 +115,9 @@ def test_vdsh_parts_each_bit_at_the_median_of_the_training_set(count):
     np.testing.assert_allclose(method.medians.numpy(), np.median(out[:, :3].numpy(), axis=0), rtol=1e-12)
     codes = method.codes(out)
     assert codes.shape == (count, 3)
-    assert (codes.sum(dim=0) == count // 2).all()
+    assert (codes.sum(dim=0) == (count + 1) // 2).all()  # of an odd number of means one is the median, and a 1
+    means = out[:, :3].numpy()
+    np.testing.assert_array_equal(codes.numpy(), means >= np.median(means, axis=0))
 
 
 def literal_blocks(method, code, others):
@@ -140,6 +142,7 @@ def literal_blocks(method, code, others):
 def remembering(others, **fields):
     """Return a MISH of 8 bits in blocks of 4 that remembers `others`, of documents 10, 11, ..."""
     documents = some_documents(30)
+    fields = {"memory": len(others), **fields}
     method, encoder = ready(MISH(block=4, near=2, near_bits=4, **fields), documents, bits=8)
     method.codes_made[: len(others)] = others
     method.of_document[: len(others)] = 10 + torch.arange(len(others))
@@ -153,7 +156,7 @@ def signed(count, bits, seed):
 
 def test_mish_finds_the_farthest_code_that_its_index_would_look_at(monkeypatch):
     others, code = signed(19, 8, seed=1), signed(12, 8, seed=2)
-    method, _, _ = remembering(others, ranked=4, memory=20)
+    method, _, _ = remembering(others, ranked=4)
     monkeypatch.setattr(torch, "randn_like", torch.zeros_like)
     outcomes = set()
     for at in (0.0, 0.34, 0.67, 0.999):
@@ -162,10 +165,9 @@ def test_mish_finds_the_farthest_code_that_its_index_would_look_at(monkeypatch):
         for i in range(12):
             d, distances, found = literal_blocks(method, code[i].tolist(), others.tolist())
             t = int(at * (d + 1))
-            assert (int(block[i]), bool(found[t])) == (t % 2, int(product[i]) <= 4)
+            assert (int(block[i]), int(product[i])) == (t % 2, 4 - 2 * (t // 2))
             outcomes.add((bool(found[t]), t // 2))
             if found[t]:
-                assert int(product[i]) == 4 - 2 * (t // 2)
                 assert int(document[i]) - 10 in found[t]
                 assert distances[int(document[i]) - 10] == max(distances[place] for place in found[t])
     assert {(True, 0), (True, 1), (False, 0)} <= outcomes
@@ -175,7 +177,7 @@ def test_mish_chooses_among_equally_far_codes_by_chance():
     others = signed(1, 8, seed=1).repeat(12, 1)
     others[:, 4:] *= -1
     others[0] *= torch.tensor([1.0] * 4 + [-1.0] * 4)
-    method, _, _ = remembering(others, ranked=3, memory=20)
+    method, _, _ = remembering(others, ranked=3)
     chosen = set()
     for seed in range(30):
         torch.manual_seed(seed)
@@ -185,14 +187,80 @@ def test_mish_chooses_among_equally_far_codes_by_chance():
     assert 10 not in chosen  # the nearest one
 
 
-def test_empty_places_of_the_memory_of_mish_have_no_rank(monkeypatch):
-    code = signed(1, 8, seed=1)
-    others = -code.repeat(15, 1)
-    others[:3, 0] *= -1  # three at a distance of 7, the others at 8
-    method, _, _ = remembering(others, ranked=6, memory=20)  # the third nearest
+def test_the_problem_of_mish_has_the_largest_score_of_all_remembered(monkeypatch):
+    others, code = signed(19, 8, seed=1), signed(40, 8, seed=2)
+    others[5:9] = others[4]
+    method, _, _ = remembering(others, ranked=4)
+    noise = np.random.default_rng(3).normal(0, 4, (40, 19))  # as large as some scores, so that it decides some
+    at = np.random.default_rng(4).random(40).astype(np.float32)
+    monkeypatch.setattr(torch, "randn_like", lambda like: torch.from_numpy(noise))
+    monkeypatch.setattr(torch, "rand", lambda count, device: torch.from_numpy(at))
+    document, block, product = method.problems(code)
+    outcomes = set()
+    for i in range(40):
+        inner = others.numpy() @ code[i].numpy()
+        nearest_ones = np.sort(inner)[::-1][: int(4 * 19 / 30)]
+        t = int(at[i] * ((8 - nearest_ones[-1]) / 2 + 1))
+        inside = np.zeros(8)
+        inside[t % 2 * 4 : t % 2 * 4 + 4] = 1
+        in_block = others.numpy() @ (code[i].numpy() * inside)
+        slow = (in_block == 4 - t // 2 * 2) & (inner < nearest_ones[-1])
+        place = int(np.argmax(slow * -(inner - 8) + noise[i]))
+        outcomes.add((bool(slow.any()), bool(slow[place]), bool(in_block[place] >= 4 - t // 2 * 2)))
+        assert (int(document[i]), int(block[i]), int(product[i])) == (10 + place, t % 2, 4 - 2 * (t // 2))
+    # a slow one that wins, or loses to noise; without any, another that pays as its block is near enough, or does not
+    assert {(True, True, True), (True, False, False), (False, False, True), (False, False, False)} <= outcomes
+
+
+@pytest.mark.parametrize("memory", [20_000, 30, 7])
+def test_the_memory_of_mish_is_filled_by_the_untrained_encoder(memory):
+    documents = some_documents(30)
+    method, encoder = ready(MISH(block=4, near=2, near_bits=4, memory=memory, dropout=0.0), documents, bits=8)
+    size = min(memory, 30)
+    assert method.codes_made.shape == (size, 8)
+    method.training_step(encoder, batch_of(documents[:4]))
+    assert len(set(method.of_document.tolist())) == size
+    assert method.of_document.tolist() != [*range(size)]  # in any order
+    weights = [tensor.detach().numpy() for tensor in encoder.parameters()]
+    hidden = documents.numpy()[method.of_document.numpy()]
+    for at in (0, 2):
+        hidden = np.maximum(hidden @ weights[at].T + weights[at + 1], 0)
+    p = 1 / (1 + np.exp(-(hidden @ weights[4].T + weights[5])))
+    np.testing.assert_array_equal(method.codes_made.numpy(), np.where(p > 0.5, 1, -1))
+    assert not method.codes_made.requires_grad
+    before = method.of_document.clone(), method.codes_made.clone()
+    method.training_step(encoder, batch_of(documents[:4], step=1))
+    assert torch.equal(method.of_document, before[0])
+    assert torch.equal(method.codes_made, before[1])
+
+
+def test_a_memory_of_mish_in_which_no_code_has_the_rank_is_refused():
+    task = make_task(2, 8, inputs="text", num_train=30)
+    assert "none at the rank 10" in MISH(block=4, memory=2, ranked=10).supports(task)
+    assert MISH(block=4, memory=3, ranked=10).supports(task) is None
+
+
+def test_of_fewer_documents_than_the_rank_mish_takes_the_farthest(monkeypatch):
+    others, code = signed(30, 8, seed=1), signed(6, 8, seed=2)
+    method, _, _ = remembering(others, ranked=100)
+    method.of_document %= 30
     monkeypatch.setattr(torch, "rand", lambda count, device: torch.full((count,), 0.999))  # t = d
-    _, block, _ = method.problems(code)
-    assert block.tolist() == [7 % 2]
+    _, block, product = method.problems(code)
+    d = [max(int((one != other).sum()) for other in others) for one in code]
+    assert block.tolist() == [t % 2 for t in d]
+    assert product.tolist() == [4 - 2 * (t // 2) for t in d]
+
+
+def test_bits_of_mish_are_decided_at_one_half_and_pass_the_gradient_on():
+    method, _, _ = remembering(signed(15, 8, seed=1))
+    logits = torch.tensor([[-3.0, -1e-3, 0.0, 1e-3, 2.0]], dtype=torch.float64).requires_grad_()
+    bits = decided(logits)
+    p = 1 / (1 + np.exp(-logits.detach().numpy()))
+    np.testing.assert_array_equal(bits.detach().numpy(), 2 * np.ceil(p - 0.5) - 1)
+    np.testing.assert_array_equal(method.codes(logits).numpy(), p > 0.5)
+    weights = torch.arange(1.0, 6.0, dtype=torch.float64)
+    gradient = torch.autograd.grad((bits * weights).sum(), logits)[0]
+    np.testing.assert_allclose(gradient.numpy(), 2 * weights.numpy() * p * (1 - p))
 
 
 def test_mish_pushes_a_block_away_while_it_is_near():
@@ -209,8 +277,11 @@ def test_mish_pushes_a_block_away_while_it_is_near():
     torch.testing.assert_close(gradients(total, other), gradients(literal, other))
 
 
-def test_mish_generates_a_document_and_a_near_one(monkeypatch):
-    method, encoder, documents = remembering(signed(15, 8, seed=1), dropout=0.0, ranked=6, alpha=0.5)
+@pytest.mark.parametrize("floor", [1e-10, 0.03, 0.0])
+def test_mish_generates_a_document_by_its_code_and_by_a_near_one(monkeypatch, floor):
+    method, encoder, documents = remembering(
+        signed(15, 8, seed=1), dropout=0.0, ranked=6, alpha=0.5, memory=20, floor=floor
+    )
     encoder.requires_grad_()
     monkeypatch.setattr(torch, "rand_like", lambda like: torch.full_like(like, 0.5))  # a bit is where p > 1/2
     monkeypatch.setattr(torch, "randn_like", torch.ones_like)
@@ -219,10 +290,13 @@ def test_mish_generates_a_document_and_a_near_one(monkeypatch):
     torch.manual_seed(7)
     terms, out = method.training_step(encoder, batch)
     torch.manual_seed(7)
-    near = method.near_documents[index].gather(1, torch.randint(2, (3, 1)))[:, 0]
-    own, other = 0, 0
-    for i in range(3):
-        p = out[i].sigmoid()
+    near = method.near_documents[index, int(torch.randint(2, (1,)))]
+    assert not (near == index).any()
+    floored = set()
+
+    def evidence(logits, document):
+        """Return minus the log-probability of a document's words by the code of these logits."""
+        p = logits.sigmoid()
         code = 2 * ((p.detach() > 0.5).double() + p - p.detach()) - 1
         noisy = code + 0.7
         scores = [
@@ -230,11 +304,17 @@ def test_mish_generates_a_document_and_a_near_one(monkeypatch):
             for w in range(WORDS)
         ]
         log_p = log_softmax(scores)
-        own = own - sum(log_p[w] for w in range(WORDS) if documents[index[i], w] > 0) / 3
-        other = other - sum(log_p[w] for w in range(WORDS) if documents[near[i], w] > 0) / 3
+        learned = [max(log_p[w].exp(), log_p[w] * 0 + floor) for w in range(WORDS) if document[w] > 0]
+        floored.update(bool(p == floor) for p in learned)
+        return -sum(p.log() for p in learned)
+
+    of_near = encoder(documents[near].float().double())  # as they are kept
+    own = sum(evidence(out[i], documents[index[i]]) for i in range(3)) / 3
+    other = sum(evidence(of_near[i], documents[index[i]]) for i in range(3)) / 3
+    assert floored == ({False, True} if floor == 0.03 else {False})
     torch.testing.assert_close(terms["document"], own, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(terms["near document"], other, rtol=1e-10, atol=1e-12)
-    for leaf in (method.embedding, method.importance, method.bias, encoder[0].weight):
+    for leaf in (method.embedding, method.importance, method.bias, encoder[0].weight, encoder[5].bias):
         literal = torch.autograd.grad(own + other, leaf, retain_graph=True)[0]
         ours = torch.autograd.grad(terms["document"] + terms["near document"], leaf, retain_graph=True)[0]
         torch.testing.assert_close(ours, literal, rtol=1e-9, atol=1e-12)
@@ -244,20 +324,87 @@ def test_mish_generates_a_document_and_a_near_one(monkeypatch):
     torch.testing.assert_close(method.codes_made[15:18], torch.where(out > 0, 1.0, -1.0).double().detach())
 
 
+def test_mish_decides_the_bits_of_blocks_and_draws_those_of_the_decoder(monkeypatch):
+    others = signed(30, 8, seed=1)
+    method, encoder, documents = remembering(others, dropout=0.0, ranked=4, alpha=0.5)
+    method.of_document %= 30
+    index = torch.tensor([4, 0, 7, 11])
+    batch = batch_of(documents[index], step=1, index=index)
+    monkeypatch.setattr(torch, "rand", lambda count, device: torch.full((count,), 0.999))
+    monkeypatch.setattr(torch, "randn_like", torch.zeros_like)
+    terms = {}
+    for chance in (0.0, 1.0):  # all bits are drawn as 1, or as -1
+        monkeypatch.setattr(torch, "rand_like", lambda like, chance=chance: torch.full_like(like, chance))
+        terms[chance], out = method.training_step(encoder, batch)
+        log_p = log_softmax((method.embedding * method.importance[:, None]).sum(dim=1) * (1 - 2 * chance))
+        words = -sum(log_p[w] for i in index for w in range(WORDS) if documents[i, w] > 0) / 4
+        torch.testing.assert_close(terms[chance]["document"], words, rtol=1e-10, atol=1e-12)
+    assert terms[0.0]["blocks"] == terms[1.0]["blocks"]
+    code = torch.where(out > 0, 1.0, -1.0).double()
+    document, block, product = method.problems(code)
+    logits = encoder(documents[document].float().double())  # as they are kept
+    p = logits.sigmoid()
+    wanted = 0
+    for i in range(4):
+        part = range(int(block[i]) * 4, int(block[i]) * 4 + 4)
+        bits = [2 * (float(p[i, k] > 0.5) + (p[i, k] - p[i, k].detach())) - 1 for k in part]
+        same = sum(bit * code[i, k] for bit, k in zip(bits, part, strict=True))
+        wanted = wanted + (0.5 * same / 4 if same >= product[i] else 0 * same)
+    assert wanted != 0
+    torch.testing.assert_close(terms[0.0]["blocks"], wanted)
+    for leaf in encoder.parameters():
+        torch.testing.assert_close(
+            torch.autograd.grad(terms[0.0]["blocks"], leaf, retain_graph=True)[0],
+            torch.autograd.grad(wanted, leaf, retain_graph=True)[0], rtol=1e-9, atol=1e-12,
+        )  # fmt: skip
+
+
+def test_mish_drops_the_second_layer_alone():
+    documents = some_documents(30)
+    _, encoder = ready(MISH(dropout=0.5, hidden=40, near=2), documents)
+    given = []
+    encoder[-1].register_forward_pre_hook(lambda layer, inputs: given.append(inputs[0].detach().numpy()))
+    encoder(documents)
+    weights = [tensor.detach().numpy() for tensor in encoder.parameters()]
+    hidden = np.maximum(documents.numpy() @ weights[0].T + weights[1], 0)
+    hidden = np.maximum(hidden @ weights[2].T + weights[3], 0)
+    kept = given[0] != 0
+    np.testing.assert_allclose(given[0][kept], 2 * hidden[kept])
+    assert 0.4 < kept[hidden > 0].mean() < 0.6
+
+
+def test_mish_begins_with_the_authors_weights():
+    method, encoder = ready(MISH(near=2), some_documents(30), bits=64)
+    embedding, importance = method.embedding.detach().numpy(), method.importance.detach().numpy()
+    assert (np.abs(embedding) <= 1).all()
+    assert abs(np.abs(embedding).mean() - 0.5) < 0.03
+    assert ((importance >= 0.1) & (importance <= 1)).all()
+    assert np.ptp(importance) > 0.5
+    assert not method.bias.any()
+    for layer, (rows, columns) in zip(encoder[::2], ((1000, WORDS), (1000, 1000)), strict=False):
+        assert layer.weight.shape == (rows, columns)
+        bound = np.sqrt(6 / (rows + columns))
+        assert 0.99 * bound < float(layer.weight.detach().abs().max()) <= bound
+        assert not layer.bias.any()
+
+
 def test_mish_overwrites_the_oldest_codes():
     method, encoder, documents = remembering(signed(5, 8, seed=1), memory=7)
     for start in (0, 4):
         index = torch.arange(start, start + 4)
-        method.training_step(encoder, batch_of(documents[index], index=index))
+        method.training_step(encoder, batch_of(documents[index], step=1, index=index))
         method.after_step(encoder, batch_of(documents[index], index=index))
     assert int(method.made) == 13
     assert method.of_document.tolist() == [2, 3, 4, 5, 6, 7, 1]
 
 
-def test_mish_waits_until_its_memory_reaches_the_rank():
-    method, _, _ = remembering(signed(2, 8, seed=1), ranked=10)  # 10 x 2 codes / 30 documents: less than one
-    _, _, product = method.problems(signed(6, 8, seed=2))
-    assert (product == 5).all()
+def test_a_memory_of_mish_smaller_than_a_batch_keeps_the_last_codes():
+    method, encoder, documents = remembering(signed(3, 8, seed=1), ranked=10)
+    batch = batch_of(documents[:5], step=1)
+    _, out = method.training_step(encoder, batch)
+    method.after_step(encoder, batch)
+    assert method.of_document.tolist() == [2, 3, 4]
+    torch.testing.assert_close(method.codes_made, torch.where(out[2:] > 0, 1.0, -1.0).double())
 
 
 def test_a_batch_of_one_document_has_a_finite_gradient():
@@ -293,6 +440,18 @@ def test_near_documents_are_the_nearest_others():
     torch.testing.assert_close(prepared["near"], nearest(signs_of_waves(documents, waves), 3))
 
 
+@pytest.mark.parametrize("count", [10, 12, 23, 24, 40, 64])
+def test_few_documents_have_near_ones(count):
+    documents = torch.rand((count, 100), generator=torch.Generator().manual_seed(0))
+    method, _ = ready(MISH(), documents)
+    near = method.near_documents.numpy()
+    assert near.shape == (count, 9)
+    for i, row in enumerate(near):
+        assert len({i, *row.tolist()}) == 10
+    if count == 10:
+        assert [sorted({i, *row.tolist()}) for i, row in enumerate(near)] == [[*range(10)]] * 10
+
+
 @pytest.mark.parametrize("cls", [VDSH, MISH])
 def test_images_are_refused(cls):
     for inputs in ("images", "features", "pixels"):
@@ -305,6 +464,7 @@ def test_settings_without_a_meaning_are_refused():
     assert "24 bits are no multiple" in MISH().supports(task)
     assert "more than 200 training documents" in MISH(block=8, near=200).supports(task)
     assert "dropout" in MISH(block=8, dropout=1.0).supports(task)
+    assert "floor" in MISH(block=8, floor=-1e-3).supports(task)
     assert "at least 1" in MISH(block=8, near=0).supports(task)
     assert "annealing" in VDSH(annealing=-1).supports(task)
 
