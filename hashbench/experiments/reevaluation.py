@@ -41,7 +41,7 @@ from hashbench.metrics.measures import Measure, parse
 from hashbench.networks.model import Model
 from hashbench.registry import CONDITIONS
 from hashbench.results.result import Result
-from hashbench.results.runs import RunDirectory
+from hashbench.results.runs import Replaced, RunDirectory
 from hashbench.results.sweeps.run_status import is_stale, run_status, snapshot
 from hashbench.storage.locks import LockWatch, RunLocked
 from hashbench.storage.strict_json import digest
@@ -107,6 +107,15 @@ class Measuring:
         """Where it is stored, below the run."""
         return RunDirectory(_path(self.run)).under(self.condition.info.name, self.id)
 
+    @property
+    def replaced(self) -> bool:
+        """Whether the run has other codes or weights now than those with which the finished result was measured."""
+        try:
+            self.directory.read_result()
+        except Replaced:
+            return True
+        return False
+
     def __str__(self) -> str:
         return f"{_path(self.run)} under {as_text(self.identity['condition'])}"
 
@@ -167,10 +176,11 @@ class Evaluator:
     def measure(self, wanted: Measuring) -> Result:
         """Return the result of one measuring: loaded where it is finished, else computed and stored.
 
-        Raises RunLocked where another process computes it.
+        What was measured with other codes or weights than are there now is computed anew, and `warnings` say so. Raises
+        RunLocked where another process computes it.
         """
         directory = wanted.directory
-        if directory.finished:
+        if directory.finished and not wanted.replaced:
             if is_stale(directory, {"condition_sha256": source_sha256(type(wanted.condition))}):
                 self.warnings.append(
                     f"{directory.path} was measured with another source of the condition, of the same version; delete "
@@ -182,8 +192,11 @@ class Evaluator:
         dataset = self.dataset_of(experiment)
         refuse_other_inputs(wanted.condition, dataset)
         with directory.lock(self._watch) as own:
-            if not own.finished:
+            again = own.finished and wanted.replaced
+            if again or not own.finished:
                 self._compute(wanted, run, experiment, dataset, own)
+            if again:
+                self.warnings.append(f"{own.path} was measured with other codes or weights, and is measured anew.")
             return own.read_result()
 
     def _compute(
@@ -191,6 +204,7 @@ class Evaluator:
     ) -> None:
         started, clock = datetime.now(UTC), time.perf_counter()
         condition, then = wanted.condition, snapshot(run).result
+        measured_with = run.content()
         measures = list(dict.fromkeys([*_measures_of(wanted.run), *map(parse, condition.measures)]))
         codes, model, relevance = run.read_codes(experiment.bits), None, None
         identity, coords = wanted.identity, wanted.run.coords
@@ -200,6 +214,7 @@ class Evaluator:
             if condition.queries is not None:
                 raise HashbenchError(f"{condition.info.name} measures every query; leave queries out.")
             self.require_code(run.path, experiment)
+            measured_with.pop(run.model.name, None)  # the queries' codes are the run's, too
             relevance = self.relevance_of(condition, experiment, dataset)
         else:
             model = self.model_of(run, then)
@@ -257,6 +272,7 @@ class Evaluator:
                 **now,
                 **{name: value for name, value in wanted.run.provenance.items() if name in _OF_THE_RUN},
                 "condition_sha256": source_sha256(type(wanted.condition)),
+                "measured_with": measured_with,
                 **({"features_sha256": relevance.features_sha256} if relevance else {}),
                 **_surrogate(wanted),
                 **_tuned(wanted),
@@ -265,6 +281,7 @@ class Evaluator:
         if snapshot(run).result != then:
             raise HashbenchError(f"{run.path} was computed again meanwhile; evaluate it again.")
         how = {"device": str(self._device), "started": result.provenance["started"], **sources}
+        own.remove_result()
         own.write_spec({"identity": identity, "how": how})
         others = [run, *(RunDirectory(path) for path in sorted(own.path.parent.iterdir()) if path != own.path)]
         own.share_arrays("histograms", others, counted.arrays())

@@ -64,6 +64,7 @@ _OPTIONAL: dict[str, dict[str, Any]] = {  # what is read of those that a result 
         "prefix_of": dict,
         "start": dict,
         "surrogate": dict,
+        "measured_with": dict,
         "tuned": dict,
     },
 }

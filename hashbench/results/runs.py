@@ -38,6 +38,10 @@ SCALARS = "tensorboard"  # the folder of what `--log-to tensorboard` wrote
 _NO_FILE = (FileNotFoundError, NotADirectoryError)  # the second where a file is named instead of a run
 
 
+class Replaced(HashbenchError):
+    """A result was made with other codes or weights of a run than that has now."""
+
+
 @dataclass(frozen=True)
 class RunDirectory:
     """The files of one run; they are written through the one that `lock()` yields."""
@@ -193,6 +197,12 @@ class RunDirectory:
                 (newer.path / name).unlink(missing_ok=True)  # still there where both were names of one file
             newer.path.rmdir()
 
+    def remove_result(self) -> None:
+        """Remove the result before the files that it states are replaced: a reader finds all of one, or no result."""
+        self.check()
+        with files.reported(self.result):
+            self.result.unlink(missing_ok=True)
+
     def remove_kept(self) -> None:
         """Remove arrays and weights that lie here before a run is computed, whatever attempt or run they are from."""
         self.check()
@@ -238,11 +248,50 @@ class RunDirectory:
     def read_result(self) -> Result:
         """Return the result.
 
-        Raises HashbenchError where the run is unfinished, and where its result is corrupt or that of another run.
+        Raises HashbenchError where the run is unfinished, and where its result is corrupt or that of another run; and
+        Replaced where it was measured under a condition with other codes or weights than are there now.
         """
+        result = self._own_result()
+        if result.condition:
+            self._refuse_replaced(result)
+        return result
+
+    def _own_result(self) -> Result:
+        """Return the result, whatever it was measured with."""
         result = Result.from_json(_read(self.result), path=self.path)
         _refuse_other(result, self.id or self._stated_id(), self.path)
         return result
+
+    def _refuse_replaced(self, result: Result) -> None:
+        """Raise Replaced where the run has others of the files that a result under a condition states."""
+        if others := self.run.others_than(result.provenance.get("measured_with", {})):
+            raise Replaced(
+                f"{self.path} was measured with another {others} than the run has now; measure it again with "
+                f"`hashbench evaluate-run`, or delete the folder."
+            )
+
+    def content(self) -> dict[str, str]:
+        """Return the sha256 of the run's codes and weights by name: as its result states them, else of what lies here.
+
+        Raises HashbenchError where the result cannot be read.
+        """
+        result = self._own_result()
+        return {
+            path.name: result.files.get(path.name) or files.sha256(path)
+            for path in (self.codes, self.model)
+            if path.name in result.files or files.is_file(path)
+        }
+
+    def others_than(self, then: Mapping[str, str]) -> str:
+        """Return which of the files that had the sha256 `then` are others in this run now, "" where none is.
+
+        What is not stated, or cannot be read, is not compared.
+        """
+        try:
+            now = self.content() if then else {}
+        except HashbenchError:
+            return ""
+        return " and ".join(name for name, sha256 in then.items() if now.get(name, sha256) != sha256)
 
     def _stated_id(self) -> str | None:
         """Return the id of the experiment in the spec, None where that cannot be read."""

@@ -2,18 +2,21 @@
 
 import io
 import json
+import shutil
 from itertools import product
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
+from retrained import retrain
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 import hashbench
 from hashbench import datasets
-from hashbench.cli import listing
+from hashbench.cli import listing, main
 from hashbench.errors import HashbenchError
 from hashbench.evaluation import encoding
 from hashbench.evaluation.conditions.contract import as_identity, as_text
@@ -309,6 +312,77 @@ def test_a_run_that_is_run_again_meanwhile_is_not_mixed_with_the_old_one(run, mo
     with pytest.raises(HashbenchError, match=r"was computed again meanwhile; evaluate it again"):
         hashbench.evaluate_run(run, under="noise")
     assert not [*(run.path / "under").rglob("*.*")]
+
+
+def test_what_was_measured_with_other_weights_is_left_out_by_name_and_measured_anew(run, tmp_path):
+    """A run that another machine trained has the same id, and may be copied over this one."""
+    runs, told = tmp_path / "runs", "than the run has now; measure it again with `hashbench evaluate-run`, or delete"
+    noise, near = (hashbench.evaluate_run(run, under=text) for text in ("noise(queries=10)", "neighbours(k=5)"))
+    stated = {name: run.provenance["files"][name] for name in ("codes.npz", "model.pt")}
+    assert noise.provenance["measured_with"] == stated
+    assert near.provenance["measured_with"] == {"codes.npz": stated["codes.npz"]}  # its model encodes nothing
+    retrain(run.path)
+    found, problems = hashbench.find_runs([runs])
+    assert [result.id for result in found] == [run.id]
+    assert [problem.partition(" than ")[0] for problem in problems] == [
+        f"{near.path} was measured with another codes.npz",
+        f"{noise.path} was measured with another codes.npz and model.pt",
+    ]
+    assert all(told in problem for problem in problems)
+    with pytest.raises(HashbenchError, match=r"noise-\w+ was measured with another codes.npz and model.pt"):
+        RunDirectory(noise.path).read_result()
+    for command in ("pack {} -o packed.zip", "freeze {} -o frozen", "compare --conditions {}", "show {}"):
+        place = noise.path if "show" in command else runs
+        ran = CliRunner().invoke(main, command.format(place).split())
+        assert (ran.exit_code, told in ran.stderr) == (2, True), command
+    compared = CliRunner().invoke(main, ["compare", str(runs)])
+    assert compared.stderr.count("Warning") == 2
+    assert "under" not in compared.stdout
+    with pytest.warns(UserWarning, match="was measured with other codes or weights, and is measured anew"):
+        again = hashbench.evaluate_run(run, under="noise(queries=10)")
+    assert again.id == noise.id
+    assert not same_numbers(again, noise)
+    RunDirectory(noise.path).result.unlink()
+    assert same_numbers(hashbench.evaluate_run(run, under="noise(queries=10)"), again)
+    assert [problem.partition(" was ")[0] for problem in hashbench.find_runs([runs])[1]] == [str(near.path)]
+
+
+def test_the_same_weights_from_elsewhere_keep_what_was_measured_with_them(run, tmp_path, recwarn):
+    found = hashbench.evaluate_run(run, under="noise")
+    hashbench.run("crh", "toy", bits=12, epochs=2, progress=False, runs_dir=tmp_path / "other")
+    shutil.copytree(tmp_path / "other", tmp_path / "runs", dirs_exist_ok=True)
+    assert hashbench.evaluate_run(run, under="noise") == found
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("lost", ["measured_with", "files", "model.pt", "codes.npz"])
+def test_what_is_not_stated_or_not_here_is_taken_as_before(run, lost):
+    """Runs and results from before they stated it, and runs whose arrays or weights were deleted, stay readable."""
+    found = hashbench.evaluate_run(run, under="noise")
+    if lost in ("model.pt", "codes.npz"):
+        (run.path / lost).unlink()
+    else:
+        path = (found if lost == "measured_with" else run).path / "result.json"
+        stored = json.loads(path.read_text())
+        del stored["provenance"][lost]
+        path.write_text(json.dumps(stored))
+    results, problems = hashbench.find_runs([run.path])
+    assert [result.id for result in results] == [run.id, found.id]
+    assert problems == []
+    assert same_numbers(hashbench.evaluate_run(run, under="noise"), found)
+
+
+def test_a_run_that_does_not_state_its_files_is_known_by_the_files(run):
+    path = run.path / "result.json"
+    stored = json.loads(path.read_text())
+    del stored["provenance"]["files"]
+    path.write_text(json.dumps(stored))
+    hashbench.evaluate_run(run, under="noise")
+    assert hashbench.find_runs([run.path])[1] == []
+    retrain(run.path)
+    path.write_text(json.dumps(stored))
+    (problem,) = hashbench.find_runs([run.path])[1]
+    assert "was measured with another codes.npz and model.pt" in problem
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def condition_tables(
     if not found:
         raise HashbenchError(
             "None of these runs was measured under a condition that changes its queries; measure some with "
-            "`hashbench evaluate-run RUNS --under noise`."
+            "`hashbench evaluate-run RUNS --under noise`." + "".join(f" {problem}" for problem in problems[:1])
         )
     for block in found:
         measures = dict.fromkeys(measure for result in block.results for measure in scores[result.id])
