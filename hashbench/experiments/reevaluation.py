@@ -109,12 +109,13 @@ class Measuring:
 
     @property
     def replaced(self) -> bool:
-        """Whether the run has other codes or weights now than those with which the finished result was measured."""
+        """Whether run or surrogate have other codes or weights now than those with which the result was measured."""
         try:
-            self.directory.read_result()
+            stored = self.directory.read_result()
         except Replaced:
             return True
-        return False
+        of = stored.provenance.get("surrogate", {})  # it may lie elsewhere than the one that is named
+        return self.surrogate is not None and bool(self.surrogate.others_than(of.get("measured_with", {})))
 
     def __str__(self) -> str:
         return f"{_path(self.run)} under {as_text(self.identity['condition'])}"
@@ -204,7 +205,7 @@ class Evaluator:
     ) -> None:
         started, clock = datetime.now(UTC), time.perf_counter()
         condition, then = wanted.condition, snapshot(run).result
-        measured_with = run.content()
+        measured_with, of_surrogate = run.content(), _surrogate(wanted)
         measures = list(dict.fromkeys([*_measures_of(wanted.run), *map(parse, condition.measures)]))
         codes, model, relevance = run.read_codes(experiment.bits), None, None
         identity, coords = wanted.identity, wanted.run.coords
@@ -274,12 +275,14 @@ class Evaluator:
                 "condition_sha256": source_sha256(type(wanted.condition)),
                 "measured_with": measured_with,
                 **({"features_sha256": relevance.features_sha256} if relevance else {}),
-                **_surrogate(wanted),
+                **of_surrogate,
                 **_tuned(wanted),
             },
         )
         if snapshot(run).result != then:
             raise HashbenchError(f"{run.path} was computed again meanwhile; evaluate it again.")
+        if _surrogate(wanted) != of_surrogate:
+            raise HashbenchError(f"{condition.surrogate} was computed again meanwhile; evaluate {run.path} again.")
         how = {"device": str(self._device), "started": result.provenance["started"], **sources}
         own.remove_result()
         own.write_spec({"identity": identity, "how": how})
@@ -406,7 +409,8 @@ def _surrogate(wanted: Measuring) -> dict[str, Any]:
     if wanted.surrogate is None:
         return {}
     id = wanted.identity["condition"]["fields"]["surrogate"]
-    return {"surrogate": {"id": id, "path": wanted.surrogate.beside(wanted.directory)}}
+    path = wanted.surrogate.beside(wanted.directory)
+    return {"surrogate": {"id": id, "path": path, "measured_with": wanted.surrogate.content()}}
 
 
 def _tuned(wanted: Measuring) -> dict[str, Any]:

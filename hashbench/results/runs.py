@@ -143,9 +143,13 @@ class RunDirectory:
         """
         return self._other(result.provenance["surrogate"], "was measured under an attack on")
 
-    def _other(self, of: Mapping[str, str], does: str) -> RunDirectory:
+    def _at(self, of: Mapping[str, Any]) -> RunDirectory:
+        """Return the place at `path` from here."""
+        return RunDirectory(Path(os.path.normpath(self.path / of["path"])))
+
+    def _other(self, of: Mapping[str, Any], does: str) -> RunDirectory:
         """Return the run that lies at `path` from here, if it has the `id`; raises HashbenchError where it has not."""
-        found = RunDirectory(Path(os.path.normpath(self.path / of["path"])))
+        found = self._at(of)
         if not found.finished or found.read_result().id != of["id"]:
             raise HashbenchError(f"{self.path} {does} {found.path}, which is not there; copy it along, or run again.")
         return found
@@ -263,12 +267,17 @@ class RunDirectory:
         return result
 
     def _refuse_replaced(self, result: Result) -> None:
-        """Raise Replaced where the run has others of the files that a result under a condition states."""
-        if others := self.run.others_than(result.provenance.get("measured_with", {})):
-            raise Replaced(
-                f"{self.path} was measured with another {others} than the run has now; measure it again with "
-                f"`hashbench evaluate-run`, or delete the folder."
-            )
+        """Raise Replaced where run or surrogate have others of the files that a result under a condition states."""
+        stated = {"run": (self.run, result.provenance.get("measured_with", {}))}
+        if surrogate := result.provenance.get("surrogate"):
+            place = replace(self._at(surrogate), id=surrogate["id"])
+            stated[f"surrogate {place.path}"] = (place, surrogate.get("measured_with", {}))
+        for name, (run, then) in stated.items():
+            if others := run.others_than(then):
+                raise Replaced(
+                    f"{self.path} was measured with another {others} than the {name} has now; measure it again with "
+                    f"`hashbench evaluate-run`, or delete the folder."
+                )
 
     def content(self) -> dict[str, str]:
         """Return the sha256 of the run's codes and weights by name: as its result states them, else of what lies here.

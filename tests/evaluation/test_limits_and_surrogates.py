@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from retrained import retrain
 
 import hashbench
 from hashbench import datasets
@@ -128,6 +129,45 @@ def test_the_surrogate_counts_by_its_content_wherever_it_lies(runs, tmp_path):
     shutil.rmtree(other)
     with pytest.raises(HashbenchError, match=r"was measured under an attack on .*dpsh/16b/s0-\w+, which is not there"):
         [*check_model(again, Evaluator(device="cpu"), 15)]
+
+
+def test_a_surrogate_of_other_weights_is_measured_with_anew(runs, tmp_path):
+    """The one that is named counts, and the one that the result names where nobody names one."""
+    run, other = folder_of(runs, "csq"), folder_of(runs, "dpsh")
+    moved = shutil.copytree(other, tmp_path / "elsewhere" / other.name)
+    first = hashbench.evaluate_run(run, under=f"{PGD}, surrogate={other})")
+    stated = RunDirectory(other).read_result().files
+    assert first.provenance["surrogate"]["measured_with"] == {
+        name: stated[name] for name in ("codes.npz", "model.pt")
+    }  # fmt: skip
+    retrain(moved)
+    assert hashbench.find_runs([run])[1] == []
+    with pytest.warns(UserWarning, match="was measured with other codes or weights, and is measured anew"):
+        second = hashbench.evaluate_run(run, under=f"{PGD}, surrogate={moved})")
+    assert (first.id, first.path) == (second.id, second.path)
+    assert not np.array_equal(first.metrics["mAP@all"], second.metrics["mAP@all"])
+    retrain(moved)
+    ((found,), (problem,)) = hashbench.find_runs([run])
+    assert found.condition == ""
+    told = f"{second.path} was measured with another codes.npz and model.pt than the surrogate {moved} has now"
+    assert problem.startswith(told)
+    with pytest.warns(UserWarning, match="is measured anew"):
+        hashbench.evaluate_run(run, under=f"{PGD}, surrogate={moved})")
+    shutil.rmtree(moved)  # what is not here is not compared
+    assert hashbench.find_runs([run])[1] == []
+
+
+def test_a_surrogate_that_is_trained_again_meanwhile_is_not_mixed_with_the_old_one(runs, monkeypatch):
+    run, other = folder_of(runs, "csq"), folder_of(runs, "dpsh")
+
+    def replaced(*arguments, **named):
+        retrain(other)
+        return encode_under(*arguments, **named)
+
+    monkeypatch.setattr("hashbench.experiments.reevaluation.encode_under", replaced)
+    with pytest.raises(HashbenchError, match=r"dpsh/16b/s0-\w+ was computed again meanwhile; evaluate .*csq"):
+        hashbench.evaluate_run(run, under=f"{PGD}, surrogate={other})")
+    assert not [*(run / "under").rglob("*.*")]
 
 
 def test_what_is_no_surrogate_is_refused(runs):
