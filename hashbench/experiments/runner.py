@@ -177,9 +177,8 @@ def load_with_result(
         experiment = Experiment.from_identity(spec["identity"])
         require_code(run, experiment, method=method, backbone=backbone)
         _require_weights(run, experiment, result)
-        training, of = directory, result.id
-        if "prefix_of" in result.provenance:
-            training, of = directory.training(result), result.provenance["prefix_of"]["id"]
+        training = directory.weights_of(result)
+        of = result.id if training is directory else result.provenance["prefix_of"]["id"]
         if not training.model.is_file():
             raise HashbenchError(f"There is no {training.model}; run again to have the weights, or copy them along.")
         training.require_stated(training.model)

@@ -43,9 +43,8 @@ def bundle_members(run: RunDirectory) -> dict[str, bytes]:
             f"as in `hashbench export RUN codes.npz`."
         )
     members = {CARD: model_card(result, spec["identity"]).encode()}
-    holders = {"run": run}
-    if "prefix_of" in result.provenance:
-        holders["training"] = run.training(result)
+    weights = run.weights_of(result)
+    holders = {"run": run} if weights is run else {"run": run, "training": weights}
     for folder, holder in holders.items():
         names = [RESULT, SPEC] if holder is run and len(holders) > 1 else [RESULT, SPEC, _MODEL]
         members |= {f"{folder}/{name}": _content(holder, name) for name in names}

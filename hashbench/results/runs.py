@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hashbench.errors import HashbenchError
+from hashbench.metrics.hamming import first_bits
 from hashbench.metrics.histograms import Histograms
 from hashbench.results.result import Result
 from hashbench.storage import files
@@ -128,6 +129,24 @@ class RunDirectory:
         """
         of = result.provenance["prefix_of"]
         return self._other(of, f"holds the first {result.coords['bits']} bits of the codes of")
+
+    def weights_of(self, result: Result) -> RunDirectory:
+        """Return the run whose weights give the codes of this one, with `result`: itself, or its training.
+
+        Raises HashbenchError as `training` does, and where these codes are not the first bits of the training's.
+        """
+        if "prefix_of" not in result.provenance:
+            return self
+        found, bits = self.training(result), result.coords["bits"]
+        if files.is_file(self.codes) and files.is_file(found.codes):
+            mine, theirs = self.read_codes(bits), found.read_codes()
+            parts = mine.keys() & theirs.keys()
+            if not all(np.array_equal(mine[part], first_bits(theirs[part], bits)) for part in parts):
+                raise HashbenchError(
+                    f"{self.path} does not hold the first {bits} bits of the codes that {found.path} has now; run it "
+                    f"again with --rerun all, as that was trained again."
+                )
+        return found
 
     def start(self, result: Result) -> RunDirectory:
         """Return the run whose weights the training of this one, with `result`, began with.

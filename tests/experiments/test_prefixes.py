@@ -1,6 +1,7 @@
 """Several code lengths from one training: computed once, whoever comes first, and one result for each length."""
 
 import json
+import re
 import shutil
 import threading
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from retrained import retrain
 
 import hashbench
 from hashbench.errors import HashbenchError
@@ -172,6 +174,22 @@ def test_another_training_in_the_place_of_its_own_is_refused(nested, settings):
     shutil.copy(other.path / "result.json", whole.path / "result.json")
     with pytest.raises(HashbenchError, match=r"is of another run \(nested on toy@small, 16 bits"):
         hashbench.load(short.path)
+
+
+def test_a_training_of_other_weights_is_refused_until_its_lengths_are_run_again(nested, settings, cli, tmp_path):
+    """The training was replaced by another machine's alone: its model does not give the codes of the shorter length."""
+    short, _, whole = swept(settings)
+    retrain(whole.path)
+    told = r"does not hold the first 8 bits of the codes that .*32b.* has now; run it again with --rerun all"
+    with pytest.raises(HashbenchError, match=told):
+        hashbench.load(short.path)
+    with pytest.raises(HashbenchError, match=told):
+        hashbench.evaluate_run(short, under="noise")
+    assert re.search(told, cli("export", short.path, "short.zip", code=2).stderr)
+    again = swept(settings, rerun="all")[0]
+    assert hashbench.load(again.path).bits == 8
+    cli("export", again.path, "short.zip")
+    assert hashbench.load("short.zip").bits == 8
 
 
 def test_finished_lengths_are_loaded_and_missing_ones_computed_without_training(nested, settings, trained):
