@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -18,7 +18,7 @@ BYTES_AT_A_TIME = 1 << 26  # and no more than these, however wide a row is
 
 @dataclass(frozen=True)
 class FileRows:
-    """The rows of an array in a file, in C order from byte `offset` on.
+    """The rows of an array in a file, in C order from byte `offset` on; `file` are the device and inode of that file.
 
     They are read, not mapped: a mapped file that was read counts as the process's memory, a
     file cut short under a map kills the process, and this value reaches another process without its content.
@@ -28,6 +28,7 @@ class FileRows:
     dtype: np.dtype
     offset: int
     shape: tuple[int, ...]
+    file: tuple[int, int]
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -37,7 +38,10 @@ class FileRows:
         items = int(np.prod(self.shape[1:]))
         wanted = max(0, stop - start) * items
         place = self.offset + start * items * self.dtype.itemsize
-        found = np.fromfile(self.path, self.dtype, count=wanted, offset=place)
+        with self.path.open("rb") as file:
+            if _identity(file) != self.file:
+                raise ValueError(f"{self.path} was replaced by another file while being read; give its array again.")
+            found = np.fromfile(file, self.dtype, count=wanted, offset=place)
         if len(found) != wanted:
             raise ValueError(f"{self.path} ends before row {stop:,}; it was cut short while being read.")
         return found.reshape(-1, *self.shape[1:])
@@ -132,14 +136,49 @@ def _bytes_of_row(values: Rows | ConvertedRows) -> int:
 
 
 def from_file(array: np.ndarray | SparseRows) -> Rows:
-    """Return the rows in the file behind a memory map, or behind some rows of one; any other array as it is."""
+    """Return the rows in the file behind a memory map, or behind some rows of one; any other array as it is.
+
+    A map stays as it is, too, where its file may hold other values: it is a private copy (mode "c"), or its path may
+    lead to another file by now. Raises ValueError where the file was cut short, since reading such a map kills.
+    """
     if isinstance(array, SparseRows):
         return array
     root: Any = array  # Any: numpy's stub of a memory map lacks where it lies
     while isinstance(root.base, np.memmap):
         root = root.base
     mapped = isinstance(root, np.memmap) and isinstance(root.base, mmap.mmap) and array.flags.c_contiguous
-    if not mapped or root.filename is None or not os.path.isfile(root.filename):
+    if not mapped or root.mode == "c" or root.filename is None or not os.path.isfile(root.filename):
         return array
     offset = root.offset + array.ctypes.data - root.ctypes.data
-    return FileRows(Path(root.filename), array.dtype, offset, array.shape)
+    if root.base.size() < offset + array.nbytes:  # of the file that is mapped, as it is now
+        raise ValueError(f"{root.filename} ends before row {len(array):,} of its array; it was cut short since.")
+    file = _file_of(root)
+    return array if file is None else FileRows(Path(root.filename), array.dtype, offset, array.shape, file)
+
+
+def _file_of(mapped: Any) -> tuple[int, int] | None:
+    """Return the device and inode of a mapped file, None where its path leads to another one, or may do.
+
+    Linux alone tells which file lies behind a map: the one of that path is mapped, too, and the two are compared.
+    """
+    try:
+        with open(mapped.filename, "rb") as file, open("/proc/self/maps", "rb") as table:
+            beside = np.memmap(file, mode="r", shape=1)
+            maps = [line.split(None, 5) for line in table]  # addresses, rights, offset, then device, inode and name
+            one, other = (_behind(place.ctypes.data, maps) for place in (mapped, beside))
+            return _identity(file) if one and one == other else None
+    except (OSError, ValueError):  # an empty file cannot be mapped
+        return None
+
+
+def _behind(address: int, maps: list[list[bytes]]) -> list[bytes]:
+    for addresses, _, _, *file in maps:
+        first, end = (int(bound, 16) for bound in addresses.split(b"-"))
+        if first <= address < end:
+            return file
+    return []
+
+
+def _identity(file: BinaryIO) -> tuple[int, int]:
+    found = os.fstat(file.fileno())
+    return found.st_dev, found.st_ino

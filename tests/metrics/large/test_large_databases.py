@@ -290,6 +290,49 @@ def test_a_file_cut_short_under_us_is_one_sentence(tmp_path: Path) -> None:
         taken[40:50]
 
 
+def test_a_file_cut_short_before_us_is_one_sentence(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.ones((50, 2), np.uint8))
+    mapped = np.load(tmp_path / "a.npy", mmap_mode="r")
+    (tmp_path / "a.npy").write_bytes(b"")
+    with pytest.raises(ValueError, match="ends before row 50"):
+        from_file(mapped)
+
+
+def changed_copy(path: str) -> np.ndarray:
+    mapped = np.load(path, mmap_mode="c")
+    mapped[:] = mapped[::-1].copy()
+    return mapped
+
+
+def replaced_since(path: str) -> np.ndarray:
+    np.save("other.npy", np.load(path)[::-1])
+    mapped = np.load(path, mmap_mode="r")
+    Path("other.npy").replace(path)
+    return mapped
+
+
+@pytest.mark.parametrize("map_of", [changed_copy, replaced_since])
+@pytest.mark.parametrize("side", [1, 3])
+def test_the_array_is_measured_and_not_what_its_file_holds(files: list[str], codes: Codes, map_of, side: int) -> None:
+    """A private copy that was changed, and a map whose path leads to another file by now; codes and labels."""
+    arrays = [np.load(name) for name in files]
+    arrays[side] = map_of(files[side])
+    settings = {"encoding": "packed", "measures": ["mAP@all", "nDCG@10"]}
+    expected = evaluate(*map(np.array, arrays), **settings)
+    assert dict(evaluate(*arrays, **settings)) == dict(expected)
+    assert dict(evaluate(*map(np.load, files), **settings)) != dict(expected)
+
+
+def test_a_file_replaced_under_us_is_one_sentence(tmp_path: Path) -> None:
+    for name in "ab":
+        np.save(tmp_path / f"{name}.npy", np.ones((50, 2), np.uint8))
+    taken = from_file(np.load(tmp_path / "a.npy", mmap_mode="r"))
+    assert isinstance(taken, FileRows)
+    (tmp_path / "b.npy").replace(tmp_path / "a.npy")
+    with pytest.raises(ValueError, match=r"a\.npy was replaced by another file while being read"):
+        taken[40:50]
+
+
 def test_packed_labels_are_multi_hot_labels() -> None:
     labels = np.random.default_rng(0).random((30, 13)) < 0.2
     packed = read_labels(np.packbits(labels, axis=1), "Labels", kind="packed")
