@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from hashbench.datasets.sparse import Inputs
 
 ENCODE_BATCH = 512
+ROUNDING = 0.01  # how far resizing and float16 may take pixels out of [0, 1]; no other convention stays as near
 
 
 @contextmanager
@@ -135,9 +137,14 @@ class Model:
         Images of another size are resized to the data set's first (bilinear, antialiased), then treated as in training.
         Vectors (n, width) are taken as they are, also the rows of a CSR matrix. With `real`, the network's outputs,
         float32 (n, bits), are returned, of which a one is 0 or more; their sizes say how sure a bit is. Raises
-        HashbenchError where the shape does not fit, and with `real` for a method whose codes are no signs of outputs.
+        HashbenchError for other pixels, where the shape does not fit, and with `real` for a method whose codes are no
+        signs of outputs.
         """
-        given = images if is_sparse(images) else torch.as_tensor(images)
+        if not isinstance(batch_size, Integral) or batch_size < 1:
+            raise HashbenchError(
+                f"The inputs cannot be encoded {batch_size} at a time; give 1 or more, a whole number."
+            )
+        given = images if is_sparse(images) else _as_tensor(images)
         if given.ndim != len(self.shape) + 1 or given.shape[1] != self.shape[0]:
             sides = ", ".join(map(str, self.shape))
             raise HashbenchError(f"The inputs have shape {tuple(given.shape)}; this run takes (n, {sides}).")
@@ -148,6 +155,7 @@ class Model:
         else:
             batches = given.split(batch_size)
         for batch in batches:
+            _refuse_other_pixels(batch)
             inputs = self.prepared_inputs(batch)
             found.append(self._signed_outputs(inputs) if real else self.codes(inputs).cpu().numpy())
         return np.concatenate(found)
@@ -155,10 +163,12 @@ class Model:
     def outputs(self, images: Tensor) -> Tensor:
         """Return the network's outputs (n, width of the head), float32, for images as `encode` takes them, as a batch.
 
-        Gradients flow back to images of floats. Raises HashbenchError for a method that has no network.
+        Gradients flow back to images of floats. Raises HashbenchError for a method that has no network, and for other
+        pixels.
         """
         if self.network is None:
             raise HashbenchError(f"'{self.method.info.name}' has no network, so there are no outputs to differentiate.")
+        _refuse_other_pixels(images)
         self.network.eval()
         self.method.eval()
         return self.network(self.prepared_inputs(images))
@@ -222,6 +232,33 @@ class Model:
         """What comes between images and the method's inputs; built on first use, since runs have its outputs cached."""
         found = extractor(self.task.inputs, self.shape, self.recipe)
         return None if found is None else found.to(self.task.device)
+
+
+def _as_tensor(inputs: Any) -> Tensor:
+    """Return inputs as a tensor, also from arrays that torch does not take: with negative strides, or big-endian."""
+    if isinstance(inputs, Tensor):
+        return inputs
+    try:
+        array = np.asarray(inputs)
+        array = array.astype(array.dtype.newbyteorder("="), copy=False)
+        return torch.as_tensor(array.copy() if min(array.strides, default=0) < 0 else array)
+    except (TypeError, ValueError) as error:
+        raise HashbenchError(
+            f"The inputs, a {type(inputs).__name__}, are no array of numbers; give a tensor or an array of numpy."
+        ) from error
+
+
+def _refuse_other_pixels(batch: Tensor) -> None:
+    """Raise HashbenchError for images that are neither uint8 nor floats in [0, 1]; vectors may hold any number."""
+    if batch.ndim != 4 or batch.dtype == torch.uint8 or not len(batch):
+        return
+    way = "give uint8 from 0 to 255, or floats in [0, 1]"
+    if not batch.is_floating_point():
+        raise HashbenchError(f"The images are of type {str(batch.dtype).removeprefix('torch.')}; {way}.")
+    lowest, highest = torch.stack(batch.detach().aminmax()).tolist()  # NaN where one is
+    if not -ROUNDING <= lowest <= highest <= 1 + ROUNDING:
+        found = "NaN" if np.isnan(lowest) else f"values from {lowest:.4g} to {highest:.4g}"
+        raise HashbenchError(f"The images hold {found}; {way}.")
 
 
 def make_network(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Literal
 
@@ -112,20 +113,22 @@ class SearchIndex:
         return self._answers(torch.stack(images), paths, top, rerank) if images else []
 
     def search_images(self, images: Tensor | np.ndarray, *, top: int = 10, rerank: bool = False) -> list[Answer]:
-        """Return what `search` does for images (n, channels, height, width), uint8 or floats in [0, 1]."""
-        return self._answers(images, [None] * len(images), top, rerank)
+        """Return what `search` does for images (n, channels, height, width), uint8 or floats in [0, 1].
+
+        Raises HashbenchError for other pixels and shapes.
+        """
+        return self._answers(images, None, top, rerank)
 
     def _answers(
-        self, images: Tensor | np.ndarray, photos: Sequence[Path | None], top: int, rerank: bool
+        self, images: Tensor | np.ndarray, photos: Sequence[Path] | None, top: int, rerank: bool
     ) -> list[Answer]:
-        if top < 1:
-            raise HashbenchError(f"The nearest {top} images cannot be found; give 1 or more.")
-        given = torch.as_tensor(images)
-        outputs = self.model.encode(given, real=True) if rerank else None
-        codes = pack(self.model.encode(given) if outputs is None else outputs >= 0)
+        if not isinstance(top, Integral) or top < 1:
+            raise HashbenchError(f"The nearest {top} images cannot be found; give 1 or more, a whole number.")
+        outputs = self.model.encode(images, real=True) if rerank else None
+        codes = pack(self.model.encode(images) if outputs is None else outputs >= 0)
         return [
             self._answer(code, photo, top, None if outputs is None else outputs[place])
-            for place, (code, photo) in enumerate(zip(codes, photos, strict=True))
+            for place, (code, photo) in enumerate(zip(codes, photos or [None] * len(codes), strict=True))
         ]
 
     def _answer(self, code: np.ndarray, photo: Path | None, top: int, outputs: np.ndarray | None) -> Answer:

@@ -101,6 +101,19 @@ def test_images_are_searched_like_files(flat, taken):
     assert by_image.photo is None
 
 
+def test_other_pixels_and_numbers_of_images_are_refused(flat, taken):
+    index, image = hashbench.open_index(flat), image_of(taken / "a/00.png").numpy()
+    for given in (image.astype(np.int64), image.astype(np.float32)):
+        with pytest.raises(HashbenchError, match=r"The images .*; give uint8 from 0 to 255, or floats in \[0, 1\]"):
+            index.search_images(given)
+    with pytest.raises(HashbenchError, match="no array of numbers"):
+        index.search_images(None)
+    assert index.search_images((image / 255).astype(">f4"))[0].nearest == index.search_images(image)[0].nearest
+    for top in (0, 2.5):
+        with pytest.raises(HashbenchError, match=f"nearest {top} images cannot be found; give 1 or more"):
+            index.search_images(image, top=top)
+
+
 def test_more_images_are_added_and_changed_ones_encoded_anew(run, photos, tmp_path, monkeypatch):
     path, more = tmp_path / "shop.hashindex", tmp_path / "more"
     assert hashbench.build_index(run, photos, path).new == 40
