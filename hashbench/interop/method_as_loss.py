@@ -74,24 +74,24 @@ class MethodAsLoss(nn.Module):
         self.method.to(task.device)
         self._check_passes(task)
         self._epoch = self._step = 0
+        self._values_seen = False
         self._begin_epoch()
 
     def forward(self, u: Tensor, y: Tensor, ind: Tensor, config: object = None) -> Tensor:
-        """Return the loss, a scalar, of outputs u (n, bit) with labels y (n, C) float multi-hot.
+        """Return the loss, a scalar, of outputs u (n, bit) with labels y (n, n_class) multi-hot.
 
         `ind` (n,) are positions in the training set; one that comes again begins a new epoch. In evaluation mode and
-        without gradients nothing is recorded. Raises HashbenchError for a position that is not in the training set, and
-        for a sample of several labels where the config has no `multi_label`.
+        without gradients nothing is recorded. Raises HashbenchError for other shapes, for a position that is not in the
+        training set, for labels of other values than 0 and 1, and for a sample of several labels where the config has
+        no `multi_label`. On a GPU with `multi_label`, the first call alone looks at the values of y, for it would wait.
         """
+        self._check_shapes(u, y, ind)
+        labels = y.float() if self.method.supervised else None
+        if labels is not None:
+            self._check_values(labels)
         recorded = self.training and torch.is_grad_enabled()
         if recorded:
             self._record(ind)
-        labels = y.float() if self.method.supervised else None
-        if labels is not None and not self.task.multi_label and (labels.sum(dim=1) > 1).any():
-            raise HashbenchError(
-                "A sample has several labels, but the loss was built for samples of one; put 'multi_label': True into "
-                "the config."
-            )
         batch = Batch(views=(), labels=labels, index=ind.to(u.device), epoch=self._epoch, step=self._step)
         terms = self.method.loss(u, batch)
         if recorded:
@@ -112,6 +112,42 @@ class MethodAsLoss(nn.Module):
         self._epoch += 1
         self._begin_epoch()
         return diagnostics
+
+    def _check_shapes(self, u: Tensor, y: Tensor, ind: Tensor) -> None:
+        bits, classes = self.task.bits, self.task.num_classes
+        if u.ndim != 2 or u.shape[1] != bits:
+            raise HashbenchError(
+                f"The outputs u have the shape {(*u.shape,)}, and the loss is for {bits} bits; give (n, {bits})."
+            )
+        if ind.shape != (len(u),) or ind.is_floating_point():
+            kind = str(ind.dtype).removeprefix("torch.")
+            raise HashbenchError(
+                f"ind is {kind} of the shape {(*ind.shape,)} for {len(u)} outputs; give the position of each sample in "
+                f"the training set, integers ({len(u)},)."
+            )
+        if self.method.supervised and y.shape != (len(u), classes):
+            numbers = y.ndim == 1 or (y.ndim == 2 and y.shape[1] == 1)
+            way = f", torch.nn.functional.one_hot(y.flatten(), {classes}) of class numbers" if numbers else ""
+            raise HashbenchError(
+                f"The labels y have the shape {(*y.shape,)} for {len(u)} outputs and config['n_class'] {classes}; give "
+                f"multi-hot labels ({len(u)}, {classes}){way}."
+            )
+
+    def _check_values(self, labels: Tensor) -> None:
+        """Raise HashbenchError for labels that are not multi-hot, or of several classes where samples have one."""
+        if self.task.multi_label and self._values_seen and labels.device.type != "cpu":
+            return
+        other = ((labels != 0) & (labels != 1)).any()
+        several = (labels.sum(dim=1) > 1).any() & (not self.task.multi_label)
+        if other | several:  # the one place where a GPU is waited for
+            if not other:
+                raise HashbenchError(
+                    "A sample has several labels, but the loss was built for samples of one; put 'multi_label': True "
+                    "into the config."
+                )
+            way = "; for -1 and +1 give y > 0" if (labels.abs() == 1).all() else ""
+            raise HashbenchError(f"The labels y hold other values than 0 and 1; give multi-hot labels{way}.")
+        self._values_seen = True
 
     def _record(self, ind: Tensor) -> None:
         # Only before a step's loss: what ends an epoch changes centers that the backward pass of a loss still needs.

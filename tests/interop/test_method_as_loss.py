@@ -240,6 +240,36 @@ def test_what_is_missing_or_out_of_range_is_told(counts):
         call(counts(CONFIG, 16), 0, 60)
 
 
+Y = torch.eye(3)[[0, 1, 2, 0]]
+OTHER = {
+    "signs": ({"y": 2 * Y - 1}, r"hold other values than 0 and 1; .*for -1 and \+1 give y > 0\."),
+    "soft": ({"y": 0.9 * Y}, r"hold other values than 0 and 1; give multi-hot labels\."),
+    "NaN": ({"y": Y * float("nan")}, "hold other values than 0 and 1"),
+    "class numbers": ({"y": Y.argmax(dim=1)}, r"shape \(4,\) .*\(4, 3\), torch.nn.functional.one_hot\(.*, 3\)"),
+    "a column": ({"y": Y.argmax(dim=1)[:, None]}, r"shape \(4, 1\) .*one_hot"),
+    "other classes": ({"y": torch.eye(5)[:4]}, r"shape \(4, 5\) for 4 outputs and config\['n_class'\] 3"),
+    "one row": ({"y": Y[:1]}, r"labels y have the shape \(1, 3\) for 4 outputs.* \(4, 3\)\."),
+    "other bits": ({"u": torch.randn(4, 8)}, r"shape \(4, 8\), and the loss is for 16 bits; give \(n, 16\)"),
+    "flat outputs": ({"u": torch.randn(16)}, r"shape \(16,\), and the loss is for 16 bits"),
+    "few positions": ({"ind": torch.arange(2)}, r"ind is int64 of the shape \(2,\) for 4 outputs"),
+    "float positions": ({"ind": torch.arange(4.0)}, "ind is float32"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:As a loss, dpn leaves out its head")
+@pytest.mark.parametrize("multi_label", [False, True])
+@pytest.mark.parametrize("name", ["crh", "csq", "dpn"])
+@pytest.mark.parametrize(("given", "sentence"), OTHER.values(), ids=OTHER)
+def test_what_is_no_output_label_or_position_is_refused(name, multi_label, given, sentence):
+    criterion = hashbench.as_loss(name)({**CONFIG, "multi_label": multi_label}, 16)
+    right = {"u": torch.randn(4, 16), "y": Y, "ind": torch.arange(4)}
+    for _ in range(2):  # values on a CPU in every call
+        criterion(**right)
+        with pytest.raises(HashbenchError, match=sentence):
+            criterion(**{**right, **given})
+    assert (criterion._epoch, criterion._step) == (1, 2)  # a call that is refused counts for nothing
+
+
 def _overriding(hook):
     return type("More", (Counts,), {hook: lambda self, *arguments: None})
 
