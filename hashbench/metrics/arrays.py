@@ -43,13 +43,15 @@ class Codes:
 class Labels:
     """Recognised labels: (n,) int64 or (n, C) bool, if each has one class, and a note on their interpretation.
 
-    Where names are given, `names` (C,) holds them in order, and the values are places in it.
+    Where names are given, `names` (C,) holds them in order, and the values are places in it. `below_zero` is the lowest
+    class number below 0 that nobody said to be one, 0 without any.
     """
 
     values: ConvertedRows
     one_hot: bool
     note: str
     names: tuple[str, ...] | None = None
+    below_zero: int = 0
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,8 @@ def read_labels(
 def one_class_each(query: Labels, database: Labels) -> tuple[ConvertedRows, ConvertedRows]:
     """Return both labels, as integers (n,) when all are names or multi-hot with exactly one class: counted much faster.
 
-    Raises ValueError for names beside class numbers, and for multi-hot labels of different numbers of classes.
+    Raises ValueError for names beside class numbers, for multi-hot labels of different numbers of classes, and for
+    class numbers that overflowed their type on one side.
     """
     if query.names is not None and database.names is not None:
         if alike := twins({"query": query.names, "database": database.names}):
@@ -167,6 +170,8 @@ def one_class_each(query: Labels, database: Labels) -> tuple[ConvertedRows, Conv
                 f"{database.values.shape[1]}; both must be multi-hot over the same classes."
             )
         return _as_integers(query.values), _as_integers(database.values)
+    _refuse_overflow(query, database, "query", "database")
+    _refuse_overflow(database, query, "database", "query")
     return query.values, database.values
 
 
@@ -197,6 +202,23 @@ def plain_array(array: Any, name: str, *, empty: bool = False) -> np.ndarray | S
     if values.dtype.kind not in "biufSUO":
         raise ValueError(f"{name} are of type {values.dtype}; {TYPES}.")
     return values
+
+
+def _refuse_overflow(one: Labels, other: Labels, side: str, facing: str) -> None:
+    """Raise ValueError where one side alone has classes below 0, to which some of the other overflow."""
+    if not one.below_zero < 0 <= other.below_zero or other.values.ndim != 1:
+        return
+    negative = np.unique(np.concatenate([np.unique(part[part < 0]) for part in slices(one.values)]))
+    for part in slices(other.values):
+        for narrow in (np.int8, np.int16, np.int32):
+            high = part[part > np.iinfo(narrow).max]
+            found = high[np.isin(high.astype(narrow), negative)]
+            if len(found):
+                raise ValueError(
+                    f"The {side} labels hold the class number {found[0].astype(narrow)}, which {found[0]} of the "
+                    f"{facing} labels overflows to as {narrow.__name__}; give both in a wider type (int64), or say "
+                    "label kind integers where they are two classes (`--labels integers`)."
+                )
 
 
 def _as_integers(one_hot: ConvertedRows) -> ConvertedRows:
@@ -408,13 +430,18 @@ def _integers(values: Rows, name: str, kind: LabelKind | None, exact_below: floa
         raise ValueError(f"{name} have the shape {values.shape}, which is not that of {kind} labels.")
     if len(values.shape) == 2 and values.shape[0] == 1:
         values = np.asarray(values[:1]).reshape(-1)
+    lowest = 0
     if values.dtype.kind == "f" or values.dtype == np.uint64 or (values.dtype.kind == "i" and kind is None):
-        _check_class_numbers(values, name, kind, exact_below, way)
-    return Labels(ConvertedRows.of(values, _one_column), False, f"{name}: {len(values)} integers, one class each.")
+        lowest = _check_class_numbers(values, name, kind, exact_below, way)
+    note = f"{name}: {len(values)} integers, one class each."
+    return Labels(ConvertedRows.of(values, _one_column), False, note, below_zero=0 if kind is not None else lowest)
 
 
-def _check_class_numbers(values: Rows, name: str, kind: LabelKind | None, exact_below: float, way: str) -> None:
-    """Raise ValueError for numbers that are no integers or not exact, and for -1, which often means no label."""
+def _check_class_numbers(values: Rows, name: str, kind: LabelKind | None, exact_below: float, way: str) -> int:
+    """Return the lowest class number, at most 0.
+
+    Raises ValueError for numbers that are no integers or not exact, and for -1, which often means no label.
+    """
     if values.dtype.kind == "f":
         _content(values, name)  # refuses NaN and infinite values
     smallest = 0
@@ -434,6 +461,7 @@ def _check_class_numbers(values: Rows, name: str, kind: LabelKind | None, exact_
             f"{name} hold the class number -1, either a class or no label; leave such rows out, or number the classes "
             f"from 0{way}."
         )
+    return smallest
 
 
 def _named(values: Rows, name: str, kind: LabelKind | None) -> Labels:

@@ -263,6 +263,26 @@ def test_classes_in_every_form_give_the_same(form: str) -> None:
     assert evaluate(codes, codes, given, given)["mAP@all"] == evaluate(codes, codes, *[ONE_OF_THREE] * 2)["mAP@all"]
 
 
+@pytest.mark.parametrize("narrow", [np.int8, np.int16, np.int32])
+@pytest.mark.parametrize("stored", [None, np.int64, np.float64])
+def test_class_numbers_that_overflowed_on_one_side_are_refused(narrow, stored) -> None:
+    codes = np.random.default_rng(0).integers(0, 2, (30, 12))
+    right = ONE_OF_THREE + np.iinfo(narrow).max - 1  # two that fit, one that does not
+    wrong = right.astype(narrow).astype(stored or narrow)
+    said = rf"class number {min(wrong):.0f}, which {max(right)} of the \w+ labels overflows to as {narrow.__name__};"
+    for side, sides in (("query", (wrong, right)), ("database", (right, wrong))):
+        with pytest.raises(ValueError, match=rf"The {side} labels hold the {said} .*\(`--labels integers`\)"):
+            evaluate(codes, codes, *sides)
+        evaluate(codes, codes, *sides, labels="integers")
+    for same in (wrong, right):
+        assert evaluate(codes, codes, same, same)["mAP@all"] == evaluate(codes, codes, *[ONE_OF_THREE] * 2)["mAP@all"]
+
+
+def test_negative_classes_that_none_overflows_to_are_classes() -> None:
+    codes = np.eye(4, 8, dtype=bool)
+    assert evaluate(codes[:2], codes, [300, 4], [-7, 300, 4, 300])["mAP@all"] < 1
+
+
 def test_sparse_labels_of_several_classes(codes: Codes) -> None:
     hot = [
         labels if labels.ndim == 2 else labels[:, None] == np.unique(codes.database_labels)
