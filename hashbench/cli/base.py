@@ -34,6 +34,7 @@ class OneSentence(click.Group):
 
     def make_context(self, *arguments: Any, **more: Any) -> click.Context:
         """Parse the command line, and print --help, with one sentence where that cannot be printed."""
+        _open_closed_streams()
         with _one_sentence():
             for given in more.get("args", arguments[1] if len(arguments) > 1 else ()):
                 if "\0" in given:  # no command line can hold it, a script's list can
@@ -88,6 +89,17 @@ def _failed_stream(error: OSError) -> Literal["stdout", "stderr"] | None:
         if frame.f_code is click.echo.__code__:
             return "stderr" if frame.f_locals["err"] else "stdout"
     return None
+
+
+def _open_closed_streams() -> None:
+    """Let what goes to a stream that was closed before the start (`>&-`), which Python has as None, go nowhere."""
+    for name in (
+        "stdin",
+        "stdout",
+        "stderr",
+    ):  # in this order, so that each gets the number that it has in every process
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115
 
 
 def _discard_output() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -139,6 +141,12 @@ def _counting_bar(items: int, shard: Shard | None) -> Iterator[Callable[[int], o
 
 
 def _file_and_key(place: str) -> tuple[str, str | None]:
-    """Split FILE:NAME; a colon that is part of the path, as in C:\\codes.npy, is followed by an ending."""
-    path, colon, key = place.rpartition(":")
-    return (path, key) if colon and "." not in key else (place, None)
+    """Split FILE:NAME after the first ending of a file of arrays; NAME may be any, and a colon part of the path."""
+    from hashbench.metrics.large.files import SUFFIXES
+
+    if os.path.isfile(place) and Path(place).suffix.lower() in SUFFIXES:
+        return place, None
+    for colon in re.finditer(":", place):
+        if Path(place[: colon.start()]).suffix.lower() in SUFFIXES:
+            return place[: colon.start()], place[colon.end() :]
+    return place, None

@@ -132,6 +132,18 @@ def test_evaluate_measures_the_arrays_of_other_suites(hashbench, arrays):
     assert "mAP@all/deephash-pytorch" in hashbench("evaluate", *arrays, "--mode", "deephash-pytorch").stdout
 
 
+@pytest.mark.parametrize("name", ["d", "my.key", "layer:0", "d.npy"])
+def test_a_name_in_a_file_may_hold_dots_and_colons(hashbench, arrays, name):
+    query, database, *labels = arrays
+    expected = hashbench("evaluate", *arrays).stdout
+    np.savez("all.v1.npz", **{"q": np.load(query), name: np.load(database)})
+    assert hashbench("evaluate", "all.v1.npz:q", f"all.v1.npz:{name}", *labels).stdout == expected
+    np.save("8:00.npy", np.load(database))
+    np.save("all.v1.npz:x.npy", np.load(database))
+    for file in ("8:00.npy", "all.v1.npz:x.npy"):  # colons of a path
+        assert hashbench("evaluate", query, file, *labels).stdout == expected
+
+
 def test_evaluate_says_how_many_queries_count_as_zero(hashbench, arrays):
     codes, labels = np.load("trn_binary.npy"), np.load("tst_label.npy")
     far = np.where(np.arange(24) < 3, -codes[0], codes[0])  # 3 bits from every item

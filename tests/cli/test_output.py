@@ -89,6 +89,18 @@ def test_a_run_says_where_its_numbers_are(ended, tmp_path):
     assert len([*tmp_path.rglob("result.json")]) == 1
 
 
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_what_goes_to_a_closed_stream_goes_nowhere(ended, monkeypatch, closed):
+    ended(*RUN, number=errno.ENOSPC)
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    for arguments, code in ((("compare", "runs"), 0), (EVALUATE, 0), (("compare", "no-runs"), 2)):
+        monkeypatch.setattr(sys, closed, None)  # as Python has it after `>&-`
+        with pytest.raises(SystemExit) as end:
+            main([*arguments])
+        getattr(sys, closed).close()
+        assert end.value.code == code
+
+
 @pytest.mark.parametrize("name", ["bad\udcff", "a\x1b[2Jb", "a\nb", "x" * 5000])
 def test_any_name_is_one_readable_line(cli, name):
     said = cli("compare", name, code=2).stderr
