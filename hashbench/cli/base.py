@@ -93,11 +93,7 @@ def _failed_stream(error: OSError) -> Literal["stdout", "stderr"] | None:
 
 def _open_closed_streams() -> None:
     """Let what goes to a stream that was closed before the start (`>&-`), which Python has as None, go nowhere."""
-    for name in (
-        "stdin",
-        "stdout",
-        "stderr",
-    ):  # in this order, so that each gets the number that it has in every process
+    for name in ("stdin", "stdout", "stderr"):  # in the order of the numbers that they have in every process
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115
 
