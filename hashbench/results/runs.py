@@ -626,9 +626,11 @@ def _refuse_other(result: Result, id: str | None, folder: Path) -> None:
 
 
 def refuse_file_of_a_run(path: Path) -> None:
-    """Raise HashbenchError where `path`, which a user wants written, is a file that a finished run is made of."""
-    if path.name in {RESULT, SPEC, *RunDirectory(path.parent).stated_files()} and (path.parent / RESULT).exists():
-        raise HashbenchError(f"{path} is a file of the run in {path.parent} and is not written over; name another.")
+    """Raise HashbenchError where `path`, which a user wants written, is or leads to a file of a finished run."""
+    for place in (path, Path(os.path.realpath(path))):
+        run = place.parent
+        if place.name in {RESULT, SPEC, *RunDirectory(run).stated_files()} and (run / RESULT).exists():
+            raise HashbenchError(f"{path} is a file of the run in {run} and is not written over; name another.")
 
 
 def _missing(path: Path) -> HashbenchError:

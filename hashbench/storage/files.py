@@ -101,10 +101,12 @@ def _opened_at_once(path: str, flags: int) -> int:
 def replacing(path: Path, *, allowed: Callable[[], None] = lambda: None) -> Iterator[BinaryIO]:
     """Open a file that takes the place of `path` when the block ends, and vanishes when it fails (HashbenchError).
 
-    `allowed` is called at the last moment, and raises where `path` must not be touched any more.
+    Where `path` is a link, the file that it leads to is replaced. `allowed` is called at the last moment, and raises
+    where `path` must not be touched any more.
     """
     check_replaceable(path)
-    temporary = path.with_name(_TEMPORARY.format(name=path.name, pid=os.getpid(), token=secrets.token_hex(4)))
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(_TEMPORARY.format(name=target.name, pid=os.getpid(), token=secrets.token_hex(4)))
     try:
         with reported(path), _raise_disk_errors(_File(temporary, "w")) as file:
             yield file
@@ -112,8 +114,8 @@ def replacing(path: Path, *, allowed: Callable[[], None] = lambda: None) -> Iter
             os.fsync(file.fileno())  # before the rename: a power cut must not leave a name without its content
         allowed()
         with reported(path):
-            os.replace(temporary, path)
-            _sync_folder(path.parent)
+            os.replace(temporary, target)
+            _sync_folder(target.parent)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -123,7 +125,8 @@ def replacing(path: Path, *, allowed: Callable[[], None] = lambda: None) -> Iter
 def check_replaceable(path: Path) -> None:
     """Raise HashbenchError where `path` names no file, or something stands there that is none: a folder, a device."""
     with reported(path):
-        if not path.name or (path.exists() and not path.is_file()):
+        leads_nowhere = os.path.islink(os.path.realpath(path))  # a circle of links
+        if not path.name or leads_nowhere or (path.exists() and not path.is_file()):
             kind = "a folder" if path.is_dir() else "no regular file"
             raise HashbenchError(f"Cannot write {path}: it is {kind}; name a file.")
 

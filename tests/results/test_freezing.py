@@ -83,6 +83,8 @@ def test_no_file_of_a_run_is_written_over(frozen, cli):
         assert f"{name} is a file of the run in {run} and is not written over; name another." in said
         assert (run / name).read_bytes() == before
     cli("export", run, run / "other.npz")
+    Path("link.npz").symlink_to(run / "codes.npz")
+    assert f"link.npz is a file of the run in {run.resolve()}" in cli("export", run, "link.npz", code=2).stderr
 
 
 def test_another_file_is_no_manifest(frozen, cli):
