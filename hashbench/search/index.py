@@ -99,13 +99,14 @@ class SearchIndex:
             f"The index was written with {' and '.join(others)}: a photo's code may differ from then in some bits.",
         )
 
-    def search(self, photos: Sequence[str | Path], *, top: int = 10, rerank: bool = False) -> list[Answer]:
+    def search(self, photos: str | Path | Sequence[str | Path], *, top: int = 10, rerank: bool = False) -> list[Answer]:
         """Return the `top` nearest images of each photo, a file; with `rerank`, ties stand by its real-valued outputs.
 
-        Raises HashbenchError for a file that is no image, and for `rerank` where the run has no such outputs.
+        A single path is one photo. Raises HashbenchError for a file that is no image, and for `rerank` where the run
+        has no such outputs.
         """
         channels, *size = self.model.shape
-        paths = [Path(photo) for photo in photos]
+        paths = [Path(photo) for photo in ([photos] if isinstance(photos, str | os.PathLike) else photos)]
         for path in paths:
             if not path.is_file():
                 raise HashbenchError(f"There is no photo {path}; name image files, not folders.")

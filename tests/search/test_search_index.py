@@ -114,6 +114,13 @@ def test_other_pixels_and_numbers_of_images_are_refused(flat, taken):
             index.search_images(image, top=top)
 
 
+def test_a_single_path_is_one_photo(flat, taken):
+    index, photo = hashbench.open_index(flat), taken / "a/00.png"
+    assert index.search(str(photo)) == index.search(photo) == index.search([photo])
+    with pytest.raises(HashbenchError, match=r"There is no photo nowhere\.png"):
+        index.search("nowhere.png")
+
+
 def test_more_images_are_added_and_changed_ones_encoded_anew(run, photos, tmp_path, monkeypatch):
     path, more = tmp_path / "shop.hashindex", tmp_path / "more"
     assert hashbench.build_index(run, photos, path).new == 40
