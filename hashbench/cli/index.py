@@ -24,7 +24,9 @@ from hashbench.errors import HashbenchError
 @click.option("--skip-broken", is_flag=True,
               help="Leave out images that cannot be decoded, and list them beside the index.")  # fmt: skip
 @click.option("--follow-links", is_flag=True, help="Follow links to folders.")
-@click.option("--drop-gone", is_flag=True, help="Drop images of FOLDER that are not there any more.")
+@click.option(
+    "--drop-gone", is_flag=True, help="Drop images of FOLDER that are not there any more, all where FOLDER is not."
+)
 @click.option("--method", metavar="TARGET", help="The class of RUN's method, where it is in a module or file.")
 @click.option("--backbone", metavar="TARGET", help="The factory of RUN's backbone, where it is in a file.")
 @click.option("--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")
@@ -76,8 +78,9 @@ def index(
             [f"{count:,} {plural('image', count)} of {folder} are gone and stay in the index; --drop-gone drops them."]
         )
     resumed = f", {indexed.resumed:,} of them before an interruption" if indexed.resumed else ""
+    dropped = f", {indexed.dropped:,} dropped" if indexed.dropped else ""
     size = output.stat().st_size / 1e6
     click.echo(
         f"{output}: {indexed.images:,} {plural('image', indexed.images)}, {size:,.1f} MB; {indexed.new:,} encoded now"
-        f"{resumed}."
+        f"{resumed}{dropped}."
     )

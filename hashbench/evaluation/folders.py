@@ -125,18 +125,21 @@ def encode_images(
     *,
     run: str,
     known: Mapping[str, EncodedImage] = NONE_KNOWN,
+    drop_gone: bool = False,
     skip_broken: bool = False,
     follow_links: bool = False,
     progress: bool = False,
 ) -> EncodedImages:
     """Return all images below `folder` with their codes, which go to the file `rows` as they come.
 
-    Of the `known` ones and of those in `rows`, files that have not changed are not encoded again. Raises HashbenchError
-    as `encode_folder` does.
+    Of the `known` ones, which an index holds, and of those in `rows`, files that have not changed are not encoded
+    again. With `drop_gone`, there may be none any more of those known. Raises HashbenchError as `encode_folder` does.
     """
     _refuse_other_inputs(model)
     passed = Passed()
-    states, broken = _find(folder, passed, known, follow_links, progress)
+    states, broken = _find(folder, passed, known, follow_links, progress, drop_gone=drop_gone)
+    if not states and not broken:
+        return EncodedImages({}, 0, 0, {}, tuple(passed.notes()))
     _refuse_broken(broken, folder, skip_broken)
     found = {name: image for name, image in known.items() if states.get(name) == (image.size, image.changed)}
     taken = len(found)
@@ -165,18 +168,24 @@ def encode_images(
 
 
 def _find(
-    folder: Path, passed: Passed, known: Mapping[str, EncodedImage], follow_links: bool, progress: bool
+    folder: Path,
+    passed: Passed,
+    known: Mapping[str, EncodedImage],
+    follow_links: bool,
+    progress: bool,
+    *,
+    drop_gone: bool,
 ) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
     """Return the images below a folder, in the order of rows, with bytes and time of change; and the broken ones.
 
     Those are files that are empty or whose first bytes are no image's, each with the reason; `known` ones that have not
-    changed are not opened.
+    changed are not opened. Raises HashbenchError where there are none, unless some are `known` and to be dropped.
     """
-    if not folder.is_dir():
-        raise HashbenchError(f"There is no folder {folder}; name one with images ({', '.join(IMAGE_ENDINGS)}).")
-    names = sorted(image_paths(folder, ".", passed, follow_links), key=lambda name: name.split("/"))
-    if not names:
-        raise HashbenchError(" ".join([f"{folder} holds no images ({', '.join(IMAGE_ENDINGS)}).", *passed.notes()]))
+    there, names = folder.is_dir(), list[str]()
+    if there:
+        names = sorted(image_paths(folder, ".", passed, follow_links), key=lambda name: name.split("/"))
+    if not names and not (known and drop_gone):
+        raise HashbenchError(" ".join([_none_there(folder, there, len(known)), *passed.notes()]))
     states: dict[str, tuple[int, int]] = {}
     broken: dict[str, str] = {}
     with ThreadPoolExecutor() as pool, _bar(len(names), progress, desc="looking at files") as bar:
@@ -191,6 +200,15 @@ def _find(
                     states[name] = state
             bar.update(len(some))
     return states, broken
+
+
+def _none_there(folder: Path, there: bool, known: int) -> str:
+    """Return the sentence about a folder that is not there or has no images, of which an index holds so many."""
+    kinds = ", ".join(IMAGE_ENDINGS)
+    drop = f"give --drop-gone, which drops the {known:,} {plural('image', known)} of it that the index holds"
+    if there:
+        return f"{folder} holds no images ({kinds}){f'; {drop}' if known else ''}."
+    return f"There is no folder {folder}; name one with images ({kinds}){f', or {drop}' if known else ''}."
 
 
 def write_skipped(output: Path, skipped: Mapping[str, str]) -> Path:

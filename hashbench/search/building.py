@@ -27,6 +27,7 @@ class Indexed:
     new: int  # encoded or encoded anew
     resumed: int  # of the new ones, how many were encoded before an interruption
     gone: int  # images of the folder that are not there any more, and stay in the index
+    dropped: int  # images of the folder that were in the index and are not there any more
     skipped: Mapping[str, str]  # path -> why it was left out
     listed: Path  # the list of them, where there are any
     notes: tuple[str, ...]  # sentences on what was passed over
@@ -49,10 +50,11 @@ def build_index(
     """Write a search index of all images below `folder` to `output`, or bring one that is there up to date with them.
 
     `run` is the folder of a run, its bundle, or an index. Of an index that is there, images of other folders stay as
-    they are, and files that have not changed are not encoded again; images that are gone stay unless `drop_gone`.
-    `kind` (default: that of the index, else "flat") says how it is searched; "hnsw" is approximate. After an
-    interruption the same call goes on. `method` and `backbone` are those of `hashbench.load`. Raises HashbenchError as
-    `encode_folder` does, and where `output` is something else or of another run.
+    they are, and files that have not changed are not encoded again; images that are gone stay unless `drop_gone`, which
+    drops them also where the whole folder is gone or empty. `kind` (default: that of the index, else "flat") says how
+    it is searched; "hnsw" is approximate. After an interruption the same call goes on. `method` and `backbone` are
+    those of `hashbench.load`. Raises HashbenchError as `encode_folder` does, where `output` is something else or of
+    another run, and where no image would be left in it.
     """
     output, folder = Path(output), Path(folder)
     if kind is not None and kind not in KINDS:
@@ -64,16 +66,20 @@ def build_index(
         _refuse_overlap(output, place, () if before is None else before.folders)
         known = {} if before is None else before.images(place)
         found = encode_images(
-            model, folder, rows, run=result.id, known=known, skip_broken=skip_broken, follow_links=follow_links,
-            progress=progress,
+            model, folder, rows, run=result.id, known=known, drop_gone=drop_gone, skip_broken=skip_broken,
+            follow_links=follow_links, progress=progress,
         )  # fmt: skip
-        gone = {} if drop_gone else {name: known[name] for name in known if _is_gone(folder / name, name, found)}
+        stay = {name: known[name] for name in known if not drop_gone and _is_gone(folder / name, name, found)}
+        folders = {} if before is None else {other: before.images(other) for other in before.folders}
+        folders[place] = {**found.images, **stay}
+        if not any(folders.values()):
+            raise HashbenchError(
+                f"All images in {output} are of {folder} and gone; an index holds at least one, so delete the file "
+                f"instead."
+            )
         kind = kind or ("flat" if before is None else before.kind)
         contents = contents_of(
-            {
-                **({} if before is None else {other: before.images(other) for other in before.folders}),
-                place: {**found.images, **gone},
-            },
+            {other: images for other, images in folders.items() if images},
             run=result.id,
             bits=model.bits,
             kind=kind,
@@ -86,7 +92,8 @@ def build_index(
         listed = write_skipped(output, found.broken)
         write_contents(output, contents, bundle, allowed=lambda: _refuse_changed(output, version))
     new = len(found.images) - found.known
-    return Indexed(len(contents.names), new, found.resumed, len(gone), found.broken, listed, found.notes)
+    dropped = len(known.keys() - folders[place].keys() - found.broken.keys())
+    return Indexed(len(contents.names), new, found.resumed, len(stay), dropped, found.broken, listed, found.notes)
 
 
 def versions_here() -> dict[str, str]:

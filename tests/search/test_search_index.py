@@ -141,6 +141,40 @@ def test_more_images_are_added_and_changed_ones_encoded_anew(run, photos, tmp_pa
     assert all(near.name == str(near.path) for near in answer.nearest)  # of two folders
     dropped = hashbench.build_index(path, photos, path, drop_gone=True)
     assert (dropped.images, dropped.new, dropped.gone) == (41, 0, 0)
+    assert (again.dropped, dropped.dropped) == (0, 1)
+
+
+@pytest.mark.parametrize("left", ["nothing", "an empty folder"])
+@pytest.mark.parametrize("kind", ["flat", "hnsw"])
+def test_a_folder_that_is_gone_is_dropped_on_demand(run, photos, tmp_path, left, kind):
+    if kind == "hnsw":
+        pytest.importorskip("faiss")
+    path, more = tmp_path / "i", tmp_path / "more"
+    hashbench.build_index(run, photos, path, kind=kind)
+    more.mkdir()
+    shutil.copy(photos / "a/02.png", more)
+    hashbench.build_index(run, more, path)
+    content = path.read_bytes()
+    shutil.rmtree(photos)
+    if left == "an empty folder":
+        photos.mkdir()
+        (photos / "text.txt").touch()
+    said = "holds no images .*; give" if left == "an empty folder" else "There is no folder .*, or give"
+    with pytest.raises(HashbenchError, match=f"{said} --drop-gone, which drops the 40 images of it that the index"):
+        hashbench.build_index(path, photos, path)
+    with pytest.raises(HashbenchError, match=r"There is no folder .*nowhere; name one with images \([^)]*\)\.$"):
+        hashbench.build_index(path, tmp_path / "nowhere", path, drop_gone=True)
+    assert path.read_bytes() == content
+    came = hashbench.build_index(path, photos, path, drop_gone=True)
+    assert (came.images, came.new, came.gone, came.dropped) == (1, 0, 0, 40)
+    assert len(came.notes) == (left == "an empty folder")
+    (answer,) = hashbench.open_index(path).search([more / "02.png"])
+    assert [(near.path, near.distance) for near in answer.nearest] == [(more / "02.png", 0)]
+    content = path.read_bytes()
+    shutil.rmtree(more)
+    with pytest.raises(HashbenchError, match="an index holds at least one, so delete the file"):
+        hashbench.build_index(path, more, path, drop_gone=True)
+    assert path.read_bytes() == content
 
 
 def test_files_that_are_others_now_are_noticed(run, photos, tmp_path):

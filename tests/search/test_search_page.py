@@ -50,6 +50,17 @@ def test_gone_images_and_broken_ones_are_said(indexed, cli):
     assert "7 images" in cli("index", indexed, "photos", "--skip-broken", "--drop-gone").stdout
 
 
+def test_dropped_images_are_counted(indexed, cli):
+    Path("photos/2.png").unlink()
+    said = cli("index", indexed, "photos", "--drop-gone").stdout
+    assert re.fullmatch(r"shop.hashindex: 7 images, \d+\.\d MB; 0 encoded now, 1 dropped\.\n", said)
+    before, _ = indexed.read_bytes(), Path("photos").rename("moved")
+    assert "photos; name one with images" in cli("index", indexed, "photos", code=2).stderr
+    assert "delete the file instead" in cli("index", indexed, "photos", "--drop-gone", code=2).stderr
+    assert indexed.read_bytes() == before
+    assert not Path(".shop.hashindex.encoding").exists()
+
+
 def test_the_page_loads_nothing_and_escapes_names(indexed):
     index = hashbench.open_index(indexed)
     Path("photos/5.png").write_text("no image any more")
