@@ -18,7 +18,7 @@ from hashbench.storage.files import make_folder, regular, reported
 BUNDLE = "bundle"
 INDEX = "search index"  # a bundle that holds codes of images, too
 CARD = "MODEL_CARD.md"
-_MODEL = "model.pt"
+MODEL = "model.pt"
 
 
 def write_bundle(run: RunDirectory, path: Path) -> int:
@@ -46,7 +46,7 @@ def bundle_members(run: RunDirectory) -> dict[str, bytes]:
     weights = run.weights_of(result)
     holders = {"run": run} if weights is run else {"run": run, "training": weights}
     for folder, holder in holders.items():
-        names = [RESULT, SPEC] if holder is run and len(holders) > 1 else [RESULT, SPEC, _MODEL]
+        names = [RESULT, SPEC] if holder is run and len(holders) > 1 else [RESULT, SPEC, MODEL]
         members |= {f"{folder}/{name}": _content(holder, name) for name in names}
     return members
 
@@ -89,7 +89,7 @@ def opened_run(path: Path) -> Iterator[RunDirectory]:
 def _extract(archive: Archive, folder: str, target: Path) -> None:
     """Write a run's files, of which each has one of three names."""
     make_folder(target)
-    for name in (RESULT, SPEC, _MODEL):
+    for name in (RESULT, SPEC, MODEL):
         if f"{folder}/{name}" in archive:
             content = archive.read(f"{folder}/{name}")
             with reported(target / name):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from hashbench.errors import HashbenchError, unknown
 from hashbench.evaluation.folders import EncodedImages, encode_images, kept_rows, write_skipped
 from hashbench.experiments.runner import load_with_result
 from hashbench.results.bundle import bundle_members, opened_run
-from hashbench.search.contents import KINDS, Contents, Kind, contents_of, read_contents, write_contents
+from hashbench.search.contents import KINDS, Contents, Kind, contents_of, read_contents, weights_of, write_contents
 from hashbench.search.ways import build_graph
 from hashbench.storage.files import version_of
 
@@ -61,8 +62,11 @@ def build_index(
         raise unknown("kind of index", kind, KINDS)
     model, result = load_with_result(run, method=method, backbone=backbone, device=device)
     with kept_rows(output) as rows:
-        before = _before(output, result.id)
         version, place = version_of(output), os.path.realpath(folder)
+        with opened_run(Path(run)) as directory:
+            bundle = bundle_members(directory)
+        weights = weights_of({name: hashlib.sha256(content).hexdigest() for name, content in bundle.items()})
+        before = _before(output, result.id, weights)
         _refuse_overlap(output, place, () if before is None else before.folders)
         known = {} if before is None else before.images(place)
         found = encode_images(
@@ -81,14 +85,13 @@ def build_index(
         contents = contents_of(
             {other: images for other, images in folders.items() if images},
             run=result.id,
+            weights=weights,
             bits=model.bits,
             kind=kind,
             versions=versions_here(),
         )
         if kind == "hnsw":
             contents = replace(contents, graph=build_graph(contents.codes))
-        with opened_run(Path(run)) as directory:
-            bundle = bundle_members(directory)
         listed = write_skipped(output, found.broken)
         write_contents(output, contents, bundle, allowed=lambda: _refuse_changed(output, version))
     new = len(found.images) - found.known
@@ -101,15 +104,18 @@ def versions_here() -> dict[str, str]:
     return {"pillow": pillow, "torch": torch.__version__}
 
 
-def _before(output: Path, run: str) -> Contents | None:
-    """Return the index that is there; raises HashbenchError where it is none, or of another run."""
+def _before(output: Path, run: str, weights: str) -> Contents | None:
+    """Return the index that is there; raises HashbenchError where it is none, of another run or of other weights."""
     if not output.exists():
         return None
     found = read_contents(output)
-    if found.run != run:
+    if (found.run, found.weights) != (run, weights):
+        then, now = found.run[:8], run[:8]
+        if then == now:  # the run was computed again, elsewhere or since
+            then, now = f"{then} with the weights {found.weights[:8]}", f"{now} with the weights {weights[:8]}"
         raise HashbenchError(
-            f"{output} holds codes of the run {found.run[:8]}, which cannot be compared with those of {run[:8]}; name "
-            f"another file, or the run that it was made with."
+            f"{output} holds codes of the run {then}, which cannot be compared with those of {now}; name another file, "
+            f"or the run that it was made with."
         )
     return found
 

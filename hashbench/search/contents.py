@@ -14,7 +14,7 @@ import numpy as np
 from hashbench import __version__
 from hashbench.errors import HashbenchError
 from hashbench.evaluation.folders import EncodedImage
-from hashbench.results.bundle import INDEX
+from hashbench.results.bundle import INDEX, MODEL
 from hashbench.storage.archives import Archive, write_archive
 from hashbench.storage.strict_json import dumps, loads
 
@@ -28,6 +28,7 @@ class Contents:
     """The images of an index, in the order of its rows: folder by folder, in each by name."""
 
     run: str  # id of the run whose model encoded them
+    weights: str  # sha256 of its model.pt: a run that was computed again has the same id and may have others
     bits: int
     kind: Kind
     versions: Mapping[str, str]  # of the libraries that decode and encode, when the index was written
@@ -56,12 +57,19 @@ class Contents:
 
 
 def contents_of(
-    folders: Mapping[str, Mapping[str, EncodedImage]], *, run: str, bits: int, kind: Kind, versions: Mapping[str, str]
+    folders: Mapping[str, Mapping[str, EncodedImage]],
+    *,
+    run: str,
+    weights: str,
+    bits: int,
+    kind: Kind,
+    versions: Mapping[str, str],
 ) -> Contents:
     """Return the contents that hold the images of `folders` (folder -> path below it -> image)."""
     images = [image for inside in folders.values() for image in inside.values()]
     return Contents(
         run,
+        weights,
         bits,
         kind,
         versions,
@@ -96,6 +104,11 @@ def write_contents(
     write_archive(path, INDEX, members, about, allowed=allowed)
 
 
+def weights_of(sha256: Mapping[str, str]) -> str:
+    """Return that of the weights, of the sha256 of a bundle's files by name; raises KeyError where there are none."""
+    return {name.rpartition("/")[2]: of for name, of in sha256.items()}[MODEL]
+
+
 def read_contents(path: Path) -> Contents:
     """Return what the index in a file holds; raises HashbenchError where it is damaged or something else."""
     with Archive(path, INDEX) as archive:
@@ -104,6 +117,7 @@ def read_contents(path: Path) -> Contents:
             names = loads(archive.read(_NAMES))
             found = Contents(
                 str(about["id"]),
+                weights_of({name: stated["sha256"] for name, stated in about["members"].items()}),
                 int(about["bits"]),
                 about["search"],
                 dict(about["versions"]),

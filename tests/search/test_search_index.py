@@ -12,7 +12,10 @@ from PIL import Image
 import hashbench
 from hashbench.errors import HashbenchError
 from hashbench.evaluation import folders
+from hashbench.results.bundle import write_bundle
+from hashbench.results.runs import RunDirectory
 from hashbench.search.contents import read_contents
+from hashbench.storage import tensorfiles
 from hashbench.storage.archives import Archive, write_archive
 
 
@@ -245,6 +248,38 @@ def test_an_index_of_another_run_or_of_folders_within_each_other_is_refused(run,
     hashbench.build_index(other, photos, tmp_path / "j")
     with pytest.raises(HashbenchError, match="'lsh' has no network"):
         hashbench.open_index(tmp_path / "j").search([photos / "a/00.png"], rerank=True)
+
+
+@pytest.mark.parametrize("form", ["run", "bundle", "index"])
+def test_a_run_that_was_trained_again_is_another_model_where_its_weights_are(run, photos, flat, tmp_path, form):
+    path, content = Path(shutil.copy(flat, tmp_path)), flat.read_bytes()
+
+    def named(trained):
+        return {"run": trained, "bundle": tmp_path / f"{form}.zip", "index": tmp_path / f"{form}.hashindex"}[form]
+
+    again = Path(shutil.copytree(run, tmp_path / "again"))
+    for same in (True, False):
+        if not same:  # as a machine that rounds otherwise would have trained it
+            directory = RunDirectory(again)
+            state = torch.load(directory.model, weights_only=True)
+            state["network"] = {name: value + 1e-3 for name, value in state["network"].items()}
+            tensorfiles.save(state, directory.model, of=directory.read_result().id)
+            directory.write_result(directory.read_result())
+        write_bundle(RunDirectory(again), tmp_path / "bundle.zip")
+        (tmp_path / "index.hashindex").unlink(missing_ok=True)
+        hashbench.build_index(again, photos, tmp_path / "index.hashindex")
+        if same:
+            assert hashbench.build_index(named(again), photos, path).images == 80
+            path.write_bytes(content)
+    assert read_contents(tmp_path / "index.hashindex").run == read_contents(path).run
+    with pytest.raises(
+        HashbenchError,
+        match=r"holds codes of the run (\w{8}) with the weights (\w{8}), which cannot be compared with those of \1 "
+        r"with the weights (?!\2)\w{8}; name another file, or the run that it was made with\.",
+    ):
+        hashbench.build_index(named(again), photos, path)
+    assert path.read_bytes() == content
+    assert not (tmp_path / f".{path.name}.encoding").exists()
 
 
 def test_an_index_that_was_changed_meanwhile_is_not_overwritten(run, photos, tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ def contents():
     codes = random.integers(0, 256, (103, 4), np.uint8)
     codes = codes[np.concatenate([np.repeat(np.arange(3), 300), np.arange(3, 103)])]
     images = {str(place): EncodedImage(1, 1, code.tobytes()) for place, code in enumerate(random.permutation(codes))}
-    return contents_of({"f": images}, run="r", bits=32, kind="flat", versions={})
+    return contents_of({"f": images}, run="r", weights="w", bits=32, kind="flat", versions={})
 
 
 def test_equal_codes_hide_no_others(contents):
