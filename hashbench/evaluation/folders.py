@@ -289,7 +289,7 @@ def read_image(path: Path, channels: int, size: Sequence[int]) -> Tensor:
 
 
 def _subject(model: Model, folder: Path, run: str) -> dict[str, Any]:
-    """Return what rows depend on beside their files: the run with its weights, the folder, and the decoder."""
+    """Return what rows depend on beside their files: the run with its weights, the folder, and the libraries."""
     weights = hashlib.sha256()
     for part, state in model.state().items():
         for name, value in (state or {}).items():
@@ -300,7 +300,7 @@ def _subject(model: Model, folder: Path, run: str) -> dict[str, Any]:
         "weights": weights.hexdigest(),
         "bits": model.bits,
         "folder": os.path.realpath(folder),
-        "versions": [hashbench.__version__, pillow],
+        "versions": [hashbench.__version__, pillow, torch.__version__],
     }
 
 

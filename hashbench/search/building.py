@@ -89,6 +89,7 @@ def build_index(
             bits=model.bits,
             kind=kind,
             versions=versions_here(),
+            earlier=_earlier(before) if before and (found.known or stay or len(folders) > 1) else (),
         )
         if kind == "hnsw":
             contents = replace(contents, graph=build_graph(contents.codes))
@@ -102,6 +103,15 @@ def build_index(
 def versions_here() -> dict[str, str]:
     """Return the versions of what decodes and encodes images."""
     return {"pillow": pillow, "torch": torch.__version__}
+
+
+def _earlier(before: Contents) -> tuple[Mapping[str, str], ...]:
+    """Return the versions that differ from those here, with which images of an index may have been encoded."""
+    here, found = versions_here(), list[Mapping[str, str]]()
+    for versions in (*before.earlier, before.versions):
+        if versions not in (here, *found):
+            found.append(versions)
+    return tuple(found)
 
 
 def _before(output: Path, run: str, weights: str) -> Contents | None:

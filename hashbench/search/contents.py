@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -32,6 +32,7 @@ class Contents:
     bits: int
     kind: Kind
     versions: Mapping[str, str]  # of the libraries that decode and encode, when the index was written
+    earlier: tuple[Mapping[str, str], ...]  # other versions, with which some of its images were encoded before that
     folders: tuple[str, ...]
     names: tuple[tuple[int, str], ...]  # place of its folder, and path below it, of each image
     states: np.ndarray  # (n, 2) int64: bytes and time of change (nanoseconds) of each file
@@ -64,6 +65,7 @@ def contents_of(
     bits: int,
     kind: Kind,
     versions: Mapping[str, str],
+    earlier: Sequence[Mapping[str, str]] = (),
 ) -> Contents:
     """Return the contents that hold the images of `folders` (folder -> path below it -> image)."""
     images = [image for inside in folders.values() for image in inside.values()]
@@ -73,6 +75,7 @@ def contents_of(
         bits,
         kind,
         versions,
+        tuple(earlier),
         tuple(folders),
         tuple((place, name) for place, inside in enumerate(folders.values()) for name in inside),
         np.array([(image.size, image.changed) for image in images], np.int64).reshape(-1, 2),
@@ -98,6 +101,7 @@ def write_contents(
         "bits": contents.bits,
         "search": contents.kind,
         "versions": contents.versions,
+        "earlier": contents.earlier,
         "folders": contents.folders,
         "images": len(contents.names),
     }
@@ -121,6 +125,7 @@ def read_contents(path: Path) -> Contents:
                 int(about["bits"]),
                 about["search"],
                 dict(about["versions"]),
+                tuple(dict(versions) for versions in about.get("earlier", [])),  # absent before it was kept
                 tuple(about["folders"]),
                 tuple((place, name) for place, inside in enumerate(names) for name in inside),
                 _array(archive.read(_STATES)),

@@ -90,14 +90,17 @@ class SearchIndex:
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences on what may set codes made here apart from those of the index."""
-        here = versions_here()
-        others = [f"{name} {then} (here {here.get(name)})" for name, then in self._contents.versions.items()
-                  if here.get(name) != then]  # fmt: skip
+        here, latest = versions_here(), self._contents.versions
+        others: dict[str, dict[str, None]] = {}  # versions that differ from those here, by library, each once
+        for versions in (*self._contents.earlier, latest):
+            for name, then in versions.items():
+                if then != here.get(name):
+                    others.setdefault(name, {})[then] = None
         if not others:
             return ()
-        return (
-            f"The index was written with {' and '.join(others)}: a photo's code may differ from then in some bits.",
-        )
+        part = "in part " if all(latest.get(name) == here.get(name) for name in others) else ""
+        named = " and ".join(f"{name} {', '.join(then)} (here {here.get(name)})" for name, then in others.items())
+        return (f"The index was {part}written with {named}: a photo's code may differ from then in some bits.",)
 
     def search(self, photos: str | Path | Sequence[str | Path], *, top: int = 10, rerank: bool = False) -> list[Answer]:
         """Return the `top` nearest images of each photo, a file; with `rerank`, ties stand by its real-valued outputs.

@@ -322,6 +322,7 @@ def test_damaged_files_are_noticed(flat, taken, tmp_path):
         ({"bits": 20}, "its codes are uint8"),
         ({"folders": []}, "its names are damaged"),
         ({"versions": 3}, "its contents are damaged"),
+        ({"earlier": [3]}, "its contents are damaged"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(flat, tmp_path, change, reason):
@@ -352,3 +353,43 @@ def test_versions_that_differ_are_said(flat, monkeypatch):
     monkeypatch.setattr("hashbench.search.building.pillow", "1.0")
     (note,) = hashbench.open_index(flat).notes
     assert "(here 1.0): a photo's code may differ" in note
+
+
+def test_versions_of_images_that_an_update_keeps_stay_said(run, photos, tmp_path, monkeypatch):
+    def notes_of_update(pillow, folder=photos, **settings):
+        monkeypatch.setattr("hashbench.search.building.pillow", pillow)
+        hashbench.build_index(run, folder, tmp_path / "i", **settings)
+        return " ".join(hashbench.open_index(tmp_path / "i").notes)
+
+    (tmp_path / "more").mkdir()
+    shutil.copy(photos / "a/00.png", tmp_path / "more")
+    assert notes_of_update("1.0") == ""
+    assert "in part written with pillow 1.0 (here 2.0): a photo's code may differ" in notes_of_update("2.0")
+    assert "in part written with pillow 1.0, 2.0 (here 3.0):" in notes_of_update("3.0", tmp_path / "more")
+    assert "in part written with pillow 2.0, 3.0 (here 1.0):" in notes_of_update("1.0")
+    monkeypatch.setattr("hashbench.search.building.pillow", "4.0")
+    assert (
+        "The index was written with pillow 2.0, 3.0, 1.0 (here 4.0):" in hashbench.open_index(tmp_path / "i").notes[0]
+    )
+    for path in photos.rglob("*.png"):
+        os.utime(path, ns=(2, 2))
+    assert "pillow 2.0, 3.0, 1.0 (here 4.0)" in notes_of_update("4.0")  # of the other folder
+    (tmp_path / "more/00.png").unlink()
+    shutil.copy(photos / "a/04.png", tmp_path / "more")
+    assert "in part written" in notes_of_update("4.0", tmp_path / "more", drop_gone=True)
+    shutil.rmtree(tmp_path / "more")
+    assert "in part written" in notes_of_update("4.0", tmp_path / "more", drop_gone=True)
+    for path in photos.rglob("*.png"):
+        os.utime(path, ns=(3, 3))
+    assert notes_of_update("4.0") == ""  # all were encoded anew
+
+
+def test_an_index_from_before_earlier_versions_were_kept_is_read(flat, photos, tmp_path, monkeypatch):
+    with Archive(flat, "search index") as archive:
+        about = {key: value for key, value in archive.about.items() if key not in ("kind", "members", "earlier")}
+        members = {name: archive.read(name) for name in archive.about["members"]}
+    write_archive(tmp_path / "i", "search index", members, about)
+    assert hashbench.open_index(tmp_path / "i").notes == ()
+    monkeypatch.setattr("hashbench.search.building.pillow", "1.0")
+    hashbench.build_index(tmp_path / "i", photos, tmp_path / "i")
+    assert "in part written with pillow" in hashbench.open_index(tmp_path / "i").notes[0]
