@@ -42,7 +42,8 @@ def encode(
     from hashbench.experiments import runner
     from hashbench.results.sweeps.estimates import plural
 
-    model, result = runner.load_with_result(run, method=method, backbone=backbone, device=device)
+    model, result, changed = runner.load_with_result(run, method=method, backbone=backbone, device=device)
+    warn(changed)
     encoded = encode_folder(
         model,
         folder,

@@ -48,7 +48,8 @@ def export(runs: Path, file: Path, part: str, method: str | None, backbone: str 
         from hashbench.experiments.runner import load_with_result
         from hashbench.networks.onnx_export import write_onnx
 
-        model, result = load_with_result(runs, method=method, backbone=backbone, device="cpu")
+        model, result, changed = load_with_result(runs, method=method, backbone=backbone, device="cpu")
+        warn(changed)
         trained = {key: str(result.coords[key]) for key in ("method", "dataset", "protocol", "backbone", "seed")}
         click.echo(write_onnx(model, file, {"id": result.id, **trained}))
     elif file.suffix == ".zip":

@@ -23,6 +23,7 @@ from hashbench.datasets.files.folders import Passed, image_paths
 from hashbench.datasets.files.imagefiles import IMAGE_ENDINGS
 from hashbench.datasets.loading.augment import resize, to_unit
 from hashbench.errors import HashbenchError, few
+from hashbench.methods.contract import base_of
 from hashbench.metrics.hamming import pack
 from hashbench.networks.model import Model
 from hashbench.results.sweeps.estimates import plural
@@ -31,6 +32,7 @@ from hashbench.storage.journal import Journal
 from hashbench.storage.locks import hold_lock
 from hashbench.storage.strict_json import dumps
 from hashbench.system.memory import is_out_of_memory
+from hashbench.system.provenance import source_sha256
 
 BATCH = 256  # images that are encoded, and written, at a time
 ROWS = "rows.jsonl"  # in the folder of an unfinished encoding: names, states and codes of what is encoded
@@ -289,7 +291,7 @@ def read_image(path: Path, channels: int, size: Sequence[int]) -> Tensor:
 
 
 def _subject(model: Model, folder: Path, run: str) -> dict[str, Any]:
-    """Return what rows depend on beside their files: the run with its weights, the folder, and the libraries."""
+    """Return what rows depend on beside their files: the run with its weights, the code, and the folder."""
     weights = hashlib.sha256()
     for part, state in model.state().items():
         for name, value in (state or {}).items():
@@ -299,6 +301,7 @@ def _subject(model: Model, folder: Path, run: str) -> dict[str, Any]:
         "run": run,
         "weights": weights.hexdigest(),
         "bits": model.bits,
+        "source": source_sha256(*(type(one) for one in (model.method, base_of(model.method)) if one is not None)),
         "folder": os.path.realpath(folder),
         "versions": [hashbench.__version__, pillow, torch.__version__],
     }

@@ -216,9 +216,16 @@ def _warn(directory: RunDirectory, sentences: Sequence[str]) -> None:
 
 def code_and_run(experiment: Experiment) -> str:
     """Return the hash of what a checkpoint belongs to: the run, and the code of method and backbone."""
-    code = source_sha256(*classes_of(METHODS.get(experiment.method), experiment.fields))
-    backbone = None if experiment.inputs == "pixels" else source_of(experiment.recipe.backbone)
-    return digest({"id": experiment.id, "source": code, "backbone": backbone})
+    sources = sources_of(experiment)
+    return digest({"id": experiment.id, "source": sources["source_sha256"], "backbone": sources["backbone_sha256"]})
+
+
+def sources_of(experiment: Experiment) -> dict[str, str | None]:
+    """Return the sha256 of the files of method and backbone as they are now, as a provenance states them."""
+    return {
+        "source_sha256": source_sha256(*classes_of(METHODS.get(experiment.method), experiment.fields)),
+        "backbone_sha256": None if experiment.inputs == "pixels" else source_of(experiment.recipe.backbone),
+    }
 
 
 def _fit(

@@ -34,7 +34,7 @@ from hashbench.experiments.experiment import Experiment
 from hashbench.experiments.phases import run_provenance
 from hashbench.experiments.planning import resolve_device
 from hashbench.experiments.relevance import Relevance, features_key, fixed_features, relevance_under
-from hashbench.experiments.runner import load, require_code
+from hashbench.experiments.runner import changed_since, load, load_with_result, require_code
 from hashbench.experiments.settings import parse_row, parse_value
 from hashbench.metrics import class_separation, code_statistics, evaluate_histograms, histograms
 from hashbench.metrics.measures import Measure, parse
@@ -42,7 +42,7 @@ from hashbench.networks.model import Model
 from hashbench.registry import CONDITIONS
 from hashbench.results.result import Result
 from hashbench.results.runs import Replaced, RunDirectory
-from hashbench.results.sweeps.run_status import is_stale, run_status, snapshot
+from hashbench.results.sweeps.run_status import is_stale, snapshot
 from hashbench.storage.locks import LockWatch, RunLocked
 from hashbench.storage.strict_json import digest
 from hashbench.system.distributed import SINGLE
@@ -221,9 +221,9 @@ class Evaluator:
             model = self.model_of(run, then)
         now = run_provenance(experiment, dataset, self._device, started)
         sources = {name: now[name] for name in ("source_sha256", "backbone_sha256")}
-        status = run_status(run, sources)
-        if status.state == "stale":
-            self.warnings.append(f"{run.path}: {status.note}, and the stored codes of its database are older.")
+        changed = changed_since(experiment, wanted.run)
+        if changed is not None:
+            self.warnings.append(f"{run.path}: {changed}, and the stored codes of its database are older.")
         reset_peak_memory(self._device)
         encoding = time.perf_counter()
         query, targets = before, None
@@ -331,7 +331,10 @@ class Evaluator:
         key = (run.path, version)
         if self._model is None or self._model[0] != key:
             self._model = None
-            self._model = (key, load(run.path, method=self._method, backbone=self._backbone, device=str(self._device)))
+            loaded = load_with_result(  # whose notes are said elsewhere
+                run.path, method=self._method, backbone=self._backbone, device=str(self._device)
+            )
+            self._model = (key, loaded.model)
         return self._model[1]
 
     def surrogate_of(self, surrogate: RunDirectory, run: RunDirectory) -> tuple[Model, np.ndarray]:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections.abc import Generator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hashbench.errors import HashbenchError
 from hashbench.experiments.execution import follow, reason_of
 from hashbench.experiments.experiment import Experiment
 from hashbench.experiments.jobs import Job, JobEvent, JobHeld, JobStart, Sweep
 from hashbench.experiments.models import load_model
+from hashbench.experiments.phases import sources_of
 from hashbench.experiments.planned import PlannedRun, Settings
 from hashbench.experiments.planning import Plan, plan, resolve_device
 from hashbench.interop.targets import resolve_method
@@ -26,7 +28,7 @@ from hashbench.registry import BACKBONES, EXECUTORS, METHODS
 from hashbench.results.bundle import opened_run
 from hashbench.results.result import Result
 from hashbench.results.sweeps.progress import record_sweep
-from hashbench.results.sweeps.run_status import RunStatus
+from hashbench.results.sweeps.run_status import RunStatus, stale_note
 from hashbench.storage.files import make_folder
 from hashbench.storage.locks import EXPIRY
 from hashbench.system.distributed import join
@@ -162,15 +164,26 @@ def load(run: str | Path, *, method: str | None = None, backbone: str | None = N
 
     `run` is its folder, a bundle of it, or a search index. Where the method's class came from a module or file,
     `method` names it again, and `backbone` a backbone's factory: no code runs because a run says so. Raises
-    HashbenchError where they are others than the run's.
+    HashbenchError where they are others than the run's; where their files have changed since, a warning says so.
     """
-    return load_with_result(run, method=method, backbone=backbone, device=device)[0]
+    loaded = load_with_result(run, method=method, backbone=backbone, device=device)
+    for note in loaded.notes:
+        warnings.warn(note, stacklevel=2)
+    return loaded.model
+
+
+class Loaded(NamedTuple):
+    """The trained model of a finished run, its result, and sentences on what its codes depend on and has changed."""
+
+    model: Model
+    result: Result
+    notes: tuple[str, ...]
 
 
 def load_with_result(
     run: str | Path, *, method: str | None = None, backbone: str | None = None, device: str = "auto"
-) -> tuple[Model, Result]:
-    """Return the trained model of a finished run, and its result; raises HashbenchError as `load` does."""
+) -> Loaded:
+    """Return what a finished run left; raises HashbenchError as `load` does."""
     with opened_run(Path(run)) as directory:
         result = directory.read_result()  # an unfinished run has no model
         spec = directory.read_spec()
@@ -182,7 +195,18 @@ def load_with_result(
         if not training.model.is_file():
             raise HashbenchError(f"There is no {training.model}; run again to have the weights, or copy them along.")
         training.require_stated(training.model)
-        return load_model(experiment, training.model, resolve_device(device), of=of), result
+        model = load_model(experiment, training.model, resolve_device(device), of=of)
+        changed = changed_since(experiment, result)
+        notes = () if changed is None else (f"{run}: {changed}, and codes made now may differ from those of then.",)
+        return Loaded(model, result, notes)
+
+
+def changed_since(experiment: Experiment, result: Result) -> str | None:
+    """Return what of a finished run's method or backbone is another here, as a part of a sentence, if anything is."""
+    version = METHODS.get(experiment.method).info.version
+    if version != experiment.method_version:
+        return f"the method has version {version} here, and had version {experiment.method_version} then"
+    return stale_note(result, sources_of(experiment))
 
 
 def require_code(run: str | Path, experiment: Experiment, *, method: str | None, backbone: str | None) -> None:

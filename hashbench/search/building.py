@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -55,12 +56,14 @@ def build_index(
     drops them also where the whole folder is gone or empty. `kind` (default: that of the index, else "flat") says how
     it is searched; "hnsw" is approximate. After an interruption the same call goes on. `method` and `backbone` are
     those of `hashbench.load`. Raises HashbenchError as `encode_folder` does, where `output` is something else or of
-    another run, and where no image would be left in it.
+    another run, and where no image would be left in it; warns as `hashbench.load` does.
     """
     output, folder = Path(output), Path(folder)
     if kind is not None and kind not in KINDS:
         raise unknown("kind of index", kind, KINDS)
-    model, result = load_with_result(run, method=method, backbone=backbone, device=device)
+    model, result, changed = load_with_result(run, method=method, backbone=backbone, device=device)
+    for sentence in changed:
+        warnings.warn(sentence, stacklevel=2)
     with kept_rows(output) as rows:
         version, place = version_of(output), os.path.realpath(folder)
         with opened_run(Path(run)) as directory:

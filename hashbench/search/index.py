@@ -71,9 +71,10 @@ class Answer:
 class SearchIndex:
     """The images of a search index, and the model that encoded them."""
 
-    def __init__(self, path: Path, contents: Contents, model: Model):
-        """Take what `open_index` read."""
+    def __init__(self, path: Path, contents: Contents, model: Model, changed: Sequence[str] = ()):
+        """Take what `open_index` read, with sentences on what of its run has `changed`."""
         self.path = path
+        self._changed = tuple(changed)
         self.model = model
         self._contents = contents
         self._way = Graph(contents) if contents.kind == "hnsw" else Exact(contents)
@@ -97,10 +98,11 @@ class SearchIndex:
                 if then != here.get(name):
                     others.setdefault(name, {})[then] = None
         if not others:
-            return ()
+            return self._changed
         part = "in part " if all(latest.get(name) == here.get(name) for name in others) else ""
         named = " and ".join(f"{name} {', '.join(then)} (here {here.get(name)})" for name, then in others.items())
-        return (f"The index was {part}written with {named}: a photo's code may differ from then in some bits.",)
+        note = f"The index was {part}written with {named}: a photo's code may differ from then in some bits."
+        return (*self._changed, note)
 
     def search(self, photos: str | Path | Sequence[str | Path], *, top: int = 10, rerank: bool = False) -> list[Answer]:
         """Return the `top` nearest images of each photo, a file; with `rerank`, ties stand by its real-valued outputs.
@@ -176,10 +178,10 @@ def open_index(
     """
     path = Path(path)
     contents = read_contents(path)
-    model, result = load_with_result(path, method=method, backbone=backbone, device=device)
+    model, result, changed = load_with_result(path, method=method, backbone=backbone, device=device)
     if (result.id, model.bits) != (contents.run, contents.bits):
         raise HashbenchError(f"{path} holds another model than that of its codes; make the index again.")
-    return SearchIndex(path, contents, model)
+    return SearchIndex(path, contents, model, changed)
 
 
 def _state(path: Path, then: np.ndarray) -> State:

@@ -245,6 +245,11 @@ def test_rows_of_other_weights_or_of_a_copy_of_the_folder_are_not_taken(model, p
         assert encoded(model, photos)[0].resumed == 0
     finally:
         model.method.planes.copy_(planes)
+    for what in ("source_sha256", "torch.__version__"):  # the method's file, or what computes
+        shutil.copytree(kept, unfinished)
+        with monkeypatch.context() as patch:
+            patch.setattr(f"hashbench.evaluation.folders.{what}", "2.0" if "torch" in what else lambda *of: "0" * 64)
+            assert encoded(model, photos)[0].resumed == 0
     shutil.copytree(kept, unfinished)
     assert encoded(model, photos)[0].resumed == 8
 

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from PIL import Image
 import hashbench
 from hashbench.errors import HashbenchError
 from hashbench.evaluation import folders
+from hashbench.registry import METHODS
 from hashbench.results.bundle import write_bundle
 from hashbench.results.runs import RunDirectory
 from hashbench.search.contents import read_contents
@@ -234,6 +237,28 @@ def test_broken_images_are_left_out_and_listed(run, photos, tmp_path):
 def test_an_index_is_loaded_like_its_run(run, flat, taken):
     image = image_of(taken / "a/00.png")
     assert np.array_equal(hashbench.load(flat).encode(image), hashbench.load(run).encode(image))
+
+
+def test_a_source_that_has_changed_since_the_run_is_a_warning(run, changed, photos, tmp_path, monkeypatch):
+    said = "the method's source has changed since, but not its version; --rerun stale runs it again, and codes made now"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        hashbench.load(run)
+        hashbench.build_index(run, photos, tmp_path / "i")
+    assert hashbench.open_index(tmp_path / "i").notes == ()
+    with pytest.warns(UserWarning, match=f"^{changed}: {said}"):
+        hashbench.load(changed)
+    for named in (changed, tmp_path / "j"):  # made, then brought up to date
+        with pytest.warns(UserWarning, match=f"^{named}: {said}"):
+            hashbench.build_index(named, photos, tmp_path / "j")
+    monkeypatch.setattr("hashbench.search.building.pillow", "1.0")
+    of_source, of_versions = hashbench.open_index(tmp_path / "j").notes
+    assert of_source.startswith(f"{tmp_path / 'j'}: {said}")
+    assert "(here 1.0)" in of_versions
+    crh = METHODS.get("crh")
+    monkeypatch.setattr(crh, "info", replace(crh.info, version=99))
+    with pytest.warns(UserWarning, match=r"has version 99 here, and had version \d then, and codes"):
+        hashbench.load(run)
 
 
 def test_an_index_of_another_run_or_of_folders_within_each_other_is_refused(run, photos, flat, tmp_path):

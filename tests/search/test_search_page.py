@@ -50,6 +50,17 @@ def test_gone_images_and_broken_ones_are_said(indexed, cli):
     assert "7 images" in cli("index", indexed, "photos", "--skip-broken", "--drop-gone").stdout
 
 
+def test_a_source_that_has_changed_since_the_run_is_said(indexed, changed, cli):
+    said = "the method's source has changed since, but not its version; --rerun stale runs it again, and codes made now"
+    assert cli("encode", indexed, "photos").stderr == cli("search", indexed, "photos/0.png").stderr == ""
+    assert f"Warning: {changed}: {said}" in cli("encode", changed, "photos").stderr
+    with pytest.warns(UserWarning, match=f"^{changed}: {said}"):
+        cli("index", changed, "photos", "-o", "other.hashindex")
+    assert f"Warning: other.hashindex: {said}" in cli("search", "other.hashindex", "photos/0.png").stderr
+    pytest.importorskip("onnxruntime")
+    assert f"Warning: {changed}: {said}" in cli("export", changed, "model.onnx").stderr
+
+
 def test_dropped_images_are_counted(indexed, cli):
     Path("photos/2.png").unlink()
     said = cli("index", indexed, "photos", "--drop-gone").stdout

@@ -83,6 +83,14 @@ def is_stale(directory: RunDirectory, sources: Mapping[str, str | None]) -> bool
     return _finished(directory, sources).state == "stale"
 
 
+def stale_note(result: Result, sources: Mapping[str, str | None]) -> str | None:
+    """Return which of a run's `sources` was another, as the end of a sentence; None where none was, as far as known."""
+    for key, sha256 in sources.items():
+        if sha256 is not None and result.provenance.get(key) not in (None, sha256):
+            return STALE.format(owner=SOURCES[key])
+    return None
+
+
 def _finished(
     directory: RunDirectory, sources: Mapping[str, str | None], result: Result | HashbenchError | None = None
 ) -> RunStatus:
@@ -93,11 +101,8 @@ def _finished(
         result = error
     if isinstance(result, HashbenchError):
         return RunStatus("damaged", str(result))
-    then = result.provenance
-    for key, sha256 in sources.items():
-        if sha256 is not None and then.get(key) not in (None, sha256):
-            return RunStatus("stale", STALE.format(owner=SOURCES[key]))
-    return RunStatus("finished")
+    note = stale_note(result, sources)
+    return RunStatus("finished") if note is None else RunStatus("stale", note)
 
 
 def _reason(directory: RunDirectory) -> str:
