@@ -21,7 +21,9 @@ class BCCF(hashbench.PairMethod):
     """The signs of real factors, rotated so that they lose least: min ||B - U R||^2 + ||D - V R||^2, R'R = I.
 
     After accounts of the paper: a factorisation with K factors, then the rotation of ITQ on rows and columns together.
-    The factorisation is that of the row `mf`, with its weights, so that the two differ in the binarization alone.
+    The factorisation's loss and regulariser are ours: weighted squares over all cells, in which a rating's value plays
+    no part, where the paper's is said to fit the values. They are those of the row `mf`, with its weights, so that the
+    two differ in the binarization alone.
     """
 
     iterations: int = hashbench.option(50, "rounds of the rotation: signs, then R")

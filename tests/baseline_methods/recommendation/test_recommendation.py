@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -95,14 +96,66 @@ def test_balanced_codes_are_uncorrelated_and_the_nearest_such(rank):
     assert float((codes * found).sum()) == pytest.approx(best)
 
 
-def test_the_start_of_dcf_solves_the_relaxed_problem(ratings):
+def test_a_step_of_the_start_of_dcf_solves_its_problem(ratings):
     by_row, _ = dcf.sides(ratings, BITS)
-    columns, x, alpha = some_codes(12).clone(), dcf.balanced(some_codes(17)), 0.2
-    rows = dcf.best_factors(by_row, columns, x, alpha).requires_grad_()
+    before, columns, x, alpha = some_codes(17, 5), some_codes(12), dcf.balanced(some_codes(17)), 0.2
+    rows = dcf.best_factors(before, by_row, columns, x, alpha).requires_grad_()
     there = torch.from_numpy(ratings.toarray() != 0)
     gaps = (torch.from_numpy(by_row.toarray()) - rows @ columns.T)[there].square().sum()
-    (gradient,) = torch.autograd.grad(gaps + alpha * rows.square().sum() - 2 * alpha * (rows * x).sum(), rows)
-    assert gradient.abs().max() < 1e-9
+    held = alpha * (there.sum(dim=1) * rows.square().sum(dim=1)).sum()
+    (gradient,) = torch.autograd.grad(gaps + held - 4 * alpha * (rows * x).sum(), rows)
+    rated = torch.arange(17) != 3
+    assert gradient[rated].abs().max() < 1e-9
+    assert torch.equal(rows.detach()[3], before[3])
+
+
+def start_of_dcf(scaled, there, rows, columns, alpha, beta, tolerance):
+    """Return U, V, X and Y of the official code's start by loops, and the number of its rounds."""
+
+    def surrogate(factors):
+        centered = factors - factors.mean(axis=0)
+        sizes, vectors = np.linalg.eigh(centered.T @ centered)
+        return math.sqrt(len(factors)) * centered @ vectors @ np.diag(sizes**-0.5) @ vectors.T
+
+    x, y, number = surrogate(rows), surrogate(columns), 0
+    while True:
+        number += 1
+        before = [each.copy() for each in (rows, columns, x, y)]
+        for i in range(len(rows)):
+            mine = [j for j in range(len(columns)) if there[i, j]]
+            if mine:
+                quadratic = sum(np.outer(columns[j], columns[j]) + alpha * np.eye(BITS) for j in mine)
+                linear = sum(scaled[i, j] * columns[j] for j in mine) + 2 * alpha * x[i]
+                rows[i] = np.linalg.solve(quadratic, linear)
+        for j in range(len(columns)):
+            mine = [i for i in range(len(rows)) if there[i, j]]
+            if mine:
+                quadratic = sum(np.outer(rows[i], rows[i]) + beta * np.eye(BITS) for i in mine)
+                linear = sum(scaled[i, j] * rows[i] for i in mine) + 2 * beta * y[j]
+                columns[j] = np.linalg.solve(quadratic, linear)
+        x, y = surrogate(rows), surrogate(columns)
+        moves = [np.linalg.norm(now - then) for now, then in zip((rows, columns, x, y), before, strict=True)]
+        if number == 50 or max(moves) < tolerance * max(len(rows), len(columns)):
+            return (rows, columns, x, y), number
+
+
+@pytest.mark.parametrize(("alpha", "beta", "tolerance", "rounds"), [(1e-3, 2e-3, 1e-5, 50), (0.7, 1.1, 1e-2, 19)])
+def test_the_start_of_dcf_is_that_of_a_literal_loop(ratings, alpha, beta, tolerance, rounds, monkeypatch):
+    assert dcf.TOLERANCE == 1e-5
+    monkeypatch.setattr(dcf, "TOLERANCE", tolerance)
+    found = dcf.DCF(alpha=alpha, beta=beta).relaxed(TASK, ratings)
+    rows, columns = (
+        torch.rand((count, BITS), generator=TASK.generator(which), dtype=torch.float64).numpy()
+        for which, count in (("rows", 17), ("columns", 12))
+    )
+    scaled, there = dcf.sides(ratings, BITS)[0].toarray(), ratings.toarray() != 0
+    started = rows[3].copy(), columns[7].copy()
+    expected, number = start_of_dcf(scaled, there, rows, columns, alpha, beta, tolerance)
+    assert number == rounds
+    for mine, literal in zip(found, expected, strict=True):
+        np.testing.assert_allclose(mine.numpy(), literal, atol=1e-9)
+    assert np.array_equal(found[0][3], started[0])  # without ratings
+    assert np.array_equal(found[1][7], started[1])
 
 
 def test_the_loss_of_hashcf_and_its_gradient_are_literal():
@@ -113,29 +166,71 @@ def test_the_loss_of_hashcf_and_its_gradient_are_literal():
         p, q, r = (each[n].detach().numpy() for each in factors)
         b, d, e = np.tanh(beta * p), np.tanh(beta * q), np.tanh(beta * r)
         margin = 10 / BITS * float(b @ d - b @ e)
-        total += math.log(1 + math.exp(-margin)) + weight * float(p @ p + q @ q + r @ r)
+        total += math.log(1 + math.exp(-margin)) + weight * float(p @ p + q @ q + r @ r) / 2
         slope = -10 / BITS / (1 + math.exp(margin))
         for gradient, code, by_code, factor in zip(gradients, (b, d, e), (d - e, b, -b), (p, q, r), strict=True):
-            gradient[n] = slope * by_code * beta * (1 - code**2) + 2 * weight * factor
-    loss = hashcf.ranking_loss(*factors, beta=beta, regularisation=weight)
+            gradient[n] = slope * by_code * beta * (1 - code**2) + weight * factor
+    triples = torch.arange(4).repeat(3, 1)
+    triples[2] += 4
+    loss = hashcf.ranking_loss(factors[0], torch.cat(factors[1:]), triples, beta=beta, regularisation=weight)
     assert float(loss.detach()) == pytest.approx(total)
     for found, expected in zip(torch.autograd.grad(loss, factors), gradients, strict=True):
         np.testing.assert_allclose(found.numpy(), expected)
 
 
-def test_what_hashcf_draws_is_never_a_pair_and_each_other_column_equally_often():
-    dense = np.ones((3, 4), np.float32)
-    dense[1, 2:], dense[2, 1:] = 0, 0  # row 0 has all columns, so nothing can be drawn for it
-    learned = hashcf.Unpaired(scipy.sparse.csr_matrix(dense))
-    assert learned.row.tolist() == [1, 1, 2]
-    assert learned.column.tolist() == [0, 1, 0]
-    chance = torch.Generator().manual_seed(0)
-    drawn = torch.stack([learned.draw(chance) for _ in range(600)])
-    counts = torch.stack([torch.bincount(drawn[:, at], minlength=4) for at in (0, 2)]).tolist()
-    assert counts[0][:2] == [0, 0]
-    assert counts[1][0] == 0
-    assert counts[0][2:] == pytest.approx([300, 300], abs=60)
-    assert counts[1][1:] == pytest.approx([200] * 3, abs=60)
+def test_hashcf_draws_a_row_then_one_of_its_columns_and_one_that_is_not():
+    dense = np.ones((4, 4), np.float32)
+    dense[1, 2:], dense[2, 1:], dense[3] = 0, 0, 0  # row 0 has all columns and row 3 none: neither is drawn
+    triples = hashcf.Triples(scipy.sparse.csr_matrix(dense))
+    assert triples.rows.tolist() == [1, 2]
+    drawn = triples.draw(4800, torch.Generator().manual_seed(0))
+    counts = Counter(tuple(each) for each in drawn.T.tolist())
+    wanted = {(1, own, other): 600 for own in (0, 1) for other in (2, 3)} | {(2, 0, other): 800 for other in (1, 2, 3)}
+    assert counts == pytest.approx(wanted, abs=100)
+
+
+def test_hashcf_is_a_literal_loop_of_lazy_adam(ratings):
+    method = hashcf.HashCF(epochs=4, learning_rate=0.03, regularisation=0.2, batch_size=6, growth=7.0)
+    chance, triples = TASK.generator("training"), hashcf.Triples(ratings)
+    sides = []
+    for which, count in (("rows", 17), ("columns", 12)):
+        drawn = torch.rand((count, BITS), generator=TASK.generator(which)).double().numpy()
+        sides.append((2 * drawn - 1) * math.sqrt(6 / (count + BITS)))
+    firsts, seconds = ([np.zeros_like(side) for side in sides] for _ in range(2))
+    number, most_left_out = 0, 0
+    for epoch in range(1, 5):
+        beta = math.sqrt(1 + 7 * (epoch - 1))
+        for _ in range(ratings.nnz // 6):
+            number += 1
+            gradients = [{}, {}]
+            for row, column, other in triples.draw(6, chance).T.tolist():
+                factors = [sides[0][row], sides[1][column], sides[1][other]]
+                b, d, e = (np.tanh(beta * each) for each in factors)
+                slope = -10 / BITS / (1 + math.exp(10 / BITS * float(b @ (d - e))))
+                for side, at, code, by, factor in zip(
+                    (0, 1, 1), (row, column, other), (b, d, e), (d - e, b, -b), factors, strict=True
+                ):
+                    step = slope * by * beta * (1 - code**2) + 0.2 * factor
+                    gradients[side][at] = gradients[side].get(at, 0) + step
+            rate = 0.03 * math.sqrt(1 - 0.999**number) / (1 - 0.9**number)
+            for side in range(2):
+                most_left_out = max(most_left_out, len(sides[side]) - len(gradients[side]))
+                for at, gradient in gradients[side].items():
+                    first, second = firsts[side][at], seconds[side][at]
+                    first[:] = 0.9 * first + 0.1 * gradient
+                    second[:] = 0.999 * second + 0.001 * gradient**2
+                    sides[side][at] -= rate * first / (np.sqrt(second) + 1e-8)
+    assert number > 4
+    assert most_left_out > 5  # what is not in a batch neither moves nor forgets
+    for found, literal in zip(method.factors(TASK, ratings), sides, strict=True):
+        np.testing.assert_allclose(found.numpy(), literal, atol=1e-4)
+
+
+@pytest.mark.parametrize("dense", [np.zeros((17, 12)), np.ones((17, 12))])
+def test_where_nothing_can_be_drawn_hashcf_keeps_its_start(dense):
+    rows, columns = hashcf.HashCF(epochs=1).factors(TASK, scipy.sparse.csr_matrix(dense.astype(np.float32)))
+    assert torch.equal(rows, hashcf.glorot((17, BITS), TASK.generator("rows")))
+    assert torch.equal(columns, hashcf.glorot((12, BITS), TASK.generator("columns")))
 
 
 def test_hashcf_learns_whose_a_column_is(ratings):
@@ -201,7 +296,7 @@ def test_planes_go_through_the_origin_of_the_factors(ratings):
     [
         (dcf.DCF(), PairTask(12, 17, 12, 0, torch.device("cpu")), "12 balanced and uncorrelated bits need more"),
         (ch.CH(), PairTask(13, 17, 12, 0, torch.device("cpu")), "13 orthogonal bits need as many"),
-        (hashcf.HashCF(sharpness=0.5), TASK, "sharpness must be at least 1"),
+        (hashcf.HashCF(growth=-0.5), TASK, "growth must be at least 0"),
         (hashcf.HashCF(epochs=0), TASK, "epochs and batch_size must be at least 1"),
         (bccf.BCCF(regularisation=0.0), TASK, "weight and regularisation must be above 0"),
         (references.MF(rounds=0), TASK, "rounds at least 1"),
