@@ -117,22 +117,20 @@ def start_of_dcf(scaled, there, rows, columns, alpha, beta, tolerance):
         sizes, vectors = np.linalg.eigh(centered.T @ centered)
         return math.sqrt(len(factors)) * centered @ vectors @ np.diag(sizes**-0.5) @ vectors.T
 
+    def solve(factors, values, paired, fixed, near, weight):
+        for i in range(len(factors)):
+            mine = [j for j in range(len(fixed)) if paired[i, j]]
+            if mine:
+                quadratic = sum(np.outer(fixed[j], fixed[j]) + weight * np.eye(BITS) for j in mine)
+                linear = sum(values[i, j] * fixed[j] for j in mine) + 2 * weight * near[i]
+                factors[i] = np.linalg.solve(quadratic, linear)
+
     x, y, number = surrogate(rows), surrogate(columns), 0
     while True:
         number += 1
         before = [each.copy() for each in (rows, columns, x, y)]
-        for i in range(len(rows)):
-            mine = [j for j in range(len(columns)) if there[i, j]]
-            if mine:
-                quadratic = sum(np.outer(columns[j], columns[j]) + alpha * np.eye(BITS) for j in mine)
-                linear = sum(scaled[i, j] * columns[j] for j in mine) + 2 * alpha * x[i]
-                rows[i] = np.linalg.solve(quadratic, linear)
-        for j in range(len(columns)):
-            mine = [i for i in range(len(rows)) if there[i, j]]
-            if mine:
-                quadratic = sum(np.outer(rows[i], rows[i]) + beta * np.eye(BITS) for i in mine)
-                linear = sum(scaled[i, j] * rows[i] for i in mine) + 2 * beta * y[j]
-                columns[j] = np.linalg.solve(quadratic, linear)
+        solve(rows, scaled, there, columns, x, alpha)
+        solve(columns, scaled.T, there.T, rows, y, beta)
         x, y = surrogate(rows), surrogate(columns)
         moves = [np.linalg.norm(now - then) for now, then in zip((rows, columns, x, y), before, strict=True)]
         if number == 50 or max(moves) < tolerance * max(len(rows), len(columns)):
