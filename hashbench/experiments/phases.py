@@ -20,7 +20,7 @@ from hashbench.evaluation.encoding import count, encode_rows
 from hashbench.experiments.clock import Clock
 from hashbench.experiments.experiment import ENGINE, Experiment, recipe_label
 from hashbench.experiments.models import augments_of, make_method, new_model, task_of
-from hashbench.experiments.starts import Start, start_of
+from hashbench.experiments.starts import Start
 from hashbench.experiments.tuned import recipe_before, tuned_coords
 from hashbench.interop.loss_as_method import remarks
 from hashbench.methods.contract import DeepMethod, Method, wraps
@@ -93,7 +93,7 @@ def compute(
         monitor = monitor_every(eval_every, model, dataset, partial(encode_rows, model, inputs, world=SINGLE))
         if world.is_main:
             _warn(directory, [f"{experiment.method}: {text}" for text in remarks(type(model.method), task)])
-        trained = _fit(model, data, directory, title, monitor, of=code_and_run(experiment))
+        trained = _fit(model, data, directory, title, monitor, of=code_and_run(experiment, start))
     with clock("encode"):
         query, database = (encode_rows(model, inputs, part, world) for part in (split.query, split.database))
     with clock("evaluate"):
@@ -175,7 +175,7 @@ def compute_prefix(
         provenance={
             **run_provenance(experiment, dataset, device, started),
             **{name: trained.provenance[name] for name in OF_TRAINING},
-            **_start(start_of(training, trained), directory),
+            **_start_of_training(trained, training, directory),
             "prefix_of": {"id": trained.id, "path": training.beside(directory)},
         },
     )
@@ -183,7 +183,17 @@ def compute_prefix(
 
 def _start(start: Start | None, directory: RunDirectory) -> dict[str, Any]:
     """Return what the provenance of a run in `directory` states of the run whose weights its training began with."""
-    return {"start": {"id": start.result.id, "path": start.directory.beside(directory)}} if start else {}
+    if start is None:
+        return {}
+    path = start.directory.beside(directory)
+    return {"start": {"id": start.result.id, "path": path, "weights_sha256": start.weights_sha256}}
+
+
+def _start_of_training(trained: Result, training: RunDirectory, directory: RunDirectory) -> dict[str, Any]:
+    """Return what that of a `training` states of its start, seen from the run in `directory` of its first bits."""
+    if "start" not in trained.provenance:
+        return {}
+    return {"start": {**trained.provenance["start"], "path": training.start(trained).beside(directory)}}
 
 
 def run_provenance(experiment: Experiment, dataset: Dataset, device: torch.device, started: datetime) -> dict[str, Any]:
@@ -214,10 +224,11 @@ def _warn(directory: RunDirectory, sentences: Sequence[str]) -> None:
             directory.append_log({"warning": sentence})
 
 
-def code_and_run(experiment: Experiment) -> str:
-    """Return the hash of what a checkpoint belongs to: the run, and the code of method and backbone."""
+def code_and_run(experiment: Experiment, start: Start | None = None) -> str:
+    """Return the hash of what a checkpoint belongs to: the run, the code of method and backbone, and the start."""
     sources = sources_of(experiment)
-    return digest({"id": experiment.id, "source": sources["source_sha256"], "backbone": sources["backbone_sha256"]})
+    of = {"id": experiment.id, "source": sources["source_sha256"], "backbone": sources["backbone_sha256"]}
+    return digest({**of, **({"start": start.weights_sha256} if start else {})})
 
 
 def sources_of(experiment: Experiment) -> dict[str, str | None]:

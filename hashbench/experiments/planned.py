@@ -18,7 +18,7 @@ from hashbench.experiments.tracks import TrackExperiment
 from hashbench.results.result import Result
 from hashbench.results.runs import RunDirectory
 from hashbench.results.studies import Study
-from hashbench.results.sweeps.run_status import EMPTY, RunSnapshot, RunStatus, is_stale, run_status, snapshot
+from hashbench.results.sweeps.run_status import EMPTY, START, RunSnapshot, RunStatus, is_stale, run_status, snapshot
 
 Rerun = Literal["missing", "failed", "stale", "all"]
 
@@ -102,7 +102,8 @@ class PlannedRun:
     @property
     def sources(self) -> dict[str, str | None]:
         """The sha256 of the files behind the run as they are now, as its spec and its provenance call them."""
-        return {"source_sha256": self.source_sha256, "backbone_sha256": self.backbone_sha256}
+        start = {START: self.start.weights_sha256} if self.start else {}
+        return {"source_sha256": self.source_sha256, "backbone_sha256": self.backbone_sha256, **start}
 
     def state_experiment(self, directory: RunDirectory, device: torch.device) -> None:
         """Write into `directory`, which is locked, what is computed there from now on."""

@@ -16,6 +16,8 @@ from hashbench.registry import METHODS
 from hashbench.results.result import Result
 from hashbench.results.runs import RunDirectory, find_runs
 from hashbench.results.sweeps.estimates import plural
+from hashbench.results.sweeps.run_status import START, stale_note
+from hashbench.storage.files import sha256
 from hashbench.storage.strict_json import canonical
 from hashbench.storage.tensorfiles import Unusable, load
 
@@ -40,15 +42,23 @@ class Start:
         epochs = self.result.epoch["of"]
         return f"{coords['method']} for {epochs} {plural('epoch', epochs)}{before}"
 
+    @property
+    def weights_sha256(self) -> str:
+        """The sha256 of the file of its weights: as its result states it, else of what lies there."""
+        path = self.directory.model
+        return self.result.files.get(path.name) or sha256(path)
+
     def state(self, device: torch.device) -> dict[str, Any]:
         """Return the weights and buffers by name, as `Model.state` does.
 
-        Raises HashbenchError where they are missing, damaged, or another run's.
+        Raises HashbenchError where they are missing, damaged, or another run's, or were trained again meanwhile.
         """
         path = self.directory.model
         if not path.is_file():
             raise HashbenchError(f"There is no {path} to start from; run that again to have the weights, or copy them.")
         self.directory.require_stated(path)
+        if sha256(path) != self.weights_sha256:
+            raise HashbenchError(f"{self.directory.path} was trained again meanwhile; run this again.")
         try:
             return load(path, device, of=self.result.id, unmarked=True)
         except Unusable as error:
@@ -113,12 +123,15 @@ class Starts:
 def start_of(directory: RunDirectory, result: Result) -> Start | None:
     """Return the run that a finished one was started from, None where it was not.
 
-    Raises HashbenchError where that is no longer where it was, or another run lies there.
+    Raises HashbenchError where that is no longer where it was, or was trained again since, or another run lies there.
     """
     if "start" not in result.provenance:
         return None
     found = directory.start(result)
-    return Start(found, found.read_result())
+    start = Start(found, found.read_result())
+    if note := stale_note(result, {START: start.weights_sha256}):
+        raise HashbenchError(f"{directory.path}: {note}.")
+    return start
 
 
 def cannot_start(cls: type[Method]) -> str | None:

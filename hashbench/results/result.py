@@ -213,9 +213,10 @@ def _mistyped_options(data: dict[str, Any]) -> str | None:
     for name in {"prefix_of", "start", "surrogate", "tuned"} & data["provenance"].keys():
         if wrong := _mistyped(data["provenance"][name], {"id": str, "path": str}, f"provenance.{name}."):
             return wrong
-    if "surrogate" in data["provenance"]:
-        found = {"measured_with": {}, **data["provenance"]["surrogate"]}
-        return _mistyped(found, {"measured_with": dict}, "provenance.surrogate.")
+    for name, key, of in (("surrogate", "measured_with", dict), ("start", "weights_sha256", str)):
+        found = {key: of(), **data["provenance"].get(name, {})}
+        if wrong := _mistyped(found, {key: of}, f"provenance.{name}."):
+            return wrong
     return None
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from retrained import retrain
 
 import hashbench
 from hashbench.cli import main
@@ -16,6 +17,7 @@ from hashbench.experiments.execution import execute_run
 from hashbench.experiments.experiment import Experiment
 from hashbench.experiments.jobs import Sweep
 from hashbench.experiments.models import new_model
+from hashbench.experiments.phases import code_and_run
 from hashbench.experiments.planned import Settings
 from hashbench.experiments.planning import plan, plan_of
 from hashbench.experiments.reevaluation import Evaluator
@@ -23,6 +25,7 @@ from hashbench.experiments.repetition import check_rerun
 from hashbench.experiments.starts import start_of
 from hashbench.results.runs import RunDirectory, find_runs
 from hashbench.results.tables.comparison import Comparison
+from hashbench.storage.files import sha256
 
 TOY = {"backbone": "toy-backbone", "progress": False, "device": "cpu"}
 CPU = torch.device("cpu")
@@ -101,7 +104,9 @@ def test_each_run_takes_the_start_of_its_seed_and_tables_tell_it_from_scratch(ru
     scratch = hashbench.run("cgat (base=csq)", "toy", bits=8, **settings)
     for seed, result in enumerate(started):
         start = RunDirectory(run_of(runs, seed)).read_result()
-        assert result.provenance["start"] == {"id": start.id, "path": f"../../../csq/8b/{run_of(runs, seed).name}"}
+        weights = sha256(run_of(runs, seed) / "model.pt")
+        path = f"../../../csq/8b/{run_of(runs, seed).name}"
+        assert result.provenance["start"] == {"id": start.id, "path": path, "weights_sha256": weights}
         assert start_of(RunDirectory(result.path), result).result.id == start.id
         spec = RunDirectory(result.path).read_spec()["identity"]
         assert spec["start"] == {"id": start.id, "cell": start.coords["cell"]}
@@ -179,6 +184,40 @@ def test_a_started_run_is_computed_anew_from_its_start(runs):
     shutil.rmtree(run_of(runs))
     with pytest.raises(HashbenchError, match=r"was started from .*csq/8b/s0-\w+, which is not there"):
         [*check_rerun(result, evaluator)]
+
+
+def test_a_start_that_was_trained_again_leaves_the_run_stale(runs):
+    def cgat(**more):
+        shared = {**TOY, "epochs": 1, "runs_dir": runs, "start_from": runs, **more}
+        return hashbench.run("cgat (base=csq)", "toy", bits=8, **shared)
+
+    def state():
+        return planned(runs).runs[0].status.state
+
+    result = cgat()
+    assert result.provenance["start"]["weights_sha256"] == sha256(run_of(runs) / "model.pt")
+    assert state() == "finished"
+    codes = RunDirectory(result.path).read_codes()
+    retrain(run_of(runs))
+    assert state() == "stale"
+    with pytest.raises(HashbenchError, match="the run that it was started from was trained again since"):
+        [*check_rerun(result, Evaluator(device="cpu"))]
+    assert cgat().provenance["start"] == result.provenance["start"]  # loaded, as with any stale run
+    again = cgat(rerun="stale")
+    assert again.provenance["start"]["weights_sha256"] == sha256(run_of(runs) / "model.pt")
+    assert state() == "finished"
+    assert not np.array_equal(RunDirectory(again.path).read_codes()["database"], codes["database"])
+
+
+def test_a_checkpoint_is_of_the_weights_that_its_training_began_with(runs):
+    before = planned(runs).runs[0]
+    then = code_and_run(before.experiment, before.start)
+    retrain(run_of(runs))
+    after = planned(runs).runs[0]
+    assert after.experiment.id == before.experiment.id
+    assert code_and_run(after.experiment, after.start) != then
+    with pytest.raises(HashbenchError, match="was trained again meanwhile"):
+        before.start.state(CPU)
 
 
 def _other_weights(run):

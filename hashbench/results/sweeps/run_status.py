@@ -15,6 +15,8 @@ from hashbench.storage.files import exists
 from hashbench.storage.locks import LockWatch, owner_of
 
 State = Literal["skipped", "finished", "stale", "damaged", "failed", "running", "interrupted", "to do"]
+START = "start"  # of the sources of a run: the weights of the run that it was started from
+RESTARTED = "the run that it was started from was trained again since; --rerun stale runs this one again, too"
 STALE = "the {owner}'s source has changed since, but not its version; --rerun stale runs it again"
 SOURCES = {  # of the provenance: whose source each is
     "source_sha256": "method",
@@ -55,7 +57,7 @@ def run_status(
     watch: LockWatch | None = None,
     result: Result | HashbenchError | None = None,
 ) -> RunStatus:
-    """Return the status of a run; it is stale when one of its `sources` (keys of SOURCES to sha256) was another.
+    """Return the status of a run; it is stale when one of its `sources` (sha256 by SOURCES or START) was another.
 
     A finished run is running only where it is run again, whatever lock was left in it. `watch` sees the locks of other
     machines from one call to the next. `result` is that of the run, or why it cannot be read, where it was read before.
@@ -85,9 +87,10 @@ def is_stale(directory: RunDirectory, sources: Mapping[str, str | None]) -> bool
 
 def stale_note(result: Result, sources: Mapping[str, str | None]) -> str | None:
     """Return which of a run's `sources` was another, as the end of a sentence; None where none was, as far as known."""
+    then = {**result.provenance, START: result.provenance.get("start", {}).get("weights_sha256")}
     for key, sha256 in sources.items():
-        if sha256 is not None and result.provenance.get(key) not in (None, sha256):
-            return STALE.format(owner=SOURCES[key])
+        if sha256 is not None and then.get(key) not in (None, sha256):
+            return RESTARTED if key == START else STALE.format(owner=SOURCES[key])
     return None
 
 
