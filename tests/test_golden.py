@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from pair_cases import write_pairs
 
 import hashbench
@@ -17,6 +18,8 @@ from hashbench.registry import METHODS
 
 GOLDEN = Path(__file__).with_name("golden.json")
 FIELDS = {"cimon": {"clusters": "3"}}  # the toy is smaller than its usual values want
+MASK = "001000110111101111001010"  # of the dropout of torch that the values were written with, seed 0
+DROPS_OUT = {"lbhash", "mish", "vdsh"}
 OWN = sorted(name for name, entry in METHODS.entries().items() if entry.origin.distribution == "hashbench")
 
 
@@ -30,6 +33,8 @@ def golden():
 
 @pytest.mark.parametrize("method", OWN)
 def test_map_has_not_moved(method, golden, tmp_path):
+    if method in DROPS_OUT and not _drops_out_as_then():
+        pytest.skip("another version of torch: it draws other dropout masks from the same seed")
     cls = METHODS.get(method)
     if cls.info.family == "recommendation":
         toy = write_pairs(tmp_path / "toy.csv")
@@ -46,6 +51,13 @@ def test_map_has_not_moved(method, golden, tmp_path):
         overrides={"recipe": {"size": "0", "batch_size": "16"}, method: FIELDS.get(method, {})},
     )  # fmt: skip
     _compare(method, result, golden)
+
+
+def _drops_out_as_then():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        kept = torch.nn.functional.dropout(torch.ones(24)) > 0
+    return "".join(str(int(one)) for one in kept) == MASK
 
 
 def _compare(method, result, golden):

@@ -46,7 +46,7 @@ def print_scores(scores: Scores, per_query: Path | None) -> None:
 
     print_notes((*scores.notes, *_counted_as_zero(scores.counts)))
     warn(scores.warnings)
-    rows = [[name, value, *scores.bounds.get(name, ("", ""))] for name, value in scores.items()]
+    rows = [[name, value, *scores.bounds.get(name, (None, None))] for name, value in scores.items()]
     tables = [tabulate(rows, headers=["measure", "value", "worst ties", "best ties"], floatfmt=".4f")]
     for name, curve in scores.curves.items():
         points = zip(curve["at"], curve["x"], curve["y"], strict=True)

@@ -49,7 +49,7 @@ def write_onnx(model: Model, path: Path, about: Mapping[str, str]) -> str:
                 verbose=False,
                 input_names=["images"],
                 output_names=encoder.names,
-                dynamic_shapes=({0: torch.export.Dim("n")},),
+                dynamic_shapes=({0: torch.export.Dim("n", max=2**31)},),
             )
         assert program is not None
         proto = program.model_proto
@@ -112,11 +112,18 @@ def _libraries() -> Any:
 
 
 def _check(runtime: Any, content: bytes, model: Model) -> None:
-    """Raise HashbenchError where the file gives other codes than the model."""
+    """Raise HashbenchError where onnxruntime cannot run the file, or it gives other codes than the model."""
     images = torch.rand(CHECKED, *model.shape, generator=torch.Generator().manual_seed(1))
-    session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    found = dict(zip([each.name for each in session.get_outputs()], session.run(None, {"images": images.numpy()}),
-                     strict=True))  # fmt: skip
+    try:
+        session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        found = dict(zip([each.name for each in session.get_outputs()], session.run(None, {"images": images.numpy()}),
+                         strict=True))  # fmt: skip
+    except Exception as error:  # onnxruntime's kinds have no common base
+        reason = " ".join(str(error).split())[:300]
+        raise HashbenchError(
+            f"onnxruntime cannot run the model as ONNX ({type(error).__name__}: {reason}), so nothing was written; "
+            f"take it along as a bundle (.zip)."
+        ) from error
     expected = model.encode(images)
     different = found["codes"] != expected
     if model.network is not None and found["outputs"].shape == different.shape:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import hashbench
+from hashbench.checks.gpu_pass import missing_device
 from hashbench.checks.verdict import check
 from hashbench.interop.loss_as_method import remarks
 from hashbench.interop.targets import resolve_method
@@ -178,7 +179,8 @@ def test_check_says_it_and_passes(monkeypatch):
         SETS + "it keeps the value that __init__ gives it", CALLS.split(";")[0]
     ]  # fmt: skip
     assert f"\nwarning  its class works without a script of its own: {SETS}" in verdict.render()
-    assert verdict.render().endswith("13 ok, 2 warning, 2 skipped.")
+    on_a_gpu = "13 ok, 2 warning, 2 skipped." if missing_device() is None else "12 ok, 2 warning, 3 skipped."
+    assert verdict.render().endswith(on_a_gpu)
 
 
 def test_a_run_says_it_once_on_stderr_and_in_its_log(caplog):

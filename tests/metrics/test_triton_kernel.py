@@ -161,7 +161,7 @@ def test_the_kernel_compiles_for_a_gpu(label_words: int) -> None:
     labels = "*i32" if label_words else "*i64"
     types = {"queries": "*i32", "query_labels": labels, "database": "*i32", "labels": labels, "counts": "*i64"}
     types |= {"items": "i32", **dict.fromkeys(sizes, "constexpr")}
-    source = ASTSource(fn=kernels_triton._count, signature=types, constexprs=sizes)
+    source = ASTSource(kernels_triton._count, types, sizes)
     built = triton.compile(source, target=GPUTarget("cuda", 80, 32)).asm
     assert len(built["cubin"]) > 1000
     assert "popc.b32" in built["ptx"]

@@ -72,7 +72,7 @@ def test_what_would_give_other_codes_is_refused(tmp_path, monkeypatch):
     assert not (tmp_path / "m.onnx").exists()
 
 
-def test_a_file_of_other_bits_is_refused(tmp_path):
+def test_a_file_of_other_bits_or_that_does_not_run_is_refused(tmp_path):
     model = hashbench.load(trained("crh", tmp_path))
     images = torch.rand(onnx_export.CHECKED, 1, 12, 12, generator=torch.Generator().manual_seed(1))
     outputs = model.encode(images, real=True)
@@ -96,6 +96,13 @@ def test_a_file_of_other_bits_is_refused(tmp_path):
     onnx_export._check(Runtime, b"", model)
     Runtime.shift = float(np.abs(outputs).max()) / 10
     with pytest.raises(HashbenchError, match="other bits on 64 random inputs"):
+        onnx_export._check(Runtime, b"", model)
+
+    def refuse(content, providers):
+        raise RuntimeError("Got invalid dimensions.\nGot: 64")
+
+    Runtime.InferenceSession = refuse
+    with pytest.raises(HashbenchError, match=r"cannot run the model as ONNX \(RuntimeError: Got invalid dim"):
         onnx_export._check(Runtime, b"", model)
 
 

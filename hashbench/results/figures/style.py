@@ -246,4 +246,5 @@ def write(figure: Figure, file: BinaryIO, ending: str) -> None:
     """Write `figure` to an open file in one of FORMATS, without a date: the same figure gives the same bytes."""
     undated: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(ending, {})
     with rc_context(STYLE):
+        figure.draw_without_rendering()  # a second layout, before matplotlib 3.11, can differ from the first
         figure.savefig(file, format=ending, metadata=undated)
