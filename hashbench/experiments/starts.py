@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +43,9 @@ class Start:
         epochs = self.result.epoch["of"]
         return f"{coords['method']} for {epochs} {plural('epoch', epochs)}{before}"
 
-    @property
+    @cached_property
     def weights_sha256(self) -> str:
-        """The sha256 of the file of its weights: as its result states it, else of what lies there."""
+        """The sha256 of the file of its weights: as its result states it, else of what lay there when first asked."""
         path = self.directory.model
         return self.result.files.get(path.name) or sha256(path)
 
@@ -57,7 +58,7 @@ class Start:
         if not path.is_file():
             raise HashbenchError(f"There is no {path} to start from; run that again to have the weights, or copy them.")
         self.directory.require_stated(path)
-        if sha256(path) != self.weights_sha256:
+        if self.directory.others_than({path.name: self.weights_sha256}):
             raise HashbenchError(f"{self.directory.path} was trained again meanwhile; run this again.")
         try:
             return load(path, device, of=self.result.id, unmarked=True)

@@ -145,7 +145,7 @@ def test_what_is_left_out_is_as_if_it_were_not_there(backend, by_pairs: bool, mu
 def test_never_itself_is_the_diagonal_left_out(multi_label: bool) -> None:
     codes = make_codes(queries=1, items=90, bits=BITS, classes=4, multi_label=multi_label)
     given = codes.database, codes.database, codes.database_labels, codes.database_labels
-    diagonal = sparse.eye(90)
+    diagonal = sparse.dia_array(np.eye(90))
     scores = evaluate(*given, never_itself=True, **ALL)
     assert same(scores, evaluate(*given, exclude=diagonal, **ALL))
     alone = evaluate(

@@ -155,6 +155,7 @@ def test_queries_are_tested_in_pairs_each_with_its_mean_over_seeds(queried):
             lambda a, b, axis: np.mean(a - b, axis=axis),
             permutation_type="samples",
             n_resamples=10_000,
+            random_state=0,
         ).pvalue
         for m in ("csq", "dpn")
     }
