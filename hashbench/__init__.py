@@ -46,7 +46,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "draw": "hashbench.results.figures.drawing",
         "evaluate": "hashbench.metrics.evaluation",
         "evaluate_run": "hashbench.experiments.reevaluation",
-        "find_runs": "hashbench.results.runs",
+        "find_runs": "hashbench.results.finding",
         "load": "hashbench.experiments.runner",
         "measure": "hashbench.metrics.table",
         "method": "hashbench.methods.contract",
@@ -95,9 +95,9 @@ if TYPE_CHECKING:
     from hashbench.metrics.table import measure as measure
     from hashbench.networks.backbones import backbone as backbone
     from hashbench.results.figures.drawing import draw as draw
+    from hashbench.results.finding import find_runs as find_runs
     from hashbench.results.report import report as report
     from hashbench.results.result import Result as Result
-    from hashbench.results.runs import find_runs as find_runs
     from hashbench.results.tables.comparison import Comparison as Comparison
     from hashbench.results.tables.comparison import compare as compare
     from hashbench.search.building import build_index as build_index

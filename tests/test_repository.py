@@ -10,7 +10,7 @@ import yaml
 from packaging.requirements import Requirement
 
 import hashbench
-from hashbench.results.runs import finished_runs
+from hashbench.results.finding import finished_runs
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())

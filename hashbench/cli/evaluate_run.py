@@ -52,8 +52,8 @@ def evaluate_run(
 
     from hashbench.experiments import reevaluation
     from hashbench.experiments.execution import reason_of
+    from hashbench.results.finding import find_runs
     from hashbench.results.result import Result
-    from hashbench.results.runs import find_runs
     from hashbench.results.tables.comparison import Comparison
 
     conditions = [*dict.fromkeys(map(reevaluation.parse_condition, texts))]

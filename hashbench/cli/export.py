@@ -32,7 +32,8 @@ def export(runs: Path, file: Path, part: str, method: str | None, backbone: str 
     """
     from hashbench.results import export as exporting
     from hashbench.results.bundle import write_bundle
-    from hashbench.results.runs import RunDirectory, finished_runs, refuse_file_of_a_run
+    from hashbench.results.finding import finished_runs
+    from hashbench.results.runs import RunDirectory, refuse_file_of_a_run
     from hashbench.results.sweeps.estimates import plural
 
     refuse_file_of_a_run(file)

@@ -36,8 +36,8 @@ def leaderboard(results: tuple[Path, ...], output: Path, reconstructed: bool, st
     from tqdm.auto import tqdm
 
     from hashbench.evaluation.verification import contradictions
+    from hashbench.results.finding import finished_runs
     from hashbench.results.leaderboard.site import Leaderboard, write_site
-    from hashbench.results.runs import finished_runs
 
     if output.is_file():
         raise HashbenchError(f"{output} is a file; name a folder with -o.")

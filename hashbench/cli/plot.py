@@ -46,7 +46,7 @@ def plot(
     """
     from hashbench.results.figures.drawing import draw
     from hashbench.results.figures.style import ending_of, save
-    from hashbench.results.runs import finished_runs
+    from hashbench.results.finding import finished_runs
     from hashbench.results.tables.selection import each_once, select
 
     output = output or Path(f"{kind}.png")

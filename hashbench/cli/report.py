@@ -51,9 +51,9 @@ def report(
     The page needs no network and no other file. Retrieved images need the data set, read as `hashbench run` reads it.
     """
     from hashbench.datasets.catalogue import load
+    from hashbench.results.finding import finished_runs
     from hashbench.results.gallery import Gallery, gallery
     from hashbench.results.report import report as page
-    from hashbench.results.runs import finished_runs
     from hashbench.results.sweeps.estimates import plural
     from hashbench.results.sweeps.planned import planned_runs
     from hashbench.results.tables.baseline import Baseline

@@ -51,7 +51,8 @@ def search_cost(
     from tqdm.auto import tqdm
 
     from hashbench.evaluation.search_cost import search_cost as measure
-    from hashbench.results.runs import RunDirectory, finished_runs
+    from hashbench.results.finding import finished_runs
+    from hashbench.results.runs import RunDirectory
     from hashbench.results.tables.selection import each_once, select
 
     results, problems = finished_runs(*runs)

@@ -74,8 +74,8 @@ def verify(
     """
     from tqdm.auto import tqdm
 
+    from hashbench.results.finding import find_runs
     from hashbench.results.freezing import compare_manifest
-    from hashbench.results.runs import find_runs
     from hashbench.results.sweeps.planned import planned_runs
 
     if queries is not None and not queries.isdecimal():  # `--model runs`: the number was left out

@@ -33,8 +33,9 @@ from hashbench.metrics import (
 from hashbench.metrics.measures import parse
 from hashbench.metrics.pairs import Pairs
 from hashbench.registry import BACKBONES, CONDITIONS, METHODS, Registry
+from hashbench.results.finding import find_runs
 from hashbench.results.result import Result, cell_of
-from hashbench.results.runs import RunDirectory, find_runs
+from hashbench.results.runs import RunDirectory
 from hashbench.results.studies import STUDY, Study, Trial
 from hashbench.results.sweeps.run_status import SOURCES
 from hashbench.storage.files import is_file, is_folder, sha256

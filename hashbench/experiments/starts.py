@@ -14,8 +14,9 @@ from hashbench.errors import HashbenchError
 from hashbench.experiments.experiment import Experiment
 from hashbench.methods.contract import DeepMethod, Method, defines, wraps
 from hashbench.registry import METHODS
+from hashbench.results.finding import find_runs
 from hashbench.results.result import Result
-from hashbench.results.runs import RunDirectory, find_runs
+from hashbench.results.runs import RunDirectory
 from hashbench.results.sweeps.estimates import plural
 from hashbench.results.sweeps.run_status import START, stale_note
 from hashbench.storage.files import sha256

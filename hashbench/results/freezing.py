@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hashbench.errors import HashbenchError
+from hashbench.results.finding import find_runs
 from hashbench.results.result import Result
-from hashbench.results.runs import RESULT, SPEC, RunDirectory, find_runs, refuse_file_of_a_run
+from hashbench.results.runs import RESULT, SPEC, RunDirectory, refuse_file_of_a_run
 from hashbench.storage.files import is_file, make_folder, read_note, sha256, write_text
 
 _LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")

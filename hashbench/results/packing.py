@@ -20,8 +20,9 @@ from typing import Any, Literal
 import numpy as np
 
 from hashbench.errors import HashbenchError
+from hashbench.results.finding import find_runs
 from hashbench.results.result import Result
-from hashbench.results.runs import RESULT, SPEC, TUNING, UNDER, RunDirectory, find_runs, refuse_file_of_a_run
+from hashbench.results.runs import RESULT, SPEC, TUNING, UNDER, RunDirectory, refuse_file_of_a_run
 from hashbench.results.studies import STUDY, Study
 from hashbench.results.sweeps.planned import SWEEPS, planned_runs
 from hashbench.storage.archives import UNDATED

@@ -30,8 +30,9 @@ from tabulate import tabulate
 from hashbench.datasets.base import Dataset
 from hashbench.datasets.catalogue import load
 from hashbench.metrics.hamming import unpack
+from hashbench.results.finding import find_runs
 from hashbench.results.result import Result
-from hashbench.results.runs import RunDirectory, find_runs
+from hashbench.results.runs import RunDirectory
 from hashbench.results.tables.blocks import row_label
 
 COLUMNS = ("row", "bits", "seed", "mAP@all", "confusion", "superclass", "features", "nearest_share")

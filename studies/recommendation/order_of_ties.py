@@ -15,7 +15,8 @@ from tabulate import tabulate
 
 from hashbench.datasets.interactions.loading import load
 from hashbench.metrics import unpack
-from hashbench.results.runs import RunDirectory, find_runs
+from hashbench.results.finding import find_runs
+from hashbench.results.runs import RunDirectory
 
 
 def hit_rate(distances: np.ndarray, relevant: np.ndarray, excluded: np.ndarray, order: np.ndarray) -> float:

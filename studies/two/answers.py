@@ -22,8 +22,8 @@ from tabulate import tabulate
 
 from hashbench.methods.contract import options
 from hashbench.registry import METHODS
+from hashbench.results.finding import find_runs
 from hashbench.results.result import Result
-from hashbench.results.runs import find_runs
 from hashbench.results.studies import Study, find_studies
 from hashbench.results.tables.blocks import label_by_fields
 from hashbench.results.tables.published import read_published

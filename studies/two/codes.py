@@ -39,8 +39,9 @@ from hashbench.experiments.experiment import Experiment
 from hashbench.experiments.phases import fixed_inputs
 from hashbench.experiments.runner import load_with_result
 from hashbench.metrics.hamming import unpack
+from hashbench.results.finding import find_runs
 from hashbench.results.result import Result
-from hashbench.results.runs import RunDirectory, find_runs
+from hashbench.results.runs import RunDirectory
 from hashbench.system.distributed import SINGLE
 
 COLUMNS = (

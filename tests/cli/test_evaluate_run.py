@@ -17,7 +17,8 @@ from click.testing import CliRunner
 import hashbench
 from hashbench.cli import main
 from hashbench.registry import CONDITIONS
-from hashbench.results.runs import RunDirectory, find_runs
+from hashbench.results.finding import find_runs
+from hashbench.results.runs import RunDirectory
 from hashbench.storage.strict_json import document
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from hashbench.cli import main
 from hashbench.errors import HashbenchError
 from hashbench.results.figures import KINDS
-from hashbench.results.runs import find_runs
+from hashbench.results.finding import find_runs
 
 
 def call(*arguments, code=0):

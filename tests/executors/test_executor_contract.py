@@ -15,7 +15,7 @@ from hashbench.executors.base import make_executor
 from hashbench.experiments import runner
 from hashbench.experiments.jobs import Job, Sweep
 from hashbench.registry import EXECUTORS
-from hashbench.results.runs import find_runs
+from hashbench.results.finding import find_runs
 from hashbench.results.sweeps.run_status import RunSnapshot
 from hashbench.results.tables.comparison import compare
 

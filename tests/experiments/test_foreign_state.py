@@ -10,7 +10,8 @@ import torch
 import hashbench
 from hashbench import datasets
 from hashbench.errors import HashbenchError
-from hashbench.results.runs import RunDirectory, find_runs
+from hashbench.results.finding import find_runs
+from hashbench.results.runs import RunDirectory
 from hashbench.storage.strict_json import document
 
 

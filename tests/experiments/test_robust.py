@@ -20,7 +20,8 @@ from hashbench.experiments.planned import Settings
 from hashbench.experiments.planning import plan
 from hashbench.methods.contract import DeepMethod, method
 from hashbench.registry import METHODS
-from hashbench.results.runs import RunDirectory, find_runs
+from hashbench.results.finding import find_runs
+from hashbench.results.runs import RunDirectory
 from hashbench.storage.tensorfiles import save
 from hashbench.system import allocator
 from hashbench.system.memory import peak_memory_mb, reset_peak_memory

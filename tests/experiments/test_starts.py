@@ -23,7 +23,8 @@ from hashbench.experiments.planning import plan, plan_of
 from hashbench.experiments.reevaluation import Evaluator
 from hashbench.experiments.repetition import check_rerun
 from hashbench.experiments.starts import start_of
-from hashbench.results.runs import RunDirectory, find_runs
+from hashbench.results.finding import find_runs
+from hashbench.results.runs import RunDirectory
 from hashbench.results.tables.comparison import Comparison
 from hashbench.storage.files import sha256
 

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from hashbench.results.runs import RunDirectory, find_runs
+from hashbench.results.finding import find_runs
+from hashbench.results.runs import RunDirectory
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("sweeps")]  # all of one process: they share the sweeps
 KILLS = int(os.environ.get("HASHBENCH_KILLS", "6"))

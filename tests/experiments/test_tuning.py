@@ -20,11 +20,12 @@ from hashbench.experiments.experiment import Experiment
 from hashbench.experiments.jobs import Sweep
 from hashbench.experiments.planned import Settings
 from hashbench.experiments.planning import plan, plan_of
+from hashbench.results.finding import find_runs
 from hashbench.results.leaderboard.recomputing import commands
 from hashbench.results.model_card import model_card
 from hashbench.results.packing import pack
 from hashbench.results.result import cell_of
-from hashbench.results.runs import RunDirectory, find_runs
+from hashbench.results.runs import RunDirectory
 from hashbench.results.studies import STUDY, Study, find_studies
 from hashbench.results.tables.blocks import row_label
 from hashbench.results.tables.comparison import Comparison

@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hashbench.cli import main
+from hashbench.results.finding import find_runs
 from hashbench.results.result import Result
-from hashbench.results.runs import RunDirectory, find_runs
+from hashbench.results.runs import RunDirectory
 from hashbench.results.sweeps.progress import SWEEPS, find_all, record_sweep, table, time_left
 from hashbench.results.tables.comparison import compare
 from hashbench.storage.locks import LockWatch, owner_of

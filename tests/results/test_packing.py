@@ -14,8 +14,9 @@ import pytest
 
 import hashbench
 from hashbench.errors import HashbenchError
+from hashbench.results.finding import find_runs
 from hashbench.results.packing import pack
-from hashbench.results.runs import RunDirectory, find_runs
+from hashbench.results.runs import RunDirectory
 
 TOY = {"backbone": "toy-backbone", "progress": False, "device": "cpu", "epochs": 1}
 SPACE = "[csq]\nquantization = {low = 1e-5, high = 1.0, log = true}\n"

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from hashbench.errors import HashbenchError
-from hashbench.results.runs import Result, RunDirectory, find_runs
+from hashbench.results.finding import find_runs
+from hashbench.results.runs import Result, RunDirectory
 from hashbench.storage import files
 from hashbench.storage.strict_json import dumps
 

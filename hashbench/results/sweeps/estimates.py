@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hashbench.errors import HashbenchError
+from hashbench.results.finding import find_runs
 from hashbench.results.result import Result
-from hashbench.results.runs import RunDirectory, find_runs
+from hashbench.results.runs import RunDirectory
 from hashbench.results.sweeps.run_status import RunStatus
 from hashbench.storage.files import is_folder
 from hashbench.storage.strict_json import digest

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from hashbench.errors import HashbenchError
-from hashbench.results.runs import RunDirectory, run_folders
+from hashbench.results.finding import run_folders
+from hashbench.results.runs import RunDirectory
 from hashbench.results.sweeps.estimates import Estimates, TimeLeft, Work, duration, plural, seconds_left
 from hashbench.results.sweeps.planned import SWEEPS, read_sweeps
 from hashbench.results.sweeps.run_status import RunStatus, State, run_status

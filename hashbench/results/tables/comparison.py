@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hashbench.errors import HashbenchError, unknown
+from hashbench.results.finding import finished_runs
 from hashbench.results.result import Result
-from hashbench.results.runs import finished_runs
 from hashbench.results.sweeps.planned import Planned, planned_runs
 from hashbench.results.tables import published as papers
 from hashbench.results.tables import render

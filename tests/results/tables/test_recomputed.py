@@ -9,7 +9,8 @@ import pytest
 
 from hashbench.metrics import Histograms, histograms, measures, ranking, table
 from hashbench.metrics.measures import parse
-from hashbench.results.runs import RunDirectory, find_runs
+from hashbench.results.finding import find_runs
+from hashbench.results.runs import RunDirectory
 from hashbench.results.tables import recomputed
 from hashbench.results.tables.comparison import Comparison
 
