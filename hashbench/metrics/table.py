@@ -67,9 +67,9 @@ class Entry:
 
     @property
     def summary(self) -> str:
-        """What it is: the first sentence of its function's docstring."""
+        """What it is: the first sentence of its function's docstring, without the shape of what it returns."""
         said = " ".join(cleandoc(self.function.__doc__ or "").partition("\n\n")[0].split())
-        return said.removeprefix("Return ")
+        return re.sub(r",? \(Q,[^)]*\)( float\d+)?", "", said.removeprefix("Return "))
 
     def name(self, **found: Any) -> str:
         """Return the name of the measure with this k, radius and rule, None being all of the ranking or no rule."""

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import spearmanr, ttest_ind
+from scipy.stats import mannwhitneyu, spearmanr, ttest_ind, wilcoxon
 from tabulate import tabulate
 
 from hashbench.methods.contract import options
@@ -134,25 +134,45 @@ def families(table: pd.DataFrame) -> str:
     return printed(rows)
 
 
-def rates(sources: Sequence[Path]) -> str:
-    """Return the measure on validation queries for each learning rate that was tried, of every row."""
-    rows = []
+def tried(sources: Sequence[Path]) -> pd.DataFrame:
+    """Return a line for each learning rate that was tried for a row: its measure on validation queries."""
     studies = (Study.read(folder) for source in sources for folder in find_studies(source))
+    lines = []
     for study in {study.id: study for study in studies}.values():
         base = study.subject["base"]
-        tried = {float(trial.settings["recipe.learning_rate"]): trial.value for trial in study.trials}
-        known = {rate: value for rate, value in tried.items() if value is not None}
-        if not known:
-            continue
-        best = max(known, key=lambda rate: known[rate])
-        cells = {f"{rate:g}": value for rate, value in sorted(tried.items())}
-        cells = {name: f"**{value:.3f}**" if float(name) == best else f"{value:.3f}" for name, value in cells.items()}
-        loss = 1 - known.get(0.001, np.nan) / known[best]
-        data = f"{base['data']['dataset']}@{base['data']['protocol']}"
-        head = HEADS["frozen-mlp" if base["recipe"].get("hidden") else "frozen"]
-        place = {"data set": data, "head": head, "row": tuned_row(base["method"])}
-        rows.append({**place, **cells, "lost at 0.001": f"{loss:.0%}"})
-    return printed(sorted(rows, key=lambda row: (row["data set"], row["head"] != "linear", row["row"])))
+        place = {
+            "dataset": f"{base['data']['dataset']}@{base['data']['protocol']}",
+            "recipe": "frozen-mlp" if base["recipe"].get("hidden") else "frozen",
+            "family": METHODS.get(base["method"]["name"]).info.family,
+            "row": tuned_row(base["method"]),
+        }
+        lines += [
+            {**place, "rate": float(trial.settings["recipe.learning_rate"]), "value": trial.value}
+            for trial in study.trials
+        ]
+    return pd.DataFrame(lines)
+
+
+def rates(sources: Sequence[Path]) -> str:
+    """Return the measure on validation queries for each learning rate that was tried, of every row, and the correlation
+    of the order of rows at the recipe's rate and at the best one of each.
+    """
+    rows = []
+    for (dataset, recipe), part in tried(sources).groupby(["dataset", "recipe"]):
+        place = {"data set": dataset, "head": HEADS[recipe]}
+        values = part.pivot(index="row", columns="rate", values="value")
+        best = part.loc[part.groupby("row")["value"].idxmax()].set_index(
+            "row"
+        )  # of equal ones the first that was tried
+        for row, found in values.iterrows():
+            cells = {f"{rate:g}": f"{value:.3f}" for rate, value in found.items()}
+            cells[f"{best['rate'][row]:g}"] = f"**{best['value'][row]:.3f}**"
+            rows.append({**place, "row": row, **cells, "lost at 0.001": f"{1 - found[0.001] / best['value'][row]:.0%}"})
+        order = spearmanr(values[0.001], best["value"])
+        rows.append(
+            {**place, "row": f"rank correlation of 0.001 and the best: {order.statistic:+.2f}, p {order.pvalue:.1g}"}
+        )
+    return printed(rows)
 
 
 def tuned_row(method: Mapping[str, Any]) -> str:
@@ -211,12 +231,14 @@ def predictors(table: pd.DataFrame, codes: pd.DataFrame) -> str:
 def outputs(table: pd.DataFrame, codes: pd.DataFrame) -> str:
     """Return mAP@all of codes beside that of the outputs whose signs they are, and of the fixed features, by family.
 
-    All three are on the same queries.
+    All three are on the same queries. Wilcoxon's signed-rank test is of codes against outputs, over rows.
     """
     found = codes.dropna(subset=["outputs"]).merge(table, on="id")
     found["ratio"] = found["codes"] / found["outputs"]
     rows = []
-    for (dataset, bits, recipe, family), part in found.groupby(["dataset", "bits", "recipe", "family"]):
+    for (dataset, bits, recipe, family), part in pd.concat([found, found.assign(family="all")]).groupby(
+        ["dataset", "bits", "recipe", "family"]
+    ):
         row = part.set_index("row")
         rows.append(
             {
@@ -230,16 +252,18 @@ def outputs(table: pd.DataFrame, codes: pd.DataFrame) -> str:
                 "codes / outputs, median": row["ratio"].median(),
                 "lowest": f"{row['ratio'].min():.2f} ({row['ratio'].idxmin()})",
                 "highest": f"{row['ratio'].max():.2f} ({row['ratio'].idxmax()})",
+                "p": f"{wilcoxon(part['codes'], part['outputs']).pvalue:.1g}",
                 "features": row["features"].mean(),
             }
         )
-    return printed(
-        sorted(rows, key=lambda row: (row["data set"], row["head"] != "linear", FAMILIES.index(row["family"])))
-    )
+    order = (*FAMILIES, "all")
+    return printed(sorted(rows, key=lambda row: (row["data set"], row["head"] != "linear", order.index(row["family"]))))
 
 
 def counting(table: pd.DataFrame, codes: pd.DataFrame) -> str:
-    """Return how far the same codes are from themselves, counted as others do, beside how far rows are apart."""
+    """Return how far the same codes are from themselves, counted as others do, beside how far rows are apart, and the
+    test of Mann and Whitney of the two.
+    """
     both = codes.merge(table, on="id")
     rows = []
     for (dataset, bits, recipe), part in both.groupby(["dataset", "bits", "recipe"]):
@@ -247,7 +271,7 @@ def counting(table: pd.DataFrame, codes: pd.DataFrame) -> str:
             known = part.dropna(subset=[name, beside])
             if known.empty:
                 continue
-            moved = (known[name] - known[beside]).abs()
+            moved, gaps = (known[name] - known[beside]).abs(), np.diff(np.sort(known[beside]))
             rows.append(
                 {
                     "data set": dataset,
@@ -259,7 +283,8 @@ def counting(table: pd.DataFrame, codes: pd.DataFrame) -> str:
                     "moved, median": moved.median(),
                     "moved, most": f"{moved.max():.3f} ({known['row'][moved.idxmax()]})",
                     "order": f"{spearmanr(known[name], known[beside]).statistic:+.3f}",
-                    "gap between neighbours, median": f"{np.median(np.diff(np.sort(known[beside]))):.4f}",
+                    "gap between neighbours, median": f"{np.median(gaps):.4f}",
+                    "p, moved and gaps": f"{mannwhitneyu(moved, gaps).pvalue:.1g}",
                 }
             )
     return printed(rows)
@@ -345,24 +370,37 @@ def published_pairs(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def draws(table: pd.DataFrame) -> str:
-    """Return, for rows on several draws of a split, the means and how they vary over draws and over seeds."""
+    """Return, for rows on several draws of a split, the means and how they vary over draws and over seeds.
+
+    Wilcoxon's signed-rank test is of the two deviations, over rows.
+    """
     table = table.assign(split=table["dataset"].str.replace(r"-draw\d+", "", regex=True))
     rows = []
-    for (split, bits, row), part in table[table["recipe"] == "frozen"].groupby(["split", "bits", "row"]):
-        seeds = part.groupby("dataset")["mAP@all"]
-        if len(seeds) < 3:
-            continue
-        rows.append(
-            {
-                "data set": split,
-                "bits": bits,
-                "row": row,
-                "draws": ", ".join(f"{mean:.3f}" for mean in seeds.mean()),
-                "deviation over draws": f"{seeds.mean().std():.4f}",
-                "over seeds": f"{np.sqrt(seeds.var().mean()):.4f}",
-            }
-        )
+    for (split, bits), place in table[table["recipe"] == "frozen"].groupby(["split", "bits"]):
+        deviations = []
+        for row, part in place.groupby("row"):
+            seeds = part.groupby("dataset")["mAP@all"]
+            if len(seeds) < 3:
+                continue
+            deviations.append((seeds.mean().std(), np.sqrt(seeds.var().mean())))
+            rows.append(
+                {
+                    "data set": split,
+                    "bits": bits,
+                    "row": row,
+                    "draws": ", ".join(f"{mean:.3f}" for mean in seeds.mean()),
+                    **_deviations(*deviations[-1]),
+                }
+            )
+        if deviations:
+            p = wilcoxon(*zip(*deviations, strict=True)).pvalue
+            cells = _deviations(*np.median(deviations, axis=0))
+            rows.append({"data set": split, "bits": bits, "row": f"median; p of the difference {p:.1g}", **cells})
     return printed(rows)
+
+
+def _deviations(over_draws: float, over_seeds: float) -> dict[str, str]:
+    return {"deviation over draws": f"{over_draws:.4f}", "over seeds": f"{over_seeds:.4f}"}
 
 
 def seconds(table: pd.DataFrame) -> str:
@@ -388,6 +426,9 @@ def seconds(table: pd.DataFrame) -> str:
                 "mAP@all": means["mAP@all"][slowest],
             }
         )
+        order = spearmanr(means["train"], means["mAP@all"])
+        text = f"rank correlation of seconds and mAP@all: {order.statistic:+.2f}, p {order.pvalue:.1g}"
+        rows.append({"data set": dataset, "rows": len(means), "row": text})
     return printed(rows)
 
 

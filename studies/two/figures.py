@@ -11,18 +11,21 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
-from answers import FAMILIES, HEADS, columns, published_pairs, runs
+from answers import CIFAR, COUNTED, FAMILIES, HEADS, columns, published_pairs, runs, tried
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.transforms import Bbox
 
-from hashbench.results.figures.style import COLOURS, GREY, STYLE
+from hashbench.results.figures.style import COLOURS, GREY, INK, STYLE, log_ticks
 
 HERE = Path(__file__).parent
 COLOUR_OF = dict(zip(FAMILIES, COLOURS, strict=True))
+CLAIMS = ("crh", "crh (reassign=false)", "crh (heads=1)", "csq", "reassigned", "dpn", "dpn (adaptive=true)", "shc")
 NAMED = 8  # rows with the highest mAP have their names in a panel, where there is room
 
 
@@ -38,6 +41,12 @@ def main() -> None:
     scatter("separation", table, "separation", "mAP@all", "min inter-class / max intra-class distance")
     heads(table)
     published(table)
+    claims(table)
+    counting(table.merge(measured, on="id"))
+    scatter(
+        "seconds", table.assign(train=table["train"] + 0.01), "train", "mAP@all", "seconds of one training", log=True
+    )
+    rates(tried(folders))
 
 
 def families(table: pd.DataFrame) -> None:
@@ -58,14 +67,26 @@ def families(table: pd.DataFrame) -> None:
 
 
 def scatter(
-    name: str, table: pd.DataFrame, x: str, y: str, label: str, of_y: str = "mAP@all", *, equal: bool = False
+    name: str,
+    table: pd.DataFrame,
+    x: str,
+    y: str,
+    label: str,
+    of_y: str = "mAP@all",
+    *,
+    equal: bool = False,
+    log: bool = False,
 ) -> None:
     """Draw a point for each row, a panel for each data set at 32 bits."""
     known = table.dropna(subset=[x, y])  # several labels have no separation
     places = [(place, column) for place, column in columns(known) if place[1] == 32 and len(column["row"].unique()) > 5]
     with figure(name, len(places)) as panels:
         for axes, ((dataset, _), column) in zip(panels, places, strict=True):
+            if log:
+                axes.set_xscale("log")
             points(axes, column.groupby(["family", "row"])[[x, y]].mean().reset_index(), x, y)
+            if log:
+                log_ticks(axes.xaxis)
             axes.set(xlabel=label, ylabel=of_y, title=dataset)
             if equal:
                 axes.axline((0.1, 0.1), slope=1, color=GREY, linewidth=0.8)
@@ -95,6 +116,63 @@ def published(table: pd.DataFrame) -> None:
         for axes, ((dataset, recipe), part) in zip(panels, shown, strict=True):
             points(axes, part.rename(columns={"method": "row"}), "theirs", "ours")
             axes.set(xlabel="mAP@1000/hits at 32 bits, published", ylabel=f"here, {HEADS[recipe]}", title=dataset)
+
+
+def claims(table: pd.DataFrame) -> None:
+    """Draw CRH, its ablations and what it is compared with on CIFAR-100, a panel for each measure and head."""
+    table = table[(table["dataset"] == "cifar100@45k") & (table["bits"] == 32)]
+    places = list(product(HEADS, ("mAP@all", "P@100")))
+    with figure("claims", len(places), width=2.2) as panels:
+        for axes, (recipe, measure) in zip(panels, places, strict=True):
+            part = table[(table["recipe"] == recipe) & table["row"].isin(CLAIMS)]
+            for height, row in enumerate(reversed(CLAIMS)):
+                one = part[part["row"] == row]
+                axes.errorbar(
+                    one[measure].mean(),
+                    height,
+                    xerr=one[measure].std(),
+                    fmt="o",
+                    color=COLOUR_OF[one["family"].iloc[0]],
+                    label=one["family"].iloc[0],
+                )
+            axes.set(xlabel=f"{measure}, {HEADS[recipe]}", yticks=range(len(CLAIMS)), yticklabels=reversed(CLAIMS))
+            axes.tick_params(labelleft=axes is panels[0])
+
+
+def counting(table: pd.DataFrame) -> None:
+    """Draw how far each row moves where its codes are counted otherwise, with the gap between neighbours as a line."""
+    table = table[table["recipe"] == "frozen"]
+    places = list(table.groupby("dataset"))
+    with figure("counting", len(places), width=3.6, height=2.4) as panels:
+        for axes, (dataset, column) in zip(panels, places, strict=True):
+            for height, (name, beside) in enumerate(reversed(COUNTED.items())):
+                known = column.dropna(subset=[name, beside])
+                axes.vlines(np.median(np.diff(np.sort(known[beside]))), height - 0.4, height + 0.4, color=INK)
+                for family, part in known.groupby("family"):
+                    moved = (part[name] - part[beside]).abs()
+                    axes.plot(moved, [height] * len(part), "o", alpha=0.6, color=COLOUR_OF[family], label=family)
+            axes.set(xlabel="moved by (line: median gap of rows)", title=dataset, yticks=range(len(COUNTED)))
+            axes.set_yticklabels(reversed(COUNTED))
+
+
+def rates(table: pd.DataFrame) -> None:
+    """Draw each row's measure over the learning rate, as a share of its best, a panel for each data set."""
+    table = table[(table["recipe"] == "frozen") & table["dataset"].isin(CIFAR)]
+    with figure("rates", len(CIFAR)) as panels:
+        for axes, (dataset, column) in zip(panels, table.groupby("dataset"), strict=True):
+            for (family, _), row in column.sort_values("rate").groupby(["family", "row"]):
+                axes.plot(
+                    row["rate"], row["value"] / row["value"].max(), alpha=0.7, color=COLOUR_OF[family], label=family
+                )
+            axes.set(
+                xlabel="learning rate",
+                ylabel="share of the row's best mAP@all",
+                title=dataset,
+                xscale="log",
+                ylim=(0, None),
+            )
+            axes.set_xticks(rates := sorted(column["rate"].unique()), [f"{rate:g}" for rate in rates])
+            axes.minorticks_off()
 
 
 def points(axes: Axes, table: pd.DataFrame, x: str, y: str) -> None:

@@ -85,6 +85,7 @@ def test_every_entry_is_named_guessed_and_in_the_docs() -> None:
                 parse(name.swapcase())
         assert all(name in table.forms() for name in entry.shown())
         assert entry.summary
+        assert "(Q" not in entry.summary
 
 
 def case() -> tuple[np.ndarray, ...]:
