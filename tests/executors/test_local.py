@@ -57,6 +57,7 @@ def test_failures_and_deaths_stop_no_other_cell(planned, notes):
     assert epochs == [f"kills-once epoch {epoch}" for epoch in (0, 1, 1, 2)]  # the second worker went on from epoch 1
 
 
+@pytest.mark.slow
 def test_a_cell_that_another_process_is_at_comes_last_and_is_waited_for(planned):
     made = planned(["crh"], seeds=2)
     first, second = made.runs
@@ -73,6 +74,7 @@ def test_a_cell_that_another_process_is_at_comes_last_and_is_waited_for(planned)
     assert [result.coords["seed"] for result in outcome.results] == [0, 1]
 
 
+@pytest.mark.slow
 def test_features_and_preparations_are_computed_once_by_workers_that_start_at_once(planned, notes):
     made = planned(
         ["prepares-once"], bits=(16, 24), seeds=1, recipe="frozen", backbone="notes-when-built",

@@ -220,6 +220,7 @@ def test_time_stamps_are_information_only(settings, monkeypatch):
     assert [result.metrics for result in again] == [result.metrics for result in expected]
 
 
+@pytest.mark.slow
 def test_interrupting_a_training_ends_and_keeps_what_is_done(tmp_path):
     code = f"""
 import sys

@@ -383,6 +383,7 @@ hashbench.run("crh", "toy", bits=16, runs_dir={runs!r}, epochs=40, progress=Fals
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_as_if_it_never_died(tmp_path, settings):
     runs = tmp_path / "killed"
     code = KILLED.format(tests=str(Path(__file__).parents[1]), runs=str(runs))

@@ -135,6 +135,7 @@ def test_what_it_cannot_attack_is_refused():
     assert "must not be below 0" in CgAT(base=CSQ(), eps=-0.1).supports(make_task(C, K))
 
 
+@pytest.mark.slow
 def test_it_withstands_the_attack_that_it_trains_against(tmp_path):
     how = {"bits": 16, "epochs": 8, "progress": False, "runs_dir": tmp_path}
     plain = hashbench.run("csq", "toy", **how)

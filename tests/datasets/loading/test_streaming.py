@@ -197,6 +197,7 @@ print(loader.tier)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("tier", "fits"), [("streamed", True), ("resident", False)])
 def test_a_store_larger_than_memory_is_trained_from(tier, fits, tmp_path, monkeypatch):
     size, cap = 200 * 2**20, 120 * 2**20

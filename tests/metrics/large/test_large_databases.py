@@ -370,6 +370,7 @@ print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux says what the peak was")
 @pytest.mark.parametrize(
     ("codes_are", "labels_are"), [("packed", "integers"), ("bits", "packed"), ("packed", "multi-hot")]
