@@ -58,6 +58,7 @@ def plot(
     if not drawings:
         raise refusals[0]
     warn(map(str, refusals))
+    warn(dict.fromkeys(problem for drawing in drawings for problem in drawing.problems))
     for drawing, path in zip(drawings, _files(output, drawings), strict=True):
         save(drawing.figure, path)
         click.echo(f"{path}: {drawing.words}")

@@ -27,7 +27,7 @@ from hashbench.results.tables.blocks import Block, blocks, differences
 from hashbench.results.tables.comparison import Comparison
 from hashbench.results.tables.conditions import condition_blocks
 from hashbench.results.tables.escaping import plain
-from hashbench.results.tables.rows import conditions_of
+from hashbench.results.tables.rows import averaged_block, conditions_of
 from hashbench.results.tables.table import AS_MEASURED, Table
 from hashbench.storage.strict_json import dumps
 
@@ -104,7 +104,7 @@ def report(
     says why instead.
     """
     comparison = comparison or Comparison.of(results)
-    found = blocks(results)
+    found = [averaged_block(block)[0] for block in blocks(results)]  # the tables' problems say what is left out
     sections = [
         _section(number, block, apart, comparison, galleries)
         for number, (block, apart) in enumerate(zip(found, differences(found), strict=True), start=1)

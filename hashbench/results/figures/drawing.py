@@ -12,6 +12,7 @@ from hashbench.results.figures import KINDS, UNMEASURED
 from hashbench.results.result import Result
 from hashbench.results.tables.blocks import Block, blocks, differences
 from hashbench.results.tables.conditions import condition_blocks
+from hashbench.results.tables.rows import averaged_block
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,11 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure of one block of results, and the description of the block."""
+    """A figure of one block of results, the description of the block, and warnings about its runs."""
 
     block: Block
     words: str
     figure: Figure
+    problems: tuple[str, ...] = ()
 
     def _repr_png_(self) -> bytes:
         """Return the figure for notebooks."""
@@ -39,7 +41,9 @@ def draw(
 ) -> tuple[list[Drawing], list[HashbenchError]]:
     """Return the figure of each block of `results` in which the kind can be drawn, and why not in each of the others.
 
-    A kind that is not about the queries leaves out what runs gave under conditions, unless there is nothing else.
+    Of a row's runs at one code length that differ in more than the seed, the newest and those like it are drawn; the
+    drawing's `problems` say so. A kind that is not about the queries leaves out what runs gave under conditions, unless
+    there is nothing else.
 
     Raises HashbenchError for an unknown kind, and for a measure given to a kind that has none.
     """
@@ -56,6 +60,7 @@ def draw(
     if not found and results:
         refusals.append(HashbenchError(f"None of these runs was measured under conditions; {UNMEASURED}"))
     for block, apart in zip(found, differences(found), strict=True):
+        block, problems = averaged_block(block)
         members = block.results if KINDS[kind].across else block  # a block across conditions is none of its own
         try:
             figure = function(members, measure=measure) if KINDS[kind].measured else function(members)
@@ -63,5 +68,5 @@ def draw(
             refusals.append(error)
         else:
             words = ", ".join(part for part in (block.name, block.describe(), apart) if part)
-            drawings.append(Drawing(block, words, figure))
+            drawings.append(Drawing(block, words, figure, tuple(problems)))
     return drawings, refusals

@@ -51,8 +51,7 @@ def training_curves(results: Iterable[Result]) -> Figure:
     ):
         for (label, row), axes in zip(rows.items(), panels, strict=False):
             _draw_losses(axes, row, logs, block.bits, str(row_styles[label]["color"]))
-            axes.set(title=f"{label}: loss", yscale="log")
-            log_ticks(axes.yaxis)
+            axes.set_title(f"{label}: loss")
         for (name, bits), axes in zip(sorted(measured), panels[len(rows) :], strict=True):
             for label, row in rows.items():
                 curve = _mean_by_epoch([logs[r.id] for r in row if r.coords["bits"] == bits], "measures", name)
@@ -68,7 +67,8 @@ def training_curves(results: Iterable[Result]) -> Figure:
 
 
 def _draw_losses(axes: Axes, row: Sequence[Result], logs: Logs, lengths: Sequence[int], colour: str) -> None:
-    """Draw each loss term of one method by epoch, a line for each code length."""
+    """Draw each loss term of one method by epoch, a line for each code length: on a log axis where none is below 0."""
+    drawn = list[float]()
     terms = dict.fromkeys(name for result in row for line in logs[result.id] for name in line["loss"])
     for name, dash in zip(terms, cycle(_TERMS), strict=False):
         for place, bits in enumerate(lengths, start=1):
@@ -76,7 +76,11 @@ def _draw_losses(axes: Axes, row: Sequence[Result], logs: Logs, lengths: Sequenc
             epochs, means = _mean_by_epoch(runs, "loss", name)
             longest = place == len(lengths)
             axes.plot(epochs, means, color=colour, linestyle=dash, alpha=0.25 + 0.75 * place / len(lengths),
-                      label=name if longest else None)  # fmt: skip
+                      label=name + " (0)" * (not any(means)) if longest else None)  # fmt: skip
+            drawn += means
+    if min(drawn, default=0) >= 0 and any(drawn):
+        axes.set_yscale("log")
+        log_ticks(axes.yaxis)
     axes.legend(fontsize=6.5)
 
 

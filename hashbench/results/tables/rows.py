@@ -174,8 +174,8 @@ def averaged(row: list[Result], bits: int, where: str, problems: list[str]) -> l
     if len(groups) > 1:
         # Equal coordinates and another identity: something moved that no caption can name.
         problems.append(
-            f"{where} at {bits} bits has runs which differ in something that the table does not name; the newest and "
-            f"those like it are shown, move the others to another runs directory."
+            f"{where} at {bits} bits has runs which differ in something that no caption names; the newest and those "
+            f"like it are shown, move the others to another runs directory."
         )
     chosen = max(groups.values(), key=lambda runs: max(str(run.provenance.get("started")) for run in runs), default=[])
     for key, owner in SOURCES.items():
@@ -185,6 +185,21 @@ def averaged(row: list[Result], bits: int, where: str, problems: list[str]) -> l
                 f"raise the {owner}'s version when its numbers move."
             )
     return chosen
+
+
+def averaged_block(block: Block) -> tuple[Block, list[str]]:
+    """Return the block with those runs alone of each row, code length and condition that `averaged` keeps, and its
+    warnings.
+    """
+    problems, kept = list[str](), set[str]()
+    for label, results in block.rows().items():
+        under: dict[str, list[Result]] = {}
+        for result in results:
+            under.setdefault(result.condition, []).append(result)
+        for condition, members in under.items():
+            where = f"{label} under {condition} on {block.name}" if condition else f"{label} on {block.name}"
+            kept |= {run.id for bits in block.bits for run in averaged(members, bits, where, problems)}
+    return replace(block, results=tuple(result for result in block.results if result.id in kept)), problems
 
 
 def averaged_cell(scores: Sequence[Score]) -> Cell:

@@ -22,6 +22,7 @@ from hashbench.results.figures.inline import palette, svg_element
 from hashbench.results.figures.measures import by_bits, by_seconds
 from hashbench.results.figures.style import COLOURS, COLOURS_ON_DARK, save, write
 from hashbench.results.figures.training import training_curves
+from hashbench.results.report import report
 from hashbench.results.runs import RunDirectory
 
 
@@ -144,6 +145,28 @@ def test_training_curves_are_the_log_by_epoch(make, stored):
     assert line(figure, "crh", panel=1) == pytest.approx(np.array([[2, 0.2], [3, 0.3]]))
 
 
+@pytest.mark.parametrize(
+    ("terms", "scale", "labels"),
+    [
+        ({"pairs": 2.0, "idle": 0.0}, "log", ["pairs", "idle (0)"]),
+        ({"pairs": -0.4, "other": 0.1}, "linear", ["pairs", "other"]),
+        ({"idle": 0.0}, "linear", ["idle (0)"]),
+    ],
+)
+def test_losses_below_0_are_seen(make, stored, terms, scale, labels):
+    run = stored(make())
+    for epoch in range(3):
+        RunDirectory(run.path).append_log({"epoch": epoch, "loss": terms})
+    figure = training_curves([run])
+    axes = figure.axes[0]
+    assert axes.get_yscale() == scale
+    low, high = axes.get_ylim()
+    for drawn, (name, value) in zip(labels, terms.items(), strict=True):
+        assert drawn.startswith(name)
+        assert line(figure, drawn)[:, 1].tolist() == [value] * 3
+        assert scale == "log" or low <= value <= high
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_lacks_is_one_sentence_that_names_it(make, kind):
     bare = replace(make(metrics={}), curves={}, time={})
@@ -215,3 +238,35 @@ def test_both_palettes_have_every_colour_and_dark_ones_are_legible():
 
     card = luminance("#1e2127")
     assert all((luminance(colour) + 0.05) / (card + 0.05) > 4.5 for colour in COLOURS_ON_DARK)
+
+
+def test_runs_of_another_identity_are_left_out_with_a_warning(make):
+    started = ({"started": f"2026-01-0{day}T00:00:00+00:00"} for day in (1, 2, 3))
+    old, new, other = (
+        replace(make(value, id=name * 8, cell=cell, provenance=when, **changed), code_stats={"bit_balance": value})
+        for name, value, cell, when, changed in zip(
+            "abc", (0.2, 0.6, 0.4), ("1", "2", "3"), started, ({}, {}, {"method": "csq"}), strict=True
+        )
+    )
+    for kind in ("bits", "codes"):
+        ((drawing,), refusals) = draw(kind, [old, other, new])
+        assert [result.id for result in drawing.block.results] == [other.id, new.id]
+        (drawn,) = [bar.lines[0] for bar in drawing.figure.axes[0].containers if bar.get_label() == "crh"]
+        assert drawn.get_ydata() == pytest.approx([0.6])
+        (problem,) = drawing.problems
+        assert re.match(r"crh on .* at \d+ bits has runs which differ in something that no caption names", problem)
+        assert not refusals
+    ((drawing,), _) = draw("bits", [other, new])
+    assert not drawing.problems
+    assert "aaaaaaaa" not in report([old, other, new])
+    assert "aaaaaaaa" in report([old, other])
+
+
+def test_under_each_condition_the_newest_runs_alone_are_drawn(make):
+    runs = [
+        make(value, cell=cell, provenance={"started": cell}, evaluated=f"test, noise(sigma={sigma})")
+        for sigma in ("0.1", "0.2")
+        for value, cell in ((0.2, "1"), (0.6, "2"))
+    ]
+    ((drawing,), _) = draw("robustness", runs)
+    assert line(drawing.figure, "crh")[:, 1] == pytest.approx([0.6, 0.6])
