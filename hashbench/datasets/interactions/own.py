@@ -6,6 +6,7 @@ import csv
 import hashlib
 import math
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from hashbench.datasets.interactions.base import (
     numbered,
 )
 from hashbench.errors import HashbenchError
+from hashbench.registry import DATASETS
 
 KIND = "pairs:"
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -32,7 +34,7 @@ def own_pairs(name: str, data_dir: Path | None) -> InteractionSource:
     """Return the source that `pairs:FILE` means; reads its first line alone; raises HashbenchError as `read`."""
     path = _path(name, data_dir)
     columns = _columns(path, next(iter(_lines(path)), []))
-    title = path.stem
+    title = _title(path)
     found = []
     if "part" in columns:
         found.append(InteractionProtocol(title, "given", "given-v1", RANKED_BY_GAIN, "The split of the column part."))
@@ -81,7 +83,7 @@ def read(path: Path) -> Interactions:
             raise HashbenchError(f"{path}, line {numbers[at]:,}: its part is '{cell}'; write train or test.")
     digest = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
     return numbered(
-        path.stem,
+        _title(path),
         cells["user"],
         cells["item"],
         rating=parsed["rating"].astype(np.float32) if "rating" in parsed else None,
@@ -101,6 +103,19 @@ def _path(name: str, data_dir: Path | None) -> Path:
                 raise HashbenchError(f"{found} is neither .csv nor .tsv; name it by how its cells are separated.")
             return found
     raise HashbenchError(f"There is no file {given}; pairs of your own are {KIND}FILE, a .csv or .tsv.")
+
+
+def _title(path: Path) -> str:
+    """Return the name of the data set in a file; raises HashbenchError where it would be another one's, or no name."""
+    if not path.name.isprintable():  # a name in another encoding than UTF-8 among them
+        raise HashbenchError(f"{str(path)!a} holds characters that cannot be printed; rename it.")
+    title = re.sub(r"[@,:\s]", "_", path.stem)
+    if not title.strip("."):
+        raise HashbenchError(f"{path} has no name before its ending; rename it.")
+    for name in DATASETS:
+        if name.casefold() == title.casefold() and isinstance(DATASETS.get(name), InteractionSource):
+            raise HashbenchError(f"{path} has the name of the data set {name}, whose numbers are others; rename it.")
+    return title
 
 
 def _lines(path: Path) -> Iterator[list[str]]:

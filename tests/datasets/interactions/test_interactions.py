@@ -1,5 +1,6 @@
 """Users and items: files are read as they are or refused by the line; splits follow from the pairs, not their order."""
 
+import os
 import random
 import zipfile
 from collections import defaultdict
@@ -162,6 +163,27 @@ def test_what_is_no_file_of_pairs_is_refused_by_the_line(folder, text):
     with pytest.raises(HashbenchError) as caught:
         load("pairs:toy.csv")
     assert REFUSED[text] in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        (os.fsdecode(b"l\xe9.csv"), "holds characters that cannot be printed"),
+        ("two\nlines.csv", "holds characters that cannot be printed"),
+        ("..csv", "has no name before its ending"),
+        ("MovieLens-100k.csv", "has the name of the data set movielens-100k"),
+    ],
+    ids=["bytes", "lines", "dots", "registered"],
+)
+def test_names_that_are_none_or_another_ones_are_refused(folder, name, reason):
+    write_pairs(name)
+    with pytest.raises(HashbenchError, match=reason):
+        load(f"pairs:{name}")
+
+
+def test_a_name_is_one_word_without_the_sign_of_protocols(folder):
+    write_pairs("my shop@x.csv")
+    assert load("pairs:my shop@x.csv@80-20").name == "my_shop_x@80-20"
 
 
 def test_other_names_and_places_are_refused_with_the_way_out(folder):
