@@ -82,8 +82,15 @@ class MISH(hashbench.DeepMethod):
         return None
 
     def prepare(self, task: hashbench.Task, data: hashbench.TrainingData, tools: Any) -> dict[str, Tensor]:
-        """Return the training documents as sparse rows, and the near ones of each, (num_train, near)."""
+        """Return the training documents as sparse rows, and the near ones of each, (num_train, near).
+
+        Raises HashbenchError for vectors with a value below 0, which weighs no word.
+        """
         features = data.features()
+        if features.amin() < 0:
+            raise hashbench.HashbenchError(
+                "mish learns from weights of words, and some are below 0; shift or drop them."
+            )
         count, words = features.shape
         bits = min(self.near_bits, words, count - 1)  # less their mean, n documents span n - 1 dimensions
         waves = smoothest_waves(features, bits, method="mish's near documents")

@@ -60,8 +60,16 @@ class VDSH(hashbench.DeepMethod):
         return None
 
     def prepare(self, task: hashbench.Task, data: hashbench.TrainingData, tools: Any) -> dict[str, Tensor]:
-        """Return the number of words, which a network with a backbone of another width does not know."""
-        return {"words": torch.tensor(next(iter(data.fresh())).inputs.shape[1])}
+        """Return the number of words, which a network with a backbone of another width does not know.
+
+        Raises HashbenchError for vectors with a value below 0, which weighs no word.
+        """
+        for batch in data.fresh():
+            if batch.inputs.amin() < 0:
+                raise hashbench.HashbenchError(
+                    "vdsh learns from weights of words, and some are below 0; shift or drop them."
+                )
+        return {"words": torch.tensor(batch.inputs.shape[1])}
 
     def setup(self, task: hashbench.Task, prepared: dict[str, Tensor]) -> None:
         """Make the decoder, and medians of zero."""

@@ -41,7 +41,10 @@ def check_output(written: Path, given: Iterable[Path | str]) -> None:
 
 
 def print_scores(scores: Scores, per_query: Path | None) -> None:
-    """Print the values, and write those of each query to the file `per_query`, unless it is None."""
+    """Print the values, and write those of each query to the file `per_query`, unless it is None.
+
+    Raises HashbenchError where it shall be written and no measure has any.
+    """
     from tabulate import tabulate
 
     print_notes((*scores.notes, *_counted_as_zero(scores.counts)))
@@ -55,13 +58,17 @@ def print_scores(scores: Scores, per_query: Path | None) -> None:
     try:
         print_kept(text, otherwise=text)  # they are kept nowhere else
     finally:
-        if per_query is not None:
+        if per_query is not None and scores.per_query:
             import numpy as np
 
             from hashbench.storage.files import replacing
 
             with replacing(per_query) as file:
                 np.savez_compressed(file, **scores.per_query)  # type: ignore[arg-type]  # its stub: allow_pickle first
+    if per_query is not None and not scores.per_query:
+        raise HashbenchError(
+            f"{per_query} is not written, for a curve has no value for each query; add a measure such as mAP@all."
+        )
 
 
 def _counted_as_zero(counts: Mapping[str, int]) -> Iterator[str]:

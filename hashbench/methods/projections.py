@@ -40,6 +40,8 @@ def spanned_components(features: Tensor, bits: int, *, method: str) -> tuple[Ten
     along = torch.cat([((rows - mean) @ components.float()).double() for rows in blocks])
     variances = along.square().sum(dim=0)
     spanned = min(int((variances > NO_VARIANCE * variances.max()).sum()), count - 1)
+    if spanned < 1:
+        raise HashbenchError(f"The {count:,} training inputs are all the same, and {method} needs some that differ.")
     if spanned < min(bits, width):
         raise HashbenchError(
             f"The {count:,} training inputs span {spanned} of their {width:,} dimensions, and {method} needs as many "
@@ -84,7 +86,8 @@ def principal_components(features: Tensor, count: int) -> Tensor:
 
     Those beyond the width, and those in which fewer rows than the width do not vary, are zeros. The smaller of the two
     Gram matrices of the centred features is decomposed, so n x n is the most for inputs as wide as photographs. None is
-    made for thousands of rows and columns of mostly zeros, on a CPU: the same directions, but for rounding.
+    made for thousands of rows and columns of mostly zeros, on a CPU: the same directions, but for rounding. Raises
+    HashbenchError where it overflows.
     """
     rows, width = features.shape
     side = min(rows, width)
@@ -100,6 +103,9 @@ def principal_components(features: Tensor, count: int) -> Tensor:
     else:
         for _, centred in _centred_columns(features):
             gram += centred @ centred.T
+    if not torch.isfinite(gram).all():
+        largest = float(features.abs().max())
+        raise HashbenchError(f"The training inputs are too large for float32, up to {largest:.0e}; scale them down.")
     variances, directions = torch.linalg.eigh(gram)  # in ascending order of variance
     directions = directions.flip(1)[:, :count]
     if width > rows:

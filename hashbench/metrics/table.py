@@ -23,6 +23,7 @@ from hashbench.metrics.ranking import Denominator, Ties
 
 GROUP = "hashbench.measures"
 RADII = (0, 1, 2, 3)  # of the names that are guessed
+DIGITS = 18  # of the numbers in a name; more are beyond int64
 _PLUG_IN_FORM = re.compile(r"[A-Za-z][\w-]*(@\{k\}|@\{k\|all\}|@H<=\{radius\})?")
 _PIECE = re.compile(r"(\{[^}]*\}|\[|\])")
 _PATTERNS = {
@@ -87,7 +88,7 @@ class Entry:
         found: dict[str, Any] = match.groupdict()
         settled = dict(self.settle(name, found))
         if settled.get("radius") is not None:
-            settled["radius"] = int(settled["radius"])
+            settled["radius"] = _number(settled["radius"], name)
         if "k" in settled:
             settled["k"] = None if settled["k"] == "all" else _positive(settled["k"], name)
         return settled
@@ -262,6 +263,12 @@ def _written(value: Any) -> str:
 
 
 def _positive(digits: str, name: str) -> int:
-    if int(digits) == 0:
+    if _number(digits, name) == 0:
         raise ValueError(f"'{name}' keeps no item; its cut must be at least 1.")
+    return int(digits)
+
+
+def _number(digits: str, name: str) -> int:
+    if len(digits) > DIGITS:
+        raise ValueError(f"'{name:.40}' has a number of {len(digits)} digits; write one of {DIGITS} at most.")
     return int(digits)

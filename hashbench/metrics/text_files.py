@@ -105,8 +105,8 @@ def _column(rows: _Rows, names: list[str], key: str | None) -> np.ndarray:
     place = 0 if key is None else _place(rows.path, names, key)
     counted = names[0] in ("", "Unnamed: 0") and [row[0] for row in table[1:]] == [*map(str, range(len(table) - 1))]
     if key is None and len(names) - counted > 1:
-        if all(cell.casefold() in ("true", "false") for row in table[1:] for cell in row[counted:]):
-            first = 0 if all(cell.casefold() in ("true", "false") for cell in names) else 1
+        if all(_is_truth(cell) for row in table[1:] for cell in row[counted:]):
+            first = 0 if all(map(_is_truth, names)) else 1
             return np.array([[cell.casefold() == "true" for cell in row[counted:]] for row in table[first:]])
         word = next(cell for row in table[1:] or table for cell in row if not _is_number(cell))
         raise ValueError(
@@ -117,7 +117,10 @@ def _column(rows: _Rows, names: list[str], key: str | None) -> np.ndarray:
     column = [row[place] for row in table]
     head = column[0].casefold()
     titled = key is not None or counted or (head in HEADERS and head not in map(str.casefold, column[1:]))
-    column = column[1:] if titled else column
+    truths = all(map(_is_truth, column[1:] or column))
+    column = column[1:] if titled or (truths and not _is_truth(column[0])) else column
+    if truths:
+        return np.array([cell.casefold() == "true" for cell in column])
     numbers = [*map(_is_number, column)]
     if key is not None and all(numbers):
         found = _Rows(rows.path, [*enumerate(column)], ",").numbers(0)
@@ -127,6 +130,10 @@ def _column(rows: _Rows, names: list[str], key: str | None) -> np.ndarray:
         word = column[numbers.index(False)]
         raise ValueError(f"{rows.path} holds numbers and words in one column, '{word:.40}' among them.")
     return np.array(column, object)
+
+
+def _is_truth(cell: str) -> bool:
+    return cell.casefold() in ("true", "false")
 
 
 def _place(path: Path, names: list[str], key: str) -> int:

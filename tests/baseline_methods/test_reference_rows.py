@@ -118,9 +118,6 @@ def test_itq_of_photographs_takes_memory_by_their_number():
         (Features(5, 20).features().repeat(50, 1), 4),  # the same few again and again, more than dimensions
         (Features(5, 4000).features().repeat(50, 1), 4),  # and fewer
         (Features(60, 5).features() @ torch.ones(5, 30), 1),
-        (torch.ones(90, 30), 0),
-        (torch.ones(20, 300), 0),
-        (Features(1, 30).features(), 0),
     ],
 )
 def test_itq_refuses_more_bits_than_the_training_set_spans(features, spanned):
@@ -131,6 +128,25 @@ def test_itq_refuses_more_bits_than_the_training_set_spans(features, spanned):
     if spanned > 1:
         assert fitted(ITQ(), spanned, data).encode(features).shape == (len(features), spanned)
     assert fitted(LSH(), 16, data).encode(features).shape == (len(features), 16)
+
+
+@pytest.mark.parametrize(
+    ("features", "reason"),
+    [
+        (torch.ones(90, 30), "The 90 training inputs are all the same, and itq needs some that differ"),
+        (torch.ones(20, 300), "The 20 training inputs are all the same"),
+        (Features(1, 30).features(), "The 1 training inputs are all the same"),
+        (Features(90, 30).features() * 1e25, "too large for float32, up to 1e[+]26; scale them down"),
+        (Features(20, 300).features() * 1e200, "too large for float32"),
+    ],
+)
+def test_itq_says_what_of_the_inputs_it_cannot_take(features, reason):
+    data = Features()
+    data._features = features
+    with pytest.raises(HashbenchError, match=reason):
+        fitted(ITQ(), 16, data)
+    if torch.isfinite(features).all():
+        assert fitted(LSH(), 16, data).encode(features).shape == (len(features), 16)
 
 
 @pytest.mark.parametrize("make", [LSH, ITQ])

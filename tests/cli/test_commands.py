@@ -119,6 +119,13 @@ def arrays(tmp_path):
     return "tst_binary.npy", "trn_binary.npy", "tst_label.npy", "trn_label.npy"
 
 
+def test_curves_alone_make_no_file_of_single_queries(hashbench, arrays):
+    ran = hashbench("evaluate", *arrays, "--measure", "PR", "--per-query", "each.npz", code=2)
+    assert "PR at" in ran.stdout
+    assert "each.npz is not written, for a curve has no value for each query; add a measure" in ran.stderr
+    assert not Path("each.npz").exists()
+
+
 def test_evaluate_measures_the_arrays_of_other_suites(hashbench, arrays):
     ran = hashbench("evaluate", *arrays, "--measure", "mAP@all", "--measure", "PR", "--per-query", "each.npz")
     assert "taken as {-1, +1}" in ran.stderr

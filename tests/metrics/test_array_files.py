@@ -43,6 +43,9 @@ TEXTS: dict[str, tuple[str, str, np.ndarray]] = {
     "pandas of one column": (".csv", pd.Series(NUMBERS, name="y").to_csv(), NUMBERS),
     "pandas of names": (".csv", pd.Series(NAMES, name="species").to_csv(), NAMES),
     "pandas of bool": (".csv", pd.DataFrame(HOT > 0).to_csv(), HOT > 0),
+    "truth values": (".csv", lines(NUMBERS > 2), NUMBERS > 2),
+    "truth values with a title": (".tsv", lines(NUMBERS > 2, title="is_large"), NUMBERS > 2),
+    "pandas of truth values": (".csv", pd.Series(NUMBERS > 2, name="flag").to_csv(), NUMBERS > 2),
     "names": (".csv", lines(NAMES), NAMES),
     "names with a title": (".tsv", lines(NAMES, title="Class"), NAMES),
     "names with commas": (".csv", lines(np.array([f'"{name}, big"' for name in NAMES])), NAMES + ", big"),
@@ -70,6 +73,8 @@ def test_a_column_by_its_name(tmp_path: Path) -> None:
     assert read_array(tmp_path / "a.csv", "name").tolist() == NAMES.tolist()
     table[["label"]].to_csv(tmp_path / "numbers.csv")
     assert read_array(tmp_path / "numbers.csv", "label").tolist() == NUMBERS.tolist()
+    table.assign(flag=NUMBERS > 2).to_csv(tmp_path / "flags.csv")
+    assert read_array(tmp_path / "flags.csv", "flag").tolist() == (NUMBERS > 2).tolist()
     with pytest.raises(
         ValueError, match=r"3 columns, '0\.jpg' among them; keep one column, or name it as FILE:NAME \(file"
     ):

@@ -88,6 +88,14 @@ def test_every_entry_is_named_guessed_and_in_the_docs() -> None:
         assert "(Q" not in entry.summary
 
 
+@pytest.mark.parametrize("name", ["P@{}", "mAP@{}/R", "nDCG@{}", "P@H<={}"])
+@pytest.mark.parametrize("digits", [19, 5000])
+def test_numbers_beyond_an_integer_are_refused(name: str, digits: int) -> None:
+    with pytest.raises(ValueError, match=f"has a number of {digits} digits; write one of 18 at most"):
+        parse(name.format("9" * digits))
+    parse(name.format("9" * 18))
+
+
 def case() -> tuple[np.ndarray, ...]:
     codes = make_codes(queries=8, items=120, bits=6, classes=4, multi_label=True)
     return codes.query, codes.database, codes.query_labels, codes.database_labels

@@ -11,6 +11,7 @@ from sklearn.neighbors import NearestNeighbors
 from baselines.text.mish import MISH, Documents, decided, nearest, of_words, sparse_rows
 from baselines.text.vdsh import VDSH
 from hashbench.datasets.loading.batch import Batch
+from hashbench.errors import HashbenchError
 from hashbench.methods import signs_of_waves, smoothest_waves
 
 N, WORDS, K = 5, 23, 16
@@ -457,6 +458,14 @@ def test_images_are_refused(cls):
     for inputs in ("images", "features", "pixels"):
         assert "images have no words" in cls().supports(make_task(2, 16, inputs=inputs))
     assert cls().supports(make_task(2, 16, inputs="vectors")) is None
+
+
+@pytest.mark.parametrize("cls", [VDSH, MISH])
+def test_vectors_below_0_are_refused(cls):
+    documents = some_documents(30).float()
+    documents[29, 3] = -0.1
+    with pytest.raises(HashbenchError, match="weights of words, and some are below 0"):
+        cls().prepare(make_task(2, 16, inputs="vectors"), Data(documents), None)
 
 
 def test_settings_without_a_meaning_are_refused():
