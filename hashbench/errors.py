@@ -1,6 +1,7 @@
 """The error about a user's mistake: one sentence, which the command line prints before it exits with code 2."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 _LONGEST = 200  # characters of a name that a message repeats
@@ -8,6 +9,17 @@ _LONGEST = 200  # characters of a name that a message repeats
 
 class HashbenchError(ValueError):
     """A mistake of the user: its message names the thing, the reason and the way out."""
+
+
+@contextmanager
+def no_exit() -> Iterator[None]:
+    """Raise HashbenchError where code of others, such as a script made into a method, ends the process by sys.exit."""
+    try:
+        yield
+    except SystemExit as error:
+        raise HashbenchError(
+            f"it called sys.exit({error.code!r}), which ends the process; let it raise an error."
+        ) from error
 
 
 def unknown(kind: str, name: object, known: Iterable[str], *, hint: str = "") -> HashbenchError:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from hashbench.datasets.base import Dataset
-from hashbench.errors import HashbenchError
+from hashbench.errors import HashbenchError, no_exit
 from hashbench.experiments.experiment import Experiment
 from hashbench.experiments.phases import compute, compute_prefix
 from hashbench.experiments.planned import PlannedRun
@@ -102,7 +102,7 @@ def _compute_into(directory: RunDirectory, run: PlannedRun, plan: Plan) -> None:
     dataset, progress = plan.datasets[run.dataset], plan.settings.progress
     result: Result | None
     try:
-        with true_float32():
+        with no_exit(), true_float32():
             if not isinstance(run.experiment, Experiment):
                 result = track(run.experiment.track).compute(run.experiment, dataset, directory, plan.device)
             elif run.training is not None:

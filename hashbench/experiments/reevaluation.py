@@ -20,7 +20,7 @@ import torch
 
 from hashbench.datasets import catalogue
 from hashbench.datasets.base import Dataset
-from hashbench.errors import HashbenchError, unknown
+from hashbench.errors import HashbenchError, no_exit, unknown
 from hashbench.evaluation.conditions.contract import (
     Condition,
     as_identity,
@@ -166,7 +166,9 @@ class Evaluator:
             wait = not free
             each = held.popleft() if wait else free.popleft()
             try:
-                yield Measured(each, self.measure(each))
+                with no_exit():
+                    result = self.measure(each)
+                yield Measured(each, result)
             except RunLocked:
                 held.append(each)
                 if wait:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from hashbench.datasets.base import Dataset, Kind
-from hashbench.errors import HashbenchError
+from hashbench.errors import HashbenchError, no_exit
 from hashbench.experiments.experiment import IDENTITY, Data, Experiment, resolve_recipe
 from hashbench.experiments.models import augments_of, depends_on_world, task_of
 from hashbench.experiments.planned import PlannedRun, Settings
@@ -236,7 +236,8 @@ def _fields(cls: type[Method], texts: Mapping[str, str], *, paper: Mapping[str, 
 def _unsupported(method: Method, task: Task) -> str | None:
     """Return why the method does not support the task; an exception of a plug-in counts as a reason."""
     try:
-        return unsupported(method, task)
+        with no_exit():
+            return unsupported(method, task)
     except Exception as error:
         return f"its supports() failed: {type(error).__name__}: {error}"
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 
 from hashbench.datasets.base import Dataset
+from hashbench.errors import no_exit
 from hashbench.experiments.experiment import Experiment
 from hashbench.experiments.models import make_method, new_model, task_of
 from hashbench.experiments.phases import code_and_run, fixed_inputs, fixed_views, train_set
@@ -53,12 +54,12 @@ def train_with_siblings(
                     other.state_experiment(locked, plan.device)
                     runs.append((other, locked))
         try:
-            trainings = [*_trainings(plan, runs)]
-            epochs = trainings[0].progress.epochs_done
-            level = [training for training in trainings if training.progress.epochs_done == epochs]
-            if len(level) > 1:
+            with no_exit():
+                trainings = [*_trainings(plan, runs)]
+                epochs = trainings[0].progress.epochs_done
+                level = [training for training in trainings if training.progress.epochs_done == epochs]
                 title = f"{run.method} {run.bits}b, {len(level)} seeds" if plan.settings.progress else None
-                if not train_together(level, bar=title):
+                if len(level) > 1 and not train_together(level, bar=title):
                     _LOG.info("%s: its seeds are trained one by one, as together they would round otherwise.", run)
         except Exception as error:
             _LOG.info("%s: its seeds are trained one by one: %s", run, error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count, islice
 from pathlib import Path
@@ -222,7 +222,7 @@ def _train_epoch(
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
         terms, out = method.training_step(stepped, batch)
-        loss = torch.stack(list(terms.values())).sum()
+        loss = _total(terms)
         if world.is_single:
             loss.backward()
         else:  # weighted before, not after: a synchronised batch norm mixes the ranks' gradients on the way back
@@ -238,6 +238,19 @@ def _train_epoch(
             sums.add(method.epoch_sums(out.detach(), batch), batch)
         losses.add(batch, [*terms], torch.stack([term.detach() for term in terms.values()]))
     return sums
+
+
+def _total(terms: Mapping[str, Tensor]) -> Tensor:
+    """Return the sum of a step's loss terms; raises HashbenchError for what is none."""
+    for name, term in terms.items():
+        if not isinstance(term, Tensor) or term.ndim:
+            found = f"has the shape {tuple(term.shape)}" if isinstance(term, Tensor) else f"is {term!r:.40}"
+            raise HashbenchError(f"its loss term '{name}' {found}; return one number as a tensor, such as a mean.")
+    loss = torch.stack(list(terms.values())).sum() if terms else torch.zeros(())
+    if not loss.requires_grad:
+        what = f"none of its loss terms ({', '.join(terms)}) has a gradient" if terms else "its loss has no terms"
+        raise HashbenchError(f"{what}; `hashbench check` says what a method has to return.")
+    return loss
 
 
 def _gather_samples(method: DeepMethod, index: Tensor, whole: int, world: World) -> None:

@@ -309,3 +309,44 @@ def test_nothing_in_the_package_unpickles():
             if owner == "np" and given.get("allow_pickle", "False") != "False":
                 found.append(f"{file.name}: {ast.unparse(node)}")
     assert found == []
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_method_that_ends_the_process_fails_alone(settings, fresh_methods, together):
+    raising(SystemExit(0)).maps_over_seeds = together
+    made = plan(["raises", "crh"], ["toy"], [16], seeds=2, settings=Settings(**settings))
+    outcome = runner.execute(made)
+    assert [result.coords["method"] for result in outcome.results] == ["crh", "crh"]
+    assert len(outcome.failures) == 2
+    for run, error in outcome.failures:
+        assert str(error) == "it called sys.exit(0), which ends the process; let it raise an error."
+        assert run.status.state == "failed"
+
+
+def test_a_method_that_ends_the_process_when_asked_is_skipped(settings, fresh_methods):
+    @method("leaves")
+    class Leaves(DeepMethod):
+        def supports(self, task):
+            raise SystemExit
+
+    (run,) = plan(["leaves"], ["toy"], [16], settings=Settings(**settings)).runs
+    assert "its supports() failed: HashbenchError: it called sys.exit(None)" in run.skipped
+
+
+@pytest.mark.parametrize(
+    ("terms", "reason"),
+    [
+        (lambda out: {}, "its loss has no terms; `hashbench check`"),
+        (lambda out: {"pairs": out.square()}, r"its loss term 'pairs' has the shape \(\d+, 16\); return one number"),
+        (lambda out: {"a": out.mean(), "b": 0.5}, "its loss term 'b' is 0.5; return one number as a tensor"),
+        (lambda out: {"signs": out.sign().detach().mean()}, r"none of its loss terms \(signs\) has a gradient"),
+    ],
+)
+def test_what_is_no_loss_is_said(settings, fresh_methods, terms, reason):
+    @method("odd")
+    class Odd(DeepMethod):
+        def loss(self, out, batch):
+            return terms(out)
+
+    with pytest.raises(HashbenchError, match=reason):
+        hashbench.run("odd", "toy", bits=16, **settings)
