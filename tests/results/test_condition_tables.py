@@ -70,10 +70,29 @@ def test_a_row_measured_on_fewer_seeds_says_so_and_its_difference_is_of_those(me
     (row,) = table.rows
     assert row.cells[1].difference == pytest.approx((0.7 - 0.8 + 0.75 - 0.82) / 2)
     assert row.mark == "†"
-    assert ("†", "measured on fewer seeds than clean, to which the differences are on the seeds of both: "
+    assert ("†", "measured on other seeds than clean, to which the differences are on the seeds of both: "
             "crh: noise (2 of 5).") in table.notes  # fmt: skip
-    assert "† measured on fewer seeds" in Comparison.of(measured({"clean": CLEAN, "noise": WEAK[:2]}),
+    assert "† measured on other seeds" in Comparison.of(measured({"clean": CLEAN, "noise": WEAK[:2]}),
                                                         conditions=True).render("text")  # fmt: skip
+
+
+def test_differences_over_fewer_seeds_than_their_cells_say_so(measured):
+    more = measured({"clean(queries=5)": CLEAN[:2], "noise(sigma=0.1, queries=5)": WEAK, "clean": CLEAN})
+    table = table_of(more)
+    (row,) = table.rows
+    noise = table.column_heads.index("noise")
+    assert row.cells[noise].mean == pytest.approx(statistics.fmean(WEAK))
+    assert row.cells[noise].difference == pytest.approx((0.7 - 0.8 + 0.75 - 0.82) / 2)
+    assert any(sentence.endswith("crh: noise (2 of 5).") for mark, sentence in table.notes if mark == row.mark == "†")
+
+
+def test_a_row_without_what_it_is_compared_with_says_so(measured):
+    some = {"noise(sigma=0.1, queries=5)": (0.5,), "clean": (0.8,)}
+    table = table_of([*measured({**some, "clean(queries=5)": (0.6,)}), *measured(some, "csq")])
+    assert [row.cells[2].difference is None for row in table.rows] == [False, True]
+    notes = [sentence for _, sentence in table.notes if sentence.startswith("Without differences")]
+    (note,) = notes
+    assert note.startswith("Without differences: noise(sigma=0.1, queries=5) of csq, as there is no clean(queries=5)")
 
 
 def test_a_condition_on_some_queries_is_compared_with_clean_on_them(measured):

@@ -74,9 +74,16 @@ class _Measured:
         return self.scores.get(condition, {})
 
     def seeds_lacking(self, condition: Condition) -> str:
-        """Return `2 of 5` where the condition was measured on fewer seeds than what it is compared with, else ""."""
-        here, there = len(self.of(condition)), len(self.of(compared_with(condition)))
-        return f"{here} of {there}" if 0 < here < there else ""
+        """Return `2 of 5` where two of five seeds were measured under both the condition and what it is compared with;
+        "" where all were, or one of the two is missing.
+        """
+        here, there = self.of(condition).keys(), self.of(compared_with(condition)).keys()
+        return f"{len(here & there)} of {len(here | there)}" if here and there and here != there else ""
+
+    @property
+    def without_base(self) -> list[Condition]:
+        """The conditions that have nothing to be compared with."""
+        return [condition for condition in self.scores if compared_with(condition) not in self.scores]
 
 
 def _table(block: Block, bits: int, measure: str, scores: ScoresByRun, problems: list[str]) -> Table:
@@ -108,7 +115,7 @@ def _table(block: Block, bits: int, measure: str, scores: ScoresByRun, problems:
         for i, row in enumerate(rows)
     ]
     rows, of_fidelity = with_fidelity(with_best(rows))
-    notes = [*_notes(columns, rows, fewer, tested=len(known), untested=len(tests) - len(known)), *of_fidelity,
+    notes = [*_notes(columns, measured, rows, fewer, tested=len(known), untested=len(tests) - len(known)), *of_fidelity,
              *tuning_notes({label: row.runs for label, row in measured.items()})]  # fmt: skip
     return Table(
         dataset=block.name,
@@ -152,14 +159,20 @@ def _measured(
 
 
 def _notes(
-    columns: Sequence[Condition], rows: Sequence[Row], fewer: Mapping[str, Sequence[str]], *, tested: int, untested: int
+    columns: Sequence[Condition],
+    measured: Mapping[str, _Measured],
+    rows: Sequence[Row],
+    fewer: Mapping[str, Sequence[str]],
+    *,
+    tested: int,
+    untested: int,
 ) -> Iterator[tuple[str, str]]:
     """Yield the footnotes, marks first: what the heads leave out, what differences are to, and what was not tested."""
     if fewer:
         told = "; ".join(f"{label}: {', '.join(heads)}" for label, heads in fewer.items())
         yield (
             footnote_mark(0),
-            f"measured on fewer seeds than clean, to which the differences are on the seeds of both: {told}.",
+            f"measured on other seeds than clean, to which the differences are on the seeds of both: {told}.",
         )
     for name in dict.fromkeys(condition.name for condition in columns):
         of_name = [condition.fields for condition in columns if condition.name == name]
@@ -171,13 +184,13 @@ def _notes(
             "",
             f"Signed numbers are differences to clean on the same queries, the mean over runs, {IN_UNITS}.",
         )
-    there = {*columns}
     for condition in columns:
-        if compared_with(condition) not in there:
+        if lacking := [label for label, row in measured.items() if condition in row.without_base]:
+            of_rows = f" of {', '.join(lacking)}" if len(lacking) < len(measured) else ""
             yield (
                 "",
-                f"Without differences: {condition.text}, as there is no {compared_with(condition).text} of the same "
-                f"queries.",
+                f"Without differences: {condition.text}{of_rows}, as there is no {compared_with(condition).text} of "
+                f"the same queries.",
             )
     if tested:
         yield (
