@@ -20,19 +20,22 @@ def names(option: str, text: str, *, is_there: Callable[[str], bool] = lambda na
     A comma between parentheses or quotes belongs to a name, `crh,crh (heads=1, reassign=false)`, and one in a path that
     `is_there`: a name with it is then no list of two, unless both of these are there as well, which raises, too.
     """
-    quoted = re.sub(r'(^|,)\s*"([^"]*)"\s*(?=,|$)', lambda item: item[1] + item[2].replace(",", "\0"), text)
-    pieces = [piece.strip().replace("\0", ",") for piece in re.split(r",(?![^(]*\))", quoted)]
+    quoted = re.sub(r'(^|,)\s*"([^"]*)"\s*(?=,|$)', lambda item: f"{item[1]}\1" + item[2].replace(",", "\0"), text)
+    written = [piece.strip() for piece in re.split(r",(?![^(]*\))", quoted)]
+    whole = [piece.startswith("\1") for piece in written]  # those in quotes are joined with nothing
+    pieces = [piece.lstrip("\1").strip().replace("\0", ",") for piece in written]
     if not all(pieces):
         raise HashbenchError(f"{option} '{text}' has an empty name; write names with one comma between them.")
     found = []
     while pieces:
-        count = next((n for n in range(len(pieces), 1, -1) if is_there(",".join(pieces[:n]))), 1)
+        joined = [n for n in range(len(pieces), 1, -1) if not any(whole[:n]) and is_there(",".join(pieces[:n]))]
+        count = joined[0] if joined else 1
+        name = ",".join(pieces[:count])
         if count > 1 and all(map(is_there, pieces[:count])):
-            whole = ",".join(pieces[:count])
-            raise HashbenchError(f"{option} '{whole}' is a path, and a list of {count}; put what is one into quotes: "
-                                 f"'\"{whole}\"'.")  # fmt: skip
-        found.append(",".join(pieces[:count]))
-        pieces = pieces[count:]
+            raise HashbenchError(f"{option} '{name}' is a path, and a list of {count}; put what is one into quotes: "
+                                 f"'\"{name}\"'.")  # fmt: skip
+        found.append(name)
+        pieces, whole = pieces[count:], whole[count:]
     return [*dict.fromkeys(found)]
 
 
@@ -40,8 +43,9 @@ def method_is_there(name: str) -> bool:
     """Return whether `name` is a registered method, or a class of a file that is there."""
     from hashbench.registry import METHODS
 
-    file = name.partition(" (")[0].rpartition(":")[0].rpartition("=")[2]
-    is_class = file.endswith(".py") and name.partition(" (")[0].rpartition(":")[2].isidentifier()
+    target = re.sub(r"\s*\([^()]*\)$", "", name)  # without fields
+    file = target.rpartition(":")[0].rpartition("=")[2]
+    is_class = file.endswith(".py") and target.rpartition(":")[2].isidentifier()
     return name in METHODS.entries() or (is_class and os.path.exists(file))
 
 

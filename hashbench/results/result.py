@@ -123,6 +123,20 @@ class Result:
         return str(self.coords["evaluated"]).partition(", ")[2]
 
     @property
+    def numbers(self) -> tuple[Any, ...]:
+        """All that two copies of a run have in common; seconds, memory and provenance may differ."""
+        return (
+            self.coords,
+            self.metrics,
+            self.bounds,
+            self.ties,
+            self.curves,
+            self.counts,
+            self.code_stats,
+            self.diagnostics,
+        )
+
+    @property
     def has_codes(self) -> bool:
         """Whether the method has codes; a reference that ranks by real scores has none."""
         return self.provenance.get("codes") != "none"

@@ -358,3 +358,24 @@ def test_registered_names_with_protocols_are_a_list():
     given = "cifar10@54k,cifar100@45k,movielens-100k@80-20"
     found = names("--dataset", given, is_there=lambda name: dataset_is_there(name, None))
     assert found == given.split(",")
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ("{m}:A (how=a),csq", ["{m}:A (how=a)", "csq"]),
+        ('"{m}:A (how=a)",csq', ["{m}:A (how=a)", "csq"]),
+        ('"{m}:A (how=a)","{m}:A (how=b)"', ["{m}:A (how=a)", "{m}:A (how=b)"]),
+        ("{m}:A (how=a),{m}:A (how=b, c=1),crh (heads=1)", ["{m}:A (how=a)", "{m}:A (how=b, c=1)", "crh (heads=1)"]),
+        ("csq,{m}:A", ["csq", "{m}:A"]),
+        ("{c}:A (how=a),csq", ["{c}:A (how=a)", "csq"]),
+    ],
+)
+def test_rows_of_a_class_in_a_file_stand_anywhere_in_a_list(hashbench, given, wanted):
+    from hashbench.cli.options import method_is_there, names
+
+    files = {"m": "m.py", "c": "m,n.py"}
+    for file in files.values():
+        Path(file).touch()
+    found = names("--method", given.format(**files), is_there=method_is_there)
+    assert found == [name.format(**files) for name in wanted]

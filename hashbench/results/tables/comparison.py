@@ -21,7 +21,7 @@ from hashbench.results.tables.layout import Layout
 from hashbench.results.tables.published import PublishedNumber
 from hashbench.results.tables.rows import table_of
 from hashbench.results.tables.scores import Score, ScoresByRun, all_scores, measure_name
-from hashbench.results.tables.selection import select, select_planned
+from hashbench.results.tables.selection import each_once, select, select_planned
 from hashbench.results.tables.table import DIGITS, MOST_DIGITS, PERCENT_DIGITS, Notation, Table
 from hashbench.storage.strict_json import canonical
 
@@ -56,7 +56,7 @@ class Comparison:
         names, and where what was asked for does not go together.
         """
         sentences = list(problems)
-        distinct = _distinct(results, sentences)
+        distinct = each_once(results, sentences)
         chosen = None if measures is None else [measure_name(measure) for measure in measures]
         if conditions and (against is not None or published is not None):
             raise HashbenchError("Differences are to clean in a table of conditions; leave baseline and published out.")
@@ -183,19 +183,6 @@ def compare(
         planned=planned,
         conditions=conditions,
     )
-
-
-def _distinct(results: Iterable[Result], problems: list[str]) -> list[Result]:
-    """Return each run once; a copy of it with other numbers is a problem."""
-    kept: dict[str, Result] = {}
-    for result in results:
-        first = kept.setdefault(result.id, result)
-        if first.metrics != result.metrics:
-            problems.append(
-                f"{first.path} and {result.path} are the same experiment with different numbers; the first is shown, "
-                f"delete one of them."
-            )
-    return list(kept.values())
 
 
 def _check_baseline(against: Baseline, found: Sequence[Block]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -126,10 +127,9 @@ def table_of(
 def _contradiction(run: Result, score: Score) -> str:
     assert score.value is not None
     assert score.counted is not None
-    return (
-        f"{run.coords['bits']} bits, seed {run.coords['seed']} ({score.value:.{DIGITS}f} stored, "
-        f"{score.counted:.{DIGITS}f} by its histograms)"
-    )
+    of_bounds = math.isclose(score.value, score.counted, abs_tol=1e-9)
+    told = f"{score.value:.{DIGITS}f} stored, {score.counted:.{DIGITS}f} by its histograms"
+    return f"{run.coords['bits']} bits, seed {run.coords['seed']} ({'its bounds by ties' if of_bounds else told})"
 
 
 def _contradictions(found: Mapping[str, Sequence[str]]) -> str:

@@ -67,7 +67,7 @@ def all_scores(
         for measure in measures or [result.coords["measure"]]:
             score = _stored(result, measure) or Score()
             try:
-                if score.value is not None and compared and _has_histograms(result):
+                if score.value is not None and compared and has_histograms(result):
                     score = _compared(score, lambda: known.values(result, measure, histograms), measure, problems)  # noqa: B023
                 if score.value is None:
                     score = Score(*computed(histograms(), measure, result.ties))
@@ -85,7 +85,8 @@ def all_scores(
     return scores
 
 
-def _has_histograms(result: Result) -> bool:
+def has_histograms(result: Result) -> bool:
+    """Return whether the histograms of a result are stored beside it."""
     return result.path is not None and is_file(RunDirectory(result.path).histograms)
 
 

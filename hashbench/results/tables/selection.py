@@ -9,6 +9,7 @@ from hashbench.errors import HashbenchError, unknown
 from hashbench.results.result import Result
 from hashbench.results.sweeps.planned import Planned
 from hashbench.results.tables.blocks import further_names
+from hashbench.results.tables.scores import has_histograms
 
 _TUNED = re.compile(r"(recipe\.\w+=[^,()]+, )*tuned over \d+ trials?")
 
@@ -69,9 +70,22 @@ def select_planned(
     return [run for run in planned if is_meant(run) and (bits is None or run.bits in bits)]
 
 
-def each_once(results: Sequence[Result]) -> list[Result]:
-    """Return the results without the copies of a run, whose numbers would count twice in a mean."""
-    return list({result.id: result for result in reversed(results)}.values())[::-1]
+def each_once(results: Iterable[Result], problems: list[str] | None = None) -> list[Result]:
+    """Return each run once, of its copies the first that has histograms; sentences about copies with other numbers, of
+    which the first is kept, join `problems`.
+    """
+    kept: dict[str, Result] = {}
+    for result in results:
+        first = kept.setdefault(result.id, result)
+        if first.numbers == result.numbers:
+            if not has_histograms(first) and has_histograms(result):
+                kept[result.id] = result
+        elif problems is not None:
+            problems.append(
+                f"{first.path} and {result.path} are the same experiment with different numbers; the first is shown, "
+                f"delete one of them."
+            )
+    return list(kept.values())
 
 
 def _dataset_names(result: Result) -> set[str]:

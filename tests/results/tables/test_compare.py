@@ -17,7 +17,7 @@ from hashbench.results.tables.baseline import Baseline
 from hashbench.results.tables.blocks import blocks
 from hashbench.results.tables.comparison import Comparison, compare
 from hashbench.results.tables.description import describe
-from hashbench.results.tables.selection import select, select_planned
+from hashbench.results.tables.selection import each_once, select, select_planned
 
 
 def cells(comparison):
@@ -164,6 +164,20 @@ def test_a_copy_with_other_numbers_is_a_problem(make):
     comparison = Comparison.of([make(0.5, id="ab"), make(0.6, id="ab")])
     assert comparison.tables[0].rows[0].cells[0].values == (0.5,)
     assert "different numbers" in comparison.problems[0]
+
+
+def test_a_copy_with_other_bounds_is_a_problem(make):
+    first, other = make(0.5, id="ab"), replace(make(0.5, id="ab"), bounds={"mAP@all": (0.4, 0.6)})
+    assert "different numbers" in Comparison.of([first, other]).problems[0]
+    assert not Comparison.of([first, replace(first, time={"train": 9.0})]).problems
+
+
+def test_of_copies_one_with_histograms_is_taken(make, stored):
+    whole = stored(make(0.5), n=np.zeros(1))
+    bare = replace(whole, path=None)
+    assert each_once([bare, whole]) == [whole]
+    assert each_once([whole, bare]) == [whole]
+    assert each_once([bare, replace(whole, metrics={"mAP@all": 0.6})]) == [bare]
 
 
 @pytest.mark.parametrize("seed", [0, 1])

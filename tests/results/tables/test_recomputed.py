@@ -3,6 +3,7 @@
 import inspect
 import os
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -65,6 +66,15 @@ def test_damage_is_noticed_whatever_its_size_and_time(run):
     assert run.histograms.stat().st_size == before.st_size
     _, problems = shown(run)
     assert "could not be held against the histograms" in problems[0]
+
+
+def test_stored_bounds_that_the_histograms_contradict_are_called_so(run):
+    result = run.read_result()
+    text, _ = shown(run)
+    assert "contradicts" not in text
+    comparison = Comparison.of([replace(result, bounds={"mAP@all": (0.01, 0.99)})])
+    (note,) = [words for _, words in comparison.tables[0].notes if "contradicts" in words]
+    assert "seed 0 (its bounds by ties)" in note
 
 
 def test_another_stored_value_is_held_against_what_is_known(run, reads):
