@@ -119,7 +119,7 @@ def tune(
     given = [part for option, value in options.items() if value is not None for part in (option, str(value))]
     given += [part for setting in (*settings_of(context), *settings) for part in ("--set", setting)]
     given += ["--accept-unofficial"] if accept_unofficial else []
-    run = shlex.join(["hashbench", "run", *given, "--tuned", str(runs_dir)])
+    run = shlex.join(["hashbench", "run", *given, "--tuned", str(studies[0].path if len(studies) == 1 else runs_dir)])
     click.echo(f"To run them on test queries:\n  {run}")
 
 

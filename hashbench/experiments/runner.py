@@ -185,6 +185,7 @@ def load_with_result(
 ) -> Loaded:
     """Return what a finished run left; raises HashbenchError as `load` does."""
     with opened_run(Path(run)) as directory:
+        directory.refuse_condition()
         result = directory.read_result()  # an unfinished run has no model
         spec = directory.read_spec()
         experiment = Experiment.from_identity(spec["identity"])

@@ -34,8 +34,7 @@ def write_bundle(run: RunDirectory, path: Path) -> int:
 
 def bundle_members(run: RunDirectory) -> dict[str, bytes]:
     """Return the files of a bundle by name; raises HashbenchError as `write_bundle` does."""
-    if run.run is not run:
-        raise HashbenchError(f"{run.path} is a run measured under a condition; name the run itself, {run.run.path}.")
+    run.refuse_condition()
     result, spec = run.read_result(), run.read_spec()
     if result.coords["inputs"] == "pairs":
         raise HashbenchError(

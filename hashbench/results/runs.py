@@ -183,6 +183,13 @@ class RunDirectory:
         path = self.path.absolute()
         return RunDirectory(path.parent.parent) if path.parent.name == UNDER else self
 
+    def refuse_condition(self) -> None:
+        """Raise HashbenchError where this is a measuring under a condition, which has no model and names of its own."""
+        if self.run is not self:
+            raise HashbenchError(
+                f"{self.path} is a run measured under a condition; name the run itself, {self.run.path}."
+            )
+
     @property
     def finished(self) -> bool:
         """Whether the run has its result, be it one that cannot be read."""
@@ -454,6 +461,8 @@ class RunDirectory:
             raise _unreadable(path, error) from error
         rows = {part: len(codes) for part, codes in self.read_codes().items()}
         named = {part: len(names[part]) for part in rows if isinstance(names.get(part), list)}
+        if rows != named:
+            self.refuse_condition()  # which may be of some of the queries
         if rows != named or names.get("split_sha256") != self.read_result().provenance.get("split_sha256"):
             raise HashbenchError(f"{path} names other rows than those of {self.codes}; copy both files anew.")
         return names

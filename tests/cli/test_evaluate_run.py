@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 import hashbench
 from hashbench.cli import main
+from hashbench.errors import HashbenchError
 from hashbench.registry import CONDITIONS
 from hashbench.results.finding import find_runs
 from hashbench.results.runs import RunDirectory
@@ -261,6 +262,7 @@ import os, signal, sys, time
 sys.path.insert(0, {tests!r})
 import toy_dataset, torch, hashbench
 from hashbench.cli import main
+from hashbench.errors import HashbenchError
 from hashbench.results.runs import RunDirectory
 torch.set_num_threads(1)
 
@@ -345,3 +347,24 @@ def test_the_page_about_conditions_works_as_written(cli, monkeypatch):
     exec(code, {})
     result = hashbench.evaluate_run(run, under="away(eps=8/255)")
     assert result.condition.startswith("away(eps=8/255")
+
+
+def test_commands_that_need_the_run_itself_name_it(cli, runs, run):
+    cli("evaluate-run", run, "--under", "noise(queries=3)")
+    (measured,) = run.glob("under/noise-*")
+    Path("images").mkdir()
+    for arguments in (("encode", measured, "images"), ("index", measured, "images", "-o", "a.hashindex"), ("export", measured, "a.npz"),
+                      ("export", measured, "a.onnx")):  # fmt: skip
+        said = " ".join(cli(*arguments, code=2).stderr.split())
+        assert f"is a run measured under a condition; name the run itself, {run.absolute()}" in said
+    with pytest.raises(HashbenchError, match="measured under a condition; name the run itself"):
+        hashbench.load(measured)
+
+
+def test_figures_of_conditions_leave_changed_relevance_alone(cli, runs, run):
+    cli("evaluate-run", run, "--under", "neighbours(k=3)")
+    said = cli("compare", run, "--conditions", code=2).stderr
+    assert "None of these runs was measured under a condition that changes its queries" in said
+    cli("evaluate-run", run, "--under", "noise(sigma=0.1),noise(sigma=0.2)")
+    drawn = cli("plot", "robustness", run, "-o", "a.png")
+    assert not drawn.stderr

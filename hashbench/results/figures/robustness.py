@@ -94,7 +94,7 @@ def _series(conditions: Iterable[Condition]) -> Iterator[_Series]:
     found: dict[tuple[str, str, tuple[tuple[str, str], ...]], list[Condition]] = {}
     for condition in sorted(conditions, key=lambda condition: condition.order):
         for field, value in condition.fields.items():
-            if number_of(value) is not None and field != "queries":  # which is no severity
+            if number_of(value) is not None and field not in ("queries", "surrogate"):  # which are no severities
                 rest = tuple(pair for pair in condition.fields.items() if pair[0] != field)
                 found.setdefault((condition.name, field, rest), []).append(condition)
     for (name, field, rest), members in found.items():

@@ -56,6 +56,9 @@ def condition_blocks(results: Iterable[Result]) -> list[Block]:
     """Return blocks of runs with what they gave under conditions that change queries: they differ in nothing else."""
     groups: dict[str, list[Block]] = {}
     for block in blocks(results):
+        relevance = str(block.conditions.get("relevance", ""))
+        if block.condition and relevance.startswith(f"{Condition(block.condition).name} in "):
+            continue  # the condition says what is relevant, and leaves the queries as they are
         shared = {key: value for key, value in block.conditions.items() if key != "evaluated"}
         groups.setdefault(canonical([shared, block.part, block.epoch]), []).append(block)
     found = []

@@ -270,3 +270,13 @@ def test_under_each_condition_the_newest_runs_alone_are_drawn(make):
     ]
     ((drawing,), _) = draw("robustness", runs)
     assert line(drawing.figure, "crh")[:, 1] == pytest.approx([0.6, 0.6])
+
+
+def test_the_id_of_a_surrogate_is_no_severity(make):
+    runs = [
+        make(0.5, evaluated=f"test, pgd(eps={eps}/255, surrogate={surrogate})")
+        for eps in (2, 8)
+        for surrogate in ("31415926", "123e4567")
+    ]
+    ((drawing,), _) = draw("robustness", runs)
+    assert {axes.get_xlabel() for axes in drawing.figure.axes} == {"eps, in 1/255"}
