@@ -10,7 +10,9 @@ from typing import Any
 from hashbench.errors import HashbenchError
 from hashbench.experiments.experiment import Experiment
 from hashbench.experiments.search_space import RECIPE
+from hashbench.methods.wrapping import changed_fields
 from hashbench.recipes import Recipe
+from hashbench.registry import METHODS
 from hashbench.results.runs import RunDirectory
 from hashbench.results.studies import Study, data_of, find_studies
 from hashbench.storage.strict_json import canonical, loads
@@ -53,7 +55,9 @@ class Studies:
         Raises HashbenchError where none or more than one is such, where trials are missing, and where all failed.
         """
         base = self._compared(base_of(experiment))
-        of = f"{experiment.method} on {experiment.data.name}, {experiment.bits} bits"
+        changed = changed_fields(METHODS.get(experiment.method), experiment.fields)
+        row = ", ".join(f"{field}={value}" for field, value in changed.items())
+        of = f"{experiment.method}{f' ({row})' if row else ''} on {experiment.data.name}, {experiment.bits} bits"
         fitting = [study for study in self._studies if self._compared(study.subject["base"]) == base]
         if not fitting:
             told = "; ".join(
@@ -144,9 +148,12 @@ def _misfit(base: Mapping[str, Any], other: Mapping[str, Any]) -> str:
         return f"is of {data_of(other)}"
     apart = [
         f"{part}.{name}" if name else part
-        for part in base.keys() | other.keys()
+        for part in (base.keys() | other.keys()) - {"method"}
         for name in _apart(base.get(part), other.get(part))
     ]
+    ours, theirs = base["method"], other["method"]
+    apart += [f"method.{name}" for name in _apart(ours, theirs) if name != "fields"]
+    apart += [f"{ours['name']}.{name}" for name in _apart(ours.get("fields"), theirs.get("fields"))]
     return f"differs in {', '.join(sorted(apart))}"
 
 

@@ -26,7 +26,10 @@ NAMES_ENDING = ".names.json"
 
 
 def write_csv(results: Iterable[Result], path: Path) -> int:
-    """Write one line for each run and stored measure to `path`; returns how many."""
+    """Write one line for each run and each measure that any of them stores to `path`; returns how many.
+
+    What a run does not store is computed from its histograms; there is no line where it has none.
+    """
     found = list(results)
     measures = list(dict.fromkeys(measure for result in found for measure in result.metrics))
     compared = Comparison.of(found, measures=measures).records

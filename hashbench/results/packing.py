@@ -48,7 +48,8 @@ class PackedRuns:
 def pack(roots: Sequence[Path | str], file: Path, *, arrays: Collection[Arrays] = ()) -> PackedRuns:
     """Write the results and specs of all finished runs below `roots` into a zip file, with these of their `arrays`.
 
-    What sweeps planned there, and the studies behind tuned settings, come along. The same runs give the same bytes.
+    What sweeps planned there, and the studies behind tuned settings, come along. The same files of runs give the same
+    bytes.
     Raises HashbenchError where there is no run, one is damaged, or two are one run with different folders.
     """
     if file.suffix != ENDING:

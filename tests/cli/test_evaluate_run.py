@@ -353,9 +353,14 @@ def test_commands_that_need_the_run_itself_name_it(cli, runs, run):
     cli("evaluate-run", run, "--under", "noise(queries=3)")
     (measured,) = run.glob("under/noise-*")
     Path("images").mkdir()
-    for arguments in (("encode", measured, "images"), ("index", measured, "images", "-o", "a.hashindex"), ("export", measured, "a.npz"),
-                      ("export", measured, "a.onnx")):  # fmt: skip
-        said = " ".join(cli(*arguments, code=2).stderr.split())
+    needing = (
+        ("encode", "images"),
+        ("index", "images", "-o", "a.hashindex"),
+        ("export", "a.npz"),
+        ("export", "a.onnx"),
+    )
+    for name, *rest in needing:
+        said = " ".join(cli(name, measured, *rest, code=2).stderr.split())
         assert f"is a run measured under a condition; name the run itself, {run.absolute()}" in said
     with pytest.raises(HashbenchError, match="measured under a condition; name the run itself"):
         hashbench.load(measured)

@@ -407,6 +407,11 @@ def test_a_study_of_another_row_is_not_taken(tuned):
         settings = Settings(**{**TOY, "epochs": change.get("epochs", 1)}, runs_dir=runs, tuned=runs)
         with pytest.raises(HashbenchError, match=f"no study in .* fits .*{words}"):
             plan(request["methods"], request["datasets"], [8], settings=settings)
+    settings = Settings(**TOY, runs_dir=runs, tuned=runs)
+    with pytest.raises(
+        HashbenchError, match=r"csq \(quantization=0.5\) on toy@small, 8 bits: .*differs in csq.quantization[)];"
+    ):
+        plan(["csq", "csq (quantization=0.5)"], ["toy"], [8], settings=settings)
     other = Path(shutil.copytree(study.path, runs.parent / "other" / ".tuning" / study.path.name))
     with pytest.raises(HashbenchError, match="There is no study below"):
         plan(["csq"], ["toy"], [8], settings=Settings(**TOY, runs_dir=runs, tuned=other / "trials"))

@@ -115,7 +115,7 @@ def open_or_read(
     sizes = {side} if side else {record["size"] for record in _records(source.name)} - {None}
     found = {side: folder for side in sizes if (folder := _folder_of(data, side)).is_dir()}
     if not found:
-        raise _unprepared(source, data_dir, size, side)
+        raise _unprepared(source, data_dir, size, side, before=bool(kept))
     if len(found) > 1:
         defaults = [side for side, folder in found.items() if read_record(folder).get("default_size")] or [IMAGE_SIZE]
         found = {side: folder for side, folder in found.items() if side in defaults}
@@ -394,14 +394,18 @@ def checked(folder: Path, name: str, record: Mapping[str, Any]) -> Path:
     return path
 
 
-def _unprepared(source: DataSource, data_dir: str | Path | None, size: int | None, side: int | None) -> HashbenchError:
+def _unprepared(
+    source: DataSource, data_dir: str | Path | None, size: int | None, side: int | None, *, before: bool = False
+) -> HashbenchError:
+    """Return the error about images that are not prepared, though others were `before` under the same name."""
     command = ["hashbench", "prepare", source.spelling or source.name]
     if data_dir is not None:
         command += ["--data-dir", str(data_dir)]
     if size is not None:
         command += ["--size", str(size)]
     at = f" at {side} pixels" if side else ""
-    return HashbenchError(f"{source.name} is not prepared{at}; run `{shlex.join(command)}`.")
+    now = " as its files are now" if before else ""
+    return HashbenchError(f"{source.name} is not prepared{at}{now}; run `{shlex.join(command)}`.")
 
 
 def _damaged(folder: Path, reason: str) -> HashbenchError:

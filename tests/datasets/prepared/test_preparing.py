@@ -121,7 +121,7 @@ def test_changed_annotations_make_another_store_which_replaces_the_first(tree):
     lines = listing.read_text().splitlines()
     lines[0], lines[1] = lines[0].replace(" 0", " 1"), lines[1].replace(" 1", " 0")
     listing.write_text("\n".join(lines))
-    with pytest.raises(HashbenchError, match="tree is not prepared at 16 pixels"):
+    with pytest.raises(HashbenchError, match="tree is not prepared at 16 pixels as its files are now; run"):
         load("tree", data_dir=tree)
     ready(tree)
     assert load("tree", data_dir=tree).store.labels[0].tolist() == [0, 1, 0]
