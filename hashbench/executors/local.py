@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 
@@ -75,6 +76,7 @@ class _WorkerPool:
         self._sweep, self._threads, self._together = sweep, threads, together
         self._context = multiprocessing.get_context("forkserver")  # a plain fork would copy CUDA's state and threads
         self._context.set_forkserver_preload([__name__])  # torch is imported once, so that a new worker is quick
+        _start_fork_server()
         self._workers: dict[Connection, _WorkerProcess] = {}
         self._failed_starts = 0
         for device in devices:
@@ -159,6 +161,17 @@ class _WorkerPool:
         if len(queue) > sum(not other.job for other in self._workers.values()):
             self._start_worker(worker.device)
         return end
+
+
+def _start_fork_server() -> None:
+    """Start the process that workers are forked from, which Ctrl-C goes past: it imports torch for seconds."""
+    if threading.current_thread() is not threading.main_thread():  # no other may say what a signal does
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _exit_reason(code: int | None) -> str:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from executor_cases import Calls
@@ -111,6 +112,26 @@ def test_when_the_command_ends_its_workers_end_and_nothing_is_lost(tmp_path, not
     assert len(checkpoints()) == 2
     assert "Traceback" not in said
     assert "leaked" not in said  # semaphores, by which Python would end a quiet command with a warning
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells the children of a process")
+def test_an_interrupt_while_workers_start_is_one_sentence(tmp_path, notes):
+    command = [sys.executable, "-m", "hashbench", "run", "--method", "crh", "--dataset", "toy", "--bits", "16",
+               "--seeds", "2", "--executor", "local", "--workers", "2"]  # fmt: skip
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+    def imports():
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        return any(b"multiprocessing.forkserver" in Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children)
+
+    wait_for(lambda: process.poll() is not None or imports())
+    time.sleep(0.5)  # the server takes seconds to import torch
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=240)
+    assert process.returncode == 130, said
+    assert "Interrupted." in said
+    assert "Traceback" not in said
 
 
 def alive(pid):
