@@ -410,8 +410,8 @@ class Unlabelled(Data):
     ("make", "data", "reason"),
     [
         (PCAH, Data(width=5), "at most 5 bits"),
-        (PCAH, Constant(), "pcah needs as many"),
-        (SH, Constant(), "sh needs as many"),
+        (PCAH, Constant(), "inputs are all the same, and pcah needs"),
+        (SH, Constant(), "inputs are all the same, and sh needs"),
         (SH, Data(5), "sh needs as many"),
         (SpH, Data(1), "sph needs two"),
         (ITQCCA, Constant(), "features that vary"),

@@ -414,7 +414,8 @@ def test_a_replaced_picture_of_the_same_name_is_noticed(pets):
     assert load(spelling, size=SIZE).store.integrity == before
     picture(root / "cat" / "p0.jpg", 7)
     with pytest.raises(
-        HashbenchError, match=rf"not prepared at 12 pixels; run `hashbench prepare {spelling} --size 12`"
+        HashbenchError,
+        match=rf"not prepared at 12 pixels as its files are now; run `hashbench prepare {spelling} --size 12`",
     ):
         load(spelling, size=SIZE)
     assert prepare(spelling, size=SIZE, progress=False).store.integrity != before
