@@ -46,7 +46,7 @@ from hashbench.results.sweeps.run_status import is_stale, snapshot
 from hashbench.storage.locks import LockWatch, RunLocked
 from hashbench.storage.strict_json import digest
 from hashbench.system.distributed import SINGLE
-from hashbench.system.memory import peak_memory_mb, reset_peak_memory
+from hashbench.system.memory import is_out_of_memory, peak_memory_mb, reset_peak_memory
 from hashbench.system.provenance import source_sha256
 
 WAIT = 1.0  # seconds between two looks at what another process computes
@@ -174,7 +174,8 @@ class Evaluator:
                 if wait:
                     time.sleep(WAIT)
             except Exception as error:  # whatever a plug-in does, the others go on
-                yield Measured(each, error=error)
+                told = "it takes more memory than there is; choose smaller values of its fields."
+                yield Measured(each, error=HashbenchError(told) if is_out_of_memory(error) else error)
 
     def measure(self, wanted: Measuring) -> Result:
         """Return the result of one measuring: loaded where it is finished, else computed and stored.

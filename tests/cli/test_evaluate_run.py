@@ -373,3 +373,9 @@ def test_figures_of_conditions_leave_changed_relevance_alone(cli, runs, run):
     cli("evaluate-run", run, "--under", "noise(sigma=0.1),noise(sigma=0.2)")
     drawn = cli("plot", "robustness", run, "-o", "a.png")
     assert not drawn.stderr
+
+
+def test_a_condition_beyond_the_memory_is_a_sentence(cli, run):
+    said = " ".join(cli("evaluate-run", run, "--under", "blur(sigma=1e12)", code=2).stderr.split())
+    assert "takes more memory than there is; choose smaller values of its fields" in said
+    assert "alloc_cpu" not in said
