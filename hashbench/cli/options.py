@@ -44,7 +44,7 @@ def method_is_there(name: str) -> bool:
     from hashbench.registry import METHODS
 
     target = re.sub(r"\s*\([^()]*\)$", "", name)  # without fields
-    file = target.rpartition(":")[0].rpartition("=")[2]
+    file = re.sub(r"^[\w-]+=", "", target).rpartition(":")[0]  # without the name that it may be given
     is_class = file.endswith(".py") and target.rpartition(":")[2].isidentifier()
     return name in METHODS.entries() or (is_class and os.path.exists(file))
 

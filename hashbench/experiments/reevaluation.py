@@ -174,8 +174,9 @@ class Evaluator:
                 if wait:
                     time.sleep(WAIT)
             except Exception as error:  # whatever a plug-in does, the others go on
-                told = "it takes more memory than there is; choose smaller values of its fields."
-                yield Measured(each, error=HashbenchError(told) if is_out_of_memory(error) else error)
+                told = HashbenchError("it takes more memory than there is; choose smaller fields, where it has such.")
+                told.__cause__ = error
+                yield Measured(each, error=told if is_out_of_memory(error) else error)
 
     def measure(self, wanted: Measuring) -> Result:
         """Return the result of one measuring: loaded where it is finished, else computed and stored.

@@ -104,6 +104,8 @@ def principal_components(features: Tensor, count: int) -> Tensor:
         for _, centred in _centred_columns(features):
             gram += centred @ centred.T
     if not torch.isfinite(gram).all():
+        if torch.isnan(features).any():
+            raise HashbenchError("The training inputs hold values that are no numbers; drop or fill these.")
         largest = float(features.abs().max())
         raise HashbenchError(f"The training inputs are too large for float32, up to {largest:.0e}; scale them down.")
     variances, directions = torch.linalg.eigh(gram)  # in ascending order of variance

@@ -117,9 +117,8 @@ def _column(rows: _Rows, names: list[str], key: str | None) -> np.ndarray:
     column = [row[place] for row in table]
     head = column[0].casefold()
     titled = key is not None or counted or (head in HEADERS and head not in map(str.casefold, column[1:]))
-    truths = all(map(_is_truth, column[1:] or column))
-    column = column[1:] if titled or (truths and not _is_truth(column[0])) else column
-    if truths:
+    column = column[1:] if titled else column
+    if column and all(map(_is_truth, column)):
         return np.array([cell.casefold() == "true" for cell in column])
     numbers = [*map(_is_number, column)]
     if key is not None and all(numbers):

@@ -5,6 +5,7 @@ Its keys are described in docs/results-on-disk.md; a change that a reader of the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,6 +52,7 @@ _COORDS: dict[str, Any] = {
     "measure": str,
     "cell": str,
 }
+_NUMBERS = ("coords", "ties", "counts", "metrics", "bounds", "curves", "code_stats", "diagnostics")
 _EPOCH: dict[str, Any] = {"kept": (str, int, type(None)), "of": (int, type(None))}
 _OPTIONAL: dict[str, dict[str, Any]] = {  # what is read of those that a result may have
     "coords": {"lengths": list, "start": str, "tuned": dict, "fixed_views": int},
@@ -72,6 +74,17 @@ _TUNED: dict[str, dict[str, Any]] = {  # what is read of the study behind a run'
     "coords": {"trials": int, "settings": dict, "recipe": dict},
     "provenance": {"trials": int, "failed": int, "seconds": _NUMBER, "bits": list, "space_sha256": str},
 }
+
+
+def _agree(one: Any, other: Any) -> bool:
+    """Return whether two values of a document are the same, numbers but for rounding."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(_agree(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_agree, one, other))
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-9)
+    return bool(one == other)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,19 +135,9 @@ class Result:
         """The condition under which a finished run was measured again, `noise(sigma=0.1)`; "" of the run itself."""
         return str(self.coords["evaluated"]).partition(", ")[2]
 
-    @property
-    def numbers(self) -> tuple[Any, ...]:
-        """All that two copies of a run have in common; seconds, memory and provenance may differ."""
-        return (
-            self.coords,
-            self.metrics,
-            self.bounds,
-            self.ties,
-            self.curves,
-            self.counts,
-            self.code_stats,
-            self.diagnostics,
-        )
+    def agrees_with(self, copy: Result) -> bool:
+        """Whether two copies of a run have the same numbers, but for rounding; seconds and provenance may differ."""
+        return all(_agree(getattr(self, name), getattr(copy, name)) for name in _NUMBERS)
 
     @property
     def has_codes(self) -> bool:

@@ -368,6 +368,8 @@ def test_registered_names_with_protocols_are_a_list():
         ('"{m}:A (how=a)","{m}:A (how=b)"', ["{m}:A (how=a)", "{m}:A (how=b)"]),
         ("{m}:A (how=a),{m}:A (how=b, c=1),crh (heads=1)", ["{m}:A (how=a)", "{m}:A (how=b, c=1)", "crh (heads=1)"]),
         ("csq,{m}:A", ["csq", "{m}:A"]),
+        ("a={m}:A,b={m}:B", ["a={m}:A", "b={m}:B"]),
+        ("csq,a={m}:A", ["csq", "a={m}:A"]),
         ("{c}:A (how=a),csq", ["{c}:A (how=a)", "csq"]),
     ],
 )

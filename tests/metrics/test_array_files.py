@@ -44,7 +44,7 @@ TEXTS: dict[str, tuple[str, str, np.ndarray]] = {
     "pandas of names": (".csv", pd.Series(NAMES, name="species").to_csv(), NAMES),
     "pandas of bool": (".csv", pd.DataFrame(HOT > 0).to_csv(), HOT > 0),
     "truth values": (".csv", lines(NUMBERS > 2), NUMBERS > 2),
-    "truth values with a title": (".tsv", lines(NUMBERS > 2, title="is_large"), NUMBERS > 2),
+    "truth values with a title": (".tsv", lines(NUMBERS > 2, title="label"), NUMBERS > 2),
     "pandas of truth values": (".csv", pd.Series(NUMBERS > 2, name="flag").to_csv(), NUMBERS > 2),
     "names": (".csv", lines(NAMES), NAMES),
     "names with a title": (".tsv", lines(NAMES, title="Class"), NAMES),

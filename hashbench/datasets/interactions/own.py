@@ -7,6 +7,7 @@ import hashlib
 import math
 import os
 import re
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -107,7 +108,7 @@ def _path(name: str, data_dir: Path | None) -> Path:
 
 def _title(path: Path) -> str:
     """Return the name of the data set in a file; raises HashbenchError where it would be another one's, or no name."""
-    if not path.name.isprintable():  # a name in another encoding than UTF-8 among them
+    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in path.name):  # Cs: of no UTF-8
         raise HashbenchError(f"{str(path)!a} holds characters that cannot be printed; rename it.")
     title = re.sub(r"[@,:\s]", "_", path.stem)
     if not title.strip("."):

@@ -58,7 +58,9 @@ def draw(
         results = [result for result in results if not result.condition] or results
     found = condition_blocks(results) if KINDS[kind].across else blocks(results)
     if not found and results:
-        refusals.append(HashbenchError(f"None of these runs was measured under conditions; {UNMEASURED}"))
+        refusals.append(
+            HashbenchError(f"None of these runs was measured under a condition that changes its queries; {UNMEASURED}")
+        )
     for block, apart in zip(found, differences(found), strict=True):
         block, problems = averaged_block(block)
         members = block.results if KINDS[kind].across else block  # a block across conditions is none of its own

@@ -60,7 +60,7 @@ def by_severity(results: Iterable[Result], *, measure: str | None = None) -> Fig
         raise HashbenchError(
             "These results do not belong into one figure; plot them apart."
             if found
-            else f"None of these runs was measured under conditions; {UNMEASURED}"
+            else f"None of these runs was measured under a condition that changes its queries; {UNMEASURED}"
         )
     (block,) = found
     measure, values = values_of(block, measure)

@@ -71,12 +71,13 @@ def _draw_losses(axes: Axes, row: Sequence[Result], logs: Logs, lengths: Sequenc
     drawn = list[float]()
     terms = dict.fromkeys(name for result in row for line in logs[result.id] for name in line["loss"])
     for name, dash in zip(terms, cycle(_TERMS), strict=False):
+        idle = not any(line["loss"].get(name) for result in row for line in logs[result.id])
         for place, bits in enumerate(lengths, start=1):
             runs = [logs[result.id] for result in row if result.coords["bits"] == bits]
             epochs, means = _mean_by_epoch(runs, "loss", name)
             longest = place == len(lengths)
             axes.plot(epochs, means, color=colour, linestyle=dash, alpha=0.25 + 0.75 * place / len(lengths),
-                      label=name + " (0)" * (not any(means)) if longest else None)  # fmt: skip
+                      label=name + " (0)" * idle if longest else None)  # fmt: skip
             drawn += means
     if min(drawn, default=0) >= 0 and any(drawn):
         axes.set_yscale("log")

@@ -142,7 +142,7 @@ def _each_once(runs: Sequence[Result]) -> tuple[list[Result], list[str]]:
     by_id: dict[str, Result] = {}
     reasons = []
     for run in sorted(runs, key=lambda run: run.coords["seed"]):
-        if by_id.setdefault(run.id, run).numbers != run.numbers:
+        if not by_id.setdefault(run.id, run).agrees_with(run):
             reasons.append(f"there are two copies of seed {run.coords['seed']} with different numbers; delete one")
     return list(by_id.values()), reasons
 

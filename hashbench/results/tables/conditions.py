@@ -57,7 +57,7 @@ def condition_blocks(results: Iterable[Result]) -> list[Block]:
     groups: dict[str, list[Block]] = {}
     for block in blocks(results):
         relevance = str(block.conditions.get("relevance", ""))
-        if block.condition and relevance.startswith(f"{Condition(block.condition).name} in "):
+        if block.condition and relevance.startswith(f"{Condition(block.condition).name.partition(' v')[0]} in "):
             continue  # the condition says what is relevant, and leaves the queries as they are
         shared = {key: value for key, value in block.conditions.items() if key != "evaluated"}
         groups.setdefault(canonical([shared, block.part, block.epoch]), []).append(block)

@@ -77,7 +77,9 @@ def each_once(results: Iterable[Result], problems: list[str] | None = None) -> l
     kept: dict[str, Result] = {}
     for result in results:
         first = kept.setdefault(result.id, result)
-        if first.numbers == result.numbers:
+        if first is result:
+            continue
+        if first.agrees_with(result):
             if not has_histograms(first) and has_histograms(result):
                 kept[result.id] = result
         elif problems is not None:

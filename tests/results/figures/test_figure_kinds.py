@@ -280,3 +280,10 @@ def test_the_id_of_a_surrogate_is_no_severity(make):
     ]
     ((drawing,), _) = draw("robustness", runs)
     assert {axes.get_xlabel() for axes in drawing.figure.axes} == {"eps, in 1/255"}
+
+
+def test_a_term_that_is_0_at_the_longest_length_alone_is_not_called_so(make, stored):
+    short, long = stored(make(bits=16)), stored(make(bits=32))
+    for run, loss in ((short, {"pairs": 1.0, "idle": 0.5}), (long, {"pairs": 1.0, "idle": 0.0})):
+        RunDirectory(run.path).append_log({"epoch": 0, "loss": loss})
+    assert line(training_curves([short, long]), "idle").tolist() == [[1, 0.0]]

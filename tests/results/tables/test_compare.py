@@ -170,6 +170,8 @@ def test_a_copy_with_other_bounds_is_a_problem(make):
     first, other = make(0.5, id="ab"), replace(make(0.5, id="ab"), bounds={"mAP@all": (0.4, 0.6)})
     assert "different numbers" in Comparison.of([first, other]).problems[0]
     assert not Comparison.of([first, replace(first, time={"train": 9.0})]).problems
+    rounded = replace(first, bounds={"mAP@all": (0.4, 0.6)})
+    assert not Comparison.of([rounded, replace(rounded, bounds={"mAP@all": (0.4, 0.6000000000000001)})]).problems
 
 
 def test_of_copies_one_with_histograms_is_taken(make, stored):
