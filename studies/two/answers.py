@@ -161,9 +161,8 @@ def rates(sources: Sequence[Path]) -> str:
     for (dataset, recipe), part in tried(sources).groupby(["dataset", "recipe"]):
         place = {"data set": dataset, "head": HEADS[recipe]}
         values = part.pivot(index="row", columns="rate", values="value")
-        best = part.loc[part.groupby("row")["value"].idxmax()].set_index(
-            "row"
-        )  # of equal ones the first that was tried
+        first_of_best = part.groupby("row")["value"].idxmax()  # of equal ones the first that was tried
+        best = part.loc[first_of_best].set_index("row")
         for row, found in values.iterrows():
             cells = {f"{rate:g}": f"{value:.3f}" for rate, value in found.items()}
             cells[f"{best['rate'][row]:g}"] = f"**{best['value'][row]:.3f}**"
