@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -34,14 +33,13 @@ from hashbench.metrics.measures import parse
 from hashbench.metrics.pairs import Pairs
 from hashbench.registry import BACKBONES, CONDITIONS, METHODS, Registry
 from hashbench.results.finding import find_runs
-from hashbench.results.result import Result, cell_of
+from hashbench.results.result import Result, cell_of, same_values
 from hashbench.results.runs import RunDirectory
 from hashbench.results.studies import STUDY, Study, Trial
 from hashbench.results.sweeps.run_status import SOURCES
 from hashbench.storage.files import is_file, is_folder, sha256
 from hashbench.storage.strict_json import digest
 
-TOLERANCE = 1e-9  # the same sums in another order differ by less
 Content = TypeVar("Content")
 Labels = tuple[np.ndarray | None, np.ndarray | None]  # of queries and database; None where pairs say what is relevant
 Relevance = Callable[[Result], tuple[Labels, Pairs]]  # of a run's queries and database; raises HashbenchError
@@ -334,14 +332,14 @@ def _identity(run: _Run) -> Iterator[str]:
 
 def _apart(specified: Mapping[str, Any], stated: Mapping[str, Any]) -> Iterator[str]:
     for name, value in specified.items():
-        if not _same(stated.get(name), value):
+        if not same_values(stated.get(name), value):
             yield f"{name} is {_short(stated.get(name))} in the result and {_short(value)} in spec.json"
 
 
 def _reads_as(text: str, value: Any) -> bool:
     """Return whether a setting as it is typed has this value."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return _same(float(text), value)
+        return same_values(float(text), value)
     return text == (",".join(map(str, value)) if isinstance(value, list) else str(value)) or (
         isinstance(value, bool) and text == str(value).lower()
     )
@@ -437,7 +435,7 @@ def _tuning(result: Result, directory: RunDirectory) -> Iterator[str]:
         raise FileNotFoundError(f"there is no study in {folder}")
     study = _read(folder / STUDY, lambda: Study.read(folder)).first(stated["trials"])
     yield from (f"{name} is {_short(stated.get(name))} in the result and {_short(value)} in {folder}"
-                for name, value in study.cost().items() if not _same(stated.get(name), value))  # fmt: skip
+                for name, value in study.cost().items() if not same_values(stated.get(name), value))  # fmt: skip
     if study.data != result.coords["tuned"].get("data", f"{result.coords['dataset']}@{result.coords['protocol']}"):
         yield f"the settings are of {study.data}, which the result does not say"
     if study.best is None or study.best.settings != result.coords["tuned"]["settings"]:
@@ -450,7 +448,7 @@ def _tuning(result: Result, directory: RunDirectory) -> Iterator[str]:
         if len(found) < len(trial.runs):
             raise FileNotFoundError(f"the runs of trial {number} are not in {study.runs_dir}")
         again = Trial.of(trial.settings, found) if found else trial
-        if not (_same(again.value, trial.value) and _same(again.seconds, trial.seconds)):
+        if not (same_values(again.value, trial.value) and same_values(again.seconds, trial.seconds)):
             yield f"trial {number} is not what its runs in {study.runs_dir} give"
         yield from (f"trial {number} was measured on {run.part} queries" for run in found if run.part != "validation")
 
@@ -520,18 +518,8 @@ def _read(path: Path, reading: Callable[[], Content]) -> Content:
 
 def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     for name, value in now.items():
-        if not _same(then.get(name), value):
+        if not same_values(then.get(name), value):
             yield f"{name} is {_short(then.get(name))} in the result and {_short(value)} computed anew"
-
-
-def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        return len(one) == len(other) and all(map(_same, one, other))
-    if isinstance(one, int | float) and isinstance(other, int | float):
-        return math.isclose(one, other, rel_tol=TOLERANCE, abs_tol=TOLERANCE) or (one != one and other != other)
-    return bool(one == other) or (one is None and isinstance(other, float) and math.isnan(other))
 
 
 def _rows_apart(again: np.ndarray, stored: np.ndarray, what: str) -> str:

@@ -52,6 +52,7 @@ _COORDS: dict[str, Any] = {
     "measure": str,
     "cell": str,
 }
+TOLERANCE = 1e-9  # the same sums in another order differ by less
 _NUMBERS = ("coords", "ties", "counts", "metrics", "bounds", "curves", "code_stats", "diagnostics")
 _EPOCH: dict[str, Any] = {"kept": (str, int, type(None)), "of": (int, type(None))}
 _OPTIONAL: dict[str, dict[str, Any]] = {  # what is read of those that a result may have
@@ -76,15 +77,15 @@ _TUNED: dict[str, dict[str, Any]] = {  # what is read of the study behind a run'
 }
 
 
-def _agree(one: Any, other: Any) -> bool:
-    """Return whether two values of a document are the same, numbers but for rounding."""
+def same_values(one: Any, other: Any) -> bool:
+    """Return whether two values of a document are the same, numbers within TOLERANCE, and None as not a number."""
     if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return one.keys() == other.keys() and all(_agree(one[key], other[key]) for key in one)
+        return one.keys() == other.keys() and all(same_values(one[key], other[key]) for key in one)
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        return len(one) == len(other) and all(map(_agree, one, other))
-    if isinstance(one, float) and isinstance(other, float):
-        return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-9)
-    return bool(one == other)
+        return len(one) == len(other) and all(map(same_values, one, other))
+    if isinstance(one, int | float) and isinstance(other, int | float):
+        return math.isclose(one, other, rel_tol=TOLERANCE, abs_tol=TOLERANCE) or (one != one and other != other)
+    return bool(one == other) or (one is None and isinstance(other, float) and math.isnan(other))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +138,7 @@ class Result:
 
     def agrees_with(self, copy: Result) -> bool:
         """Whether two copies of a run have the same numbers, but for rounding; seconds and provenance may differ."""
-        return all(_agree(getattr(self, name), getattr(copy, name)) for name in _NUMBERS)
+        return all(same_values(getattr(self, name), getattr(copy, name)) for name in _NUMBERS)
 
     @property
     def has_codes(self) -> bool:
